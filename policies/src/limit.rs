@@ -1,0 +1,71 @@
+//! How often: quotas, the arithmetic that applies them, and a table of fixed size that remembers who used what.
+//!
+//! Invariant: memory is bounded by the configuration and not by the number of clients, and no request is refused
+//! because there are many other clients. Where the two meet, in a table that is full of debtors, the least indebted one
+//! is forgotten (fail open for the least guilty, and counted).
+
+pub mod gcra;
+pub mod headers;
+mod key;
+mod rate;
+mod table;
+
+pub use key::{Key, KeyPart, KeyParts, Seed};
+pub use rate::{InvalidRate, Rate};
+pub use table::{Table, TableStats};
+
+/// The longest time a bucket may need to refill, in nanoseconds: 146 years, so that no sum of a clock and a debt
+/// overflows.
+const MAX_WINDOW: u64 = 1 << 62;
+
+/// A rate with room for bursts, ready to be applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quota {
+    interval: u64,
+    limit: u32,
+    window: u64,
+}
+
+impl Quota {
+    /// `rate` in the long run, and `burst` requests more than the first one at once. `burst` means what it means to
+    /// nginx with `nodelay`.
+    pub fn new(rate: Rate, burst: u32) -> Self {
+        // A rate that was parsed divides to at least 1 µs; truncation lets through 0.1 % more at the very most.
+        let interval = (rate.period / u64::from(rate.count.max(1))).clamp(1, MAX_WINDOW);
+        let limit = burst.saturating_add(1);
+        let window = interval.saturating_mul(limit.into()).min(MAX_WINDOW);
+        Self {
+            interval,
+            limit,
+            window,
+        }
+    }
+
+    /// Requests that may come at once: the burst and one.
+    pub const fn limit(&self) -> u32 {
+        self.limit
+    }
+
+    /// Nanoseconds in which one request is earned back.
+    pub const fn interval(&self) -> u64 {
+        self.interval
+    }
+
+    /// Nanoseconds in which an empty bucket fills up.
+    pub const fn window(&self) -> u64 {
+        self.window
+    }
+}
+
+/// What a quota says to one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// Whether it may pass.
+    pub admitted: bool,
+    /// Requests that may follow at once.
+    pub remaining: u32,
+    /// Nanoseconds until the bucket is full again.
+    pub reset: u64,
+    /// Nanoseconds until the same request would be admitted; 0 when it was, [`u64::MAX`] when it never will be.
+    pub retry_after: u64,
+}

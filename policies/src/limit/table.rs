@@ -1,0 +1,175 @@
+//! Who used how much: a table of fixed size, shared by all threads without a lock on the usual path.
+//!
+//! An array of buckets of two cache lines: a guard, a spare word, and seven ways of a key and its theoretical arrival
+//! time (TAT). A key lives in one bucket only. An entry whose TAT is not in the future is as good as empty, so nothing
+//! has to be swept; when all seven are in debt, the least indebted one makes room, which is counted.
+//!
+//! * Charging a key that is present is one `compare_exchange` on its TAT. A slot changes its key only while its TAT is
+//!   [`BUSY`], and what a charge writes is larger than what it read; hence an exchange that succeeds after the key was
+//!   read means that the key is still there. The exception: the slot was taken over from a live debtor, or refunded,
+//!   and the new TAT is equal to the nanosecond. Then one admission is written to the wrong one of two keys.
+//! * Inserting a key takes the bucket's guard, so that two threads cannot insert it twice. Whoever cannot have the
+//!   guard after a short while admits the request uncounted: waiting for a thread that lost its CPU would be worse
+//!   than one request too many.
+
+mod bucket;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use ahash::RandomState;
+
+use super::{Decision, Key, KeyPart, KeyParts, Quota, Seed, gcra};
+use crate::Now;
+use crate::client::Identity;
+use bucket::{Bucket, Insertion, WAYS, WORDS};
+
+/// Marks a TAT whose slot is being given to another key. No sum of a clock and a window reaches it.
+const BUSY: u64 = u64::MAX;
+
+/// Buckets at most: 128 GiB. What is asked beyond is a slip of the keyboard.
+const MAX_BUCKETS: usize = 1 << 30;
+
+/// The state of one limit for all its keys.
+pub struct Table {
+    /// Zeroed by the allocator and touched when first used, so that a large table costs what it holds.
+    words: Box<[AtomicU64]>,
+    /// Words skipped so that buckets start on a cache line.
+    skipped: usize,
+    /// The number of buckets, a power of two, less one.
+    mask: u64,
+    hasher: RandomState,
+    evicted_live: AtomicU64,
+    contended: AtomicU64,
+}
+
+/// What happened to a table since it was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TableStats {
+    /// Keys that were forgotten while in debt: the table is too small for its traffic.
+    pub evicted_live: u64,
+    /// Requests that were admitted uncounted because their bucket's guard could not be had.
+    pub contended: u64,
+}
+
+impl std::fmt::Debug for Table {
+    /// Without the keys: there may be a million.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Table").field("stats", &self.stats()).finish_non_exhaustive()
+    }
+}
+
+impl Table {
+    /// A table for at least `max_keys` keys in debt at the same time; every key takes 18 to 37 bytes.
+    pub fn new(max_keys: usize, seed: Seed) -> Self {
+        let buckets = max_keys.div_ceil(WAYS).clamp(1, MAX_BUCKETS).next_power_of_two();
+        let words: Box<[AtomicU64]> = bytemuck::allocation::zeroed_slice_box((buckets + 1) * WORDS);
+        let skipped = words.as_ptr().align_offset(WORDS * size_of::<AtomicU64>()).min(WORDS);
+        Self {
+            words,
+            skipped,
+            mask: buckets as u64 - 1,
+            hasher: seed.hasher(),
+            evicted_live: AtomicU64::new(0),
+            contended: AtomicU64::new(0),
+        }
+    }
+
+    /// The keys that fit.
+    pub fn capacity(&self) -> usize {
+        (self.words.len() / WORDS - 1) * WAYS
+    }
+
+    /// The key that the parts make in this table.
+    #[inline]
+    pub fn key(&self, parts: &KeyParts<'_>) -> Key {
+        Key::new(&self.hasher, parts)
+    }
+
+    /// The key of a client alone: see [`KeyPart::Client`].
+    #[inline]
+    pub fn client_key(&self, identity: &Identity, v4_prefix: u8, v6_prefix: u8) -> Key {
+        self.key(&[KeyPart::Client {
+            identity,
+            v4_prefix,
+            v6_prefix,
+        }])
+    }
+
+    /// Charges one request to a key, or refuses it and changes nothing.
+    #[inline]
+    pub fn admit(&self, key: Key, quota: &Quota, now: Now) -> Decision {
+        let bucket = self.bucket(key);
+        let charged = bucket.charge(key.bits(), |tat| gcra::decide(tat, now.nanos, quota, 1));
+        charged.unwrap_or_else(|| self.insert(&bucket, key, quota, now.nanos))
+    }
+
+    /// What [`Table::admit`] would answer, without charging anything.
+    #[inline]
+    pub fn peek(&self, key: Key, quota: &Quota, now: Now) -> Decision {
+        let tat = self.bucket(key).read(key.bits()).unwrap_or(0);
+        gcra::decide(tat, now.nanos, quota, 1).1
+    }
+
+    /// Gives one admission back. For requests that pass several limits or none: whoever is refused by a later limit
+    /// has not used the earlier ones.
+    #[inline]
+    pub fn refund(&self, key: Key, quota: &Quota) {
+        // Only the table's own state is needed; the decision is made up.
+        let nothing = Decision {
+            admitted: true,
+            remaining: 0,
+            reset: 0,
+            retry_after: 0,
+        };
+        let _ = self
+            .bucket(key)
+            .charge(key.bits(), |tat| (Some(tat.saturating_sub(quota.interval())), nothing));
+    }
+
+    /// What happened so far.
+    pub fn stats(&self) -> TableStats {
+        TableStats {
+            evicted_live: self.evicted_live.load(Ordering::Relaxed),
+            contended: self.contended.load(Ordering::Relaxed),
+        }
+    }
+
+    /// A key that was not found, or was on its way out.
+    #[cold]
+    fn insert(&self, bucket: &Bucket<'_>, key: Key, quota: &Quota, now: u64) -> Decision {
+        match bucket.insert(key.bits(), now, |tat| gcra::decide(tat, now, quota, 1)) {
+            Insertion::Present(decision) | Insertion::Reused(decision) => decision,
+            Insertion::Evicted(decision) => {
+                self.evicted_live.fetch_add(1, Ordering::Relaxed);
+                decision
+            }
+            Insertion::Contended => {
+                self.contended.fetch_add(1, Ordering::Relaxed);
+                gcra::decide(0, now, quota, 1).1
+            }
+        }
+    }
+
+    #[inline]
+    fn bucket(&self, key: Key) -> Bucket<'_> {
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "masked to the number of buckets, which is a usize"
+        )]
+        let index = (key.bits() & self.mask) as usize;
+        let start = self.skipped + index * WORDS;
+        #[expect(
+            clippy::expect_used,
+            reason = "skipped is at most one bucket, and one more than mask + 1 is allocated"
+        )]
+        let words = self
+            .words
+            .get(start..)
+            .and_then(<[AtomicU64]>::first_chunk)
+            .expect("a bucket below the mask");
+        Bucket::new(words)
+    }
+}
+
+#[cfg(test)]
+mod tests;

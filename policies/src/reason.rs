@@ -1,0 +1,158 @@
+//! Why a request was not answered by the application: one table that gives the status, the metric label and the
+//! sentence for people, so that no two places tell it differently.
+
+use crate::access::Refusal;
+
+macro_rules! reasons {
+    ($($name:ident $status:literal $label:literal $text:literal)*) => {
+        /// Why a request was not answered by the application.
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+        pub enum Reason {
+            $(#[doc = concat!("`", $status, "`: ", $text, ".")] $name,)*
+        }
+
+        impl Reason {
+            /// Every reason, in the order of the table.
+            pub const ALL: &[Self] = &[$(Self::$name,)*];
+
+            /// The status code of the answer. 499 is never sent: nobody is left to read it.
+            pub const fn status(self) -> u16 {
+                match self {
+                    $(Self::$name => $status,)*
+                }
+            }
+
+            /// The value of the metric label.
+            pub const fn label(self) -> &'static str {
+                match self {
+                    $(Self::$name => $label,)*
+                }
+            }
+
+            /// A sentence for people, without its full stop.
+            pub const fn text(self) -> &'static str {
+                match self {
+                    $(Self::$name => $text,)*
+                }
+            }
+        }
+    };
+}
+
+reasons! {
+    // The rules.
+    OutsideNetwork 403 "outside_network" "the client is not in an allowed network"
+    IdentityUnknown 403 "identity_unknown" "a trusted proxy did not say who the client is"
+    TokenMissing 403 "token_missing" "no token was presented"
+    TokenWrong 403 "token_wrong" "the token is not a known one"
+    TokenDuplicated 403 "token_duplicated" "the token field was sent more than once"
+    TokenExpired 403 "token_expired" "the token has expired"
+    TokenNotYetValid 403 "token_not_yet_valid" "the token is not valid yet"
+    LimitExceeded 429 "limit_exceeded" "the client sent more requests than its limit allows"
+
+    // What was asked for.
+    PathInvalid 400 "path_invalid" "the path is not a valid one"
+    PathAmbiguous 400 "path_ambiguous" "the path can be read in two ways that different rules apply to"
+    HostMissing 400 "host_missing" "no host was named"
+    HostInvalid 400 "host_invalid" "the host is not a valid one"
+    HostDuplicated 400 "host_duplicated" "more than one host was named"
+    HostUnknown 421 "host_unknown" "no site has this host"
+    MethodNotAllowed 405 "method_not_allowed" "the method is not allowed here"
+    ExpectationUnknown 417 "expectation_unknown" "the expectation cannot be met"
+
+    // The head of the request.
+    RequestLineInvalid 400 "request_line_invalid" "the request line is not a valid one"
+    FieldInvalid 400 "field_invalid" "a header field is not a valid one"
+    FramingInvalid 400 "framing_invalid" "the length of the request cannot be told"
+    VersionUnsupported 505 "version_unsupported" "the version of HTTP is not supported"
+    TransferCodingUnknown 501 "transfer_coding_unknown" "the transfer coding is not a known one"
+    TargetTooLong 414 "target_too_long" "the request target is too long"
+    HeadTooLarge 431 "head_too_large" "the header fields are too large"
+    TooManyFields 431 "too_many_fields" "there are too many header fields"
+    HeadTimeout 408 "head_timeout" "the header fields did not arrive in time"
+    UpgradeInvalid 400 "upgrade_invalid" "the upgrade is not a valid one"
+
+    // Its body.
+    BodyTooLarge 413 "body_too_large" "the body is too large"
+    BodyInvalid 400 "body_invalid" "the body does not follow its transfer coding"
+    BodyTimeout 408 "body_timeout" "the body did not arrive in time"
+    ClientClosed 499 "client_closed" "the client closed the connection before it was answered"
+
+    // The application.
+    UpstreamUnreachable 502 "upstream_unreachable" "the application cannot be reached"
+    UpstreamInvalid 502 "upstream_invalid" "the application sent an answer that cannot be read"
+    UpstreamClosed 502 "upstream_closed" "the application closed the connection before it answered"
+    UpstreamConnectTimeout 504 "upstream_connect_timeout" "the application did not accept a connection in time"
+    UpstreamTimeout 504 "upstream_timeout" "the application did not answer in time"
+    UpstreamBusy 503 "upstream_busy" "the gateway has no connection to the application to spare"
+    ProbeRedirected 503 "probe_redirected" "the application answered a probe with a redirect"
+    ProbeTimeout 504 "probe_timeout" "the application did not answer a probe in time"
+
+    // Ourselves.
+    Panicked 500 "panicked" "the gateway failed to handle the request"
+    Draining 503 "draining" "the gateway is shutting down"
+}
+
+impl From<Refusal> for Reason {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::OutsideNetwork => Self::OutsideNetwork,
+            Refusal::IdentityUnknown => Self::IdentityUnknown,
+            Refusal::TokenMissing => Self::TokenMissing,
+            Refusal::TokenWrong => Self::TokenWrong,
+            Refusal::TokenDuplicated => Self::TokenDuplicated,
+            Refusal::TokenExpired => Self::TokenExpired,
+            Refusal::TokenNotYetValid => Self::TokenNotYetValid,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn labels_are_the_names_in_snake_case_and_no_two_are_alike() {
+        let mut labels = HashSet::new();
+        for reason in Reason::ALL {
+            let mut snake = String::new();
+            for c in format!("{reason:?}").chars() {
+                if c.is_ascii_uppercase() && !snake.is_empty() {
+                    snake.push('_');
+                }
+                snake.push(c.to_ascii_lowercase());
+            }
+            assert_eq!(reason.label(), snake);
+            assert!(labels.insert(reason.label()));
+        }
+    }
+
+    #[test]
+    fn every_reason_is_an_error_with_a_sentence() {
+        for reason in Reason::ALL {
+            assert!((400..600).contains(&reason.status()), "{reason:?}");
+            assert!(!reason.text().is_empty() && !reason.text().ends_with('.'), "{reason:?}");
+        }
+    }
+
+    #[test]
+    fn refusals_are_all_forbidden_under_their_own_label() {
+        let refusals = [
+            (Refusal::OutsideNetwork, "outside_network"),
+            (Refusal::IdentityUnknown, "identity_unknown"),
+            (Refusal::TokenMissing, "token_missing"),
+            (Refusal::TokenWrong, "token_wrong"),
+            (Refusal::TokenDuplicated, "token_duplicated"),
+            (Refusal::TokenExpired, "token_expired"),
+            (Refusal::TokenNotYetValid, "token_not_yet_valid"),
+        ];
+        for (refusal, label) in refusals {
+            assert_eq!(
+                (Reason::from(refusal).status(), Reason::from(refusal).label()),
+                (403, label)
+            );
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! Small pieces of text handling that several rules share. None of them allocates, besides growing `out`.
+
+use std::fmt::{self, Write as _};
+use std::net::IpAddr;
+
+/// Cuts optional whitespace (RFC 9110 section 5.6.3: SP and HTAB, nothing else) from both ends.
+#[inline]
+pub(crate) fn trim_ows(mut bytes: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] = bytes {
+        bytes = rest;
+    }
+    while let [rest @ .., b' ' | b'\t'] = bytes {
+        bytes = rest;
+    }
+    bytes
+}
+
+/// The value of one hexadecimal digit.
+#[inline]
+pub(crate) const fn hex_digit(byte: u8) -> Option<u8> {
+    match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        b'A'..=b'F' => Some(byte - b'A' + 10),
+        _ => None,
+    }
+}
+
+/// A port as RFC 3986 section 3.2.3 writes it, except that at least one digit is required.
+#[inline]
+pub(crate) fn parse_port(digits: &[u8]) -> Option<u16> {
+    if digits.is_empty() || digits.len() > 5 {
+        return None;
+    }
+    let mut port = 0u32;
+    for &byte in digits {
+        if !byte.is_ascii_digit() {
+            return None;
+        }
+        port = port * 10 + u32::from(byte - b'0');
+    }
+    u16::try_from(port).ok()
+}
+
+/// Appends `number` in decimal.
+pub(crate) fn push_decimal(out: &mut Vec<u8>, number: u64) {
+    let mut digits = [0u8; 20];
+    let mut rest = number;
+    let mut used = 0;
+    for slot in digits.iter_mut().rev() {
+        let digit = (rest % 10) as u8;
+        *slot = b'0' + digit;
+        used += 1;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    out.extend(digits.iter().skip(digits.len() - used));
+}
+
+/// Appends four lower-case hexadecimal digits.
+pub(crate) fn push_hex4(out: &mut Vec<u8>, number: u16) {
+    for shift in [12, 8, 4, 0] {
+        let digit = (number >> shift) & 0xf;
+        out.extend(char::from_digit(digit.into(), 16).and_then(|c| u8::try_from(c).ok()));
+    }
+}
+
+/// Appends an address in its canonical text (RFC 5952 for IPv6).
+pub(crate) fn push_ip(out: &mut Vec<u8>, ip: IpAddr) {
+    match ip {
+        IpAddr::V4(v4) => {
+            let [a, b, c, d] = v4.octets();
+            push_decimal(out, a.into());
+            for octet in [b, c, d] {
+                out.push(b'.');
+                push_decimal(out, octet.into());
+            }
+        }
+        IpAddr::V6(v6) => {
+            // Writing into a Vec cannot fail, and without a width std formats straight into the sink.
+            let _ = write!(Sink(out), "{v6}");
+        }
+    }
+}
+
+struct Sink<'a>(&'a mut Vec<u8>);
+
+impl fmt::Write for Sink<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.extend_from_slice(text.as_bytes());
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn decimals_and_addresses_read_as_std_writes_them() {
+        for number in [0, 7, 10, 255, 65_535, u64::MAX] {
+            let mut out = Vec::new();
+            push_decimal(&mut out, number);
+            assert_eq!(out, number.to_string().as_bytes());
+        }
+        for text in [
+            "0.0.0.0",
+            "192.0.2.10",
+            "255.255.255.255",
+            "::1",
+            "2001:db8::1",
+            "2001:db8:1:2:3:4:5:6",
+        ] {
+            let mut out = Vec::new();
+            push_ip(&mut out, text.parse().unwrap());
+            assert_eq!(out, text.as_bytes());
+        }
+    }
+
+    #[test]
+    fn ports_are_digits_up_to_65535() {
+        let cases: [(&[u8], Option<u16>); 8] = [
+            (b"0", Some(0)),
+            (b"80", Some(80)),
+            (b"65535", Some(65_535)),
+            (b"65536", None),
+            (b"", None),
+            (b"+80", None),
+            (b"-1", None),
+            (b"000080", None),
+        ];
+        for (digits, expected) in cases {
+            assert_eq!(parse_port(digits), expected, "{digits:?}");
+        }
+    }
+
+    #[test]
+    fn only_space_and_tab_are_optional_whitespace() {
+        assert_eq!(trim_ows(b" \t a b\t "), b"a b");
+        assert_eq!(trim_ows(b" \t "), b"");
+        assert_eq!(trim_ows(b"\x0ba\xc2\xa0"), b"\x0ba\xc2\xa0");
+    }
+}
