@@ -1,0 +1,123 @@
+"""Asking a peer: once, to see that its answer is right; then as fast as it answers; or idly, for its memory."""
+
+import http.client
+import json
+import pathlib
+import socket
+import subprocess
+import time
+
+REPORT = pathlib.Path(__file__).with_name("report.lua")
+
+
+class Wrong(Exception):
+    """A peer does not do the same work as the others."""
+
+
+def ask(port, path, headers=()):
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        connection.request("GET", path, headers=dict(headers))
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    finally:
+        connection.close()
+
+
+def expect(what, found, wanted):
+    if found != wanted:
+        raise Wrong(f"{what}: {found!r} instead of {wanted!r}")
+
+
+def check_scenario(port, scenario):
+    for _ in range(scenario.reached_after):
+        if ask(port, scenario.path, scenario.headers)[0] == scenario.status:
+            break
+    status, body = ask(port, scenario.path, scenario.headers)
+    expect(f"{scenario.name}: status", status, scenario.status)
+    if scenario.length is not None:
+        expect(f"{scenario.name}: length", len(body), scenario.length)
+
+
+def check_same_work(port):
+    """That the peer establishes the client, judges by it and tells the app, as every other does."""
+    host = f"127.0.0.1:{port}"
+
+    def told(headers=()):
+        status, body = ask(port, "/told", headers)
+        expect("/told: status", status, 200)
+        return json.loads(body)
+
+    direct = told()
+    expect("request id, at least 16 characters", len(direct.pop("request_id")) >= 16, True)
+    expect(
+        "told of a direct client",
+        direct,
+        {"for": "127.0.0.1", "real_ip": "127.0.0.1", "proto": "http", "host": host, "port": str(port)},
+    )
+    # The leftmost address is whatever the client wrote; HAProxy looks at the last one only.
+    named = told({"X-Forwarded-For": "198.51.100.7", "Forwarded": "for=10.9.9.9", "X-Real-IP": "10.9.9.9"})
+    expect(
+        "client named by a trusted proxy", (named["real_ip"], named["for"]), ("198.51.100.7", "198.51.100.7, 127.0.0.1")
+    )
+    for client, status in (("10.1.2.3", 200), ("198.51.100.7", 403)):
+        expect(f"/deny for {client}", ask(port, "/deny", {"X-Forwarded-For": client})[0], status)
+    for client, status in (("127.0.0.7", 200), ("198.51.100.7", 403)):
+        expect(f"/version for {client}", ask(port, "/version", {"X-Forwarded-For": client})[0], status)
+    answer = json.loads(ask(port, "/version")[1])
+    expect("/version", answer, {"service": "app", "environment": "local", "version": "unknown"})
+
+
+def drive(port, scenario, seconds, core):
+    """Load for some seconds; what wrk counted."""
+    fields = [part for name, value in scenario.headers for part in ("-H", f"{name}: {value}")]
+    command = [
+        "taskset",
+        "-c",
+        core,
+        "wrk",
+        "-t1",
+        f"-c{scenario.connections}",
+        f"-d{seconds}s",
+        "-s",
+        str(REPORT),
+        *fields,
+        f"http://127.0.0.1:{port}{scenario.path}",
+    ]
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    counted = json.loads(output.rpartition("@@")[2])
+    if not counted["requests"]:
+        raise Wrong(f"{scenario.name}: no answer")
+    # Broken connections, and answers of the wrong kind, would be measured as something they are not.
+    right = counted["bad"] if scenario.status >= 400 else counted["requests"] - counted["bad"]
+    if right < 0.99 * counted["requests"] or counted["broken"]:
+        raise Wrong(
+            f"{scenario.name}: {right} of {counted['requests']} answers were {scenario.status}, "
+            f"{counted['broken']} connections broke"
+        )
+    return counted
+
+
+def idle_connections(port, count):
+    """Opens connections that had one answer each, and keeps them."""
+    request, sockets = b"GET /1k HTTP/1.1\r\nHost: localhost\r\n\r\n", []
+    for _ in range(count):
+        connection = socket.create_connection(("127.0.0.1", port), 10)
+        connection.sendall(request)
+        received = b""
+        while len(received.partition(b"\r\n\r\n")[2]) < 1024:
+            part = connection.recv(65536)
+            if not part:
+                raise Wrong("mem: a connection was closed before its answer was complete")
+            received += part
+        sockets.append(connection)
+    time.sleep(1)
+    return sockets
+
+
+def still_open(connection):
+    connection.setblocking(False)
+    try:
+        return connection.recv(1) != b""
+    except BlockingIOError:
+        return True

@@ -1,0 +1,116 @@
+"""Starting, stopping and observing processes. Only processes started here are signalled, each by its own id."""
+
+import os
+import resource
+import signal
+import socket
+import subprocess
+import time
+
+
+def allow_many_files():
+    """Thousands of connections in one process; children inherit it."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def is_open(port):
+    try:
+        socket.create_connection(("127.0.0.1", port), 0.5).close()
+        return True
+    except OSError:
+        return False
+
+
+class Process:
+    """A server in the foreground, pinned to one core, with the port that it opens."""
+
+    def __init__(self, name, command, port, core, folder):
+        if is_open(port):
+            raise SystemExit(f"{name}: port {port} is taken")
+        self.name, self.log = name, folder / f"{name}.log"
+        with self.log.open("wb") as log:
+            # A session of its own: Ctrl-C reaches the harness only, which then stops it.
+            self.child = subprocess.Popen(
+                ["taskset", "-c", core, *map(str, command)], cwd=folder, stdout=log, stderr=log, start_new_session=True
+            )
+        self.pid = self.child.pid
+        deadline = time.monotonic() + 20
+        while not is_open(port):
+            if self.child.poll() is not None or time.monotonic() > deadline:
+                self.stop()
+                raise SystemExit(f"{name} did not open port {port}:\n{self.log.read_text(errors='replace')[-2000:]}")
+            time.sleep(0.05)
+
+    def stop(self):
+        """SIGTERM; what is left of it after some seconds is killed."""
+        if self.child.poll() is not None:
+            return
+        family = descendants(self.pid)
+        self.child.terminate()
+        try:
+            self.child.wait(8)
+        except subprocess.TimeoutExpired:
+            for pid in family:
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    pass
+            self.child.wait(5)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
+
+def stat_fields(pid):
+    """/proc/PID/stat after the command's name, which may hold anything: [0] is the state (field 3 of proc(5))."""
+    with open(f"/proc/{pid}/stat") as file:
+        return file.read().rpartition(")")[2].split()
+
+
+def descendants(pid):
+    """The process and all it started: nginx works in children."""
+    children = {}
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                children.setdefault(int(stat_fields(entry)[1]), []).append(int(entry))
+            except OSError:
+                pass  # ended meanwhile
+    found = [pid]
+    for parent in found:
+        found += children.get(parent, [])
+    return found
+
+
+def cpu_times(pid):
+    """Nanoseconds on a CPU (exact), user seconds and system seconds (in clock ticks) so far."""
+    exact, user, system, tick = 0, 0.0, 0.0, os.sysconf("SC_CLK_TCK")
+    for process in descendants(pid):
+        try:
+            fields = stat_fields(process)
+            user, system = user + int(fields[11]) / tick, system + int(fields[12]) / tick
+            for thread in os.listdir(f"/proc/{process}/task"):
+                with open(f"/proc/{process}/task/{thread}/schedstat") as file:
+                    exact += int(file.read().split()[0])
+        except OSError:
+            pass
+    return exact, user, system
+
+
+def memory(pid):
+    """Resident memory in KiB: all of it, and what is not backed by files."""
+    total = {"VmRSS": 0, "RssAnon": 0}
+    for process in descendants(pid):
+        try:
+            with open(f"/proc/{process}/status") as file:
+                for line in file:
+                    name, _, value = line.partition(":")
+                    if name in total:
+                        total[name] += int(value.split()[0])
+        except OSError:
+            pass
+    return total["VmRSS"], total["RssAnon"]

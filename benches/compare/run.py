@@ -1,0 +1,284 @@
+#!/usr/bin/env python3
+"""probegate beside nginx and HAProxy: CPU time per request, as a ratio within one run.
+
+    cargo build --release -p probegate
+    benches/compare/run.py                                  # all scenarios, 5 rounds
+    benches/compare/run.py -s plain,deny -p nginx,probegate -r 3 -d 2
+    benches/compare/run.py --check                          # only that all peers do the same work
+
+Every peer runs one worker on core 0 in front of the same upstream; upstream and load generator (wrk) share core 1.
+Rounds are interleaved: each scenario visits every peer in turn, freshly started, so that a slow minute of the machine
+hits all of them. Requests per second depend on who else uses core 1 and are shown for orientation; what to trust is the
+CPU time of the proxy per request and its ratio to the reference of the same round.
+
+Needs nginx, haproxy, wrk and taskset. Raw results go to benches/runs/ as JSON lines.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+import load
+import processes
+import scenarios
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+CONF = HERE / "conf"
+UPSTREAM_PORT = 19080
+PROXY_CORE, LOAD_CORE = os.environ.get("PROXY_CORE", "0"), os.environ.get("LOAD_CORE", "1")
+IDLE_CONNECTIONS = 5000
+
+
+def nginx(conf):
+    return lambda folder, _: ["nginx", "-p", folder, "-c", CONF / conf, "-g", "daemon off;"]
+
+
+# Name to (port, command in the foreground).
+PEERS = {
+    "nginx": (19101, nginx("nginx.conf")),
+    "nginx-tuned": (19104, nginx("nginx-tuned.conf")),
+    "haproxy": (19102, lambda _, __: ["haproxy", "-f", CONF / "haproxy.cfg", "-db"]),
+    "probegate": (19103, lambda _, binary: [binary, "run", "-c", CONF / "probegate.yaml"]),
+}
+
+
+def prepare(folder):
+    """The files that the upstream serves. Started by root, nginx works as a user who has to be let in."""
+    folder.chmod(0o755)
+    (folder / "www").mkdir()
+    (folder / "tmp").mkdir()
+    for name, size in (("100k", 100 << 10), ("10m", 10 << 20), ("page", 12 << 10)):
+        (folder / "www" / name).write_bytes(b"x" * size)
+
+
+def start(name, options, folder):
+    port, command = PEERS[name]
+    return processes.Process(name, command(folder, options.probegate), port, PROXY_CORE, folder)
+
+
+def measure(peer, upstream, name, scenario, seconds):
+    port = PEERS[name][0]
+    load.check_scenario(port, scenario)
+    load.drive(port, scenario, 1, LOAD_CORE)  # connections to the upstream, caches, tables
+    upstream_before, began = processes.cpu_times(upstream.pid)[0], time.monotonic()
+    before = processes.cpu_times(peer.pid)
+    counted = load.drive(port, scenario, seconds, LOAD_CORE)
+    after = processes.cpu_times(peer.pid)
+    wall = time.monotonic() - began
+    requests = counted["requests"]
+    return {
+        "us": (after[0] - before[0]) / requests / 1e3,
+        "user_us": (after[1] - before[1]) / requests * 1e6,
+        "system_us": (after[2] - before[2]) / requests * 1e6,
+        "rps": requests / counted["seconds"],
+        "mb_per_s": counted["bytes"] / counted["seconds"] / 1e6,
+        # Near 1: the peer was the bottleneck. Its core is its own, so the time per request holds below that, too.
+        "busy": (after[0] - before[0]) / 1e9 / wall,
+        "upstream_busy": (processes.cpu_times(upstream.pid)[0] - upstream_before) / 1e9 / wall,
+        "rss_kib": processes.memory(peer.pid)[0],
+        **counted,
+    }
+
+
+def measure_memory(peer, name):
+    idle, idle_anonymous = processes.memory(peer.pid)
+    sockets = load.idle_connections(PEERS[name][0], IDLE_CONNECTIONS)
+    held, _ = processes.memory(peer.pid)
+    alive = sum(map(load.still_open, sockets))
+    for connection in sockets:
+        connection.close()
+    time.sleep(1)
+    if alive < IDLE_CONNECTIONS:
+        raise load.Wrong(f"mem: {IDLE_CONNECTIONS - alive} of {IDLE_CONNECTIONS} idle connections were closed")
+    return {
+        "idle_kib": idle,
+        "idle_anonymous_kib": idle_anonymous,
+        "held_kib": held,
+        "bytes_per_connection": (held - idle) * 1024 / IDLE_CONNECTIONS,
+        "after_kib": processes.memory(peer.pid)[0],
+    }
+
+
+def machine(options):
+    """What has to be known to compare a run with another one."""
+
+    def first_line(*command):
+        try:
+            done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=True)
+            return (done.stdout or done.stderr).strip().partition("\n")[0]
+        except (OSError, subprocess.CalledProcessError):
+            return None
+
+    with open("/proc/cpuinfo") as file:
+        cpu = next(
+            (line.partition(":")[2].strip() for line in file if line.startswith("model name")), platform.machine()
+        )
+    return {
+        "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "cpu": cpu,
+        "cores": os.cpu_count(),
+        "kernel": platform.release(),
+        "load_before": os.getloadavg()[0],
+        "versions": {
+            "nginx": first_line("nginx", "-v"),
+            "haproxy": first_line("haproxy", "-v"),
+            "probegate": first_line(options.probegate, "--version"),
+            "commit": first_line("git", "-C", ROOT, "describe", "--always", "--dirty"),
+        },
+        "rounds": options.rounds,
+        "seconds": options.seconds,
+    }
+
+
+def spread(values):
+    return f"{min(values):.2f}–{max(values):.2f}"
+
+
+def print_table(name, rows, peers):
+    """Medians over the rounds; the ratio is taken within each round, and its extremes are shown."""
+    scenario = scenarios.ALL[name]
+    compared_with = scenario.reference if scenario.reference in peers else peers[0]
+    print(f"\n{name}: {scenario.about}")
+    print(
+        f"  {'peer':14}{'µs/req':>10}{'user':>10}{'system':>10}{'req/s':>10}{'MB/s':>8}{'busy':>6}  x {compared_with}"
+    )
+    for peer in peers:
+        own = [row for row in rows if (row["peer"], row["scenario"]) == (peer, name)]
+        if not own:
+            continue
+        median = {
+            key: statistics.median(row[key] for row in own)
+            for key in ("us", "user_us", "system_us", "rps", "mb_per_s", "busy")
+        }
+        reference = {row["round"]: row["us"] for row in rows if (row["peer"], row["scenario"]) == (compared_with, name)}
+        ratios = [row["us"] / reference[row["round"]] for row in own if row["round"] in reference]
+        against = f"{statistics.median(ratios):.2f} ({spread(ratios)})" if ratios else "-"
+        print(
+            f"  {peer:14}{median['us']:10.2f}{median['user_us']:10.2f}{median['system_us']:10.2f}{median['rps']:10.0f}"
+            f"{median['mb_per_s']:8.0f}{median['busy']:6.2f}  {against}"
+        )
+
+
+def print_memory(rows, peers):
+    print(f"\nmem: resident KiB alone, with {IDLE_CONNECTIONS} idle connections, after them; bytes for each connection")
+    print(f"  {'peer':14}{'alone':>9}{'with':>9}{'after':>9}{'bytes':>8}")
+    for peer in peers:
+        own = [row for row in rows if (row["peer"], row["scenario"]) == (peer, "mem")]
+        if own:
+            print(
+                f"  {peer:14}"
+                + "".join(
+                    f"{statistics.median(row[key] for row in own):{width}.0f}"
+                    for key, width in (("idle_kib", 9), ("held_kib", 9), ("after_kib", 9), ("bytes_per_connection", 8))
+                )
+            )
+
+
+def arguments():
+    def names(known):
+        def parse(text):
+            chosen = text.split(",")
+            unknown = [name for name in chosen if name not in known]
+            if unknown:
+                raise argparse.ArgumentTypeError(f"unknown: {', '.join(unknown)}; there are: {', '.join(known)}")
+            return chosen
+
+        return parse
+
+    every = [*scenarios.ALL, "mem"]
+    target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "-p", "--peers", type=names(PEERS), default=list(PEERS), metavar="NAME,…", help=", ".join(PEERS)
+    )
+    parser.add_argument("-s", "--scenarios", type=names(every), default=every, metavar="NAME,…", help=", ".join(every))
+    parser.add_argument("-r", "--rounds", type=int, default=5)
+    parser.add_argument("-d", "--seconds", type=int, default=4, help="of each measurement")
+    parser.add_argument("-o", "--out", type=pathlib.Path, help="file for the raw results")
+    parser.add_argument(
+        "--probegate", type=lambda text: pathlib.Path(text).resolve(), default=target.resolve() / "release/probegate"
+    )
+    parser.add_argument("--check", action="store_true", help="compare the answers, measure nothing")
+    return parser.parse_args()
+
+
+def check(options, chosen, folder):
+    """That all peers do the same work; what they do not."""
+    wrong = []
+    for name in options.peers:
+        port = PEERS[name][0]
+        with start(name, options, folder):
+            for question in [load.check_same_work, *(lambda port, s=s: load.check_scenario(port, s) for s in chosen)]:
+                try:
+                    question(port)
+                except (load.Wrong, OSError, ValueError) as problem:
+                    wrong.append(f"{name}: {problem}")
+    return wrong
+
+
+def measure_all(options, chosen, upstream, folder, raw):
+    """Every measurement of every round, written as it is made; and what went wrong."""
+    rows, wrong = [], []
+    raw.write(json.dumps(machine(options)) + "\n")
+    for number in range(options.rounds):
+        for name in options.scenarios:
+            # Peers side by side: the machine's speed drifts less over seconds than over minutes.
+            for peer_name in options.peers:
+                # Started anew for each: no scenario inherits the connections and tables of another.
+                with start(peer_name, options, folder) as peer:
+                    try:
+                        if name == "mem":
+                            result = measure_memory(peer, peer_name)
+                        else:
+                            result = measure(peer, upstream, peer_name, scenarios.ALL[name], options.seconds)
+                    except (load.Wrong, OSError) as problem:
+                        wrong.append(f"{peer_name}: {problem}")
+                        continue
+                rows.append({"peer": peer_name, "scenario": name, "round": number, **result})
+                raw.write(json.dumps(rows[-1]) + "\n")
+                raw.flush()
+                figure = f"{result['held_kib']:8.0f} KiB" if name == "mem" else f"{result['us']:8.2f} µs"
+                print(f"round {number + 1}/{options.rounds}  {peer_name:12} {name:10} {figure}", flush=True)
+    return rows, wrong
+
+
+def main():
+    options = arguments()
+    if "probegate" in options.peers and not options.probegate.exists():
+        sys.exit(f"{options.probegate} is missing: cargo build --release -p probegate, or -p nginx,nginx-tuned,haproxy")
+    processes.allow_many_files()
+    chosen = [scenarios.ALL[name] for name in options.scenarios if name != "mem"]
+
+    with tempfile.TemporaryDirectory(prefix="probegate-bench-") as name:
+        folder = pathlib.Path(name)
+        prepare(folder)
+        command = ["nginx", "-p", folder, "-c", CONF / "upstream.conf", "-g", "daemon off;"]
+        with processes.Process("upstream", command, UPSTREAM_PORT, LOAD_CORE, folder) as upstream:
+            wrong = check(options, chosen, folder)
+            if options.check and not wrong:
+                print(f"{', '.join(options.peers)}: the same answers")
+            if not options.check and not wrong:
+                out = options.out or ROOT / "benches/runs" / time.strftime("%Y%m%d-%H%M%S.jsonl")
+                out.parent.mkdir(parents=True, exist_ok=True)
+                with out.open("w") as raw:
+                    rows, wrong = measure_all(options, chosen, upstream, folder, raw)
+                for scenario in chosen:
+                    print_table(scenario.name, rows, options.peers)
+                if "mem" in options.scenarios:
+                    print_memory(rows, options.peers)
+                print(f"\nraw results: {out}")
+    for problem in wrong:
+        print(f"WRONG {problem}", file=sys.stderr)
+    sys.exit(1 if wrong else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""What is asked of every peer, and which answer is right."""
+
+from dataclasses import dataclass
+
+# As a browser sends them; with Host 20 fields, the cookie 1.5 KiB.
+BROWSER = {
+    "User-Agent": "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
+    "Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
+    "Accept-Language": "en-GB,en;q=0.8,de;q=0.5,fr;q=0.3",
+    "Accept-Encoding": "gzip, deflate, br, zstd",
+    "Referer": "http://shop.example.com/catalogue/chairs/?page=3&sort=price",
+    "DNT": "1",
+    "Sec-GPC": "1",
+    "Upgrade-Insecure-Requests": "1",
+    "Sec-Fetch-Dest": "document",
+    "Sec-Fetch-Mode": "navigate",
+    "Sec-Fetch-Site": "same-origin",
+    "Sec-Fetch-User": "?1",
+    "Sec-CH-UA": '"Chromium";v="140", "Not=A?Brand";v="24"',
+    "Sec-CH-UA-Mobile": "?0",
+    "Sec-CH-UA-Platform": '"Linux"',
+    "Priority": "u=0, i",
+    "Cache-Control": "max-age=0",
+    "If-None-Match": '"6f3c1b2a90d84e57"',
+    "Cookie": "; ".join(
+        f"{name}={name[0] * 180}" for name in ("session", "csrf", "basket", "theme", "lang", "seen", "ab", "k")
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One kind of request, repeated."""
+
+    name: str
+    path: str
+    status: int = 200
+    length: int | None = None  # of the answer's body; None: the peers' own texts differ
+    headers: tuple[tuple[str, str], ...] = ()
+    connections: int = 64
+    reference: str = "nginx"  # whom the others are compared with
+    reached_after: int = 0  # the status comes only after up to so many requests (a limit)
+    about: str = ""
+
+
+ALL = {
+    scenario.name: scenario
+    for scenario in (
+        Scenario("plain", "/1k", length=1024, about="1 KiB proxied, keep-alive"),
+        Scenario(
+            "plain_xff",
+            "/1k",
+            length=1024,
+            headers=(("X-Forwarded-For", "198.51.100.7"),),
+            about="the same with the client named by a trusted proxy",
+        ),
+        Scenario(
+            "browser",
+            "/page",
+            length=12288,
+            headers=tuple(BROWSER.items()),
+            about="20 request fields (1.5 KiB of cookies), 15 response fields, 12 KiB proxied",
+        ),
+        Scenario("deny", "/deny", status=403, about="refused at the edge: not internal"),
+        Scenario("limited", "/limited", status=429, reached_after=300, about="refused at the edge: above the limit"),
+        Scenario("probe", "/version", about="a guarded probe, answered at the edge"),
+        Scenario("b100k", "/100k", length=100 << 10, connections=16, reference="nginx-tuned", about="100 KiB proxied"),
+        Scenario("b10m", "/10m", length=10 << 20, connections=4, reference="nginx-tuned", about="10 MiB proxied"),
+        Scenario(
+            "conn",
+            "/1k",
+            length=1024,
+            headers=(("Connection", "close"),),
+            connections=16,
+            about="a new TCP connection for each 1 KiB proxied",
+        ),
+    )
+}

@@ -1,0 +1,279 @@
+//! `explain`: what would become of a request, and why. The request is read and judged by the very code that serves live ones; this
+//! only watches it.
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use probegate_policies::access::{Refusal, Rule, Trace};
+use probegate_policies::client::{Identity, Step, Watch};
+use probegate_policies::limit::Seed;
+use probegate_policies::now::Now;
+use probegate_policies::reason::Reason;
+
+use super::{USAGE, colour, print, say};
+use crate::config::{self, Loaded};
+use crate::limiter::Limiter;
+use crate::plan::{Deny, Plan, Serve, Service};
+use crate::request::answer;
+use crate::request::judge::{self, Judgement, Observer, Part, Question, Scratch};
+use crate::request::target::Target;
+use crate::state::unix_time;
+use crate::wire::h1::framing;
+use crate::wire::h1::request::{HeadBounds, RequestParser};
+use crate::wire::head::{FieldView, RequestHead};
+
+/// The request to explain.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// The configuration; without one, the default.
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The address the connection comes from.
+    #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
+    from: IpAddr,
+    /// A field of the request, `Name: value`; may be repeated.
+    #[arg(short = 'H', long = "header", value_name = "FIELD")]
+    fields: Vec<String>,
+    /// The method.
+    method: String,
+    /// The URL: `http://host/path`, or `/path` for a configuration with one service.
+    url: String,
+}
+
+/// Prints the explanation. Exit 0: the request may pass. 1: it may not.
+pub(super) fn run(arguments: &Arguments) -> ExitCode {
+    let loaded = match &arguments.config {
+        Some(path) => config::load(path).map_err(|failure| failure.render(colour())),
+        None => {
+            let source = config::default_source("127.0.0.1:8000");
+            config::compile(&source, &config::System::new("")).map_err(|problems| problems.render(&source, colour()))
+        }
+    };
+    let loaded = match loaded {
+        Ok(loaded) => loaded,
+        Err(text) => {
+            say(&text);
+            return ExitCode::from(USAGE);
+        }
+    };
+    let (text, passes) = explain(&loaded, arguments);
+    let printed = print(text.as_bytes());
+    if passes { printed } else { ExitCode::FAILURE }
+}
+
+/// The explanation, and whether the request may pass.
+fn explain(loaded: &Loaded, arguments: &Arguments) -> (String, bool) {
+    let plan = &loaded.plan;
+    let mut out = Out { text: String::new(), file: loaded.source.name.clone() };
+    let bytes = head(arguments);
+    let bounds = HeadBounds { head: plan.bounds.head, fields: plan.bounds.fields, target: plan.bounds.target };
+    let mut head = RequestHead::default();
+    let read = RequestParser::default().advance(&bytes, &bounds, &mut head);
+    let asked = read.and_then(|whole| {
+        if !whole {
+            return Err(Reason::HeadTooLarge);
+        }
+        framing::request(&head, &bytes)?;
+        Target::of(&head, &bytes)
+    });
+    let asked = match asked {
+        Ok(asked) => asked,
+        Err(reason) => {
+            out.line("request", "refused before it is judged");
+            out.verdict(reason, reason.status(), None);
+            return (out.text, false);
+        }
+    };
+    out.line("request", &format!("{} {} from {}", arguments.method, arguments.url, arguments.from));
+    let fields = FieldView { bytes: &bytes, fields: &head.fields };
+    let question = Question {
+        method: head.method.of(&bytes),
+        path: asked.path,
+        host: asked.host,
+        fields: &fields,
+        peer: probegate_policies::ip::canonical(arguments.from),
+        now: Now { nanos: 1, unix: unix_time() },
+    };
+    let limiter = Limiter::new(plan, None, &Seed([0; 4]));
+    let mut scratch = Scratch::default();
+    let mut watched = Watched { walk: Vec::new(), rules: Vec::new() };
+    let judgement = judge::judge(plan, &limiter, &question, &mut scratch, &mut watched);
+    out.path(&judgement, asked.path);
+    out.identity(plan, &judgement, &watched, question.peer);
+    out.place(plan, &judgement, asked.host);
+    out.rules(&watched);
+    out.limits(plan, &judgement);
+    match &judgement.verdict {
+        Ok(permit) => {
+            let probe = match (judgement.service.and_then(|index| plan.services.get(index)), judgement.part) {
+                (Some(service), Part::Probe(index)) => service.probes.get(index),
+                _ => None,
+            };
+            let mut text = match probe.map(|probe| &probe.serve) {
+                Some(Serve::Answer(_)) => "passes: the gateway answers",
+                Some(Serve::Forward(_)) => "passes: the app is asked",
+                None => "passes: it goes to the app",
+            }
+            .to_owned();
+            if let Some((set, slot)) = permit.slot() {
+                let written = write!(text, " (token `{set}`, slot `{slot}`)");
+                debug_assert!(written.is_ok());
+            }
+            out.line("verdict", &text);
+            (out.text, true)
+        }
+        Err(refused) => {
+            out.verdict(refused.reason, answer::status(*refused), Some(refused.deny));
+            (out.text, false)
+        }
+    }
+}
+
+/// The request as it would arrive.
+fn head(arguments: &Arguments) -> Vec<u8> {
+    let rest = arguments.url.split_once("://").map(|(_, rest)| rest);
+    let host = rest.map(|rest| rest.split(['/', '?']).next().unwrap_or_default());
+    let target = match (rest, host) {
+        (Some(rest), Some(host)) => rest.get(host.len()..).filter(|path| !path.is_empty()).unwrap_or("/").to_owned(),
+        _ => arguments.url.clone(),
+    };
+    let mut head = format!("{} {target} HTTP/1.1\r\n", arguments.method);
+    let names_host = arguments.fields.iter().any(|field| field.to_ascii_lowercase().starts_with("host:"));
+    if !names_host {
+        head.push_str(&format!("Host: {}\r\n", host.unwrap_or("localhost")));
+    }
+    for field in &arguments.fields {
+        head.push_str(&format!("{field}\r\n"));
+    }
+    head.push_str("\r\n");
+    head.into_bytes()
+}
+
+/// What was seen while the request was judged.
+struct Watched {
+    walk: Vec<(String, Step)>,
+    rules: Vec<(usize, String, u32, Result<(), Refusal>)>,
+}
+
+impl Watch for Watched {
+    fn entry(&mut self, entry: &[u8], step: Step) {
+        self.walk.push((String::from_utf8_lossy(entry).into_owned(), step));
+    }
+}
+
+impl Trace for Watched {
+    fn rule(&mut self, depth: usize, rule: &Rule, outcome: Result<(), Refusal>) {
+        self.rules.push((depth, rule.to_string(), rule.origin.line, outcome));
+    }
+}
+
+impl Observer for Watched {}
+
+struct Out {
+    text: String,
+    file: String,
+}
+
+impl Out {
+    fn line(&mut self, what: &str, text: &str) {
+        self.text.push_str(&format!("{what:<9} {text}\n"));
+    }
+
+    fn verdict(&mut self, reason: Reason, status: u16, deny: Option<Deny>) {
+        let seen = if deny == Some(Deny::Close) { "the connection is closed".to_owned() } else { status.to_string() };
+        self.line("verdict", &format!("refused: {seen}, {} ({})", reason.text(), reason.label()));
+    }
+
+    fn path(&mut self, judgement: &Judgement<'_>, received: &[u8]) {
+        let show = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let Some(path) = &judgement.path else {
+            self.line("path", &format!("`{}` has no one meaning", show(received)));
+            return;
+        };
+        let mut text = format!("`{}`", show(path.path));
+        if let Some(folded) = path.folded {
+            text.push_str(&format!(", ambiguous: another server could read `{}`", show(folded)));
+        }
+        if let Some(rewritten) = path.rewritten {
+            text.push_str(&format!(", sent as `{}`", show(rewritten)));
+        }
+        self.line("path", &text);
+    }
+
+    fn identity(&mut self, plan: &Plan, judgement: &Judgement<'_>, watched: &Watched, peer: IpAddr) {
+        let trusted = plan.client.trusts(peer);
+        let field = plan.client.field().name();
+        let about = if trusted {
+            format!("a trusted proxy: `{field}` is walked from the right")
+        } else {
+            "not a trusted proxy: forwarding fields are ignored".to_owned()
+        };
+        self.line("peer", &format!("{peer}, {about}"));
+        for (entry, step) in &watched.walk {
+            let meaning = match step {
+                Step::Trusted(_) => "a trusted proxy",
+                Step::Client(_) => "the client; what stands left of it is not looked at",
+                Step::Malformed => "not an address: the walk ends here",
+                Step::Empty => "empty, ignored",
+            };
+            self.line("", &format!("`{entry}`: {meaning}"));
+        }
+        let text = match &judgement.identity {
+            Identity::Known(known) => format!("{} ({})", known.ip, known.source),
+            Identity::Unknown(unknown) => format!("unknown ({}): no network lets it in", unknown.reason),
+        };
+        self.line("client", &text);
+    }
+
+    fn place(&mut self, plan: &Plan, judgement: &Judgement<'_>, host: &[u8]) {
+        let host = String::from_utf8_lossy(host).into_owned();
+        let Some(service) = judgement.service.and_then(|index| plan.services.get(index)) else {
+            if judgement.path.is_some() {
+                self.line("service", &format!("none answers for host `{host}`"));
+            }
+            return;
+        };
+        self.line("service", &format!("`{}` answers for host `{host}`{}", service.name, self.at(service.origin.line)));
+        let text = part(service, judgement.part).map(|(text, line)| format!("{text}{}", self.at(line)));
+        self.line("part", text.as_deref().unwrap_or("no probe and no route: no rule of its own"));
+    }
+
+    fn rules(&mut self, watched: &Watched) {
+        for (depth, rule, line, outcome) in &watched.rules {
+            let outcome = match outcome {
+                Ok(()) => "lets it in".to_owned(),
+                Err(refusal) => format!("refuses: {}", Reason::from(*refusal).text()),
+            };
+            let indent = "  ".repeat(*depth);
+            self.line("rule", &format!("{indent}{rule}{}: {outcome}", self.at(*line)));
+        }
+    }
+
+    fn limits(&mut self, plan: &Plan, judgement: &Judgement<'_>) {
+        if let Some(limited) = judgement.limited
+            && let Some(limit) = plan.limits.get(limited.limit)
+        {
+            let left = limited.decision.remaining;
+            let text = format!("`{}`{}: counts this request; a new client has {left} left after it", limit.name, self.at(limit.origin.line));
+            self.line("limit", &text);
+        }
+    }
+
+    fn at(&self, line: u32) -> String {
+        if line == 0 { " (default)".to_owned() } else { format!(" ({}:{line})", self.file) }
+    }
+}
+
+fn part(service: &Service, part: Part) -> Option<(String, u32)> {
+    match part {
+        Part::Probe(index) => {
+            service.probes.get(index).map(|probe| (format!("probe `{}` at `{}`", probe.kind.name(), probe.path), probe.origin.line))
+        }
+        Part::Route(index) => {
+            service.routes.get(index).map(|route| (format!("route `{}`", route.path), route.origin.line))
+        }
+        Part::Rest => None,
+    }
+}

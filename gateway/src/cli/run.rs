@@ -1,0 +1,73 @@
+//! `run` and `proxy`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use super::{USAGE, colour, say};
+use crate::config::{self, Loaded};
+use crate::listen::Listening;
+use crate::plan::{Listener, Plan, ServerAddress};
+use crate::server::{self, Options};
+use crate::telemetry::diagnostics;
+
+/// Runs from a file.
+pub(super) fn run(path: PathBuf, upgrade: bool, upgrade_socket: Option<PathBuf>) -> ExitCode {
+    match config::load(&path) {
+        Ok(loaded) => {
+            let options = Options { config: Some(path), upgrade, upgrade_socket, announce };
+            start(loaded, options)
+        }
+        Err(failure) => {
+            say(&failure.render(colour()));
+            ExitCode::from(USAGE)
+        }
+    }
+}
+
+/// Runs the default configuration around one server.
+pub(super) fn proxy(server: &str, listen: SocketAddr, admin: SocketAddr) -> ExitCode {
+    let source = config::default_source(server);
+    let mut loaded = match config::compile(&source, &config::System::new("")) {
+        Ok(loaded) => loaded,
+        Err(problems) => {
+            say(&problems.render(&source, colour()));
+            return ExitCode::from(USAGE);
+        }
+    };
+    loaded.plan.listeners = vec![Listener { address: listen }];
+    loaded.plan.admin = Some(admin);
+    start(loaded, Options { config: None, upgrade: false, upgrade_socket: None, announce })
+}
+
+/// Starts the gateway; comes back when it has ended.
+pub(super) fn start(loaded: Loaded, options: Options) -> ExitCode {
+    let level = diagnostics::start(&loaded.plan.log_level);
+    for lint in &loaded.lints {
+        tracing::warn!("{lint}");
+    }
+    match server::run(loaded.plan, options, level) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Says where the gateway listens and what stands behind it.
+pub(super) fn announce(plan: &Plan, listening: &[Listening]) {
+    for open in listening {
+        tracing::info!(address = %open.bound, workers = plan.workers, "listening");
+    }
+    for service in &plan.services {
+        for server in &service.upstream.servers {
+            let shape = match &server.address {
+                ServerAddress::Tcp(_) => "address",
+                ServerAddress::Name(..) => "name",
+                ServerAddress::Unix(_) => "unix socket",
+            };
+            tracing::info!(service = &*service.name, server = &*server.label, shape, "upstream");
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! Raw types to a [`Plan`]: defaults, names, ranges, secrets.
+//!
+//! Everything that can be said about a file is said at once: a function that meets a problem reports it and goes on with what
+//! is left, and only the last step asks whether a plan came out of it.
+
+mod context;
+mod limit;
+mod names;
+mod network;
+mod probe;
+mod process;
+mod route;
+mod rule;
+mod secret;
+mod service;
+mod token;
+
+use super::raw;
+use crate::plan::Plan;
+
+pub(super) use context::Context;
+pub(super) use names::Names;
+pub(super) use network::Network;
+pub(super) use rule::is_open;
+
+use super::lint;
+
+/// Compiles a configuration. `None` when problems in `cx` kept a plan from coming out.
+pub(super) fn plan(config: raw::Config, cx: &mut Context<'_>) -> Option<Plan> {
+    let raw::Config {
+        listeners,
+        workers,
+        client_ip,
+        networks,
+        tokens,
+        limits,
+        services,
+        admin,
+        log,
+        timeouts,
+        bounds,
+        shutdown,
+    } = config;
+    let client = process::client_ip(client_ip, cx);
+    let networks = network::networks(networks, cx);
+    let tokens = token::tokens(tokens, cx);
+    let (limit_names, limits) = limit::limits(limits, cx);
+    let mut definitions = Definitions {
+        networks,
+        tokens,
+        limits: limit_names,
+        secret_fields: Vec::new(),
+    };
+    let services = service::services(services, &mut definitions, cx);
+
+    let listeners = process::listeners(listeners, cx);
+    let workers = process::workers(workers, cx);
+    let admin = process::admin(admin.as_ref(), &listeners, cx);
+    let (log_level, access_log) = process::log(log, cx);
+    let timeouts = process::timeouts(timeouts, cx);
+    let bounds = process::bounds(bounds, cx);
+    let shutdown = process::shutdown(shutdown, cx);
+
+    lint::unused(&definitions, cx);
+    lint::trusted_proxies(&client.trusted, &definitions.networks, cx);
+    let private_fields = token::private_fields(&definitions, cx);
+    let secret_fields = token::secret_fields(&definitions);
+    let (services, hosts) = services?;
+    cx.is_clean().then_some(Plan {
+        listeners,
+        workers,
+        client: client.proxies,
+        services,
+        hosts,
+        limits,
+        admin,
+        access_log,
+        log_level,
+        timeouts,
+        bounds,
+        shutdown,
+        private_fields,
+        secret_fields,
+    })
+}
+
+/// Everything that is defined by name, and what was learnt on the way.
+pub(super) struct Definitions {
+    pub(super) networks: Names<Network>,
+    pub(super) tokens: Names<token::Tokens>,
+    pub(super) limits: Names<usize>,
+    /// Fields that carry tokens to apps.
+    pub(super) secret_fields: Vec<probegate_policies::fields::FieldName>,
+}

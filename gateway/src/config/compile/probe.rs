@@ -1,0 +1,183 @@
+//! The probes of a service.
+
+use std::time::Duration;
+
+use probegate_policies::access::{Origin, Rule};
+use probegate_policies::probe::{ProbeKind, VersionInfo};
+
+use super::secret::{self, Places};
+use super::{Context, Definitions, rule, token};
+use crate::config::shape::Toggle;
+use crate::config::value::{DenyWord, ExactPath, Host, Leaf, ServeWord, Text};
+use crate::config::{ConfigPath, lint, raw};
+use crate::plan;
+
+/// For the whole exchange with the app. Kubelet gives up after one second.
+const TIMEOUT: Duration = Duration::from_millis(800);
+
+pub(super) fn probes(
+    raw: Option<raw::Probes>,
+    service: &str,
+    path: &ConfigPath,
+    definitions: &mut Definitions,
+    cx: &mut Context<'_>,
+) -> Vec<plan::Probe> {
+    let raw::Probes {
+        healthz,
+        readyz,
+        startupz,
+        version,
+    } = raw.unwrap_or_default();
+    let path = path.key("probes");
+    let mut probes: Vec<plan::Probe> = Vec::new();
+    for (kind, toggle) in [
+        (ProbeKind::Healthz, healthz),
+        (ProbeKind::Readyz, readyz),
+        (ProbeKind::Startupz, startupz),
+        (ProbeKind::Version, version),
+    ] {
+        let path = path.key(kind.name());
+        let probe = match toggle {
+            Some(Toggle::Off) => {
+                lint::switched_off(kind, &path, cx);
+                continue;
+            }
+            Some(Toggle::On(probe)) => compile(kind, probe, service, &path, definitions, cx),
+            None => compile(kind, raw::Probe::default(), service, &path, definitions, cx),
+        };
+        if let Some(other) = probes.iter().find(|other| other.path == probe.path) {
+            let message = format!(
+                "probe `{}` has the path of probe `{}`, `{}`",
+                kind.name(),
+                other.kind.name(),
+                probe.path
+            );
+            cx.error(&path.key("path"), message, "give each probe a path of its own");
+        }
+        lint::probe(&probe, &path, cx);
+        probes.push(probe);
+    }
+    probes
+}
+
+fn compile(
+    kind: ProbeKind,
+    raw: raw::Probe,
+    service: &str,
+    path: &ConfigPath,
+    definitions: &mut Definitions,
+    cx: &mut Context<'_>,
+) -> plan::Probe {
+    let raw::Probe {
+        path: at,
+        serve,
+        allow,
+        deny,
+        upstream_path,
+        host,
+        token,
+        timeout,
+        version,
+    } = raw;
+    let at = at.map_or_else(|| kind.default_path().into(), |Leaf(ExactPath(path))| path);
+    let allow = match allow {
+        Some(allow) => rule::rule(allow, &path.key("allow"), definitions, cx),
+        None if kind == ProbeKind::Healthz => Rule::anyone(),
+        None => rule::internal(definitions, path, cx),
+    };
+    let written = cx.origin(path);
+    let serve = match serve.map_or(ServeWord::Forward, |Leaf(serve)| serve) {
+        ServeWord::Answer => {
+            let forwarded = [
+                ("upstream_path", upstream_path.is_some()),
+                ("host", host.is_some()),
+                ("token", token.is_some()),
+                ("timeout", timeout.is_some()),
+            ];
+            for (key, _) in forwarded.into_iter().filter(|&(_, there)| there) {
+                let message = format!("`{key}` has no meaning with `serve: answer`: the app is not asked");
+                cx.key_error(&path.key(key), message, "remove it, or write `serve: forward`");
+            }
+            if version.is_some() && kind != ProbeKind::Version {
+                let message = format!("`version` has no meaning for probe `{}`", kind.name());
+                cx.key_error(&path.key("version"), message, "move it to probe `version`");
+            }
+            plan::Serve::Answer(version_info(version.unwrap_or_default(), service))
+        }
+        ServeWord::Forward => {
+            if version.is_some() {
+                let message = "`version` has no meaning with `serve: forward`: the app answers";
+                cx.key_error(&path.key("version"), message, "remove it, or write `serve: answer`");
+            }
+            plan::Serve::Forward(Box::new(plan::ProbeForward {
+                path: upstream_path.map_or_else(|| at.clone(), |Leaf(ExactPath(path))| path),
+                host: host.map(|Leaf(Host(host))| host),
+                token: token.and_then(|token| app_token(token, &path.key("token"), definitions, cx)),
+                timeout: cx.deadline(timeout, path, "timeout", TIMEOUT),
+            }))
+        }
+    };
+    let deny = deny.map_or(plan::Deny::Forbidden, |Leaf(DenyWord(deny))| deny);
+    plan::Probe {
+        kind,
+        path: at,
+        serve,
+        allow,
+        deny,
+        origin: Origin { line: written.line },
+    }
+}
+
+fn app_token(
+    raw: raw::AppToken,
+    path: &ConfigPath,
+    definitions: &mut Definitions,
+    cx: &mut Context<'_>,
+) -> Option<plan::AppToken> {
+    let raw::AppToken {
+        header,
+        env,
+        file,
+        value,
+    } = raw;
+    let field = token::field(header)?;
+    definitions.secret_fields.push(field.name);
+    if !secret::exactly_one(
+        &[
+            ("env", env.is_some()),
+            ("file", file.is_some()),
+            ("value", value.is_some()),
+        ],
+        path,
+        cx,
+    ) {
+        return None;
+    }
+    let secret = secret::read(Places { env, file, value }, path, cx)?;
+    Some(plan::AppToken {
+        field: field.text,
+        secret,
+    })
+}
+
+fn version_info(raw: raw::Version, service: &str) -> VersionInfo {
+    let raw::Version {
+        service: name,
+        environment,
+        version,
+        commit,
+        branch,
+        build_time,
+        slot,
+    } = raw;
+    let text = |leaf: Option<Leaf<Text>>| leaf.map(|Leaf(Text(text))| text);
+    VersionInfo {
+        service: text(name).unwrap_or_else(|| service.into()),
+        environment: text(environment).unwrap_or_else(|| "local".into()),
+        version: text(version).unwrap_or_else(|| "unknown".into()),
+        commit: text(commit),
+        branch: text(branch),
+        build_time: text(build_time),
+        slot: text(slot),
+    }
+}

@@ -1,0 +1,216 @@
+//! What concerns the gateway as a whole: listeners, trusted proxies, logs, deadlines, bounds.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use ipnet::IpNet;
+use probegate_policies::client::{ForwardingField, Missing, TrustedProxies};
+use probegate_policies::ip::IpSet;
+
+use super::Context;
+use crate::config::shape::{List, Toggle};
+use crate::config::value::{FieldText, Leaf, LogLevel, MissingWord, Seconds, Size, Workers};
+use crate::config::{ConfigPath, lint, raw};
+use crate::plan;
+
+/// Trusted proxies, and where each of them is written.
+pub(super) struct Client {
+    pub(super) proxies: TrustedProxies,
+    pub(super) trusted: Vec<(IpNet, ConfigPath)>,
+}
+
+pub(super) fn client_ip(raw: Option<raw::ClientIp>, cx: &mut Context<'_>) -> Client {
+    let raw::ClientIp {
+        trusted_proxies,
+        header,
+        missing,
+    } = raw.unwrap_or_default();
+    let path = ConfigPath::root().key("client_ip");
+    let list = path.key("trusted_proxies");
+    let trusted: Vec<_> = trusted_proxies
+        .into_iter()
+        .flatten()
+        .map(|(index, Leaf(net))| (net, list.index(index)))
+        .collect();
+    for (net, path) in &trusted {
+        lint::trusted_network(net, path, cx);
+    }
+    let says_how = header.is_some() || missing.is_some();
+    if trusted.is_empty() && says_how && !cx.is_broken(&list) {
+        lint::forwarding_without_proxies(&path, cx);
+    }
+    let field = match header {
+        None => ForwardingField::XForwardedFor,
+        Some(Leaf(FieldText { name, .. })) => match name.as_str() {
+            "x-forwarded-for" => ForwardingField::XForwardedFor,
+            "forwarded" => ForwardingField::Forwarded,
+            _ => ForwardingField::Single(name),
+        },
+    };
+    let missing = missing.map_or(Missing::Unknown, |Leaf(MissingWord(missing))| missing);
+    let set = IpSet::new(trusted.iter().map(|(net, _)| *net));
+    Client {
+        proxies: TrustedProxies::new(set, field, missing),
+        trusted,
+    }
+}
+
+pub(super) fn listeners(raw: Option<List<raw::Listener>>, cx: &mut Context<'_>) -> Vec<plan::Listener> {
+    let path = ConfigPath::root().key("listeners");
+    let Some(raw) = raw else {
+        return vec![plan::Listener {
+            address: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8080)),
+        }];
+    };
+    if raw.is_empty() {
+        cx.error(
+            &path,
+            "`listeners` is empty: nobody could connect",
+            "write `[{address: 0.0.0.0:8080}]`",
+        );
+    }
+    let mut listeners: Vec<plan::Listener> = Vec::new();
+    for (index, listener) in raw {
+        let raw::Listener { address } = listener;
+        let path = path.index(index);
+        let Some(Leaf(address)) = cx.required(address, &path, "address", "address: 0.0.0.0:8080") else {
+            continue;
+        };
+        if address.port() != 0 && listeners.iter().any(|other| other.address == address) {
+            cx.error(
+                &path.key("address"),
+                format!("`{address}` is listened on twice"),
+                "remove one of the two",
+            );
+        }
+        listeners.push(plan::Listener { address });
+    }
+    listeners
+}
+
+pub(super) fn workers(raw: Option<Leaf<Workers>>, cx: &Context<'_>) -> usize {
+    match raw {
+        Some(Leaf(Workers::Exactly(number))) => number.get(),
+        Some(Leaf(Workers::Auto)) | None => cx.environment().parallelism().max(1),
+    }
+}
+
+pub(super) fn admin(
+    raw: Option<&Toggle<raw::Admin>>,
+    listeners: &[plan::Listener],
+    cx: &mut Context<'_>,
+) -> Option<SocketAddr> {
+    let default = SocketAddr::from((Ipv4Addr::LOCALHOST, 9900));
+    let address = match raw {
+        Some(Toggle::Off) => return None,
+        Some(Toggle::On(raw::Admin { address })) => address.as_ref().map_or(default, |Leaf(address)| *address),
+        None => default,
+    };
+    let overlaps = |other: SocketAddr| {
+        let any = other.ip().is_unspecified() || address.ip().is_unspecified();
+        other.port() == address.port() && (other.ip() == address.ip() || any && other.is_ipv4() == address.is_ipv4())
+    };
+    if address.port() != 0
+        && let Some(index) = listeners.iter().position(|listener| overlaps(listener.address))
+    {
+        let mut path = ConfigPath::root().key("admin").key("address");
+        if cx.origin(&path).line == 0 {
+            path = ConfigPath::root().key("listeners").index(index).key("address");
+        }
+        let message = format!("`{address}` is the address of `admin` and of a listener");
+        cx.error(
+            &path,
+            message,
+            "choose another port for one of them, or write `admin: off`",
+        );
+    }
+    Some(address)
+}
+
+/// The level of the diagnostics log, and the access log.
+pub(super) fn log(raw: Option<raw::Log>, cx: &mut Context<'_>) -> (String, plan::AccessLog) {
+    let raw::Log { level, access } = raw.unwrap_or_default();
+    let raw::AccessLog { format, to } = access.unwrap_or_default();
+    let format = format.map_or(plan::AccessFormat::Json, |Leaf(format)| format);
+    if format == plan::AccessFormat::Off && to.is_some() {
+        let path = ConfigPath::root().key("log").key("access").key("to");
+        cx.key_error(&path, "`to` has no meaning while `format` is `off`", "remove it");
+    }
+    let level = level.map_or_else(|| "info".to_owned(), |Leaf(LogLevel(level))| level.into());
+    (
+        level,
+        plan::AccessLog {
+            format,
+            target: to.map_or(plan::LogTarget::Stderr, |Leaf(target)| target),
+        },
+    )
+}
+
+pub(super) fn timeouts(raw: Option<raw::Timeouts>, cx: &mut Context<'_>) -> plan::Timeouts {
+    let raw::Timeouts {
+        head,
+        keep_alive,
+        body,
+        write,
+        tunnel,
+    } = raw.unwrap_or_default();
+    let path = ConfigPath::root().key("timeouts");
+    plan::Timeouts {
+        head: cx.deadline(head, &path, "head", Duration::from_secs(10)),
+        keep_alive: cx.deadline(keep_alive, &path, "keep_alive", Duration::from_secs(75)),
+        body: cx.deadline(body, &path, "body", Duration::from_secs(30)),
+        write: cx.deadline(write, &path, "write", Duration::from_secs(60)),
+        tunnel: cx.deadline(tunnel, &path, "tunnel", Duration::from_secs(3600)),
+    }
+}
+
+pub(super) fn bounds(raw: Option<raw::Bounds>, cx: &mut Context<'_>) -> plan::Bounds {
+    let raw::Bounds {
+        head,
+        fields,
+        target,
+        connections,
+    } = raw.unwrap_or_default();
+    let path = ConfigPath::root().key("bounds");
+    let bounds = plan::Bounds {
+        head: size(head, &path.key("head"), 32 << 10, cx),
+        fields: cx.number(fields, &path, "fields", 8..=1000, 100),
+        target: size(target, &path.key("target"), 8 << 10, cx),
+        connections: cx.number(connections, &path, "connections", 1..=1 << 20, 16_384),
+    };
+    if bounds.target > bounds.head {
+        let message = format!(
+            "`target` ({} bytes) is larger than `head` ({} bytes), which it is a part of",
+            bounds.target, bounds.head
+        );
+        let key = if cx.origin(&path.key("target")).line > 0 {
+            "target"
+        } else {
+            "head"
+        };
+        cx.error(&path.key(key), message, "make `head` larger or `target` smaller");
+    }
+    bounds
+}
+
+/// A size of something that is held in memory for each connection.
+fn size(raw: Option<Leaf<Size>>, path: &ConfigPath, default: usize, cx: &mut Context<'_>) -> usize {
+    let Some(Leaf(Size(bytes))) = raw else { return default };
+    if let Ok(bytes @ 0x200..=0x10_0000) = usize::try_from(bytes) {
+        return bytes;
+    }
+    let key = path.last_key().unwrap_or_default();
+    let message = format!("`{key}` is {bytes} bytes, expected a size from 512 bytes to 1MiB");
+    cx.error(path, message, format!("the default is `{}KiB`", default >> 10));
+    default
+}
+
+pub(super) fn shutdown(raw: Option<raw::Shutdown>, cx: &mut Context<'_>) -> plan::Shutdown {
+    let raw::Shutdown { delay, drain } = raw.unwrap_or_default();
+    let path = ConfigPath::root().key("shutdown");
+    plan::Shutdown {
+        // Zero is fine here: most load balancers look away on their own.
+        delay: delay.map_or(Duration::ZERO, |Leaf(Seconds(delay))| delay),
+        drain: cx.deadline(drain, &path, "drain", Duration::from_secs(30)),
+    }
+}

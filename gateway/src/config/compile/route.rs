@@ -1,0 +1,74 @@
+//! The routes of a service.
+
+use probegate_policies::access::Rule;
+use probegate_policies::route::{PathPrefix, RouteTable};
+
+use super::{Context, Definitions, limit, rule};
+use crate::config::shape::List;
+use crate::config::value::{DenyWord, Leaf};
+use crate::config::{ConfigPath, lint, raw};
+use crate::plan;
+
+/// The routes, and the table that finds them. The table is missing when two routes have the same path.
+pub(super) fn routes(
+    raw: Option<List<raw::Route>>,
+    path: &ConfigPath,
+    probes: &[plan::Probe],
+    definitions: &Definitions,
+    cx: &mut Context<'_>,
+) -> (Vec<plan::Route>, Option<RouteTable>) {
+    let mut routes: Vec<lint::WrittenRoute> = Vec::new();
+    for (index, route) in raw.into_iter().flatten() {
+        let raw::Route {
+            path: prefix,
+            allow,
+            deny,
+            limits,
+        } = route;
+        let path = path.index(index);
+        let has_rule = allow.is_some() || cx.is_broken(&path.key("allow"));
+        let allow = allow.map_or_else(Rule::anyone, |allow| {
+            rule::rule(allow, &path.key("allow"), definitions, cx)
+        });
+        let limits = limit::indices(limits, &path.key("limits"), &definitions.limits, cx);
+        if deny.is_some() && !has_rule {
+            cx.key_error(
+                &path.key("deny"),
+                "`deny` without `allow` denies nobody",
+                "say with `allow` who may enter, or remove `deny`",
+            );
+        }
+        let deny = deny.map_or(plan::Deny::Forbidden, |Leaf(DenyWord(deny))| deny);
+        let Some(Leaf(prefix)) = cx.required(prefix, &path, "path", "path: /admin/") else {
+            continue;
+        };
+        let path = path.key("path");
+        if routes.iter().any(|other| other.route.path == prefix) {
+            cx.error(
+                &path,
+                format!("a route for `{prefix}` exists already"),
+                "put both into one route",
+            );
+        }
+        let origin = cx.origin(&path);
+        routes.push(lint::WrittenRoute {
+            route: plan::Route {
+                path: prefix,
+                allow,
+                deny,
+                limits,
+                origin,
+            },
+            path,
+            has_rule,
+        });
+    }
+    lint::routes(&routes, probes, cx);
+    let routes: Vec<_> = routes.into_iter().map(|written| written.route).collect();
+    let prefixes: Vec<(PathPrefix, usize)> = routes
+        .iter()
+        .enumerate()
+        .map(|(index, route)| (route.path.clone(), index))
+        .collect();
+    (routes, RouteTable::new(prefixes).ok())
+}

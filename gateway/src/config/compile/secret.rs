@@ -1,0 +1,137 @@
+//! Tokens from where they are kept: the environment, a file, the configuration itself.
+
+use std::path::Path;
+
+use secrecy::{ExposeSecret as _, SecretSlice};
+
+use super::Context;
+use crate::config::ConfigPath;
+use crate::config::lint;
+use crate::config::value::{FilePath, Leaf, SecretText, Variable};
+
+/// Longer values are refused by the rules without being looked at.
+const LONGEST: usize = 4096;
+
+/// Where a token is kept. At most one of them is there once [`exactly_one`] has agreed.
+pub(super) struct Places {
+    pub(super) env: Option<Leaf<Variable>>,
+    pub(super) file: Option<Leaf<FilePath>>,
+    pub(super) value: Option<Leaf<SecretText>>,
+}
+
+/// Whether exactly one of several keys is there; reports when not. `given` holds each key with whether it is there.
+pub(super) fn exactly_one(given: &[(&str, bool)], path: &ConfigPath, cx: &mut Context<'_>) -> bool {
+    // A key that could not be read is there, too.
+    let there: Vec<_> = given
+        .iter()
+        .filter(|(key, there)| *there || cx.is_broken(&path.key(key)))
+        .map(|&(key, _)| key)
+        .collect();
+    match there.as_slice() {
+        [_] => true,
+        [] => {
+            let keys = crate::config::suggest::list(given.iter().map(|&(key, _)| key));
+            cx.error(
+                path,
+                format!("the token is missing, expected one of {keys}"),
+                "write `env: NAME` to take it from the environment",
+            );
+            false
+        }
+        [first, second, ..] => {
+            cx.key_error(
+                &path.key(second),
+                format!("`{first}` and `{second}` both say what the token is"),
+                "keep one of them",
+            );
+            false
+        }
+    }
+}
+
+/// Reads a token and judges it; reports when it cannot be had or cannot be right.
+pub(super) fn read(places: Places, path: &ConfigPath, cx: &mut Context<'_>) -> Option<SecretSlice<u8>> {
+    let Places { env, file, value } = places;
+    let (key, secret) = if let Some(Leaf(Variable(name))) = env {
+        ("env", from_environment(&name, &path.key("env"), cx)?)
+    } else if let Some(Leaf(FilePath(file))) = file {
+        ("file", from_file(&file, &path.key("file"), cx)?)
+    } else {
+        let Leaf(SecretText(text)) = value?;
+        let path = path.key("value");
+        cx.lint(
+            &path,
+            "this token stands in the configuration in clear text",
+            "keep it in a variable or a file: `env: NAME` or `file: PATH`",
+        );
+        if text.expose_secret().is_empty() {
+            cx.error(
+                &path,
+                "the token is empty",
+                "write a token, such as the output of `openssl rand -hex 32`",
+            );
+            return None;
+        }
+        ("value", SecretSlice::from(text.expose_secret().as_bytes().to_vec()))
+    };
+    let path = path.key(key);
+    if let Some(flaw) = flaw(secret.expose_secret()) {
+        cx.error(
+            &path,
+            format!("the token {flaw}, so no client could ever send it"),
+            "use visible ASCII characters, such as the output of `openssl rand -hex 32`",
+        );
+        return None;
+    }
+    lint::token_strength(secret.expose_secret(), &path, cx);
+    Some(secret)
+}
+
+fn from_environment(name: &str, path: &ConfigPath, cx: &mut Context<'_>) -> Option<SecretSlice<u8>> {
+    let message = match cx.environment().variable(name) {
+        Some(value) if !value.is_empty() => return Some(SecretSlice::from(value)),
+        Some(_) => format!("the environment variable `{name}` is empty"),
+        None => format!("the environment variable `{name}` is not set"),
+    };
+    cx.error(path, message, "set it to the token before the gateway starts");
+    None
+}
+
+fn from_file(file: &Path, path: &ConfigPath, cx: &mut Context<'_>) -> Option<SecretSlice<u8>> {
+    let shown = file.display();
+    let mut content = match cx.environment().read(file, LONGEST + 2) {
+        Ok(content) => content,
+        Err(error) => {
+            cx.error(path, format!("file `{shown}` cannot be read: {error}"), "");
+            return None;
+        }
+    };
+    // Editors and `echo` end a file with a line break. It is not part of the token.
+    if content.last() == Some(&b'\n') {
+        content.pop();
+        if content.last() == Some(&b'\r') {
+            content.pop();
+        }
+    }
+    if content.is_empty() {
+        cx.error(path, format!("file `{shown}` is empty"), "write the token into it");
+        return None;
+    }
+    Some(SecretSlice::from(content))
+}
+
+/// Why a token can never arrive in a header as it is.
+fn flaw(secret: &[u8]) -> Option<&'static str> {
+    let blank = |byte: Option<&u8>| byte.is_some_and(|byte| matches!(byte, b' ' | b'\t'));
+    if secret.len() > LONGEST {
+        Some("is longer than 4096 bytes")
+    } else if secret.contains(&b'\n') || secret.contains(&b'\r') {
+        Some("has several lines")
+    } else if blank(secret.first()) || blank(secret.last()) {
+        Some("begins or ends with a blank")
+    } else if secret.iter().any(|byte| !matches!(byte, b' '..=b'~')) {
+        Some("has characters beyond printable ASCII")
+    } else {
+        None
+    }
+}

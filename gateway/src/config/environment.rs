@@ -1,0 +1,71 @@
+//! What a configuration needs from around it: variables, files, the time, the number of processors.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// The surroundings of a configuration. Tests bring their own.
+pub trait Environment {
+    /// The value of an environment variable.
+    fn variable(&self, name: &str) -> Option<Vec<u8>>;
+
+    /// At most `limit` bytes of a file. Relative paths begin at the folder of the configuration.
+    fn read(&self, path: &Path, limit: usize) -> io::Result<Vec<u8>>;
+
+    /// Seconds since 1970.
+    fn unix(&self) -> u64;
+
+    /// How many threads can run at a time.
+    fn parallelism(&self) -> usize;
+}
+
+/// The real surroundings.
+#[derive(Clone, Debug)]
+pub struct System {
+    folder: PathBuf,
+}
+
+impl System {
+    /// With relative paths beginning at `folder`.
+    pub fn new(folder: impl Into<PathBuf>) -> Self {
+        Self { folder: folder.into() }
+    }
+}
+
+impl Environment for System {
+    fn variable(&self, name: &str) -> Option<Vec<u8>> {
+        std::env::var_os(name).map(OsStringExt::into_vec)
+    }
+
+    fn read(&self, path: &Path, limit: usize) -> io::Result<Vec<u8>> {
+        read_start(&self.folder.join(path), limit)
+    }
+
+    fn unix(&self) -> u64 {
+        SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs())
+    }
+
+    fn parallelism(&self) -> usize {
+        std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+    }
+}
+
+/// Reads a file that is not larger than `limit` bytes.
+pub(super) fn read_file(path: &Path, limit: usize) -> io::Result<Vec<u8>> {
+    let content = read_start(path, limit.saturating_add(1))?;
+    if content.len() > limit {
+        return Err(io::Error::other(format!("it is larger than {} MiB", limit >> 20)));
+    }
+    Ok(content)
+}
+
+/// At most `limit` bytes of a file: one without end, such as `/dev/zero`, must not fill the memory.
+fn read_start(path: &Path, limit: usize) -> io::Result<Vec<u8>> {
+    let mut content = Vec::new();
+    File::open(path)?.take(limit as u64).read_to_end(&mut content)?;
+    Ok(content)
+}

@@ -1,0 +1,234 @@
+//! What works, but probably not as meant.
+//!
+//! Invariant: a lint never keeps a plan from being made, and never repeats a secret.
+
+use ipnet::IpNet;
+use probegate_policies::fields::FieldName;
+use probegate_policies::ip::IpSet;
+use probegate_policies::probe::ProbeKind;
+
+use super::ConfigPath;
+use super::compile::{Context, Definitions, Names, Network, is_open};
+use crate::plan;
+
+/// Bits of strength below which a token can be guessed by somebody with time.
+const STRONG: u32 = 128;
+
+/// Networks with shorter prefixes than this belong to nobody alone.
+const LARGE: u8 = 8;
+
+/// A probe that tells strangers about the inside.
+pub(super) fn probe(probe: &plan::Probe, path: &ConfigPath, cx: &mut Context<'_>) {
+    let name = probe.kind.name();
+    if probe.kind == ProbeKind::Healthz {
+        return;
+    }
+    if is_open(&probe.allow) {
+        cx.lint(
+            &path.key("allow"),
+            format!("anyone may ask probe `{name}`"),
+            "write `allow: {network: internal}` unless that is meant",
+        );
+    }
+    if matches!(probe.serve, plan::Serve::Answer(_)) && probe.kind != ProbeKind::Version {
+        let message = format!("probe `{name}` answers without asking the app, and so says nothing about it");
+        cx.lint(&path.key("serve"), message, "write `serve: forward`");
+    }
+}
+
+/// A probe whose path the app answers like any other.
+pub(super) fn switched_off(kind: ProbeKind, path: &ConfigPath, cx: &mut Context<'_>) {
+    if kind == ProbeKind::Healthz {
+        return;
+    }
+    let (name, at) = (kind.name(), kind.default_path());
+    let message = format!("probe `{name}` is off: `{at}` goes to the app like any other path, and anyone may ask");
+    cx.lint(path, message, "leave the probe on, or guard its path with a route");
+}
+
+/// A token that could be guessed. Its strength is an estimate: its length times what its alphabet gives for each character.
+pub(super) fn token_strength(secret: &[u8], path: &ConfigPath, cx: &mut Context<'_>) {
+    let bits = strength(secret);
+    if bits < STRONG {
+        let message = format!("this token has about {bits} bits of strength, expected at least {STRONG}");
+        cx.lint(path, message, "make one with `openssl rand -hex 32`");
+    }
+}
+
+fn strength(secret: &[u8]) -> u32 {
+    let has = |class: fn(&u8) -> bool| secret.iter().any(class);
+    let alphabet: u32 = if secret.iter().all(u8::is_ascii_hexdigit) {
+        if secret.iter().all(u8::is_ascii_digit) { 10 } else { 16 }
+    } else {
+        let classes = [
+            (has(u8::is_ascii_digit), 10),
+            (has(u8::is_ascii_lowercase), 26),
+            (has(u8::is_ascii_uppercase), 26),
+        ];
+        let others = if has(|byte| !byte.is_ascii_alphanumeric()) {
+            2
+        } else {
+            0
+        };
+        classes
+            .into_iter()
+            .filter_map(|(there, size)| there.then_some(size))
+            .sum::<u32>()
+            + others
+    };
+    // A letter that repeats adds less than a new one: `aaaa…` is not strong at any length.
+    let mut seen = secret.to_vec();
+    seen.sort_unstable();
+    seen.dedup();
+    let distinct = u32::try_from(seen.len()).unwrap_or(u32::MAX);
+    let length = u32::try_from(secret.len()).unwrap_or(u32::MAX);
+    let alphabet = alphabet.min(distinct.saturating_mul(2)).max(1);
+    // Hundredths of a bit keep this in whole numbers.
+    let centibits = (f64::from(alphabet).log2() * 100.0).floor();
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "between 0 and 3200"
+    )]
+    let centibits = centibits as u32;
+    length.saturating_mul(centibits) / 100
+}
+
+/// A token that nobody can use any more.
+pub(super) fn expiry(expires: Option<u64>, path: &ConfigPath, cx: &mut Context<'_>) {
+    if expires.is_some_and(|expires| expires <= cx.environment().unix()) {
+        cx.lint(path, "this token has expired", "remove the slot");
+    }
+}
+
+/// A header that apps need for themselves, and that they no longer get because it carries a token of the gateway.
+pub(super) fn withheld(field: &FieldName, path: &ConfigPath, cx: &mut Context<'_>) {
+    if field.as_str() == "authorization" {
+        let message = format!("apps no longer see `{field}`, because it carries tokens of the gateway");
+        cx.lint(path, message, "choose a header of its own, or write `forward: true`");
+    }
+}
+
+/// A network of proxies so large that strangers are in it.
+pub(super) fn trusted_network(net: &IpNet, path: &ConfigPath, cx: &mut Context<'_>) {
+    if net.prefix_len() < LARGE {
+        let whom = if net.prefix_len() == 0 {
+            "everybody"
+        } else {
+            "a large part of the internet"
+        };
+        let message = format!("`{net}` trusts {whom}: whoever is in it can claim any address");
+        cx.lint(path, message, "list the addresses of your own proxies");
+    }
+}
+
+/// Keys about forwarding without anybody who may forward.
+pub(super) fn forwarding_without_proxies(path: &ConfigPath, cx: &mut Context<'_>) {
+    cx.lint(
+        path,
+        "`client_ip` has no effect without `trusted_proxies`",
+        "list the addresses of your proxies, or remove it",
+    );
+}
+
+/// Proxies that are inside a network that opens doors.
+pub(super) fn trusted_proxies(trusted: &[(IpNet, ConfigPath)], networks: &Names<Network>, cx: &mut Context<'_>) {
+    for entry in networks.iter().filter(|entry| entry.is_used()) {
+        let Some(network) = &entry.value else { continue };
+        for (net, path) in trusted {
+            let name = &entry.name;
+            let whole = network.set.covers(net);
+            // A network that holds everybody has a lint of its own.
+            if net.prefix_len() < LARGE || !whole && network.set.intersects(&IpSet::new([*net])).is_none() {
+                continue;
+            }
+            let shown = if net.prefix_len() == net.max_prefix_len() {
+                net.addr().to_string()
+            } else {
+                net.to_string()
+            };
+            let lies = if whole { "lies in" } else { "overlaps with" };
+            let message = format!(
+                "trusted proxy `{shown}` {lies} network `{name}`: what the proxy asks for itself is let in as `{name}`"
+            );
+            cx.lint(
+                path,
+                message,
+                format!("define `{name}` without the addresses of the proxies"),
+            );
+        }
+    }
+}
+
+/// Definitions that nothing uses: rules that were meant to guard something and do not.
+pub(super) fn unused(definitions: &Definitions, cx: &mut Context<'_>) {
+    unused_names(&definitions.networks, "`allow`", cx);
+    unused_names(&definitions.tokens, "`allow`", cx);
+    unused_names(&definitions.limits, "`limits` of a service or a route", cx);
+}
+
+fn unused_names<T>(names: &Names<T>, place: &str, cx: &mut Context<'_>) {
+    for entry in names.iter().filter(|entry| !entry.is_used()) {
+        let Some(path) = &entry.path else { continue };
+        let message = format!("{} `{}` is defined, but never used", names.kind(), entry.name);
+        cx.lint(path, message, format!("name it under {place}, or remove it"));
+    }
+}
+
+/// A route, where it is written, and whether it says who may enter.
+pub(super) struct WrittenRoute {
+    pub(super) route: plan::Route,
+    pub(super) path: ConfigPath,
+    pub(super) has_rule: bool,
+}
+
+/// Routes that do less than they seem to.
+pub(super) fn routes(routes: &[WrittenRoute], probes: &[plan::Probe], cx: &mut Context<'_>) {
+    for written in routes {
+        let route = &written.route;
+        let below: Vec<_> = probes
+            .iter()
+            .filter(|probe| route.path.covers(probe.path.as_bytes()))
+            .filter(|probe| written.has_rule && is_open(&probe.allow) && !is_open(&route.allow))
+            .map(|probe| format!("`{}`", probe.path))
+            .collect();
+        if !below.is_empty() {
+            let message = format!(
+                "this route's rule does not guard {}: anyone may ask, because probes have rules of their own",
+                below.join(", ")
+            );
+            cx.lint(&written.path, message, "guard it with the probe's own `allow`");
+        }
+        if let Some(probe) = probes.iter().find(|probe| route.path.to_string() == *probe.path) {
+            let message = format!(
+                "`{}` is the path of probe `{}`: the route only gets what lies below it",
+                probe.path,
+                probe.kind.name()
+            );
+            cx.lint(&written.path, message, "say it in the probe, or remove the route");
+        }
+        open_below_guarded(written, routes, cx);
+    }
+}
+
+/// A route without a rule inside one that has a rule. The longest path wins, so it is open: for a login form below a guarded
+/// admin, usually by mistake.
+fn open_below_guarded(written: &WrittenRoute, routes: &[WrittenRoute], cx: &mut Context<'_>) {
+    let inside = written.route.path.to_string();
+    let around = routes
+        .iter()
+        .filter(|other| other.route.path != written.route.path && other.route.path.covers(inside.as_bytes()))
+        .max_by_key(|other| other.route.path.to_string().len());
+    let Some(around) = around.filter(|around| !written.has_rule && !is_open(&around.route.allow)) else {
+        return;
+    };
+    let message = format!(
+        "anyone may enter `{inside}`: the rule of `{}` ends where a longer route begins",
+        around.route.path
+    );
+    cx.lint(
+        &written.path,
+        message,
+        "repeat `allow` here, or write `allow: anyone` if that is meant",
+    );
+}

@@ -1,0 +1,58 @@
+//! The configuration as it is written: one type for each mapping, one field for each key.
+//!
+//! Every field is optional here. Defaults, required keys and names are the business of [`super::compile`], which takes these
+//! types apart without `..`: a key that nothing reads does not build. The comments are the descriptions of the JSON Schema.
+//!
+//! Invariant: no `flatten`, no `untagged`. Both would lose the path of a mistake.
+
+mod access;
+mod process;
+mod service;
+
+use std::net::SocketAddr;
+
+use ipnet::IpNet;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+pub(super) use access::{Allow, Conditions, Limit, Slot, TokenSet};
+pub(super) use process::{AccessLog, Admin, Bounds, ClientIp, Listener, Log, Shutdown, Timeouts};
+pub(super) use service::{AppToken, Probe, Probes, Route, Service, Upstream, Version};
+
+use super::shape::{List, Named, Toggle};
+use super::value::{Leaf, Workers};
+
+/// The configuration of a probegate gateway.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, expecting = "a mapping with the keys of a configuration")]
+#[schemars(title = "probegate")]
+pub(super) struct Config {
+    /// Where clients are accepted. Default: `0.0.0.0:8080`.
+    pub(super) listeners: Option<List<Listener>>,
+    /// Worker threads. Default: `auto`, as many as there are processors to use.
+    pub(super) workers: Option<Leaf<Workers>>,
+    /// How the client behind trusted proxies is found.
+    pub(super) client_ip: Option<ClientIp>,
+    /// Networks by name, for `allow: {network: NAME}`. `internal` exists without being written: loopback and private networks.
+    pub(super) networks: Option<Named<List<Leaf<IpNet>>>>,
+    /// Sets of tokens by name, for `allow: {token: NAME}`.
+    pub(super) tokens: Option<Named<TokenSet>>,
+    /// Rate limits by name. They apply where a service or a route names them.
+    pub(super) limits: Option<Named<Limit>>,
+    /// The apps behind the gateway, by name.
+    #[schemars(required)]
+    pub(super) services: Option<Named<Service>>,
+    /// Where metrics and the gateway's own probes are served. Default: `127.0.0.1:9900`.
+    pub(super) admin: Option<Toggle<Admin>>,
+    /// What is logged.
+    pub(super) log: Option<Log>,
+    /// Deadlines towards clients.
+    pub(super) timeouts: Option<Timeouts>,
+    /// Sizes that a client may not exceed.
+    pub(super) bounds: Option<Bounds>,
+    /// What happens between SIGTERM and the end.
+    pub(super) shutdown: Option<Shutdown>,
+}
+
+/// A `SocketAddr` as it is written.
+pub(super) type Address = Leaf<SocketAddr>;

@@ -1,0 +1,149 @@
+//! Keys about one app and how it is reached.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::Allow;
+use crate::config::shape::{List, Toggle};
+use crate::config::value::{
+    Count, DenyWord, ExactPath, FieldText, FilePath, Host, Leaf, Name, Seconds, SecretText, ServeWord, ServerWord,
+    Size, Text, Upgrade, Variable,
+};
+use probegate_policies::host::HostPattern;
+use probegate_policies::route::PathPrefix;
+
+/// One app behind the gateway.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, expecting = "a mapping with the keys of a service")]
+pub(in crate::config) struct Service {
+    /// The hosts it answers for: `shop.example.com`, `*.example.com`, or `*` for all others. May be left out when there is only
+    /// one service.
+    pub(in crate::config) hosts: Option<List<Leaf<HostPattern>>>,
+    /// Where the app listens.
+    #[schemars(required)]
+    pub(in crate::config) upstream: Option<Upstream>,
+    /// The largest request body. Default: `1MiB`.
+    pub(in crate::config) max_body: Option<Leaf<Size>>,
+    /// Protocols that clients may switch to. Default: none; `[websocket]` for WebSocket.
+    pub(in crate::config) upgrades: Option<List<Leaf<Upgrade>>>,
+    /// The probes. One that is not mentioned is guarded with its defaults.
+    pub(in crate::config) probes: Option<Probes>,
+    /// Names of limits on every request but probes. Default: none.
+    pub(in crate::config) limits: Option<List<Leaf<Name>>>,
+    /// Parts of the app with rules or limits of their own. The longest path wins.
+    pub(in crate::config) routes: Option<List<Route>>,
+}
+
+/// Where the app listens.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "a mapping such as `{servers: [\"127.0.0.1:8000\"]}`"
+)]
+pub(in crate::config) struct Upstream {
+    /// The app's servers, at least one: `127.0.0.1:8000`, `app:8000` or `unix:/run/app.sock`.
+    #[schemars(required)]
+    pub(in crate::config) servers: Option<List<Leaf<ServerWord>>>,
+    /// To establish a connection. Default: `5s`.
+    pub(in crate::config) connect_timeout: Option<Leaf<Seconds>>,
+    /// From the complete request to the first byte of the answer, and between two parts of its body. Default: `60s`.
+    pub(in crate::config) response_timeout: Option<Leaf<Seconds>>,
+    /// How long an unused connection is kept. Must stay below the app's own keep-alive time. Default: `1500ms`.
+    pub(in crate::config) idle_timeout: Option<Leaf<Seconds>>,
+    /// Unused connections kept for each server and worker. Default: 64.
+    pub(in crate::config) max_idle: Option<Leaf<Count>>,
+}
+
+/// The probes of an app. `off` hands a probe's path to the app like any other.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "a mapping with `healthz`, `readyz`, `startupz` and `version`"
+)]
+pub(in crate::config) struct Probes {
+    /// Is the process alive? Anyone may ask unless `allow` says otherwise.
+    pub(in crate::config) healthz: Option<Toggle<Probe>>,
+    /// Can the app do its work? The network `internal` may ask unless `allow` says otherwise.
+    pub(in crate::config) readyz: Option<Toggle<Probe>>,
+    /// Has the app started? The network `internal` may ask unless `allow` says otherwise.
+    pub(in crate::config) startupz: Option<Toggle<Probe>>,
+    /// Which version is running? The network `internal` may ask unless `allow` says otherwise.
+    pub(in crate::config) version: Option<Toggle<Probe>>,
+}
+
+/// One probe.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, expecting = "a mapping with the keys of a probe, or `off`")]
+pub(in crate::config) struct Probe {
+    /// Where clients ask. Default: its name, `/readyz`.
+    pub(in crate::config) path: Option<Leaf<ExactPath>>,
+    /// Who answers: the app (`forward`, the default) or the gateway without asking the app (`answer`).
+    pub(in crate::config) serve: Option<Leaf<ServeWord>>,
+    /// Who may ask.
+    pub(in crate::config) allow: Option<Allow>,
+    /// What others see: 403 (default), 404, or `close` for no answer at all.
+    pub(in crate::config) deny: Option<Leaf<DenyWord>>,
+    /// Where the app expects the question. Default: the same path.
+    pub(in crate::config) upstream_path: Option<Leaf<ExactPath>>,
+    /// `Host` to send to the app, one of Django's `ALLOWED_HOSTS`. Default: the client's.
+    pub(in crate::config) host: Option<Leaf<Host>>,
+    /// A token that the app wants to see.
+    pub(in crate::config) token: Option<AppToken>,
+    /// For the whole exchange with the app. Default: `800ms`, below the second after which Kubernetes gives up.
+    pub(in crate::config) timeout: Option<Leaf<Seconds>>,
+    /// What the gateway answers, for `version` with `serve: answer`.
+    pub(in crate::config) version: Option<Version>,
+}
+
+/// A token that the gateway shows to the app. Exactly one of `env`, `file` and `value` says which.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, expecting = "a mapping such as `{env: APP_PROBE_TOKEN}`")]
+pub(in crate::config) struct AppToken {
+    /// The header to send it in. Default: `X-Probe-Token`.
+    pub(in crate::config) header: Option<Leaf<FieldText>>,
+    /// The environment variable that holds the token.
+    pub(in crate::config) env: Option<Leaf<Variable>>,
+    /// The file that holds the token; a line break at its end does not belong to it. Relative to the configuration file.
+    pub(in crate::config) file: Option<Leaf<FilePath>>,
+    /// The token in clear text. For experiments.
+    pub(in crate::config) value: Option<Leaf<SecretText>>,
+}
+
+/// What the gateway tells about the app's version.
+#[allow(clippy::struct_field_names, reason = "the keys are those of the answer")]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, expecting = "a mapping such as `{version: \"1.4.2\"}`")]
+pub(in crate::config) struct Version {
+    /// Name of the app. Default: the service's name.
+    pub(in crate::config) service: Option<Leaf<Text>>,
+    /// Where it runs. Default: `local`.
+    pub(in crate::config) environment: Option<Leaf<Text>>,
+    /// Its version. Default: `unknown`.
+    pub(in crate::config) version: Option<Leaf<Text>>,
+    /// The commit it was built from.
+    pub(in crate::config) commit: Option<Leaf<Text>>,
+    /// The branch it was built from.
+    pub(in crate::config) branch: Option<Leaf<Text>>,
+    /// When it was built.
+    pub(in crate::config) build_time: Option<Leaf<Text>>,
+    /// Which of two deployments it is, such as `blue`.
+    pub(in crate::config) slot: Option<Leaf<Text>>,
+}
+
+/// A part of an app with rules or limits of its own.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "a mapping such as `{path: /admin/, allow: {network: office}}`"
+)]
+pub(in crate::config) struct Route {
+    /// What it covers: this path and everything below it.
+    #[schemars(required)]
+    pub(in crate::config) path: Option<Leaf<PathPrefix>>,
+    /// Who may enter. Default: `anyone`.
+    pub(in crate::config) allow: Option<Allow>,
+    /// What others see: 403 (default), 404, or `close` for no answer at all.
+    pub(in crate::config) deny: Option<Leaf<DenyWord>>,
+    /// Names of limits in addition to the service's.
+    pub(in crate::config) limits: Option<List<Leaf<Name>>>,
+}

@@ -1,0 +1,264 @@
+//! The life of a client's HTTP/1 connection: wait for bytes → read a head → serve the request → again, or end.
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Instant;
+
+use probegate_policies::forwarded::Scheme;
+use probegate_policies::reason::Reason;
+
+use crate::request::{self, After, Received};
+use crate::wire::deadline::Deadline;
+use crate::wire::h1::io::{linger, read};
+use crate::wire::h1::request::{HeadBounds, RequestParser};
+use crate::wire::h1::server::{Body, Client, Reply};
+use crate::wire::h1::tunnel::{self, End};
+use crate::wire::h1::framing;
+use crate::wire::head::{FieldView, Version};
+use crate::wire::transport::Transport;
+use crate::wire::{Framing, RequestBody, Responder};
+use crate::worker::Worker;
+use crate::worker::workspace::Workspace;
+
+/// What is known about a connection from the start.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts {
+    /// The other side's address, canonical.
+    pub peer: IpAddr,
+    /// Its port.
+    pub peer_port: u16,
+    /// The port it connected to.
+    pub local_port: u16,
+    /// How it is protected.
+    pub scheme: Scheme,
+}
+
+impl Facts {
+    /// The facts of a plain TCP connection.
+    pub fn plain(peer: SocketAddr, local: SocketAddr) -> Self {
+        Self {
+            peer: probegate_policies::ip::canonical(peer.ip()),
+            peer_port: peer.port(),
+            local_port: local.port(),
+            scheme: Scheme::Http,
+        }
+    }
+}
+
+/// The waits of one connection.
+#[derive(Debug)]
+struct Waits {
+    client: Deadline,
+    server: Deadline,
+}
+
+/// What becomes of the connection after a request.
+enum Next {
+    /// Another request may come.
+    Again,
+    /// It ends at once.
+    Close,
+    /// It ends when the client has had time to read the answer.
+    Linger,
+}
+
+/// Serves a connection to its end.
+pub async fn serve<T: Transport>(worker: &Worker, transport: T, facts: Facts) {
+    let waits = Waits { client: worker.deadlines.slot(), server: worker.deadlines.slot() };
+    // Bytes of the next request that arrived with the one before.
+    let mut carried: Option<Box<Workspace>> = None;
+    loop {
+        if carried.is_none() && !wait(worker, &transport, &waits.client).await {
+            return;
+        }
+        let mut workspace = carried.take().unwrap_or_else(|| worker.workspaces.take());
+        let next = one_request(worker, &transport, &facts, &waits, &mut workspace).await;
+        match next {
+            Next::Again if !workspace.head.is_empty() => carried = Some(workspace),
+            Next::Again => worker.workspaces.put(workspace),
+            Next::Close => return worker.workspaces.put(workspace),
+            Next::Linger => {
+                linger(&transport, &mut workspace.answer, &waits.client).await;
+                return worker.workspaces.put(workspace);
+            }
+        }
+    }
+}
+
+/// Waits for the first byte of a request, holding no buffer. `false`: none will come.
+async fn wait<T: Transport>(worker: &Worker, transport: &T, deadline: &Deadline) -> bool {
+    worker.deadlines.observe(Instant::now());
+    deadline.arm(worker.active().plan.timeouts.keep_alive);
+    poll_fn(|cx| match transport.poll_read_ready(cx) {
+        Poll::Ready(ready) => Poll::Ready(ready.is_ok()),
+        // The worker wakes all its connections once when the gateway begins to go down.
+        Poll::Pending if deadline.poll_expired(cx) || worker.state.is_draining() => Poll::Ready(false),
+        Poll::Pending => Poll::Pending,
+    })
+    .await
+}
+
+/// Reads one request head and serves the request.
+async fn one_request<T: Transport>(
+    worker: &Worker,
+    transport: &T,
+    facts: &Facts,
+    waits: &Waits,
+    workspace: &mut Workspace,
+) -> Next {
+    match read_head(worker, transport, &waits.client, workspace).await {
+        Ok(Some(started)) => {
+            // What came behind the head belongs to the body, or to the next request.
+            let behind = workspace.head.filled().get(workspace.request.len..).unwrap_or_default();
+            workspace.body.clear();
+            workspace.body.grow(behind.len());
+            workspace.body.extend(behind);
+            workspace.head.truncate(workspace.request.len);
+            contained(worker, transport, facts, waits, workspace, started).await
+        }
+        Ok(None) => Next::Close,
+        Err(reason) => {
+            let active = worker.active();
+            let date = worker.date.get();
+            let client = Client { version: Version::Http11, to_head: false, persists: false };
+            let Workspace { reply, text, head, .. } = workspace;
+            let mut reply = Reply::new(transport, &waits.client, active.plan.timeouts.write, reply, &date, client);
+            request::refuse_unread(worker, &active, facts, reason, head.filled(), text, &mut reply).await;
+            Next::Linger
+        }
+    }
+}
+
+/// Reads a request head. `None`: the connection ended before one began.
+async fn read_head<T: Transport>(
+    worker: &Worker,
+    transport: &T,
+    deadline: &Deadline,
+    workspace: &mut Workspace,
+) -> Result<Option<Instant>, Reason> {
+    let active = worker.active();
+    let bounds = &active.plan.bounds;
+    let bounds = HeadBounds { head: bounds.head, fields: bounds.fields, target: bounds.target };
+    let mut parser = RequestParser::default();
+    let started = Instant::now();
+    worker.deadlines.observe(started);
+    deadline.arm(active.plan.timeouts.head);
+    loop {
+        if !workspace.head.is_empty() && parser.advance(workspace.head.filled(), &bounds, &mut workspace.request)? {
+            return Ok(Some(started));
+        }
+        if workspace.head.room() == 0 {
+            workspace.head.compact();
+            workspace.head.grow((workspace.head.size() * 2).min(bounds.head.max(1)));
+        }
+        match read(transport, &mut workspace.head, deadline).await {
+            Ok(0) if workspace.head.is_empty() => return Ok(None),
+            Ok(0) => return Err(Reason::ClientClosed),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::TimedOut && workspace.head.is_empty() => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => return Err(Reason::HeadTimeout),
+            Err(_) if workspace.head.is_empty() => return Ok(None),
+            Err(_) => return Err(Reason::ClientClosed),
+        }
+    }
+}
+
+/// Serves one request. A panic ends this request and its connection, and nothing else.
+async fn contained<T: Transport>(
+    worker: &Worker,
+    transport: &T,
+    facts: &Facts,
+    waits: &Waits,
+    workspace: &mut Workspace,
+    started: Instant,
+) -> Next {
+    let answered = Cell::new(false);
+    let caught = {
+        let mut exchange = pin!(exchange(worker, transport, facts, waits, workspace, started, &answered));
+        // What a panic may leave half-changed is memory of this request alone: the workspace is emptied before anyone uses it again, and
+        // counters and tables are atomic.
+        poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| exchange.as_mut().poll(cx))) {
+            Ok(Poll::Pending) => Poll::Pending,
+            Ok(Poll::Ready(next)) => Poll::Ready(Some(next)),
+            Err(_) => Poll::Ready(None),
+        })
+        .await
+    };
+    if let Some(next) = caught {
+        return next;
+    }
+    let active = worker.active();
+    let date = worker.date.get();
+    let client = Client { version: Version::Http11, to_head: false, persists: false };
+    let Workspace { reply, text, head, .. } = workspace;
+    let mut reply = Reply::new(transport, &waits.client, active.plan.timeouts.write, reply, &date, client);
+    if answered.get() {
+        reply.truncate();
+        return Next::Close;
+    }
+    request::refuse_unread(worker, &active, facts, Reason::Panicked, head.filled(), text, &mut reply).await;
+    Next::Linger
+}
+
+/// One request from its head to the state of the connection after it.
+async fn exchange<T: Transport>(
+    worker: &Worker,
+    transport: &T,
+    facts: &Facts,
+    waits: &Waits,
+    workspace: &mut Workspace,
+    started: Instant,
+    answered: &Cell<bool>,
+) -> Next {
+    let active = worker.active();
+    let timeouts = &active.plan.timeouts;
+    let date = worker.date.get();
+    let Workspace { head, body, request, judge, errand, answer, response, reply, text } = workspace;
+    let bytes = head.filled();
+    let connection = framing::Connection::of(FieldView { bytes, fields: &request.fields });
+    let framed = framing::request(request, bytes);
+    let client = Client {
+        version: request.version,
+        to_head: request.method.of(bytes) == b"HEAD",
+        persists: framed.is_ok() && connection.persists(request.version) && !worker.state.is_draining(),
+    };
+    let mut body = Body::new(transport, &waits.client, timeouts.body, body, framed.unwrap_or(Framing::None));
+    let mut reply = Reply::new(transport, &waits.client, timeouts.write, reply, &date, client);
+    reply.announce_to(answered);
+    let received = Received {
+        head: request,
+        bytes,
+        broken: framed.err(),
+        asks_upgrade: connection.upgrade,
+        started,
+        facts,
+    };
+    let tools = request::Tools { judge, errand, answer, response, text, deadline: &waits.server };
+    let after = request::serve(worker, &active, &received, tools, &mut body, &mut reply).await;
+    let whole = body.discard();
+    let persists = reply.persists();
+    let leftover = body.into_leftover();
+    match after {
+        After::Done if persists && whole => {
+            head.clear();
+            head.grow(leftover.len());
+            head.extend(leftover.filled());
+            Next::Again
+        }
+        After::Done if whole => Next::Close,
+        After::Done => Next::Linger,
+        After::Abort => Next::Close,
+        After::Switched(socket) => {
+            let client = End { transport, buffer: leftover, deadline: &waits.client };
+            let server = End { transport: &socket, buffer: answer, deadline: &waits.server };
+            let passed = tunnel::run(client, server, timeouts.tunnel).await;
+            tracing::debug!(up = passed.up, down = passed.down, "tunnel ended");
+            Next::Close
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! probegate: a gateway in front of an app.
+//!
+//! In reading order: [`cli`] starts things; [`config`] turns a file into a [`plan`]; [`server`] runs workers under Pingora's `Server`;
+//! a [`worker`] accepts connections; [`connection`] is the life of a connection and [`request`] the life of a request: judge,
+//! exchange, finish; [`wire`] moves bytes; [`upstream`] keeps connections to apps; [`limiter`] and [`state`] outlive plans;
+//! [`telemetry`] tells about all of it. The rules themselves are in the crate `probegate-policies`.
+
+pub mod admin;
+pub mod cli;
+pub mod config;
+pub mod connection;
+pub mod limiter;
+pub mod listen;
+pub mod local;
+pub mod plan;
+pub mod reload;
+pub mod request;
+pub mod server;
+pub mod state;
+pub mod telemetry;
+pub mod upstream;
+pub mod wire;
+pub mod worker;

@@ -1,0 +1,113 @@
+//! Listening sockets: bound before anything else happens, so that a taken address ends the program at once and a reload that can not
+//! bind changes nothing.
+//!
+//! Each worker has a socket of its own for every address (`SO_REUSEPORT`): the kernel spreads new connections, and no two workers
+//! wake up for the same one.
+
+mod inherit;
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+
+use pingora::server::ListenFds;
+use socket2::{Domain, Protocol, Socket, Type};
+
+/// Pingora hands over at most this many sockets to a new process.
+const MOST_SOCKETS: usize = 32;
+
+/// Connections that may wait to be accepted.
+const BACKLOG: i32 = 8192;
+
+/// An address and its sockets, one for each worker or fewer where the limit of a hand-over demands it.
+#[derive(Debug)]
+pub struct Listening {
+    /// As configured: the identity of the listener over reloads and hand-overs.
+    pub configured: SocketAddr,
+    /// As bound: differs from `configured` where that says port 0.
+    pub bound: SocketAddr,
+    /// The sockets.
+    pub sockets: Vec<TcpListener>,
+}
+
+/// A listener that could not be bound.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}: {error}")]
+pub struct BindFailed {
+    /// The address.
+    pub address: SocketAddr,
+    /// Why.
+    #[source]
+    pub error: io::Error,
+}
+
+/// Binds `address` with a socket for each of `workers` workers, of a program with `listeners` addresses.
+pub fn bind(address: SocketAddr, workers: usize, listeners: usize) -> Result<Listening, BindFailed> {
+    let count = workers.min(MOST_SOCKETS / listeners.max(1)).max(1);
+    let all = || {
+        // Without SO_REUSEPORT first: with it, a second program of the same user would share the port without either noticing.
+        let bound = if address.port() == 0 { address } else { local(&open(address, false)?)? };
+        let first = open(bound, true)?;
+        let bound = local(&first)?;
+        let mut sockets: Vec<TcpListener> = vec![first.into()];
+        while sockets.len() < count {
+            sockets.push(open(bound, true)?.into());
+        }
+        Ok((bound, sockets))
+    };
+    let (bound, sockets) = all().map_err(|error| BindFailed { address, error })?;
+    Ok(Listening { configured: address, bound, sockets })
+}
+
+/// The sockets of `address` that an old process has handed over, if it has.
+pub fn inherit(address: SocketAddr, fds: &ListenFds) -> Option<Listening> {
+    let fds = fds.lock();
+    let raw: Vec<_> = (0..MOST_SOCKETS).map_while(|index| fds.get(&key(address, index)).copied()).collect();
+    let sockets: Vec<TcpListener> = raw.into_iter().map(inherit::adopt).collect::<io::Result<_>>().ok()?;
+    let bound = sockets.first()?.local_addr().ok()?;
+    Some(Listening { configured: address, bound, sockets })
+}
+
+/// Registers the sockets for a later hand-over.
+pub fn register(listening: &Listening, fds: &ListenFds) {
+    use std::os::fd::AsRawFd;
+    let mut fds = fds.lock();
+    for (index, socket) in listening.sockets.iter().enumerate() {
+        fds.add(key(listening.configured, index), socket.as_raw_fd());
+    }
+}
+
+/// How a socket is called in a hand-over.
+pub fn key(address: SocketAddr, index: usize) -> String {
+    format!("{address}#{index}")
+}
+
+fn local(socket: &Socket) -> io::Result<SocketAddr> {
+    socket.local_addr()?.as_socket().ok_or_else(|| io::Error::from(io::ErrorKind::AddrNotAvailable))
+}
+
+fn open(address: SocketAddr, shared: bool) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(shared)?;
+    if address.is_ipv6() {
+        // `[::]` accepts IPv4 as well; such peers are made canonical (D3).
+        socket.set_only_v6(false)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_taken_address_is_an_error_although_ports_are_shared_between_workers() {
+        let first = bind("127.0.0.1:0".parse().unwrap(), 3, 1).unwrap();
+        assert_eq!(first.sockets.len(), 3);
+        let taken = bind(first.bound, 3, 1).unwrap_err();
+        assert!(taken.to_string().contains(&first.bound.to_string()), "{taken}");
+    }
+}

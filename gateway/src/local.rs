@@ -1,0 +1,161 @@
+//! A small server for the gateway's own pages: the admin listener, and the app of `probegate demo`.
+//!
+//! The same strict HTTP/1 as towards clients, one thread, no streaming, small requests.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use tokio::task::{LocalSet, spawn_local};
+
+use crate::listen::Listening;
+use crate::wire::buffer::Buffer;
+use crate::wire::deadline::{Deadlines, TICK};
+use crate::wire::h1::framing::{self, Connection};
+use crate::wire::h1::io::{linger, read};
+use crate::wire::h1::request::{HeadBounds, RequestParser};
+use crate::wire::h1::server::{Body, Client, Reply};
+use crate::wire::head::{FieldView, RequestHead, Version};
+use crate::wire::transport::Transport;
+use crate::wire::{Answer, Framing, RequestBody, Responder};
+use crate::worker::date::Date;
+
+/// Deadline of each step of a request.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+const BOUNDS: HeadBounds = HeadBounds { head: 32 * 1024, fields: 100, target: 8 * 1024 };
+
+/// What a page is made from.
+#[derive(Debug)]
+pub struct Request<'a> {
+    /// The method.
+    pub method: &'a [u8],
+    /// The path, without the query.
+    pub path: &'a [u8],
+    /// The fields.
+    pub fields: FieldView<'a>,
+}
+
+/// A page.
+#[derive(Debug)]
+pub struct Page {
+    /// The status.
+    pub status: u16,
+    /// `Content-Type`.
+    pub content_type: &'static str,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+/// A bound address.
+#[derive(Debug)]
+pub struct Socket {
+    /// The address.
+    pub address: SocketAddr,
+    socket: TcpListener,
+}
+
+impl Socket {
+    /// The first socket of a listener.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn new(listening: Listening) -> io::Result<Self> {
+        let socket = listening.sockets.into_iter().next().ok_or(io::ErrorKind::NotConnected)?;
+        Ok(Self { address: listening.bound, socket })
+    }
+}
+
+/// Starts a thread that answers every request with `page`.
+///
+/// # Errors
+/// The system gives no thread or no event loop.
+pub fn start(name: &str, socket: Socket, page: impl Fn(&Request<'_>) -> Page + Send + 'static) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let thread = std::thread::Builder::new().name(name.to_owned());
+    thread.spawn(move || {
+        LocalSet::new().block_on(&runtime, async move {
+            if let Err(error) = accept(socket, Rc::new(page)).await {
+                tracing::error!(%error, "a local server ended");
+            }
+        });
+    })?;
+    Ok(())
+}
+
+async fn accept(socket: Socket, page: Rc<impl Fn(&Request<'_>) -> Page + 'static>) -> io::Result<()> {
+    let deadlines = Deadlines::new(Instant::now());
+    let ticking = Rc::clone(&deadlines);
+    spawn_local(async move {
+        loop {
+            tokio::time::sleep(TICK).await;
+            ticking.sweep(Instant::now());
+        }
+    });
+    let listener = tokio::net::TcpListener::from_std(socket.socket)?;
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let (page, deadlines) = (Rc::clone(&page), Rc::clone(&deadlines));
+                spawn_local(async move { serve(&stream, &*page, &deadlines).await });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a local server cannot accept a connection");
+                tokio::time::sleep(TICK).await;
+            }
+        }
+    }
+}
+
+async fn serve(stream: &impl Transport, page: &impl Fn(&Request<'_>) -> Page, deadlines: &Rc<Deadlines>) {
+    let deadline = deadlines.slot();
+    let mut buffer = Buffer::new(BOUNDS.head);
+    let (mut rest, mut out, date) = (Buffer::new(BOUNDS.head), Vec::new(), Date::default());
+    let mut head = RequestHead::default();
+    loop {
+        let mut parser = RequestParser::default();
+        deadline.arm(PATIENCE);
+        let broken = loop {
+            match parser.advance(buffer.filled(), &BOUNDS, &mut head) {
+                Ok(true) => break false,
+                Ok(false) => {}
+                Err(_) => break true,
+            }
+            match read(stream, &mut buffer, &deadline).await {
+                Ok(n) if n > 0 => {}
+                _ => return,
+            }
+        };
+        date.refresh();
+        let date = date.get();
+        let bytes = buffer.filled();
+        let framed = if broken { Err(probegate_policies::reason::Reason::FieldInvalid) } else { framing::request(&head, bytes) };
+        let persists = framed.is_ok() && Connection::of(FieldView { bytes, fields: &head.fields }).persists(head.version);
+        let method = head.method.of(bytes);
+        let client = Client { version: Version::Http11, to_head: !broken && method == b"HEAD", persists };
+        rest.clear();
+        rest.extend(bytes.get(head.len..).unwrap_or_default());
+        let mut body = Body::new(stream, &deadline, PATIENCE, &mut rest, framed.unwrap_or(Framing::None));
+        let mut reply = Reply::new(stream, &deadline, PATIENCE, &mut out, &date, client);
+        if !body.discard() {
+            reply.close();
+        }
+        let path = head.target.of(bytes).split(|&byte| byte == b'?').next().unwrap_or_default();
+        let page = if framed.is_ok() {
+            page(&Request { method, path, fields: FieldView { bytes, fields: &head.fields } })
+        } else {
+            Page { status: 400, content_type: "text/plain", body: b"bad request\n".to_vec() }
+        };
+        let fields = [("Content-Type", page.content_type.as_bytes()), ("Cache-Control", b"no-store")];
+        let sent = reply.answer(&Answer { status: page.status, fields: &fields, body: &page.body }).await;
+        let persists = reply.persists();
+        let leftover = body.into_leftover();
+        if sent.is_err() || !persists {
+            return linger(stream, leftover, &deadline).await;
+        }
+        buffer.clear();
+        buffer.extend(leftover.filled());
+    }
+}
+

@@ -1,0 +1,291 @@
+//! The plan: the configuration, proved and compiled. What the program runs from.
+//!
+//! A plan is immutable and swapped whole; a request keeps the plan it began with. Everything a request needs is resolved here
+//! once: sets are sorted, tokens are digests, limits point at their tables, probes and routes lie in look-up tables.
+//!
+//! Invariant: no serde, no YAML and no Pingora here. `config` makes plans, everything else only reads them.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use probegate_policies::access::{Origin, Rule};
+use probegate_policies::client::TrustedProxies;
+use probegate_policies::fields::FieldName;
+use probegate_policies::host::HostTable;
+use probegate_policies::limit::Quota;
+use probegate_policies::probe::{ProbeKind, VersionInfo};
+use probegate_policies::route::{PathPrefix, RouteTable};
+use secrecy::SecretSlice;
+
+/// Everything the gateway runs from.
+#[derive(Debug)]
+pub struct Plan {
+    /// Where clients are accepted.
+    pub listeners: Vec<Listener>,
+    /// Worker threads, each with its own event loop, upstream pools and buffers.
+    pub workers: usize,
+    /// How the client behind trusted proxies is found.
+    pub client: TrustedProxies,
+    /// The services, in the order of the file.
+    pub services: Vec<Service>,
+    /// `Host` to index into `services`.
+    pub hosts: HostTable,
+    /// Every limit that is defined; services and routes point into this list.
+    pub limits: Vec<Limit>,
+    /// Where metrics and the gateway's own probes are served; `None`: nowhere.
+    pub admin: Option<SocketAddr>,
+    /// The access log.
+    pub access_log: AccessLog,
+    /// Level of the diagnostics log, as `tracing`'s filter understands it (`info`, `probegate=debug`).
+    pub log_level: String,
+    /// Deadlines towards clients.
+    pub timeouts: Timeouts,
+    /// Sizes that a client may not exceed.
+    pub bounds: Bounds,
+    /// What happens between SIGTERM and the end.
+    pub shutdown: Shutdown,
+    /// Fields that carry the gateway's own tokens: not passed on to apps, unless the token set says `forward: true`.
+    pub private_fields: Vec<FieldName>,
+    /// Field names whose values never reach a log: `Authorization`, `Cookie` and every token field.
+    pub secret_fields: Vec<FieldName>,
+}
+
+/// One listening address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// The address to bind. Port 0 lets the kernel choose; the choice is logged.
+    pub address: SocketAddr,
+}
+
+/// One app behind the gateway.
+#[derive(Debug)]
+pub struct Service {
+    /// Its name in the configuration: a log field and a metric label.
+    pub name: Box<str>,
+    /// The servers that answer for it.
+    pub upstream: Upstream,
+    /// Its probes; at most one for each kind, paths all different.
+    pub probes: Vec<Probe>,
+    /// Routes with rules or limits of their own.
+    pub routes: Vec<Route>,
+    /// Canonical path to index into `routes`; the longest prefix wins.
+    pub route_table: RouteTable,
+    /// Limits on every request of the service (probes excepted): indices into [`Plan::limits`].
+    pub limits: Vec<usize>,
+    /// Protocols that `Upgrade` may switch to, lower-case. Never `h2c`.
+    pub upgrades: Vec<Box<str>>,
+    /// The largest request body in bytes; beyond it 413.
+    pub max_body: u64,
+    /// Where the service is defined.
+    pub origin: Origin,
+}
+
+/// The servers of a service and how they are spoken to.
+#[derive(Debug)]
+pub struct Upstream {
+    /// At least one.
+    pub servers: Vec<Server>,
+    /// To establish a connection, name resolution included.
+    pub connect_timeout: Duration,
+    /// From the complete request to the first byte of the answer, and between two parts of its body.
+    pub response_timeout: Duration,
+    /// How long an unused connection is kept. Must stay below the app's own keep-alive time (gunicorn: 2 s).
+    pub idle_timeout: Duration,
+    /// Unused connections kept for each server and worker.
+    pub max_idle: usize,
+}
+
+/// One server of an upstream.
+#[derive(Debug)]
+pub struct Server {
+    /// Where it listens.
+    pub address: ServerAddress,
+    /// As written in the configuration; a log field.
+    pub label: Box<str>,
+    /// Identifies everything that connections to it share: equal keys may share a connection, across reloads too.
+    pub key: u64,
+}
+
+/// How a server is reached.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum ServerAddress {
+    /// An address known when the configuration was read.
+    Tcp(SocketAddr),
+    /// A name and a port, resolved when a connection is made (the answer is kept for a few seconds).
+    Name(Box<str>, u16),
+    /// A Unix socket, such as gunicorn's `--bind unix:/run/app.sock`.
+    Unix(PathBuf),
+}
+
+/// One probe of a service.
+#[derive(Debug)]
+pub struct Probe {
+    /// Which question it answers.
+    pub kind: ProbeKind,
+    /// The canonical path it is found at.
+    pub path: Box<str>,
+    /// Who answers.
+    pub serve: Serve,
+    /// Who may ask.
+    pub allow: Rule,
+    /// What strangers see.
+    pub deny: Deny,
+    /// Where the probe is defined (0 when it is a default).
+    pub origin: Origin,
+}
+
+/// Who answers a probe.
+#[derive(Debug)]
+pub enum Serve {
+    /// The gateway, without asking the app.
+    Answer(VersionInfo),
+    /// The app, asked as it wants to be asked.
+    Forward(Box<ProbeForward>),
+}
+
+/// How a probe is put to the app.
+#[derive(Debug)]
+pub struct ProbeForward {
+    /// Path at the app, when it differs from the one clients use.
+    pub path: Box<str>,
+    /// `Host` to send (one of Django's `ALLOWED_HOSTS`); `None`: the client's.
+    pub host: Option<Box<str>>,
+    /// A token the app wants to see: field name as it is sent, and value.
+    pub token: Option<AppToken>,
+    /// The whole exchange with the app. Kubelet gives up after one second.
+    pub timeout: Duration,
+}
+
+/// A token that the gateway shows to the app.
+#[derive(Debug)]
+pub struct AppToken {
+    /// Field name as it is sent.
+    pub field: Box<str>,
+    /// Its value; printable ASCII without line breaks.
+    pub secret: SecretSlice<u8>,
+}
+
+/// What a refused client sees.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Deny {
+    /// 403 with the reason's kind.
+    #[default]
+    Forbidden,
+    /// 404, as if nothing were there.
+    Hidden,
+    /// The connection is closed without an answer (nginx's 444).
+    Close,
+}
+
+/// A part of a service with rules or limits of its own.
+#[derive(Debug)]
+pub struct Route {
+    /// What it covers.
+    pub path: PathPrefix,
+    /// Who may enter.
+    pub allow: Rule,
+    /// What strangers see.
+    pub deny: Deny,
+    /// Limits in addition to the service's: indices into [`Plan::limits`].
+    pub limits: Vec<usize>,
+    /// Where it is defined.
+    pub origin: Origin,
+}
+
+/// One rate limit.
+#[derive(Debug)]
+pub struct Limit {
+    /// Its name: in `RateLimit` fields, logs and metrics.
+    pub name: Box<str>,
+    /// How much.
+    pub quota: Quota,
+    /// Whose requests are counted together.
+    pub key: LimitKey,
+    /// Only these methods count; empty: all.
+    pub methods: Vec<Box<str>>,
+    /// How many keys are remembered.
+    pub max_keys: usize,
+    /// Where it is defined.
+    pub origin: Origin,
+}
+
+/// Whose requests are counted together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LimitKey {
+    /// The client's address, with this many leading bits.
+    ClientIp {
+        /// For IPv4, 32 by default.
+        v4_prefix: u8,
+        /// For IPv6, 64 by default: one customer's network.
+        v6_prefix: u8,
+    },
+}
+
+/// The access log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccessLog {
+    /// How a line looks.
+    pub format: AccessFormat,
+    /// Where lines go.
+    pub target: LogTarget,
+}
+
+/// How an access-log line looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccessFormat {
+    /// No access log.
+    Off,
+    /// One JSON object a line.
+    Json,
+    /// nginx's `combined`.
+    Combined,
+}
+
+/// Where log lines go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogTarget {
+    /// Standard error.
+    Stderr,
+    /// Standard output.
+    Stdout,
+    /// A file, appended to and opened again on SIGUSR1.
+    File(PathBuf),
+}
+
+/// Deadlines towards clients.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// From the first byte of a request to the end of its head: 408.
+    pub head: Duration,
+    /// Between two requests of a connection.
+    pub keep_alive: Duration,
+    /// Between two parts of a request body: 408.
+    pub body: Duration,
+    /// Between two moments at which the client took something of the answer.
+    pub write: Duration,
+    /// Silence in both directions of an upgraded connection (WebSocket).
+    pub tunnel: Duration,
+}
+
+/// Sizes that a client may not exceed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// The whole request head in bytes: 431.
+    pub head: usize,
+    /// Field lines of a request: 431.
+    pub fields: usize,
+    /// The request target in bytes: 414.
+    pub target: usize,
+    /// Connections over all listeners; beyond it new ones wait in the kernel's queue.
+    pub connections: usize,
+}
+
+/// What happens between SIGTERM and the end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shutdown {
+    /// How long the gateway still accepts while its own readiness already fails, so that a load balancer can look away.
+    pub delay: Duration,
+    /// How long requests in flight may take after that.
+    pub drain: Duration,
+}

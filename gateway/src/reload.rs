@@ -1,0 +1,63 @@
+//! Reload: load, prove, bind, swap. Whatever fails before the swap changes nothing.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::config;
+use crate::server::Fleet;
+use crate::state::{State, unix_time};
+use crate::telemetry::diagnostics::Level;
+
+/// Loads the configuration again when asked to.
+#[derive(Debug)]
+pub struct Reloader {
+    path: Option<PathBuf>,
+    state: Arc<State>,
+    fleet: Fleet,
+    level: Level,
+}
+
+impl Reloader {
+    /// Reloads `path` into `state`.
+    pub fn new(path: Option<PathBuf>, state: Arc<State>, fleet: Fleet, level: Level) -> Self {
+        Self { path, state, fleet, level }
+    }
+
+    /// Loads the file and puts it in force, or says why not.
+    pub fn reload(&self) {
+        let metrics = &self.state.metrics;
+        match self.try_reload() {
+            Ok(()) => {
+                metrics.reloads.fetch_add(1, Ordering::Relaxed);
+                metrics.loaded_at.store(unix_time(), Ordering::Relaxed);
+                tracing::info!("configuration reloaded");
+            }
+            Err(reason) => {
+                metrics.reload_failures.fetch_add(1, Ordering::Relaxed);
+                tracing::error!("reload refused, the configuration before stays in force:\n{reason}");
+            }
+        }
+    }
+
+    fn try_reload(&self) -> Result<(), String> {
+        let path = self.path.as_ref().ok_or("started without a configuration file: there is nothing to reload")?;
+        let loaded = config::load(path).map_err(|failure| failure.to_string())?;
+        let plan = loaded.plan;
+        let before = self.state.active();
+        for (what, changed) in [("workers", plan.workers != before.plan.workers), ("admin", plan.admin != before.plan.admin)] {
+            if changed {
+                tracing::warn!("`{what}` has changed: that takes effect at the next start");
+            }
+        }
+        let bound = self.fleet.bind_missing(&plan).map_err(|error| error.to_string())?;
+        self.level.set(&plan.log_level);
+        self.state.swap(plan);
+        for listening in bound {
+            let address = listening.bound;
+            self.fleet.open(listening).map_err(|error| format!("{address}: {error}"))?;
+        }
+        self.fleet.close_surplus(&self.state.active().plan);
+        Ok(())
+    }
+}

@@ -1,0 +1,356 @@
+//! The life of a request, in one straight line: read what it asks for → judge → answer, refuse or exchange → finish (log, metrics).
+//!
+//! Invariant: nothing here knows the protocol of the client. `connection` reads heads, [`crate::wire`] is the seam.
+
+pub mod answer;
+pub mod exchange;
+pub mod finish;
+pub mod headers;
+pub mod judge;
+pub mod probe;
+pub mod relay;
+pub mod target;
+
+use std::time::Instant;
+
+use probegate_policies::forwarded::{Towards, scheme};
+use probegate_policies::reason::Reason;
+
+use self::exchange::{Errand, Exchanged};
+use self::finish::Outcome;
+use self::headers::UpstreamHead;
+use self::judge::{Judgement, Part, Question, Refused, Scratch};
+use self::target::Target;
+use crate::connection::Facts;
+use crate::plan::{Deny, ProbeForward, Serve, Service};
+use crate::state::Active;
+use crate::wire::buffer::Buffer;
+use crate::wire::deadline::Deadline;
+use crate::wire::head::{FieldView, Name, RequestHead, ResponseHead, Version, elements};
+use crate::wire::transport::Socket;
+use crate::wire::{Framing, RequestBody, Responder};
+use crate::worker::Worker;
+
+/// A request whose head was read.
+#[derive(Debug)]
+pub struct Received<'a> {
+    /// The index of its head.
+    pub head: &'a RequestHead,
+    /// The bytes of its head.
+    pub bytes: &'a [u8],
+    /// Its body has no proper end: the reason to refuse it.
+    pub broken: Option<Reason>,
+    /// `Connection: upgrade` was sent.
+    pub asks_upgrade: bool,
+    /// When its first byte came.
+    pub started: Instant,
+    /// What is known about its connection.
+    pub facts: &'a Facts,
+}
+
+impl<'a> Received<'a> {
+    /// Its fields.
+    pub fn fields(&self) -> FieldView<'a> {
+        FieldView { bytes: self.bytes, fields: &self.head.fields }
+    }
+}
+
+/// Memory and time that a request borrows.
+#[derive(Debug)]
+pub struct Tools<'a> {
+    /// For the judgement.
+    pub judge: &'a mut Scratch,
+    /// For the head towards the app.
+    pub errand: &'a mut Vec<u8>,
+    /// For what the app sends.
+    pub answer: &'a mut Buffer,
+    /// For the index of its head.
+    pub response: &'a mut ResponseHead,
+    /// For texts of the gateway's own answers.
+    pub text: &'a mut Vec<u8>,
+    /// For waits on the app.
+    pub deadline: &'a Deadline,
+}
+
+/// What becomes of the connection.
+#[derive(Debug)]
+pub enum After {
+    /// The request is over.
+    Done,
+    /// The connection has to end at once.
+    Abort,
+    /// The app switched protocols; what it sent behind its head is in the answer's buffer.
+    Switched(Socket),
+}
+
+/// Serves one request.
+pub async fn serve<B: RequestBody, R: Responder>(
+    worker: &Worker,
+    active: &Active,
+    received: &Received<'_>,
+    tools: Tools<'_>,
+    body: &mut B,
+    reply: &mut R,
+) -> After {
+    let Tools { judge: scratch, errand: head, answer, response, text, deadline } = tools;
+    let plan = &active.plan;
+    let id = worker.request_id();
+    let now = worker.state.now(received.started);
+    let fields = received.fields();
+
+    // What it asks for.
+    let target = match received.broken {
+        Some(reason) => Err(reason),
+        None => Target::of(received.head, received.bytes),
+    };
+    let asked = target.unwrap_or(Target { path: b"", query: b"", authority: b"", host: b"", port: None });
+
+    // The judgement.
+    let question = Question {
+        method: received.head.method.of(received.bytes),
+        path: asked.path,
+        host: asked.host,
+        fields: &fields,
+        peer: received.facts.peer,
+        now,
+    };
+    let mut judgement = judge::judge(plan, &active.limiter, &question, scratch, &mut ());
+    if let Err(reason) = target {
+        judgement.verdict = Err(reason.into());
+    }
+    let verdict = std::mem::replace(&mut judgement.verdict, Err(Reason::Panicked.into()));
+    let service = judgement.service.and_then(|index| plan.services.get(index));
+    let verdict = verdict.and_then(|permit| Ok((permit, check(received, service, body)?)));
+
+    // The verdict's consequence.
+    let mut outcome = Outcome::default();
+    let mut after = After::Done;
+    match verdict {
+        Err(refused) => {
+            outcome.reason = Some(refused.reason);
+            if refused.deny == Deny::Close {
+                reply.close();
+                after = After::Abort;
+            } else {
+                refuse(received, active, &judgement, refused, &id, text, body, reply).await;
+            }
+        }
+        Ok((permit, (service, expects))) => {
+            outcome.slot = permit.slot().map(|(set, slot)| (set.into(), slot.into()));
+            let probe = match judgement.part {
+                Part::Probe(index) => service.probes.get(index),
+                Part::Rest | Part::Route(_) => None,
+            };
+            fault(&asked);
+            if let Some(probe) = probe
+                && let Serve::Answer(version) = &probe.serve
+            {
+                outcome.answered_here = true;
+                probe::answer(probe.kind, version, !worker.state.is_draining(), &worker.date.get(), body, reply).await;
+            } else {
+                let forward = probe.and_then(|probe| match &probe.serve {
+                    Serve::Forward(forward) => Some(&**forward),
+                    Serve::Answer(_) => None,
+                });
+                let errand = Preparation { active, received, asked: &asked, judgement: &judgement, id: &id };
+                let errand = errand.write(head, service, forward, expects, body);
+                let mut tools = exchange::Tools { pools: &worker.pools, deadline, buffer: answer, response };
+                let exchanged = exchange::run(permit, &errand, &mut tools, body, reply).await;
+                after = conclude(received, active, &judgement, exchanged, &mut outcome, &id, text, body, reply).await;
+            }
+        }
+    }
+    finish::finish(worker, active, received, &asked, &judgement, &outcome, &id, body.received(), reply.sent());
+    after
+}
+
+/// Answers what never became a request that could be judged.
+pub async fn refuse_unread<R: Responder>(
+    worker: &Worker,
+    active: &Active,
+    facts: &Facts,
+    reason: Reason,
+    bytes: &[u8],
+    text: &mut Vec<u8>,
+    reply: &mut R,
+) {
+    let id = worker.request_id();
+    reply.close();
+    if reason != Reason::ClientClosed {
+        answer::problem(text, reason, None, &id, None);
+        // The client may be gone; the log says so either way.
+        reply.answer(&answer::plain(reason, text)).await.ok();
+    }
+    finish::finish_unread(worker, active, facts, reason, bytes, &id, reply.sent());
+}
+
+/// What a judged request must still satisfy before anything is done for it: its service, and whether it waits for `100 Continue`.
+fn check<'a, B: RequestBody>(
+    received: &Received<'_>,
+    service: Option<&'a Service>,
+    body: &mut B,
+) -> Result<(&'a Service, bool), Refused> {
+    let service = service.ok_or(Reason::HostUnknown)?;
+    if let Framing::Length(length) = body.framing()
+        && length > service.max_body
+    {
+        return Err(Reason::BodyTooLarge.into());
+    }
+    body.limit(service.max_body);
+    match received.fields().first(Name::Expect) {
+        // RFC 9110 §10.1.1: HTTP/1.0 did not know it.
+        Some(_) if received.head.version == Version::Http10 => Ok((service, false)),
+        Some(value) if value.eq_ignore_ascii_case(b"100-continue") => Ok((service, body.framing() != Framing::None)),
+        Some(_) => Err(Reason::ExpectationUnknown.into()),
+        None => Ok((service, false)),
+    }
+}
+
+/// Tells the client that it may not pass.
+#[expect(clippy::too_many_arguments, reason = "one step of the straight line above; each argument is one thing it reads")]
+async fn refuse<B: RequestBody, R: Responder>(
+    received: &Received<'_>,
+    active: &Active,
+    judgement: &Judgement<'_>,
+    refused: Refused,
+    id: &[u8; 32],
+    text: &mut Vec<u8>,
+    body: &mut B,
+    reply: &mut R,
+) {
+    // An unread body can not be skipped on a connection that goes on. Broken framing means that nobody knows where the next request is.
+    if received.broken.is_some() || !body.discard() {
+        reply.close();
+    }
+    let accept = received.fields().first(Name::Accept);
+    let limited = judgement.limited.and_then(|limited| active.plan.limits.get(limited.limit).map(|limit| (limit, limited.decision)));
+    let limited = limited.filter(|_| refused.reason == Reason::LimitExceeded);
+    let allow = match judgement.part {
+        Part::Probe(_) => "GET, HEAD",
+        Part::Rest | Part::Route(_) => "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS",
+    };
+    answer::refusal(text, refused, accept, id, limited, allow, reply).await;
+}
+
+/// After an exchange: what is still owed to the client.
+#[expect(clippy::too_many_arguments, reason = "one step of the straight line above; each argument is one thing it reads")]
+async fn conclude<B: RequestBody, R: Responder>(
+    received: &Received<'_>,
+    active: &Active,
+    judgement: &Judgement<'_>,
+    exchanged: Exchanged,
+    outcome: &mut Outcome,
+    id: &[u8; 32],
+    text: &mut Vec<u8>,
+    body: &mut B,
+    reply: &mut R,
+) -> After {
+    outcome.exchanged(&exchanged);
+    if let Some(reason) = exchanged.failed {
+        let probe = matches!(judgement.part, Part::Probe(_));
+        let reason = if probe && reason == Reason::UpstreamTimeout { Reason::ProbeTimeout } else { reason };
+        outcome.reason = Some(reason);
+        if reason == Reason::ClientClosed || reply.started() {
+            reply.close();
+            return After::Abort;
+        }
+        refuse(received, active, judgement, reason.into(), id, text, body, reply).await;
+    }
+    match exchanged.switched {
+        Some(socket) => After::Switched(socket),
+        None => After::Done,
+    }
+}
+
+/// What is needed to put a request to the app.
+struct Preparation<'a> {
+    active: &'a Active,
+    received: &'a Received<'a>,
+    asked: &'a Target<'a>,
+    judgement: &'a Judgement<'a>,
+    id: &'a [u8; 32],
+}
+
+impl<'a> Preparation<'a> {
+    /// Writes the head towards the app into `out`.
+    fn write<'e, B: RequestBody>(
+        &self,
+        out: &'e mut Vec<u8>,
+        service: &'e Service,
+        probe: Option<&'e ProbeForward>,
+        expects: bool,
+        body: &B,
+    ) -> Errand<'e>
+    where
+        'a: 'e,
+    {
+        let received = self.received;
+        let plan = &self.active.plan;
+        let method = received.head.method.of(received.bytes);
+        let trusted = plan.client.trusts(received.facts.peer);
+        let scheme = scheme(trusted, &received.fields(), received.facts.scheme);
+        // A probe is asked as the app wants to be asked: always GET (D10), with its own host, and as if over HTTPS, because an app
+        // that redirects to HTTPS would answer the redirect instead of the probe (D15).
+        let scheme = if probe.is_some() { probegate_policies::forwarded::Scheme::Https } else { scheme };
+        let upgrade = if probe.is_none() { upgrade(received, service) } else { None };
+        let raw_path = self.judgement.path.as_ref().and_then(|path| path.rewritten).unwrap_or(self.asked.path);
+        UpstreamHead {
+            method: if probe.is_some() { b"GET" } else { method },
+            path: probe.map_or(raw_path, |probe| probe.path.as_bytes()),
+            query: self.asked.query,
+            host: probe.and_then(|probe| probe.host.as_deref()).map_or(self.asked.authority, str::as_bytes),
+            framing: if probe.is_some() { Framing::None } else { body.framing() },
+            upgrade,
+            expects,
+            towards: Towards {
+                identity: &self.judgement.identity,
+                hops: self.judgement.hops,
+                scheme,
+                host: self.asked.authority,
+                port: self.asked.port.unwrap_or(match (trusted, scheme) {
+                    (true, probegate_policies::forwarded::Scheme::Https) => 443,
+                    (true, probegate_policies::forwarded::Scheme::Http) => 80,
+                    (false, _) => received.facts.local_port,
+                }),
+                request_id: self.id,
+            },
+            token: probe.and_then(|probe| probe.token.as_ref()),
+            private: &plan.private_fields,
+        }
+        .write(out, received.head, received.bytes);
+        Errand {
+            upstream: &service.upstream,
+            head: out,
+            idempotent: matches!(method, b"GET" | b"HEAD" | b"PUT" | b"DELETE" | b"OPTIONS"),
+            to_head: method == b"HEAD",
+            asks_head: method == b"HEAD" && probe.is_none(),
+            upgrade,
+            expects,
+            refuse_redirects: probe.is_some(),
+            total: probe.map(|probe| probe.timeout),
+        }
+    }
+}
+
+/// The protocol the client wants to switch to and may: GET in HTTP/1.1 with `Connection: upgrade` and one protocol that the
+/// configuration allows. Anything else is served as if it had not asked (RFC 9110 §7.8).
+fn upgrade<'a>(received: &Received<'a>, service: &Service) -> Option<&'a [u8]> {
+    if !received.asks_upgrade
+        || received.head.version != Version::Http11
+        || received.head.method.of(received.bytes) != b"GET"
+    {
+        return None;
+    }
+    let mut protocols = received.fields().of(Name::Upgrade).flat_map(elements);
+    let (protocol, None) = (protocols.next()?, protocols.next()) else { return None };
+    service.upgrades.iter().any(|allowed| allowed.as_bytes().eq_ignore_ascii_case(protocol)).then_some(protocol)
+}
+
+/// Test builds can make a request panic, to show that it dies alone.
+#[cfg_attr(not(feature = "fault-injection"), expect(clippy::missing_const_for_fn, reason = "empty without the feature"))]
+fn fault(_asked: &Target<'_>) {
+    #[cfg(feature = "fault-injection")]
+    if _asked.path == b"/.fault/panic" {
+        panic!("asked to by a test");
+    }
+}

@@ -1,0 +1,228 @@
+//! The end of a request: counters, and a line in the access log.
+
+use std::time::Instant;
+
+use probegate_policies::client::Identity;
+use probegate_policies::reason::Reason;
+
+use super::Received;
+use super::exchange::Exchanged;
+use super::judge::{Judgement, Part};
+use super::target::Target;
+use crate::connection::Facts;
+use crate::plan::{AccessFormat, Deny, Plan, Service};
+use crate::state::Active;
+use crate::telemetry::access_log::{Decision, Entry};
+use crate::telemetry::metrics::Sample;
+use crate::worker::Worker;
+
+/// What happened after the judgement.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// Why the request did not end properly.
+    pub reason: Option<Reason>,
+    /// The token slot that let it in: set and slot.
+    pub slot: Option<(Box<str>, Box<str>)>,
+    /// The gateway answered a probe itself.
+    pub answered_here: bool,
+    /// Index of the server that was asked last.
+    pub server: Option<usize>,
+    /// Its status.
+    pub upstream_status: Option<u16>,
+    /// When its head was complete.
+    pub answered: Option<Instant>,
+    /// It was asked twice.
+    pub retried: bool,
+}
+
+impl Outcome {
+    /// Takes over how the exchange ended.
+    pub fn exchanged(&mut self, exchanged: &Exchanged) {
+        self.server = exchanged.server;
+        self.upstream_status = exchanged.status;
+        self.answered = exchanged.answered;
+        self.retried = exchanged.retried;
+    }
+}
+
+/// Counts and logs a judged request.
+#[expect(clippy::too_many_arguments, reason = "the one place where everything about a request comes together")]
+pub fn finish(
+    worker: &Worker,
+    active: &Active,
+    received: &Received<'_>,
+    asked: &Target<'_>,
+    judgement: &Judgement<'_>,
+    outcome: &Outcome,
+    id: &[u8; 32],
+    body_received: u64,
+    body_sent: u64,
+) {
+    let plan = &active.plan;
+    let now = Instant::now();
+    worker.deadlines.observe(now);
+    let service = judgement.service.and_then(|index| Some((plan.services.get(index)?, active.stats.get(index)?)));
+    let refused = judgement_refused(outcome);
+    let status = status(judgement, service.map(|(service, _)| service), outcome);
+    let decision = match (outcome.reason, refused) {
+        (None, _) if outcome.answered_here => Decision::Answer,
+        (None, _) => Decision::Forward,
+        (Some(Reason::LimitExceeded), _) => Decision::Limit,
+        (Some(reason), true) if matches!(reason.status(), 403) => Decision::Deny,
+        (Some(_), true) => Decision::Refuse,
+        (Some(_), false) => Decision::Fail,
+    };
+    let duration = now.saturating_duration_since(received.started);
+    let sample = Sample {
+        status,
+        decision,
+        reason: outcome.reason,
+        duration,
+        received: body_received + received.bytes.len() as u64,
+        sent: body_sent,
+        probe: match judgement.part {
+            Part::Probe(index) => service.and_then(|(service, _)| service.probes.get(index)).map(|probe| probe.kind),
+            Part::Rest | Part::Route(_) => None,
+        },
+        retried: outcome.retried,
+    };
+    match service {
+        Some((_, stats)) => stats.record(worker.id, &sample),
+        None => worker.state.metrics.unserved().record(worker.id, &sample),
+    }
+    if let Identity::Unknown(unknown) = &judgement.identity {
+        worker.state.metrics.identity_unknown(unknown.reason);
+    }
+    if let Some(limited) = judgement.limited.filter(|limited| !limited.decision.admitted)
+        && let Some(limit) = plan.limits.get(limited.limit)
+    {
+        worker.state.metrics.limited(&limit.name);
+    }
+    if plan.access_log.format == AccessFormat::Off {
+        return;
+    }
+    let entry = Entry {
+        id,
+        facts: received.facts,
+        identity: Some(&judgement.identity),
+        fields: received.fields(),
+        method: received.head.method.of(received.bytes),
+        target: received.head.target.of(received.bytes),
+        protocol: received.head.version.as_str(),
+        host: asked.authority,
+        status,
+        decision,
+        reason: outcome.reason,
+        service: service.map(|(service, _)| &*service.name),
+        policy: service.and_then(|(service, _)| policy(plan, service, judgement)),
+        slot: outcome.slot.as_ref().map(|(set, slot)| (&**set, &**slot)),
+        upstream: service
+            .and_then(|(service, _)| service.upstream.servers.get(outcome.server?))
+            .map(|server| &*server.label),
+        upstream_status: outcome.upstream_status,
+        first_byte: outcome.answered.map(|at| at.saturating_duration_since(received.started)),
+        duration,
+        received: sample.received,
+        sent: sample.sent,
+    };
+    worker.lines.borrow_mut().write(plan, &entry);
+}
+
+/// Counts and logs what never became a request.
+pub fn finish_unread(
+    worker: &Worker,
+    active: &Active,
+    facts: &Facts,
+    reason: Reason,
+    bytes: &[u8],
+    id: &[u8; 32],
+    sent: u64,
+) {
+    let decision = if reason == Reason::Panicked { Decision::Fail } else { Decision::Refuse };
+    let sample = Sample {
+        status: reason.status(),
+        decision,
+        reason: Some(reason),
+        duration: std::time::Duration::ZERO,
+        received: bytes.len() as u64,
+        sent,
+        probe: None,
+        retried: false,
+    };
+    worker.state.metrics.unserved().record(worker.id, &sample);
+    if active.plan.access_log.format == AccessFormat::Off {
+        return;
+    }
+    // The first line, as far as it came: what it says is the sender's claim.
+    let line = bytes.split(|&byte| byte == b'\n').next().unwrap_or_default();
+    let line = line.get(..line.len().min(256)).unwrap_or_default().trim_ascii();
+    let mut words = line.split(|&byte| byte == b' ');
+    let entry = Entry {
+        id,
+        facts,
+        identity: None,
+        fields: crate::wire::head::FieldView { bytes: &[], fields: &[] },
+        method: words.next().unwrap_or_default(),
+        target: words.next().unwrap_or_default(),
+        protocol: "",
+        host: b"",
+        status: reason.status(),
+        decision,
+        reason: Some(reason),
+        service: None,
+        policy: None,
+        slot: None,
+        upstream: None,
+        upstream_status: None,
+        first_byte: None,
+        duration: sample.duration,
+        received: sample.received,
+        sent,
+    };
+    worker.lines.borrow_mut().write(&active.plan, &entry);
+}
+
+/// The gateway refused before asking the app.
+fn judgement_refused(outcome: &Outcome) -> bool {
+    outcome.server.is_none() && outcome.upstream_status.is_none() && !outcome.answered_here
+}
+
+/// The status the client saw.
+fn status(judgement: &Judgement<'_>, service: Option<&Service>, outcome: &Outcome) -> u16 {
+    let deny = service.map(|service| match judgement.part {
+        Part::Probe(index) => service.probes.get(index).map_or(Deny::Forbidden, |probe| probe.deny),
+        Part::Route(index) => service.routes.get(index).map_or(Deny::Forbidden, |route| route.deny),
+        Part::Rest => Deny::Forbidden,
+    });
+    match (outcome.reason, outcome.upstream_status) {
+        (Some(Reason::ClientClosed), _) => 499,
+        (Some(reason), _) if reason.status() == 403 => match deny {
+            Some(Deny::Hidden) => 404,
+            // nginx's number for a connection that was closed without an answer.
+            Some(Deny::Close) => 444,
+            _ => 403,
+        },
+        // An answer that broke off after its head was passed on keeps the status that the client saw.
+        (Some(reason), None) => reason.status(),
+        (Some(Reason::UpstreamClosed | Reason::UpstreamTimeout | Reason::BodyTimeout), Some(status)) => status,
+        (Some(reason), Some(_)) => reason.status(),
+        (None, Some(status)) => status,
+        (None, None) => 200,
+    }
+}
+
+/// Which policy decided, and its line in the configuration.
+fn policy<'a>(plan: &'a Plan, service: &'a Service, judgement: &Judgement<'_>) -> Option<(&'static str, &'a str, u32)> {
+    if let Some(limited) = judgement.limited.filter(|limited| !limited.decision.admitted) {
+        return plan.limits.get(limited.limit).map(|limit| ("limit", &*limit.name, limit.origin.line));
+    }
+    match judgement.part {
+        Part::Probe(index) => {
+            service.probes.get(index).map(|probe| ("probe", probe.kind.name(), probe.allow.origin.line))
+        }
+        Part::Route(index) => {
+            service.routes.get(index).map(|route| ("route", route.path.as_str(), route.allow.origin.line))
+        }
+        Part::Rest => None,
+    }
+}

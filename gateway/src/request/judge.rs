@@ -1,0 +1,199 @@
+//! The judgement: what may become of a request. Written once, here, in this order:
+//!
+//! canonical path → client identity → service → probe or route → access → limits.
+//!
+//! Invariant: no I/O, no clock, no protocol. Live requests and `probegate explain` run this same code; `explain` only watches it.
+
+use std::net::IpAddr;
+
+use probegate_policies::access::{Facts, Permit, Rule, Trace};
+use probegate_policies::client::{Hops, Identity, Watch};
+use probegate_policies::fields::Fields;
+use probegate_policies::now::Now;
+use probegate_policies::path::{self, Canonical};
+use probegate_policies::reason::Reason;
+
+use crate::limiter::{Limited, Limiter};
+use crate::plan::{Deny, Plan, Service};
+
+/// What is known about a request when it is judged.
+#[derive(Debug)]
+pub struct Question<'a, F: ?Sized> {
+    /// The method.
+    pub method: &'a [u8],
+    /// The target's path as received, without the query. `*` for `OPTIONS *`.
+    pub path: &'a [u8],
+    /// The host the request is for, without port; empty where HTTP/1.0 sent none.
+    pub host: &'a [u8],
+    /// Its fields.
+    pub fields: &'a F,
+    /// The address the connection comes from.
+    pub peer: IpAddr,
+    /// The time.
+    pub now: Now,
+}
+
+/// Memory that judgements reuse.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    paths: path::Scratch,
+    hops: Hops,
+}
+
+/// The judgement.
+#[derive(Debug)]
+pub struct Judgement<'a> {
+    /// Who asks.
+    pub identity: Identity,
+    /// The trusted proxies in between, nearest first.
+    pub hops: &'a Hops,
+    /// The path in its one meaning; `None` where it has none.
+    pub path: Option<Canonical<'a>>,
+    /// Index of the service that the host belongs to.
+    pub service: Option<usize>,
+    /// Which part of the service the request meets.
+    pub part: Part,
+    /// What the limits said, where any counted the request.
+    pub limited: Option<Limited>,
+    /// May it pass?
+    pub verdict: Result<Permit, Refused>,
+}
+
+/// Which part of a service a path belongs to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Part {
+    /// No rule or limit of its own.
+    #[default]
+    Rest,
+    /// Index into the service's probes.
+    Probe(usize),
+    /// Index into the service's routes.
+    Route(usize),
+}
+
+/// A refusal: why, and what the client gets to see of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// Why.
+    pub reason: Reason,
+    /// What the client sees.
+    pub deny: Deny,
+}
+
+impl From<Reason> for Refused {
+    fn from(reason: Reason) -> Self {
+        Self { reason, deny: Deny::Forbidden }
+    }
+}
+
+/// What `explain` watches. Live requests are watched by `()`, which costs nothing.
+pub trait Observer: Watch + Trace {
+    /// The service was chosen.
+    fn service(&mut self, _service: &Service) {}
+    /// The part was chosen.
+    fn part(&mut self, _service: &Service, _part: Part) {}
+}
+
+impl Observer for () {}
+
+/// Judges a request.
+pub fn judge<'a, F: Fields + ?Sized>(
+    plan: &Plan,
+    limiter: &Limiter,
+    question: &Question<'a, F>,
+    scratch: &'a mut Scratch,
+    observer: &mut impl Observer,
+) -> Judgement<'a> {
+    let Scratch { paths, hops } = scratch;
+    hops.clear();
+    let path = path::canonicalise(question.path, paths);
+    let identity = plan.client.resolve(question.peer, question.fields, hops, observer);
+    let mut judgement = Judgement {
+        identity,
+        hops,
+        path: None,
+        service: None,
+        part: Part::Rest,
+        limited: None,
+        verdict: Err(Reason::PathInvalid.into()),
+    };
+    match path {
+        Ok(path) => judgement.path = Some(path),
+        // `OPTIONS *` asks about the server as a whole: no path, and no rule that a path could meet.
+        Err(_) if question.path == b"*" && question.method == b"OPTIONS" => {}
+        Err(_) => return judgement,
+    }
+    judgement.verdict = enter(plan, limiter, question, &mut judgement, observer);
+    judgement
+}
+
+/// The part of the judgement that may end early.
+fn enter<F: Fields + ?Sized>(
+    plan: &Plan,
+    limiter: &Limiter,
+    question: &Question<'_, F>,
+    judgement: &mut Judgement<'_>,
+    observer: &mut impl Observer,
+) -> Result<Permit, Refused> {
+    let index = plan.hosts.find(question.host).ok_or(Reason::HostUnknown)?;
+    let service = plan.services.get(index).ok_or(Reason::HostUnknown)?;
+    judgement.service = Some(index);
+    observer.service(service);
+
+    if let Some(path) = &judgement.path {
+        judgement.part = part(service, path.path)?;
+        // A spelling that a server behind us could read as another part of the service is not let through on the strength of one
+        // reading (D16).
+        if let Some(folded) = path.folded
+            && part(service, folded)? != judgement.part
+        {
+            return Err(Reason::PathAmbiguous.into());
+        }
+    }
+    observer.part(service, judgement.part);
+
+    let facts = Facts { identity: &judgement.identity, fields: question.fields, unix: question.now.unix };
+    let (rule, deny, limits) = match judgement.part {
+        Part::Probe(index) => {
+            let probe = service.probes.get(index).ok_or(Reason::PathInvalid)?;
+            let permit = probe.allow.judge(&facts, observer);
+            let permit = permit.map_err(|refusal| Refused { reason: refusal.into(), deny: probe.deny })?;
+            // After the access rule, so that a stranger does not learn from a 405 that something is here (D10). Never limited.
+            return if matches!(question.method, b"GET" | b"HEAD") {
+                Ok(permit)
+            } else {
+                Err(Reason::MethodNotAllowed.into())
+            };
+        }
+        Part::Route(index) => {
+            let route = service.routes.get(index).ok_or(Reason::PathInvalid)?;
+            (Some(&route.allow), route.deny, route.limits.as_slice())
+        }
+        Part::Rest => (None, Deny::Forbidden, &[][..]),
+    };
+    let permit = match rule {
+        Some(rule) => rule.judge(&facts, observer),
+        None => Rule::anyone().judge(&facts, &mut ()),
+    };
+    let permit = permit.map_err(|refusal| Refused { reason: refusal.into(), deny })?;
+    let limits = service.limits.iter().chain(limits).copied();
+    judgement.limited = limiter.admit(plan, limits, question.method, &judgement.identity, question.now);
+    match judgement.limited {
+        Some(limited) if !limited.decision.admitted => Err(Reason::LimitExceeded.into()),
+        _ => Ok(permit),
+    }
+}
+
+/// Which part of the service a path belongs to.
+fn part(service: &Service, path: &[u8]) -> Result<Part, Reason> {
+    if let Some(index) = service.probes.iter().position(|probe| probe.path.as_bytes() == path) {
+        return Ok(Part::Probe(index));
+    }
+    // Many servers answer `/readyz/` as `/readyz`: neither a probe here nor safe to pass on.
+    if let Some(cut) = path.strip_suffix(b"/")
+        && service.probes.iter().any(|probe| probe.path.as_bytes() == cut)
+    {
+        return Err(Reason::PathAmbiguous);
+    }
+    Ok(service.route_table.find(path).map_or(Part::Rest, Part::Route))
+}

@@ -1,0 +1,114 @@
+//! The program as Pingora runs it: a `Server` with the front as its service.
+//!
+//! Pingora gives the life cycle, the hand-over of listening sockets and the order of shutting down; the front starts the workers.
+
+mod drain;
+mod front;
+
+pub mod signals;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use pingora::server::configuration::{Opt, ServerConf};
+use pingora::server::{RunArgs, Server};
+use probegate_policies::limit::Seed;
+
+use self::drain::Watch;
+pub use self::front::Fleet;
+use self::front::Front;
+use self::signals::Signals;
+use crate::listen::{self, Listening};
+use crate::local::Socket;
+use crate::plan::Plan;
+use crate::reload::Reloader;
+use crate::state::State;
+use crate::telemetry::access_log::AccessLogger;
+use crate::telemetry::diagnostics::Level;
+
+/// What a run needs besides the plan.
+#[derive(Debug)]
+pub struct Options {
+    /// The file to load again on SIGHUP; `None`: there is none.
+    pub config: Option<PathBuf>,
+    /// Take the listening sockets over from a running process.
+    pub upgrade: bool,
+    /// Where sockets are handed over; `None`: they are not.
+    pub upgrade_socket: Option<PathBuf>,
+    /// Said once everything listens.
+    pub announce: fn(&Plan, &[Listening]),
+}
+
+/// The program could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartFailed {
+    /// An address can not be bound.
+    #[error(transparent)]
+    Bind(#[from] listen::BindFailed),
+    /// The system refuses something that is needed.
+    #[error("{what}: {error}")]
+    System {
+        /// What.
+        what: &'static str,
+        /// Why.
+        #[source]
+        error: std::io::Error,
+    },
+}
+
+/// Runs until a signal ends the program.
+///
+/// # Errors
+/// Nothing has been served: an address is taken, or the system refuses threads, files or randomness.
+pub fn run(plan: Plan, options: Options, level: Level) -> Result<(), StartFailed> {
+    let system = |what| move |error| StartFailed::System { what, error };
+    let signals = Signals::install().map_err(system("signals"))?;
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).map_err(|error| StartFailed::System { what: "randomness", error: error.into() })?;
+    let (words, _) = seed.as_chunks::<8>();
+    let words: Vec<u64> = words.iter().map(|word| u64::from_le_bytes(*word)).collect();
+    let seed = Seed(words.try_into().unwrap_or_default());
+
+    let addresses: Vec<_> = plan.listeners.iter().map(|listener| listener.address).collect();
+    let mut bound = Vec::new();
+    if !options.upgrade {
+        for address in &addresses {
+            bound.push(listen::bind(*address, plan.workers, addresses.len())?);
+        }
+    }
+    let admin_socket = match plan.admin {
+        Some(address) if !options.upgrade => {
+            Some(Socket::new(listen::bind(address, 1, 1)?).map_err(system("admin listener"))?)
+        }
+        _ => None,
+    };
+
+    let (access_log, _writer) = AccessLogger::start(&plan.access_log.target).map_err(system("access log"))?;
+    let state = State::new(plan, seed, access_log);
+    let fleet = front::start_workers(&state).map_err(system("workers"))?;
+    let reloader = Arc::new(Reloader::new(options.config.clone(), Arc::clone(&state), fleet.clone(), level));
+    let upgrade_socket = options.upgrade_socket.clone();
+
+    let conf = ServerConf {
+        // The workers are ours; this thread only waits.
+        threads: 1,
+        work_stealing: false,
+        grace_period_seconds: Some(0),
+        graceful_shutdown_timeout_seconds: Some(0),
+        upgrade_sock: upgrade_socket.as_ref().map(|path| path.display().to_string()).unwrap_or_default(),
+        ..ServerConf::default()
+    };
+    let opt = Opt { upgrade: options.upgrade, ..Opt::default() };
+    let mut server = Server::new_with_opt_and_conf(opt, conf);
+    server.bootstrap();
+    server.add_service(Front::new(
+        Arc::clone(&state),
+        fleet.clone(),
+        bound,
+        admin_socket,
+        options.announce,
+    ));
+    let watch = Watch::new(state, fleet, reloader, signals, upgrade_socket);
+    server.run(RunArgs { shutdown_signal: Box::new(watch) });
+    Ok(())
+}

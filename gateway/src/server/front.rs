@@ -1,0 +1,184 @@
+//! The front: the Pingora service that owns the listeners and the workers behind them.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use pingora::server::{ListenFds, ShutdownWatch};
+use pingora::services::{ServiceReadyNotifier, ServiceWithDependents};
+
+use crate::admin;
+use crate::listen::{self, BindFailed, Listening};
+use crate::local::Socket;
+use crate::plan::Plan;
+use crate::state::State;
+use crate::worker::accept::{self, Command, Remote};
+
+/// The workers of this process and what they listen on.
+#[derive(Clone, Debug)]
+pub struct Fleet {
+    remotes: Arc<[Remote]>,
+    /// Sockets that the workers hold duplicates of; kept for a hand-over and to know what is open.
+    listening: Arc<Mutex<Vec<Listening>>>,
+}
+
+/// Starts as many workers as the plan says.
+pub(super) fn start_workers(state: &Arc<State>) -> io::Result<Fleet> {
+    let count = state.active().plan.workers;
+    let remotes: Vec<Remote> =
+        (0..count).map(|id| accept::start(id, Arc::clone(state)).map(|(remote, _)| remote)).collect::<io::Result<_>>()?;
+    Ok(Fleet { remotes: remotes.into(), listening: Arc::default() })
+}
+
+impl Fleet {
+    /// Lets the workers accept on sockets that are bound.
+    ///
+    /// # Errors
+    /// The system has no descriptors left.
+    pub fn open(&self, listening: Listening) -> io::Result<()> {
+        for (index, remote) in self.remotes.iter().enumerate() {
+            // Where there are fewer sockets than workers, some workers share one.
+            let Some(socket) = listening.sockets.get(index % listening.sockets.len().max(1)) else { continue };
+            remote.tell(Command::Listen(listening.configured, socket.try_clone()?));
+        }
+        self.listening.lock().unwrap_or_else(PoisonError::into_inner).push(listening);
+        Ok(())
+    }
+
+    /// Binds what `plan` listens on and the fleet does not yet. Nothing is accepted on it before [`Fleet::open`].
+    ///
+    /// # Errors
+    /// The first address that can not be bound.
+    pub fn bind_missing(&self, plan: &Plan) -> Result<Vec<Listening>, BindFailed> {
+        let open = self.addresses();
+        let missing = plan.listeners.iter().map(|listener| listener.address).filter(|address| !open.contains(address));
+        missing.map(|address| listen::bind(address, self.remotes.len(), plan.listeners.len())).collect()
+    }
+
+    /// Stops accepting where `plan` does not listen any more.
+    pub fn close_surplus(&self, plan: &Plan) {
+        let mut listening = self.listening.lock().unwrap_or_else(PoisonError::into_inner);
+        listening.retain(|open| {
+            let keep = plan.listeners.iter().any(|listener| listener.address == open.configured);
+            if !keep {
+                self.tell(|| Command::Close(open.configured));
+            }
+            keep
+        });
+    }
+
+    /// Stops accepting altogether.
+    pub fn close_all(&self) {
+        self.tell(|| Command::CloseAll);
+        self.listening.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    fn tell(&self, command: impl Fn() -> Command) {
+        for remote in self.remotes.iter() {
+            remote.tell(command());
+        }
+    }
+
+    fn addresses(&self) -> Vec<SocketAddr> {
+        let listening = self.listening.lock().unwrap_or_else(PoisonError::into_inner);
+        listening.iter().map(|open| open.configured).collect()
+    }
+}
+
+/// The service.
+pub(super) struct Front {
+    state: Arc<State>,
+    fleet: Fleet,
+    bound: Vec<Listening>,
+    admin: Option<Socket>,
+    announce: fn(&Plan, &[Listening]),
+}
+
+impl Front {
+    pub(super) fn new(
+        state: Arc<State>,
+        fleet: Fleet,
+        bound: Vec<Listening>,
+        admin: Option<Socket>,
+        announce: fn(&Plan, &[Listening]),
+    ) -> Self {
+        Self { state, fleet, bound, admin, announce }
+    }
+
+    /// Opens everything the plan listens on: sockets that are bound, that the old process has handed over, or that are bound now.
+    fn open(&mut self, fds: Option<&ListenFds>) -> Result<(), super::StartFailed> {
+        let active = self.state.active();
+        let plan = &active.plan;
+        let system = |what| move |error| super::StartFailed::System { what, error };
+        let mut ready = std::mem::take(&mut self.bound);
+        for listener in &plan.listeners {
+            let address = listener.address;
+            if !ready.iter().any(|open| open.configured == address) {
+                let inherited = fds.and_then(|fds| listen::inherit(address, fds));
+                ready.push(match inherited {
+                    Some(listening) => listening,
+                    None => listen::bind(address, plan.workers, plan.listeners.len())?,
+                });
+            }
+        }
+        (self.announce)(plan, &ready);
+        for listening in ready {
+            if let Some(fds) = fds {
+                listen::register(&listening, fds);
+            }
+            self.fleet.open(listening).map_err(system("listeners"))?;
+        }
+        let admin = match (self.admin.take(), plan.admin) {
+            (Some(socket), _) => Some(socket),
+            (None, Some(address)) => Some(Socket::new(listen::bind(address, 1, 1)?).map_err(system("admin listener"))?),
+            (None, None) => None,
+        };
+        if let Some(socket) = admin {
+            admin::start(socket, Arc::clone(&self.state)).map_err(system("admin listener"))?;
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl ServiceWithDependents for Front {
+    async fn start_service(
+        &mut self,
+        fds: Option<ListenFds>,
+        mut shutdown: ShutdownWatch,
+        _listeners_per_fd: usize,
+        ready: ServiceReadyNotifier,
+    ) {
+        if let Err(error) = self.open(fds.as_ref()) {
+            // Pingora would go on without a listener.
+            tracing::error!(%error, "cannot start");
+            std::process::exit(1);
+        }
+        self.state.set_ready();
+        ready.notify_ready();
+        // True after a hand-over of the sockets; an ordinary end does not come this way (see `drain`).
+        while !*shutdown.borrow() {
+            if shutdown.changed().await.is_err() {
+                return;
+            }
+        }
+        super::drain::drain(&self.state, &self.fleet).await;
+        std::process::exit(0);
+    }
+
+    fn name(&self) -> &'static str {
+        "front"
+    }
+
+    fn threads(&self) -> Option<usize> {
+        Some(1)
+    }
+
+    /// What an old process must hand over; whatever else it sends is closed.
+    fn listen_addresses(&self) -> Option<Vec<String>> {
+        let active = self.state.active();
+        let keys = |address| (0..active.plan.workers).map(move |index| listen::key(address, index));
+        Some(active.plan.listeners.iter().flat_map(|listener| keys(listener.address)).collect())
+    }
+}

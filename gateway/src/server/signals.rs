@@ -1,0 +1,72 @@
+//! Signals, caught from the first moment on: a SIGHUP while the program starts must not kill it.
+
+use std::io;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Mutex;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+/// What the outside wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// SIGHUP: load the configuration again.
+    Reload,
+    /// SIGUSR1: open the log files again.
+    Reopen,
+    /// SIGTERM: finish what runs, then end.
+    Terminate,
+    /// SIGINT: end.
+    Interrupt,
+    /// SIGQUIT: hand the listening sockets to a new process, finish what runs, then end.
+    Upgrade,
+}
+
+/// The signals of this process in the order they came.
+#[derive(Debug)]
+pub struct Signals {
+    inbox: Mutex<UnboundedReceiver<Signal>>,
+}
+
+impl Signals {
+    /// Catches signals from now on.
+    ///
+    /// # Errors
+    /// The system does not let this process catch them.
+    pub fn install() -> io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let entered = runtime.enter();
+        let mut hangup = signal(SignalKind::hangup())?;
+        let mut user = signal(SignalKind::user_defined1())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut quit = signal(SignalKind::quit())?;
+        drop(entered);
+        let (outbox, inbox) = unbounded_channel();
+        std::thread::Builder::new().name("signals".into()).spawn(move || {
+            runtime.block_on(async {
+                loop {
+                    let caught = tokio::select! {
+                        _ = hangup.recv() => Signal::Reload,
+                        _ = user.recv() => Signal::Reopen,
+                        _ = terminate.recv() => Signal::Terminate,
+                        _ = interrupt.recv() => Signal::Interrupt,
+                        _ = quit.recv() => Signal::Upgrade,
+                    };
+                    if outbox.send(caught).is_err() {
+                        return;
+                    }
+                }
+            });
+        })?;
+        Ok(Self { inbox: Mutex::new(inbox) })
+    }
+
+    /// The next signal.
+    pub async fn next(&self) -> Signal {
+        match self.inbox.lock().await.recv().await {
+            Some(signal) => signal,
+            // The thread that catches them never ends before the process.
+            None => std::future::pending().await,
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! What outlives requests: the active plan with everything that hangs on it, the metrics, and whether the gateway is going down.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use arc_swap::ArcSwap;
+use probegate_policies::limit::Seed;
+use probegate_policies::now::Now;
+
+use crate::limiter::Limiter;
+use crate::plan::Plan;
+use crate::telemetry::access_log::AccessLogger;
+use crate::telemetry::metrics::{Metrics, ServiceStats};
+
+/// A plan in force.
+#[derive(Debug)]
+pub struct Active {
+    /// The plan.
+    pub plan: Plan,
+    /// Its limits with their tables.
+    pub limiter: Limiter,
+    /// Counters of its services, in the plan's order; a service keeps its counters over reloads.
+    pub stats: Vec<Arc<ServiceStats>>,
+}
+
+/// Shared by all threads of the gateway.
+#[derive(Debug)]
+pub struct State {
+    active: ArcSwap<Active>,
+    /// Counts plans, so that workers notice a new one by comparing a number.
+    generation: AtomicU64,
+    /// The gateway is going down: its own readiness fails.
+    draining: AtomicBool,
+    /// All listeners are bound and the workers run.
+    ready: AtomicBool,
+    /// Counters.
+    pub metrics: Metrics,
+    /// Where access-log lines go.
+    pub access_log: AccessLogger,
+    /// The zero of [`Now::nanos`].
+    origin: Instant,
+    seed: Seed,
+}
+
+impl State {
+    /// The state around a first plan. `seed` keeps clients from aiming at each other's place in the tables.
+    pub fn new(plan: Plan, seed: Seed, access_log: AccessLogger) -> Arc<Self> {
+        let metrics = Metrics::new(plan.workers);
+        let active = activate(plan, None, &seed, &metrics);
+        Arc::new(Self {
+            active: ArcSwap::from_pointee(active),
+            generation: AtomicU64::new(1),
+            draining: AtomicBool::new(false),
+            ready: AtomicBool::new(false),
+            metrics,
+            access_log,
+            origin: Instant::now(),
+            seed,
+        })
+    }
+
+    /// The plan in force.
+    pub fn active(&self) -> Arc<Active> {
+        self.active.load_full()
+    }
+
+    /// Grows whenever a plan is swapped in.
+    #[inline]
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// Puts a new plan in force. Requests that run keep the one they began with.
+    pub fn swap(&self, plan: Plan) {
+        let before = self.active.load_full();
+        self.active.store(Arc::new(activate(plan, Some(&before), &self.seed, &self.metrics)));
+        self.generation.fetch_add(1, Ordering::Release);
+    }
+
+    /// Whether the gateway can take traffic.
+    pub fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Acquire) && !self.is_draining()
+    }
+
+    /// Everything is bound and running.
+    pub fn set_ready(&self) {
+        self.ready.store(true, Ordering::Release);
+    }
+
+    /// Whether the gateway is going down.
+    #[inline]
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
+    /// From now on the gateway is going down.
+    pub fn start_draining(&self) {
+        self.draining.store(true, Ordering::Release);
+    }
+
+    /// The time as the policies want it, from one reading of the monotonic clock. The wall clock is read with it.
+    #[inline]
+    pub fn now(&self, instant: Instant) -> Now {
+        let nanos = instant.saturating_duration_since(self.origin).as_nanos();
+        Now { nanos: u64::try_from(nanos).unwrap_or(u64::MAX).max(1), unix: unix_time() }
+    }
+
+    /// The zero of the monotonic clock.
+    pub fn origin(&self) -> Instant {
+        self.origin
+    }
+}
+
+/// Seconds since the Unix epoch; 0 where the clock stands before it.
+pub fn unix_time() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+fn activate(plan: Plan, before: Option<&Active>, seed: &Seed, metrics: &Metrics) -> Active {
+    let limiter = Limiter::new(&plan, before.map(|before| (&before.plan, &before.limiter)), seed);
+    let stats = plan.services.iter().map(|service| metrics.service(&service.name)).collect();
+    Active { plan, limiter, stats }
+}

@@ -1,0 +1,247 @@
+//! The access log: lines are formatted by the workers into memory, and written by one thread. A disk or terminal that is too slow
+//! costs lines, which are counted and reported, never requests.
+
+mod format;
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use probegate_policies::client::Identity;
+use probegate_policies::reason::Reason;
+
+use crate::connection::Facts;
+use crate::plan::{AccessFormat, LogTarget, Plan};
+use crate::wire::head::FieldView;
+
+/// Batches on their way to the writer; more are dropped.
+const QUEUE: usize = 256;
+
+/// A worker hands its lines over when they reach this many bytes, or at its next tick.
+const BATCH: usize = 16 * 1024;
+
+/// What became of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// It went to the app.
+    Forward,
+    /// The gateway answered a probe.
+    Answer,
+    /// A rule kept it out.
+    Deny,
+    /// A limit kept it out.
+    Limit,
+    /// It was not a request that could be served.
+    Refuse,
+    /// It was let in, but the app or the client failed.
+    Fail,
+}
+
+impl Decision {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 6] = [Self::Forward, Self::Answer, Self::Deny, Self::Limit, Self::Refuse, Self::Fail];
+
+    /// As it is logged, and as a metric label.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Forward => "forward",
+            Self::Answer => "answer",
+            Self::Deny => "deny",
+            Self::Limit => "limit",
+            Self::Refuse => "refuse",
+            Self::Fail => "fail",
+        }
+    }
+}
+
+/// Everything a line can tell.
+#[derive(Debug)]
+pub struct Entry<'a> {
+    /// The request id.
+    pub id: &'a [u8; 32],
+    /// The connection.
+    pub facts: &'a Facts,
+    /// Who the client is; `None`: the request was not judged.
+    pub identity: Option<&'a Identity>,
+    /// The request's fields.
+    pub fields: FieldView<'a>,
+    /// The method.
+    pub method: &'a [u8],
+    /// The target as received.
+    pub target: &'a [u8],
+    /// The protocol.
+    pub protocol: &'static str,
+    /// `Host` as received.
+    pub host: &'a [u8],
+    /// The status the client saw.
+    pub status: u16,
+    /// What became of it.
+    pub decision: Decision,
+    /// Why.
+    pub reason: Option<Reason>,
+    /// The service.
+    pub service: Option<&'a str>,
+    /// The policy that applied: its kind, its name, its line in the configuration.
+    pub policy: Option<(&'static str, &'a str, u32)>,
+    /// The token that let it in: set and slot.
+    pub slot: Option<(&'a str, &'a str)>,
+    /// The server that was asked.
+    pub upstream: Option<&'a str>,
+    /// Its status.
+    pub upstream_status: Option<u16>,
+    /// Until the app's head was complete.
+    pub first_byte: Option<Duration>,
+    /// The whole request.
+    pub duration: Duration,
+    /// Bytes received, head and body.
+    pub received: u64,
+    /// Bytes of body sent.
+    pub sent: u64,
+}
+
+/// The way to the writer.
+#[derive(Clone, Debug)]
+pub struct AccessLogger {
+    queue: SyncSender<Message>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    dropped: AtomicU64,
+    reopen: AtomicBool,
+}
+
+#[derive(Debug)]
+enum Message {
+    Lines { target: LogTarget, text: Vec<u8>, count: u64 },
+    Flush(SyncSender<()>),
+}
+
+impl AccessLogger {
+    /// Starts the writer.
+    ///
+    /// # Errors
+    /// The thread can not be started, or the file can not be opened.
+    pub fn start(target: &LogTarget) -> io::Result<(Self, JoinHandle<()>)> {
+        if let LogTarget::File(path) = target {
+            drop(open(path)?);
+        }
+        let (queue, messages) = sync_channel(QUEUE);
+        let shared = Arc::new(Shared::default());
+        let logger = Self { queue, shared: Arc::clone(&shared) };
+        let writer = std::thread::Builder::new().name("access-log".into()).spawn(move || write_all(&messages, &shared))?;
+        Ok((logger, writer))
+    }
+
+    /// Opens the file again, as a rotation of logs demands.
+    pub fn reopen(&self) {
+        self.shared.reopen.store(true, Ordering::Release);
+    }
+
+    /// Lines that were lost because the target was too slow.
+    pub fn dropped(&self) -> u64 {
+        self.shared.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Waits until everything handed over so far is written, at the longest `patience`.
+    pub fn flush(&self, patience: Duration) {
+        let (done, wait) = sync_channel(1);
+        if self.queue.send(Message::Flush(done)).is_ok() {
+            wait.recv_timeout(patience).ok();
+        }
+    }
+}
+
+/// Lines of one worker that were not handed over yet.
+#[derive(Debug)]
+pub struct LineBuffer {
+    logger: AccessLogger,
+    target: LogTarget,
+    text: Vec<u8>,
+    count: u64,
+}
+
+impl LineBuffer {
+    /// A buffer that hands over to `logger`.
+    pub fn new(logger: AccessLogger) -> Self {
+        Self { logger, target: LogTarget::Stderr, text: Vec::new(), count: 0 }
+    }
+
+    /// Adds a line.
+    pub fn write(&mut self, plan: &Plan, entry: &Entry<'_>) {
+        if self.target != plan.access_log.target {
+            self.flush();
+            self.target = plan.access_log.target.clone();
+        }
+        match plan.access_log.format {
+            AccessFormat::Off => return,
+            AccessFormat::Json => format::json(&mut self.text, entry),
+            AccessFormat::Combined => format::combined(&mut self.text, entry),
+        }
+        self.count += 1;
+        if self.text.len() >= BATCH {
+            self.flush();
+        }
+    }
+
+    /// Hands the lines over.
+    pub fn flush(&mut self) {
+        if self.text.is_empty() {
+            return;
+        }
+        let text = std::mem::replace(&mut self.text, Vec::with_capacity(BATCH + 2048));
+        let count = std::mem::take(&mut self.count);
+        if self.logger.queue.try_send(Message::Lines { target: self.target.clone(), text, count }).is_err() {
+            self.logger.shared.dropped.fetch_add(count, Ordering::Relaxed);
+        }
+    }
+}
+
+/// The writer's thread.
+fn write_all(messages: &Receiver<Message>, shared: &Shared) {
+    let mut file: Option<(LogTarget, File)> = None;
+    let mut reported = 0;
+    while let Ok(message) = messages.recv() {
+        let (target, text, count) = match message {
+            Message::Lines { target, text, count } => (target, text, count),
+            Message::Flush(done) => {
+                done.send(()).ok();
+                continue;
+            }
+        };
+        if shared.reopen.swap(false, Ordering::AcqRel) || file.as_ref().is_some_and(|(open, _)| *open != target) {
+            file = None;
+        }
+        let written = match &target {
+            LogTarget::Stderr => io::stderr().lock().write_all(&text),
+            LogTarget::Stdout => io::stdout().lock().write_all(&text),
+            LogTarget::File(path) => write_file(&mut file, &target, path, &text),
+        };
+        if let Err(error) = written {
+            shared.dropped.fetch_add(count, Ordering::Relaxed);
+            tracing::error!(%error, "the access log can not be written");
+        }
+        let dropped = shared.dropped.load(Ordering::Relaxed);
+        if dropped > reported {
+            tracing::warn!(lines = dropped - reported, "access-log lines were dropped");
+            reported = dropped;
+        }
+    }
+}
+
+fn write_file(file: &mut Option<(LogTarget, File)>, target: &LogTarget, path: &Path, text: &[u8]) -> io::Result<()> {
+    if file.is_none() {
+        *file = Some((target.clone(), open(path)?));
+    }
+    file.as_mut().map_or(Ok(()), |(_, file)| file.write_all(text))
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).append(true).open(path)
+}

@@ -1,0 +1,110 @@
+//! Metrics. Every worker counts in a shard of its own; a scrape adds the shards up.
+//!
+//! Labels come from closed sets only: names in the configuration, statuses, and the reasons of this program. Nothing that a client
+//! sends becomes a label. The `prometheus` crate models and writes the result; its label vectors are not used on the path of a
+//! request (they hash and lock, and may merge two label sets).
+
+mod families;
+mod shard;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use probegate_policies::client::UnknownReason;
+use prometheus::{Encoder, TextEncoder};
+
+pub use shard::{Sample, ServiceStats};
+
+use crate::state::State;
+
+/// The counters of the gateway.
+#[derive(Debug)]
+pub struct Metrics {
+    workers: usize,
+    /// By service name. Locked when plans change and at scrapes only.
+    services: Mutex<BTreeMap<Box<str>, Arc<ServiceStats>>>,
+    /// Requests that belong to no service.
+    unserved: Arc<ServiceStats>,
+    /// By limit name. Locked for refused requests only, which are rare or cheap beside their answer.
+    limited: Mutex<BTreeMap<Box<str>, u64>>,
+    identity_unknown: [AtomicU64; 3],
+    /// Client connections that are open.
+    pub connections: AtomicI64,
+    /// Client connections that were accepted.
+    pub accepted: AtomicU64,
+    /// Requests that panicked are counted by reason; this counts failures to accept.
+    pub accept_failures: AtomicU64,
+    /// Reloads that put a new configuration in force.
+    pub reloads: AtomicU64,
+    /// Reloads that were refused.
+    pub reload_failures: AtomicU64,
+    /// When the configuration in force was loaded, in seconds since the epoch.
+    pub loaded_at: AtomicU64,
+}
+
+const UNKNOWN_REASONS: [&str; 3] = ["missing", "malformed", "too_long"];
+
+impl Metrics {
+    /// Counters for this many workers.
+    pub fn new(workers: usize) -> Self {
+        Self {
+            workers,
+            services: Mutex::default(),
+            unserved: Arc::new(ServiceStats::new(workers)),
+            limited: Mutex::default(),
+            identity_unknown: Default::default(),
+            connections: AtomicI64::new(0),
+            accepted: AtomicU64::new(0),
+            accept_failures: AtomicU64::new(0),
+            reloads: AtomicU64::new(0),
+            reload_failures: AtomicU64::new(0),
+            loaded_at: AtomicU64::new(crate::state::unix_time()),
+        }
+    }
+
+    /// The counters of a service. A service that an earlier plan had keeps counting where it stopped.
+    pub fn service(&self, name: &str) -> Arc<ServiceStats> {
+        let mut services = self.services.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(services.entry(name.into()).or_insert_with(|| Arc::new(ServiceStats::new(self.workers))))
+    }
+
+    /// The counters of requests that belong to no service.
+    pub fn unserved(&self) -> &ServiceStats {
+        &self.unserved
+    }
+
+    /// A client could not be identified.
+    pub fn identity_unknown(&self, reason: UnknownReason) {
+        let index = UNKNOWN_REASONS.iter().position(|label| *label == reason.label());
+        if let Some(counter) = index.and_then(|index| self.identity_unknown.get(index)) {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// A limit refused a request.
+    pub fn limited(&self, limit: &str) {
+        let mut limited = self.limited.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = limited.get_mut(limit) {
+            *count += 1;
+        } else {
+            limited.insert(limit.into(), 1);
+        }
+    }
+
+    /// Everything, in the text format of Prometheus.
+    pub fn render(&self, state: &State) -> Vec<u8> {
+        let mut families = families::collect(self, state);
+        let process = prometheus::Registry::new();
+        // Memory, descriptors and CPU of this process, where the system tells them.
+        let collector = prometheus::process_collector::ProcessCollector::for_self();
+        if process.register(Box::new(collector)).is_ok() {
+            families.extend(process.gather());
+        }
+        let mut text = Vec::with_capacity(16 * 1024);
+        if let Err(error) = TextEncoder::new().encode(&families, &mut text) {
+            tracing::error!(%error, "metrics can not be written");
+        }
+        text
+    }
+}

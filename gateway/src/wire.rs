@@ -1,0 +1,119 @@
+//! The wire: bytes in, bytes out, and the seam between protocols and the life of a request.
+//!
+//! `request` judges and exchanges without knowing which protocol it serves. It sees a [`head::RequestHead`], a
+//! [`RequestBody`] it can read parts from and a [`Responder`] it can answer through. HTTP/1 implements them in [`h1`]; another
+//! protocol joins by filling the same head and implementing the same two traits.
+//!
+//! Invariant: nothing here knows the plan, policies, logs or metrics.
+
+pub mod buffer;
+pub mod deadline;
+pub mod h1;
+pub mod head;
+pub mod transport;
+
+use std::task::{Context, Poll};
+
+use probegate_policies::reason::Reason;
+
+use self::head::ResponseHead;
+
+/// How the body of a message ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    /// There is no body.
+    None,
+    /// Exactly this many bytes, at least one.
+    Length(u64),
+    /// Chunked (RFC 9112 §7.1), with trailers at its end.
+    Chunked,
+    /// Everything until the connection closes; responses only.
+    UntilClose,
+}
+
+/// The client's side of a request body.
+pub trait RequestBody {
+    /// How the body ends. For a body without a known length, [`Framing::Chunked`].
+    fn framing(&self) -> Framing;
+
+    /// Whether all of the body has been read.
+    fn is_complete(&self) -> bool;
+
+    /// Whether the next part is at hand already.
+    fn has_buffered(&self) -> bool;
+
+    /// Bytes of the body read so far, without framing.
+    fn received(&self) -> u64;
+
+    /// Waits for the next part of the body. `None`: it is complete.
+    ///
+    /// # Errors
+    /// The reason the request must end: the client stalled, broke the framing, sent too much or went away.
+    fn read(&mut self) -> impl Future<Output = Result<Option<&[u8]>, Reason>>;
+
+    /// At most this many bytes of body are taken; beyond it, [`Reason::BodyTooLarge`].
+    fn limit(&mut self, most: u64);
+
+    /// Throws away what is left of the body, as far as that takes no waiting. `true`: nothing of it will follow.
+    fn discard(&mut self) -> bool;
+
+    /// Trailer section that followed a complete body, as field lines with CRLF; empty if there was none.
+    fn trailers(&self) -> &[u8];
+}
+
+/// What a response body looks like to the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientFraming {
+    /// No body follows the head, whatever its fields say (HEAD, 204, 304).
+    None,
+    /// This many bytes follow.
+    Length(u64),
+    /// The length is not known; the protocol's own framing shows where the body ends.
+    Streamed,
+}
+
+/// A response of the gateway's own.
+#[derive(Clone, Copy, Debug)]
+pub struct Answer<'a> {
+    /// The status code.
+    pub status: u16,
+    /// Fields besides `Date`, `Content-Length` and what the protocol needs.
+    pub fields: &'a [(&'a str, &'a [u8])],
+    /// The body; not sent in answer to HEAD, though its length is.
+    pub body: &'a [u8],
+}
+
+/// The answer could not be delivered: the client went away or took nothing for too long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientGone;
+
+/// The client's side of a response.
+pub trait Responder {
+    /// Sends an interim response (1xx except 101) that the upstream sent.
+    fn interim(&mut self, head: &ResponseHead, bytes: &[u8]) -> impl Future<Output = Result<(), ClientGone>>;
+
+    /// Prepares the final response head. It is written together with the first part of the body, or by `finish`.
+    fn start(&mut self, head: &ResponseHead, bytes: &[u8], framing: ClientFraming);
+
+    /// Whether `start` was called: from then on nothing else can be answered.
+    fn started(&self) -> bool;
+
+    /// Sends a part of the body and waits until the client's side has taken it. `end`: it is the last part, followed by these
+    /// trailers (field lines with CRLF).
+    fn write(&mut self, data: &[u8], end: Option<&[u8]>) -> impl Future<Output = Result<(), ClientGone>>;
+
+    /// Answers with a response of the gateway's own. Only before `start`.
+    fn answer(&mut self, answer: &Answer<'_>) -> impl Future<Output = Result<(), ClientGone>>;
+
+    /// Nothing else will be answered on this connection after this response.
+    fn close(&mut self);
+
+    /// The rest of a body that began will never come: make sure that the client can see it.
+    fn truncate(&mut self);
+
+    /// Bytes of body written so far.
+    fn sent(&self) -> u64;
+
+    /// Ready when the client has closed its side while it should wait for the answer.
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()>;
+}

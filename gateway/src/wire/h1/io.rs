@@ -1,0 +1,137 @@
+//! Reading and writing under a deadline.
+
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use crate::wire::buffer::Buffer;
+use crate::wire::deadline::Deadline;
+use crate::wire::transport::Transport;
+
+/// Reads once into the room of `buffer`. `Ok(0)` is the end of the stream; an expired deadline is [`io::ErrorKind::TimedOut`].
+pub async fn read(transport: &impl Transport, buffer: &mut Buffer, deadline: &Deadline) -> io::Result<usize> {
+    poll_fn(|cx| poll_read(transport, buffer, deadline, cx)).await
+}
+
+/// See [`read`].
+pub fn poll_read(
+    transport: &impl Transport,
+    buffer: &mut Buffer,
+    deadline: &Deadline,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<usize>> {
+    loop {
+        match transport.try_read(buffer.spare()) {
+            Ok(n) => {
+                buffer.fill(n);
+                return Poll::Ready(Ok(n));
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Poll::Ready(Err(error)),
+        }
+        match transport.poll_read_ready(cx) {
+            Poll::Ready(ready) => ready?,
+            Poll::Pending if deadline.poll_expired(cx) => return Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+            Poll::Pending => return Poll::Pending,
+        }
+    }
+}
+
+/// Waits until something can be read, holding no buffer.
+pub async fn readable(transport: &impl Transport, deadline: &Deadline) -> io::Result<()> {
+    poll_fn(|cx| match transport.poll_read_ready(cx) {
+        Poll::Pending if deadline.poll_expired(cx) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+        other => other,
+    })
+    .await
+}
+
+/// A write that did not come to its end.
+#[derive(Debug)]
+pub struct WriteFailed {
+    /// Why.
+    pub error: io::Error,
+    /// Bytes that were handed to the kernel before.
+    pub written: usize,
+}
+
+/// Writes all parts in order. The deadline is armed with `patience` whenever the other side has taken something.
+pub async fn write_all(
+    transport: &impl Transport,
+    parts: &mut [IoSlice<'_>],
+    deadline: &Deadline,
+    patience: Duration,
+) -> Result<(), WriteFailed> {
+    let mut parts = parts;
+    IoSlice::advance_slices(&mut parts, 0);
+    let (mut armed, mut written) = (false, 0);
+    poll_fn(|cx| {
+        let fail = |error: io::Error, written| Poll::Ready(Err(WriteFailed { error, written }));
+        while !parts.is_empty() {
+            match transport.try_write(parts) {
+                Ok(0) => return fail(io::ErrorKind::WriteZero.into(), written),
+                Ok(n) => {
+                    written += n;
+                    IoSlice::advance_slices(&mut parts, n);
+                    // In the common case everything fits at once and no deadline is needed.
+                    armed = false;
+                    continue;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return fail(error, written),
+            }
+            if !armed {
+                deadline.arm(patience);
+                armed = true;
+            }
+            match transport.poll_write_ready(cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(error)) => return fail(error, written),
+                Poll::Pending if deadline.poll_expired(cx) => return fail(io::ErrorKind::TimedOut.into(), written),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        Poll::Ready(Ok(()))
+    })
+    .await
+}
+
+/// Ends the sending side and takes what the other side is still sending, for a while, so that an answer given before a body was read
+/// is not destroyed by a reset (RFC 9112 §9.6).
+pub async fn linger(transport: &impl Transport, scratch: &mut Buffer, deadline: &Deadline) {
+    const PATIENCE: Duration = Duration::from_secs(2);
+    const MOST: usize = 4 * 1024 * 1024;
+    if transport.shut_down_write().is_err() {
+        return;
+    }
+    deadline.arm(PATIENCE);
+    let mut taken = 0;
+    while taken < MOST {
+        scratch.clear();
+        match read(transport, scratch, deadline).await {
+            Ok(n) if n > 0 => taken += n,
+            _ => return,
+        }
+    }
+}
+
+/// Ready when the other side has closed while nothing was expected of it. Bytes that have arrived instead (a pipelined request) end
+/// the watch: from then on a close can not be told from them.
+pub fn poll_closed(transport: &impl Transport, cx: &mut Context<'_>) -> Poll<Closed> {
+    match ready!(transport.poll_peek(cx)) {
+        Ok(0) | Err(_) => Poll::Ready(Closed::Yes),
+        Ok(_) => Poll::Ready(Closed::Unknown),
+    }
+}
+
+/// What [`poll_closed`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Closed {
+    /// The other side is gone.
+    Yes,
+    /// Bytes are waiting.
+    Unknown,
+}

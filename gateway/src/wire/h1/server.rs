@@ -1,0 +1,447 @@
+//! The client's side of one HTTP/1 request: its body as it comes in, and the response as it goes out.
+
+use std::cell::Cell;
+use std::io::{self, IoSlice};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use probegate_policies::reason::Reason;
+
+use super::chunked::{self, Decoder};
+use super::framing::{self, Connection};
+use super::io::{Closed, poll_closed, read, write_all};
+use crate::wire::buffer::Buffer;
+use crate::wire::deadline::Deadline;
+use crate::wire::head::{Field, FieldView, Name, ResponseHead, Version};
+use crate::wire::transport::Transport;
+use crate::wire::{Answer, ClientFraming, ClientGone, Framing, RequestBody, Responder};
+
+/// A request body.
+#[derive(Debug)]
+pub struct Body<'a, T> {
+    transport: &'a T,
+    deadline: &'a Deadline,
+    patience: Duration,
+    /// What was received behind the head; in the end, what belongs to the next request.
+    buffer: &'a mut Buffer,
+    framing: Framing,
+    decoder: Decoder,
+    /// Bytes of the body that are still missing; for chunked ones, whether any are.
+    left: u64,
+    /// Front of the buffer that the last `read` gave out.
+    given: usize,
+    received: u64,
+    most: u64,
+}
+
+impl<'a, T: Transport> Body<'a, T> {
+    /// The body that begins with what `buffer` holds and goes on in `transport`.
+    pub fn new(
+        transport: &'a T,
+        deadline: &'a Deadline,
+        patience: Duration,
+        buffer: &'a mut Buffer,
+        framing: Framing,
+    ) -> Self {
+        let left = match framing {
+            Framing::None => 0,
+            Framing::Length(length) => length,
+            Framing::Chunked | Framing::UntilClose => u64::MAX,
+        };
+        Self { transport, deadline, patience, buffer, framing, decoder: Decoder::default(), left, given: 0, received: 0, most: u64::MAX }
+    }
+
+    /// Ends the body: what is left in its buffer belongs to the next request.
+    pub fn into_leftover(self) -> &'a mut Buffer {
+        self.buffer.consume(self.given);
+        self.buffer
+    }
+
+    /// The next part that is already in the buffer, as its length. `None`: nothing is there, or the body is complete.
+    fn take_buffered(&mut self) -> Result<Option<usize>, Reason> {
+        self.buffer.consume(std::mem::take(&mut self.given));
+        while self.left > 0 && !self.buffer.is_empty() {
+            let produced = if self.framing == Framing::Chunked {
+                let decoded = self.decoder.decode(self.buffer.filled_mut()).map_err(|_| Reason::BodyInvalid)?;
+                self.given = decoded.consumed;
+                if decoded.done {
+                    self.left = 0;
+                }
+                decoded.produced
+            } else {
+                let part = usize::try_from(self.left).unwrap_or(usize::MAX).min(self.buffer.len());
+                self.left -= part as u64;
+                self.given = part;
+                part
+            };
+            self.received += produced as u64;
+            if self.received > self.most {
+                return Err(Reason::BodyTooLarge);
+            }
+            if produced > 0 {
+                return Ok(Some(produced));
+            }
+            self.buffer.consume(std::mem::take(&mut self.given));
+        }
+        Ok(None)
+    }
+}
+
+impl<T: Transport> RequestBody for Body<'_, T> {
+    fn framing(&self) -> Framing {
+        self.framing
+    }
+
+    fn is_complete(&self) -> bool {
+        self.left == 0
+    }
+
+    fn has_buffered(&self) -> bool {
+        self.buffer.len() > self.given
+    }
+
+    fn received(&self) -> u64 {
+        self.received
+    }
+
+    async fn read(&mut self) -> Result<Option<&[u8]>, Reason> {
+        loop {
+            if let Some(produced) = self.take_buffered()? {
+                return Ok(self.buffer.filled().get(..produced));
+            }
+            if self.left == 0 {
+                return Ok(None);
+            }
+            self.buffer.compact();
+            self.deadline.arm(self.patience);
+            match read(self.transport, self.buffer, self.deadline).await {
+                Ok(0) => return Err(Reason::ClientClosed),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => return Err(Reason::BodyTimeout),
+                Err(_) => return Err(Reason::ClientClosed),
+            }
+        }
+    }
+
+    fn limit(&mut self, most: u64) {
+        self.most = most;
+    }
+
+    fn discard(&mut self) -> bool {
+        loop {
+            match self.take_buffered() {
+                Ok(Some(_)) => {}
+                Ok(None) => return self.is_complete(),
+                Err(_) => return false,
+            }
+        }
+    }
+
+    fn trailers(&self) -> &[u8] {
+        self.decoder.trailers()
+    }
+}
+
+/// Everything about the client that decides how a response is written.
+#[derive(Clone, Copy, Debug)]
+pub struct Client {
+    /// The version of the request.
+    pub version: Version,
+    /// The request was HEAD.
+    pub to_head: bool,
+    /// The client may send another request on this connection.
+    pub persists: bool,
+}
+
+/// The way back to the client.
+#[derive(Debug)]
+pub struct Reply<'a, T> {
+    transport: &'a T,
+    deadline: &'a Deadline,
+    patience: Duration,
+    /// The head, until the first write.
+    out: &'a mut Vec<u8>,
+    date: &'a [u8],
+    client: Client,
+    started: bool,
+    /// The body goes out in chunks.
+    chunked: bool,
+    sent: u64,
+    watching: bool,
+    /// Told when an answer begins, for those who survive this reply.
+    announced: Option<&'a Cell<bool>>,
+}
+
+impl<'a, T: Transport> Reply<'a, T> {
+    /// `out` is memory to build heads in; `date` is the current `Date`.
+    pub fn new(
+        transport: &'a T,
+        deadline: &'a Deadline,
+        patience: Duration,
+        out: &'a mut Vec<u8>,
+        date: &'a [u8],
+        client: Client,
+    ) -> Self {
+        out.clear();
+        Self { transport, deadline, patience, out, date, client, started: false, chunked: false, sent: 0, watching: true, announced: None }
+    }
+
+    /// Whether the connection can serve another request after this response.
+    pub fn persists(&self) -> bool {
+        self.client.persists
+    }
+
+    /// Sets `announced` when an answer begins.
+    pub fn announce_to(&mut self, announced: &'a Cell<bool>) {
+        self.announced = Some(announced);
+    }
+
+    fn begin(&mut self) {
+        self.started = true;
+        if let Some(announced) = self.announced {
+            announced.set(true);
+        }
+    }
+
+    fn status_line(&mut self, status: u16, reason: &[u8]) {
+        self.out.extend_from_slice(b"HTTP/1.1 ");
+        push_number(self.out, u64::from(status));
+        self.out.push(b' ');
+        self.out.extend_from_slice(reason);
+        self.out.extend_from_slice(b"\r\n");
+    }
+
+    fn connection_line(&mut self) {
+        match (self.client.persists, self.client.version) {
+            (false, _) => self.out.extend_from_slice(b"Connection: close\r\n"),
+            (true, Version::Http10) => self.out.extend_from_slice(b"Connection: keep-alive\r\n"),
+            (true, Version::Http11) => {}
+        }
+    }
+
+    fn field(&mut self, name: &[u8], value: &[u8]) {
+        for part in [name, b": ", value, b"\r\n"] {
+            self.out.extend_from_slice(part);
+        }
+    }
+
+    async fn send(&mut self, parts: &mut [IoSlice<'_>]) -> Result<(), ClientGone> {
+        let sent = write_all(self.transport, parts, self.deadline, self.patience).await;
+        sent.map_err(|_| {
+            self.client.persists = false;
+            ClientGone
+        })
+    }
+}
+
+impl<T: Transport> Responder for Reply<'_, T> {
+    async fn interim(&mut self, head: &ResponseHead, bytes: &[u8]) -> Result<(), ClientGone> {
+        // RFC 9110 §15.2: an HTTP/1.0 client does not know interim responses.
+        if self.client.version == Version::Http10 {
+            return Ok(());
+        }
+        self.status_line(head.status, head.reason.of(bytes));
+        copy_fields(self.out, &head.fields, bytes, |_| true);
+        self.out.extend_from_slice(b"\r\n");
+        let out = std::mem::take(self.out);
+        let sent = self.send(&mut [IoSlice::new(&out)]).await;
+        *self.out = out;
+        self.out.clear();
+        sent
+    }
+
+    fn start(&mut self, head: &ResponseHead, bytes: &[u8], framing: ClientFraming) {
+        self.begin();
+        self.status_line(head.status, head.reason.of(bytes));
+        let switching = head.status == 101;
+        copy_fields(self.out, &head.fields, bytes, |field| match field.known {
+            Name::Upgrade => switching,
+            // A length that was not sent must not be promised; one in answer to HEAD is told as it is.
+            Name::ContentLength => framing != ClientFraming::Streamed,
+            _ => true,
+        });
+        if !head.fields.iter().any(|field| field.known == Name::Date) {
+            // RFC 9110 §6.6.1: a recipient with a clock adds it.
+            self.field(b"Date", self.date);
+        }
+        if switching {
+            self.out.extend_from_slice(b"Connection: Upgrade\r\n");
+        } else {
+            if framing == ClientFraming::Streamed {
+                self.chunked = self.client.version == Version::Http11;
+                if self.chunked {
+                    self.out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+                } else {
+                    self.client.persists = false;
+                }
+            }
+            self.connection_line();
+        }
+        self.out.extend_from_slice(b"\r\n");
+    }
+
+    fn started(&self) -> bool {
+        self.started
+    }
+
+    async fn write(&mut self, data: &[u8], end: Option<&[u8]>) -> Result<(), ClientGone> {
+        let head = std::mem::take(self.out);
+        let mut size = [0; 18];
+        let (before, after): (&[u8], &[u8]) = match (self.chunked, data.is_empty()) {
+            (true, false) => (chunked::header(data.len(), &mut size), b"\r\n"),
+            _ => (b"", b""),
+        };
+        let (last, trailers, close): (&[u8], &[u8], &[u8]) = match end {
+            Some(trailers) if self.chunked => (b"0\r\n", trailers, b"\r\n"),
+            _ => (b"", b"", b""),
+        };
+        let mut parts = [&head, before, data, after, last, trailers, close].map(IoSlice::new);
+        // Empty slices cost the kernel time; the common cases have one or two parts.
+        let mut count = 0;
+        for index in 0..parts.len() {
+            if parts.get(index).is_some_and(|part| !part.is_empty()) {
+                parts.swap(index, count);
+                count += 1;
+            }
+        }
+        let sent = match parts.get_mut(..count) {
+            Some([]) | None => Ok(()),
+            Some(parts) => self.send(parts).await,
+        };
+        if sent.is_ok() {
+            self.sent += data.len() as u64;
+        }
+        *self.out = head;
+        self.out.clear();
+        sent
+    }
+
+    async fn answer(&mut self, answer: &Answer<'_>) -> Result<(), ClientGone> {
+        self.begin();
+        self.status_line(answer.status, reason_phrase(answer.status).as_bytes());
+        self.field(b"Date", self.date);
+        for (name, value) in answer.fields {
+            self.field(name.as_bytes(), value);
+        }
+        self.out.extend_from_slice(b"Content-Length: ");
+        push_number(self.out, answer.body.len() as u64);
+        self.out.extend_from_slice(b"\r\n");
+        self.connection_line();
+        self.out.extend_from_slice(b"\r\n");
+        if !self.client.to_head {
+            self.out.extend_from_slice(answer.body);
+            self.sent += answer.body.len() as u64;
+        }
+        let out = std::mem::take(self.out);
+        let sent = self.send(&mut [IoSlice::new(&out)]).await;
+        *self.out = out;
+        self.out.clear();
+        sent
+    }
+
+    fn close(&mut self) {
+        self.client.persists = false;
+    }
+
+    fn truncate(&mut self) {
+        self.client.persists = false;
+        // A body that ends with the connection has no other way of showing that it is not whole.
+        if !self.chunked {
+            self.transport.reset_on_close();
+        }
+    }
+
+    fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.watching {
+            return Poll::Pending;
+        }
+        match poll_closed(self.transport, cx) {
+            Poll::Ready(Closed::Yes) => {
+                self.client.persists = false;
+                Poll::Ready(())
+            }
+            Poll::Ready(Closed::Unknown) => {
+                self.watching = false;
+                Poll::Pending
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+/// Copies the field lines that pass on, runs of neighbouring lines at once. Hop-by-hop fields and those that `Connection` nominates
+/// never pass (RFC 9110 §7.6.1); `keep` decides about the rest.
+pub fn copy_fields(out: &mut Vec<u8>, fields: &[Field], bytes: &[u8], keep: impl Fn(&Field) -> bool) {
+    let view = FieldView { bytes, fields };
+    let nominates = Connection::of(view).nominates;
+    let mut run: Option<(u16, u16)> = None;
+    for field in fields {
+        let passes = match field.known {
+            Name::Connection | Name::HopByHop | Name::TransferEncoding => false,
+            // Framing is this hop's own business: a nomination can not take it away.
+            Name::ContentLength => keep(field),
+            _ => keep(field) && !(nominates && framing::nominated(view, field.name.of(bytes))),
+        };
+        run = match (run, passes) {
+            (None, true) => Some((field.name.start, field.line_end)),
+            (Some((start, _)), true) => Some((start, field.line_end)),
+            (Some((start, end)), false) => {
+                out.extend_from_slice(bytes.get(usize::from(start)..usize::from(end)).unwrap_or_default());
+                None
+            }
+            (None, false) => None,
+        };
+    }
+    if let Some((start, end)) = run {
+        out.extend_from_slice(bytes.get(usize::from(start)..usize::from(end)).unwrap_or_default());
+    }
+}
+
+/// Appends a number in decimal.
+pub fn push_number(out: &mut Vec<u8>, number: u64) {
+    let mut digits = [0; 20];
+    let mut at = digits.len();
+    let mut rest = number;
+    loop {
+        at -= 1;
+        if let Some(digit) = digits.get_mut(at) {
+            *digit = b'0' + u8::try_from(rest % 10).unwrap_or(0);
+        }
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(digits.get(at..).unwrap_or_default());
+}
+
+/// The reason phrases of RFC 9110 §15 for the statuses that the gateway gives itself.
+pub fn reason_phrase(status: u16) -> &'static str {
+    match status {
+        100 => "Continue",
+        200 => "OK",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        413 => "Content Too Large",
+        414 => "URI Too Long",
+        417 => "Expectation Failed",
+        421 => "Misdirected Request",
+        429 => "Too Many Requests",
+        431 => "Request Header Fields Too Large",
+        500 => "Internal Server Error",
+        501 => "Not Implemented",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        504 => "Gateway Timeout",
+        505 => "HTTP Version Not Supported",
+        _ => "",
+    }
+}

@@ -1,0 +1,205 @@
+//! Message heads: an index of positions into the bytes as they were received.
+//!
+//! No header map is built. A field line that may pass on is copied as it lies there, runs of lines at once; the index says where
+//! lines begin and which of the names that matter to a gateway they carry.
+
+use probegate_policies::fields::{Fields, has_underscore};
+use probegate_policies::forwarded::is_forwarding_field;
+
+/// A range of the head's bytes. Heads are smaller than 64 KiB.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Span {
+    /// First byte.
+    pub start: u16,
+    /// One behind the last byte.
+    pub end: u16,
+}
+
+impl Span {
+    /// The bytes this span stands for.
+    #[inline]
+    pub fn of(self, bytes: &[u8]) -> &[u8] {
+        bytes.get(usize::from(self.start)..usize::from(self.end)).unwrap_or_default()
+    }
+}
+
+/// Field names that mean something to the gateway itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Name {
+    /// `Accept`: decides the form of the gateway's own errors.
+    Accept,
+    /// `Authorization`: never logged.
+    Authorization,
+    /// `Connection`: hop-by-hop, nominates others.
+    Connection,
+    /// `Content-Length`.
+    ContentLength,
+    /// `Date`.
+    Date,
+    /// `Expect`.
+    Expect,
+    /// Tells where a request came from; rebuilt, never passed on.
+    Forwarding,
+    /// `Host`.
+    Host,
+    /// Describes this connection only: `Keep-Alive`, `Proxy-Connection`, `Proxy-Authorization`, `TE`, `HTTP2-Settings`.
+    HopByHop,
+    /// `Referer`.
+    Referer,
+    /// `Trailer`.
+    Trailer,
+    /// `Transfer-Encoding`.
+    TransferEncoding,
+    /// The name contains an underscore: dropped, because WSGI and CGI fold it into another name.
+    Underscore,
+    /// `Upgrade`.
+    Upgrade,
+    /// `User-Agent`.
+    UserAgent,
+    /// Everything else passes.
+    Other,
+}
+
+impl Name {
+    /// Which name this is. Runs for every field line.
+    pub fn of(name: &[u8]) -> Self {
+        let known = match name.len() {
+            2 => &[("te", Self::HopByHop)][..],
+            4 => &[("host", Self::Host), ("date", Self::Date)][..],
+            6 => &[("accept", Self::Accept), ("expect", Self::Expect)],
+            7 => &[("referer", Self::Referer), ("upgrade", Self::Upgrade), ("trailer", Self::Trailer)],
+            10 => &[("connection", Self::Connection), ("user-agent", Self::UserAgent), ("keep-alive", Self::HopByHop)],
+            13 => &[("authorization", Self::Authorization)],
+            14 => &[("content-length", Self::ContentLength), ("http2-settings", Self::HopByHop)],
+            16 => &[("proxy-connection", Self::HopByHop)],
+            17 => &[("transfer-encoding", Self::TransferEncoding)],
+            19 => &[("proxy-authorization", Self::HopByHop)],
+            _ => &[],
+        };
+        if let Some((_, known)) = known.iter().find(|(known, _)| name.eq_ignore_ascii_case(known.as_bytes())) {
+            *known
+        } else if is_forwarding_field(name) {
+            Self::Forwarding
+        } else if has_underscore(name) {
+            Self::Underscore
+        } else {
+            Self::Other
+        }
+    }
+}
+
+/// Where a field line lies.
+#[derive(Clone, Copy, Debug)]
+pub struct Field {
+    /// The name as received; it begins the line.
+    pub name: Span,
+    /// The value without the white space around it.
+    pub value: Span,
+    /// One behind the line's CRLF.
+    pub line_end: u16,
+    /// Which name it is.
+    pub known: Name,
+}
+
+/// A version of HTTP/1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Version {
+    /// HTTP/1.0
+    Http10,
+    /// HTTP/1.1
+    #[default]
+    Http11,
+}
+
+impl Version {
+    /// As it is logged.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http10 => "HTTP/1.0",
+            Self::Http11 => "HTTP/1.1",
+        }
+    }
+}
+
+/// The index of a request head.
+#[derive(Debug, Default)]
+pub struct RequestHead {
+    /// The method.
+    pub method: Span,
+    /// The request target as received.
+    pub target: Span,
+    /// The client's version.
+    pub version: Version,
+    /// The field lines in order.
+    pub fields: Vec<Field>,
+    /// Bytes of the whole head, the empty line included.
+    pub len: usize,
+}
+
+/// The index of a response head.
+#[derive(Debug, Default)]
+pub struct ResponseHead {
+    /// The status code, 100 to 599.
+    pub status: u16,
+    /// The reason phrase as received.
+    pub reason: Span,
+    /// The upstream's version.
+    pub version: Version,
+    /// The field lines in order.
+    pub fields: Vec<Field>,
+    /// Bytes of the whole head, the empty line included.
+    pub len: usize,
+}
+
+/// The fields of a head together with the bytes they lie in.
+#[derive(Clone, Copy, Debug)]
+pub struct FieldView<'a> {
+    /// The head's bytes.
+    pub bytes: &'a [u8],
+    /// The index.
+    pub fields: &'a [Field],
+}
+
+impl<'a> FieldView<'a> {
+    /// Values of all lines with this name.
+    pub fn of(self, known: Name) -> impl DoubleEndedIterator<Item = &'a [u8]> {
+        self.fields.iter().filter(move |field| field.known == known).map(move |field| field.value.of(self.bytes))
+    }
+
+    /// Value of the first line with this name.
+    pub fn first(self, known: Name) -> Option<&'a [u8]> {
+        self.of(known).next()
+    }
+}
+
+impl Fields for FieldView<'_> {
+    fn lines(&self) -> impl DoubleEndedIterator<Item = (&[u8], &[u8])> + Clone {
+        self.fields.iter().map(|field| (field.name.of(self.bytes), field.value.of(self.bytes)))
+    }
+}
+
+/// The elements of a comma-separated list, empty ones left out (RFC 9110 §5.6.1).
+pub fn elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii).filter(|element| !element.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_known_in_any_case() {
+        for (name, known) in [
+            ("HOST", Name::Host),
+            ("content-Length", Name::ContentLength),
+            ("Transfer-Encoding", Name::TransferEncoding),
+            ("TE", Name::HopByHop),
+            ("Keep-alive", Name::HopByHop),
+            ("X-Forwarded-For", Name::Forwarding),
+            ("X_Forwarded_For", Name::Underscore),
+            ("Cookie", Name::Other),
+        ] {
+            assert_eq!(Name::of(name.as_bytes()), known, "{name}");
+        }
+    }
+}

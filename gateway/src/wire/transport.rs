@@ -1,0 +1,169 @@
+//! Sockets as the workers use them: non-blocking tries, and readiness to wait for.
+//!
+//! All methods take `&self`, so that both directions of a connection can be driven from one task without splitting it.
+
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::task::{Context, Poll};
+
+use tokio::io::Interest;
+use tokio::net::{TcpStream, UnixStream};
+
+/// A connected byte stream.
+pub trait Transport {
+    /// Reads what is there. `Ok(0)` is the end of the stream.
+    fn try_read(&self, buf: &mut [u8]) -> io::Result<usize>;
+    /// Writes what fits.
+    fn try_write(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize>;
+    /// Waits until a read may succeed.
+    fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+    /// Waits until a write may succeed.
+    fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+    /// Waits until bytes or the end of the stream are there and says which, without taking them: `0` is the end.
+    fn poll_peek(&self, cx: &mut Context<'_>) -> Poll<io::Result<usize>>;
+    /// Says that nothing more will be written.
+    fn shut_down_write(&self) -> io::Result<()>;
+    /// Makes the coming close visible as an error to the other side (a reset instead of an end).
+    fn reset_on_close(&self);
+}
+
+/// A read that did not fill its buffer has emptied the socket: forget the readiness, so that the next read waits instead of asking
+/// the kernel in vain. New bytes raise the (edge-triggered) readiness again.
+macro_rules! read_and_forget {
+    ($stream:expr, $buf:expr) => {{
+        let n = $stream.try_read($buf)?;
+        if n > 0 && n < $buf.len() {
+            let forgotten = $stream.try_io(Interest::READABLE, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
+            debug_assert!(forgotten.is_err());
+        }
+        Ok(n)
+    }};
+}
+
+impl Transport for TcpStream {
+    #[inline]
+    fn try_read(&self, buf: &mut [u8]) -> io::Result<usize> {
+        read_and_forget!(self, buf)
+    }
+
+    #[inline]
+    fn try_write(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        match bufs {
+            [one] => Self::try_write(self, one),
+            many => self.try_write_vectored(many),
+        }
+    }
+
+    #[inline]
+    fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Self::poll_read_ready(self, cx)
+    }
+
+    #[inline]
+    fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Self::poll_write_ready(self, cx)
+    }
+
+    #[inline]
+    fn poll_peek(&self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut byte = [0];
+        Self::poll_peek(self, cx, &mut tokio::io::ReadBuf::new(&mut byte))
+    }
+
+    fn shut_down_write(&self) -> io::Result<()> {
+        socket2::SockRef::from(self).shutdown(std::net::Shutdown::Write)
+    }
+
+    fn reset_on_close(&self) {
+        // A socket that cannot take the option closes in the ordinary way; nothing better can be done.
+        socket2::SockRef::from(self).set_linger(Some(std::time::Duration::ZERO)).ok();
+    }
+}
+
+/// A connection to a server.
+#[derive(Debug)]
+pub enum Socket {
+    /// Over TCP.
+    Tcp(TcpStream),
+    /// Over a Unix socket.
+    Unix(UnixStream),
+}
+
+impl Socket {
+    /// Connects over TCP, without Nagle's delay.
+    pub async fn connect_tcp(address: SocketAddr) -> io::Result<Self> {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        Ok(Self::Tcp(stream))
+    }
+
+    /// Connects to a Unix socket.
+    pub async fn connect_unix(path: &Path) -> io::Result<Self> {
+        Ok(Self::Unix(UnixStream::connect(path).await?))
+    }
+
+    /// Whether an unused connection can still be used: nothing has arrived on it, neither bytes nor an end. Asks no kernel; it
+    /// looks at what the event loop has been told.
+    pub fn is_quiet(&self) -> bool {
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        self.poll_read_ready(&mut cx).is_pending()
+    }
+}
+
+impl Transport for Socket {
+    #[inline]
+    fn try_read(&self, buf: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => read_and_forget!(stream, buf),
+            Self::Unix(stream) => read_and_forget!(stream, buf),
+        }
+    }
+
+    #[inline]
+    fn try_write(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        match (self, bufs) {
+            (Self::Tcp(stream), [one]) => stream.try_write(one),
+            (Self::Tcp(stream), many) => stream.try_write_vectored(many),
+            (Self::Unix(stream), [one]) => stream.try_write(one),
+            (Self::Unix(stream), many) => stream.try_write_vectored(many),
+        }
+    }
+
+    #[inline]
+    fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(stream) => stream.poll_read_ready(cx),
+            Self::Unix(stream) => stream.poll_read_ready(cx),
+        }
+    }
+
+    #[inline]
+    fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(stream) => stream.poll_write_ready(cx),
+            Self::Unix(stream) => stream.poll_write_ready(cx),
+        }
+    }
+
+    fn poll_peek(&self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Tcp(stream) => Transport::poll_peek(stream, cx),
+            // Only clients are watched for their going, and they come over TCP.
+            Self::Unix(_) => Poll::Pending,
+        }
+    }
+
+    fn shut_down_write(&self) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.shut_down_write(),
+            Self::Unix(stream) => socket2::SockRef::from(stream).shutdown(std::net::Shutdown::Write),
+        }
+    }
+
+    fn reset_on_close(&self) {
+        if let Self::Tcp(stream) = self {
+            stream.reset_on_close();
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! A worker: one thread with its own event loop, upstream connections, buffers and clock.
+//!
+//! Nothing on the path of a request is shared between workers but atomic counters and the tables of the limits.
+
+pub mod accept;
+pub mod date;
+pub mod workspace;
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use self::date::Date;
+use self::workspace::Workspaces;
+use crate::state::{Active, State};
+use crate::telemetry::access_log::LineBuffer;
+use crate::upstream::Pools;
+use crate::wire::deadline::Deadlines;
+
+/// What the connections of a worker share.
+#[derive(Debug)]
+pub struct Worker {
+    /// Its number, from 0: which shard of the counters it writes.
+    pub id: usize,
+    /// What all threads share.
+    pub state: Arc<State>,
+    /// Deadlines of its connections.
+    pub deadlines: Rc<Deadlines>,
+    /// Upstream connections that are not in use.
+    pub pools: Pools,
+    /// Buffers that are not in use.
+    pub workspaces: Workspaces,
+    /// Access-log lines on their way.
+    pub lines: RefCell<LineBuffer>,
+    /// The current `Date`.
+    pub date: Date,
+    /// Open client connections.
+    pub connections: Cell<usize>,
+    /// The plan in force and its generation. A counter that only this thread touches keeps it for the requests that run.
+    active: RefCell<(u64, Rc<Arc<Active>>)>,
+    random: RefCell<fastrand::Rng>,
+    /// Idle connections have been told that the gateway is going down.
+    hurried: Cell<bool>,
+}
+
+impl Worker {
+    /// A worker that serves `state`.
+    pub fn new(id: usize, state: Arc<State>) -> Rc<Self> {
+        let active = Rc::new(state.active());
+        Rc::new(Self {
+            id,
+            deadlines: Deadlines::new(state.origin()),
+            pools: Pools::default(),
+            workspaces: Workspaces::default(),
+            lines: RefCell::new(LineBuffer::new(state.access_log.clone())),
+            date: Date::default(),
+            connections: Cell::new(0),
+            active: RefCell::new((state.generation(), active)),
+            random: RefCell::new(fastrand::Rng::new()),
+            hurried: Cell::new(false),
+            state,
+        })
+    }
+
+    /// The plan in force.
+    pub fn active(&self) -> Rc<Arc<Active>> {
+        let generation = self.state.generation();
+        let mut active = self.active.borrow_mut();
+        if active.0 != generation {
+            *active = (generation, Rc::new(self.state.active()));
+        }
+        Rc::clone(&active.1)
+    }
+
+    /// A request id: 128 random bits in hexadecimal.
+    pub fn request_id(&self) -> [u8; 32] {
+        let bits = self.random.borrow_mut().u128(..);
+        let mut id = [0; 32];
+        for (index, digit) in id.iter_mut().enumerate() {
+            let nibble = usize::try_from((bits >> (index * 4)) & 0xf).unwrap_or(0);
+            *digit = b"0123456789abcdef".get(nibble).copied().unwrap_or(b'0');
+        }
+        id
+    }
+
+    /// What happens at every tick: late connections are woken, unused ones closed, log lines handed over.
+    pub fn tick(&self, now: Instant) {
+        self.deadlines.sweep(now);
+        if self.state.is_draining() && !self.hurried.replace(true) {
+            self.deadlines.wake_all();
+        }
+        self.pools.sweep(now);
+        self.date.refresh();
+        self.lines.borrow_mut().flush();
+    }
+}

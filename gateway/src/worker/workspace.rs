@@ -1,0 +1,80 @@
+//! Memory for one request at a time. A connection borrows a workspace when bytes arrive and gives it back when it falls idle, so that
+//! ten thousand idle connections hold none.
+
+use std::cell::RefCell;
+
+use crate::request::judge::Scratch;
+use crate::wire::buffer::Buffer;
+use crate::wire::head::{RequestHead, ResponseHead};
+
+/// Size of the buffer for a request head at first; it grows to the configured bound.
+const HEAD: usize = 8 * 1024;
+
+/// Size of the buffer for bodies and answers at first.
+const BODY: usize = 16 * 1024;
+
+/// Workspaces kept by a worker for later.
+const KEPT: usize = 128;
+
+/// Everything a request needs memory for.
+#[derive(Debug)]
+pub struct Workspace {
+    /// The request head as received.
+    pub head: Buffer,
+    /// What follows the head.
+    pub body: Buffer,
+    /// Index of the request head.
+    pub request: RequestHead,
+    /// For the judgement.
+    pub judge: Scratch,
+    /// The head towards the upstream.
+    pub errand: Vec<u8>,
+    /// What the upstream sends.
+    pub answer: Buffer,
+    /// Index of its head.
+    pub response: ResponseHead,
+    /// The head towards the client.
+    pub reply: Vec<u8>,
+    /// Texts of the gateway's own answers.
+    pub text: Vec<u8>,
+}
+
+impl Workspace {
+    fn new() -> Box<Self> {
+        Box::new(Self {
+            head: Buffer::new(HEAD),
+            body: Buffer::new(BODY),
+            request: RequestHead::default(),
+            judge: Scratch::default(),
+            errand: Vec::with_capacity(2048),
+            answer: Buffer::new(BODY),
+            response: ResponseHead::default(),
+            reply: Vec::with_capacity(2048),
+            text: Vec::new(),
+        })
+    }
+}
+
+/// The unused workspaces of a worker.
+#[derive(Debug, Default)]
+pub struct Workspaces {
+    unused: RefCell<Vec<Box<Workspace>>>,
+}
+
+impl Workspaces {
+    /// A workspace with empty buffers.
+    pub fn take(&self) -> Box<Workspace> {
+        self.unused.borrow_mut().pop().unwrap_or_else(Workspace::new)
+    }
+
+    /// Gives a workspace back.
+    pub fn put(&self, mut workspace: Box<Workspace>) {
+        let mut unused = self.unused.borrow_mut();
+        if unused.len() < KEPT {
+            workspace.head.clear();
+            workspace.body.clear();
+            workspace.answer.clear();
+            unused.push(workspace);
+        }
+    }
+}

