@@ -16,7 +16,7 @@ pub struct Level {
 impl Level {
     /// Puts a new filter in force. One that can not be understood changes nothing; the configuration has checked it before.
     pub fn set(&self, filter: &str) {
-        if let Err(error) = EnvFilter::try_new(filter).map(|filter| self.handle.reload(filter)) {
+        if let Err(error) = parse(filter).map(|filter| self.handle.reload(filter)) {
             tracing::warn!(%error, "the log level was not changed");
         }
     }
@@ -24,7 +24,7 @@ impl Level {
 
 /// Starts the log: text for a terminal, JSON lines otherwise, so that one parser reads diagnostics and access log.
 pub fn start(filter: &str) -> Level {
-    let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = parse(filter).unwrap_or_else(|_| EnvFilter::new("info"));
     let (filter, handle) = reload::Layer::new(filter);
     let registry = tracing_subscriber::registry().with(filter);
     let format = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
@@ -36,4 +36,12 @@ pub fn start(filter: &str) -> Level {
     // A second log in one process (tests in the library) keeps the first.
     started.ok();
     Level { handle }
+}
+
+/// A filter. What Pingora has to say below a warning is about its own workings: shown only where the level asks for everything.
+fn parse(filter: &str) -> Result<EnvFilter, tracing_subscriber::filter::ParseError> {
+    match filter {
+        "debug" | "trace" => EnvFilter::try_new(filter),
+        _ => EnvFilter::try_new(format!("pingora=warn,pingora_core=warn,{filter}")),
+    }
 }

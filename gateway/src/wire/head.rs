@@ -196,7 +196,8 @@ mod tests {
             ("TE", Name::HopByHop),
             ("Keep-alive", Name::HopByHop),
             ("X-Forwarded-For", Name::Forwarding),
-            ("X_Forwarded_For", Name::Underscore),
+            ("X_Forwarded_For", Name::Forwarding),
+            ("X_Custom", Name::Underscore),
             ("Cookie", Name::Other),
         ] {
             assert_eq!(Name::of(name.as_bytes()), known, "{name}");

@@ -193,14 +193,14 @@ pub(super) fn bounds(raw: Option<raw::Bounds>, cx: &mut Context<'_>) -> plan::Bo
     bounds
 }
 
-/// A size of something that is held in memory for each connection.
+/// A size of something that is held in memory for each connection. Positions in a head are 16 bits wide, with room to spare.
 fn size(raw: Option<Leaf<Size>>, path: &ConfigPath, default: usize, cx: &mut Context<'_>) -> usize {
     let Some(Leaf(Size(bytes))) = raw else { return default };
-    if let Ok(bytes @ 0x200..=0x10_0000) = usize::try_from(bytes) {
+    if let Ok(bytes @ 0x200..=0xf000) = usize::try_from(bytes) {
         return bytes;
     }
     let key = path.last_key().unwrap_or_default();
-    let message = format!("`{key}` is {bytes} bytes, expected a size from 512 bytes to 1MiB");
+    let message = format!("`{key}` is {bytes} bytes, expected a size from 512 bytes to 60KiB");
     cx.error(path, message, format!("the default is `{}KiB`", default >> 10));
     default
 }

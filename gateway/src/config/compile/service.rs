@@ -130,11 +130,10 @@ fn compile(
     let probes = probe::probes(probes, &name, path, definitions, cx);
     let limits = limit::indices(limits, &path.key("limits"), &definitions.limits, cx);
     let (routes, route_table) = route::routes(routes, &path.key("routes"), &probes, definitions, cx);
-    let upgrades = upgrades
-        .into_iter()
-        .flatten()
-        .map(|(_, Leaf(Upgrade(name)))| name)
-        .collect();
+    let upgrades = match upgrades {
+        Some(upgrades) => upgrades.into_iter().map(|(_, Leaf(Upgrade(name)))| name).collect(),
+        None => vec!["websocket".into()],
+    };
     let max_body = compile_max_body(max_body, &path.key("max_body"), cx);
     let upstream = cx.required(upstream, path, "upstream", "upstream: {servers: [\"127.0.0.1:8000\"]}");
     let upstream = compile_upstream(upstream?, &path.key("upstream"), cx)?;

@@ -24,7 +24,7 @@ pub(in crate::config) struct Service {
     pub(in crate::config) upstream: Option<Upstream>,
     /// The largest request body. Default: `1MiB`.
     pub(in crate::config) max_body: Option<Leaf<Size>>,
-    /// Protocols that clients may switch to. Default: none; `[websocket]` for WebSocket.
+    /// Protocols that clients may switch to. Default: `[websocket]`; `[]` for none.
     pub(in crate::config) upgrades: Option<List<Leaf<Upgrade>>>,
     /// The probes. One that is not mentioned is guarded with its defaults.
     pub(in crate::config) probes: Option<Probes>,
