@@ -14,11 +14,11 @@ use probegate_policies::reason::Reason;
 
 use crate::request::{self, After, Received};
 use crate::wire::deadline::Deadline;
+use crate::wire::h1::framing;
 use crate::wire::h1::io::{linger, read};
 use crate::wire::h1::request::{HeadBounds, RequestParser};
 use crate::wire::h1::server::{Body, Client, Reply};
 use crate::wire::h1::tunnel::{self, End};
-use crate::wire::h1::framing;
 use crate::wire::head::{FieldView, Version};
 use crate::wire::transport::Transport;
 use crate::wire::{Framing, RequestBody, Responder};
@@ -69,7 +69,10 @@ enum Next {
 
 /// Serves a connection to its end.
 pub async fn serve<T: Transport>(worker: &Worker, transport: T, facts: Facts) {
-    let waits = Waits { client: worker.deadlines.slot(), server: worker.deadlines.slot() };
+    let waits = Waits {
+        client: worker.deadlines.slot(),
+        server: worker.deadlines.slot(),
+    };
     // Bytes of the next request that arrived with the one before.
     let mut carried: Option<Box<Workspace>> = None;
     loop {
@@ -125,9 +128,20 @@ async fn one_request<T: Transport>(
         Err(reason) => {
             let active = worker.active();
             let date = worker.date.get();
-            let client = Client { version: Version::Http11, to_head: false, persists: false };
+            let client = Client {
+                version: Version::Http11,
+                to_head: false,
+                persists: false,
+            };
             let Workspace { reply, text, head, .. } = workspace;
-            let mut reply = Reply::new(transport, &waits.client, active.plan.timeouts.write, reply, &date, client);
+            let mut reply = Reply::new(
+                transport,
+                &waits.client,
+                active.plan.timeouts.write,
+                reply,
+                &date,
+                client,
+            );
             request::refuse_unread(worker, &active, facts, reason, head.filled(), text, &mut reply).await;
             Next::Linger
         }
@@ -143,7 +157,11 @@ async fn read_head<T: Transport>(
 ) -> Result<Option<Instant>, Reason> {
     let active = worker.active();
     let bounds = &active.plan.bounds;
-    let bounds = HeadBounds { head: bounds.head, fields: bounds.fields, target: bounds.target };
+    let bounds = HeadBounds {
+        head: bounds.head,
+        fields: bounds.fields,
+        target: bounds.target,
+    };
     let mut parser = RequestParser::default();
     let started = Instant::now();
     worker.deadlines.observe(started);
@@ -182,11 +200,13 @@ async fn contained<T: Transport>(
         let mut exchange = pin!(exchange(worker, transport, facts, waits, workspace, started, &answered));
         // What a panic may leave half-changed is memory of this request alone: the workspace is emptied before anyone uses it again, and
         // counters and tables are atomic.
-        poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| exchange.as_mut().poll(cx))) {
-            Ok(Poll::Pending) => Poll::Pending,
-            Ok(Poll::Ready(next)) => Poll::Ready(Some(next)),
-            Err(_) => Poll::Ready(None),
-        })
+        poll_fn(
+            |cx| match catch_unwind(AssertUnwindSafe(|| exchange.as_mut().poll(cx))) {
+                Ok(Poll::Pending) => Poll::Pending,
+                Ok(Poll::Ready(next)) => Poll::Ready(Some(next)),
+                Err(_) => Poll::Ready(None),
+            },
+        )
         .await
     };
     if let Some(next) = caught {
@@ -194,14 +214,34 @@ async fn contained<T: Transport>(
     }
     let active = worker.active();
     let date = worker.date.get();
-    let client = Client { version: Version::Http11, to_head: false, persists: false };
+    let client = Client {
+        version: Version::Http11,
+        to_head: false,
+        persists: false,
+    };
     let Workspace { reply, text, head, .. } = workspace;
-    let mut reply = Reply::new(transport, &waits.client, active.plan.timeouts.write, reply, &date, client);
+    let mut reply = Reply::new(
+        transport,
+        &waits.client,
+        active.plan.timeouts.write,
+        reply,
+        &date,
+        client,
+    );
     if answered.get() {
         reply.truncate();
         return Next::Close;
     }
-    request::refuse_unread(worker, &active, facts, Reason::Panicked, head.filled(), text, &mut reply).await;
+    request::refuse_unread(
+        worker,
+        &active,
+        facts,
+        Reason::Panicked,
+        head.filled(),
+        text,
+        &mut reply,
+    )
+    .await;
     Next::Linger
 }
 
@@ -218,16 +258,35 @@ async fn exchange<T: Transport>(
     let active = worker.active();
     let timeouts = &active.plan.timeouts;
     let date = worker.date.get();
-    let Workspace { head, body, request, judge, errand, answer, response, reply, text } = workspace;
+    let Workspace {
+        head,
+        body,
+        request,
+        judge,
+        errand,
+        answer,
+        response,
+        reply,
+        text,
+    } = workspace;
     let bytes = head.filled();
-    let connection = framing::Connection::of(FieldView { bytes, fields: &request.fields });
+    let connection = framing::Connection::of(FieldView {
+        bytes,
+        fields: &request.fields,
+    });
     let framed = framing::request(request, bytes);
     let client = Client {
         version: request.version,
         to_head: request.method.of(bytes) == b"HEAD",
         persists: framed.is_ok() && connection.persists(request.version) && !worker.state.is_draining(),
     };
-    let mut body = Body::new(transport, &waits.client, timeouts.body, body, framed.unwrap_or(Framing::None));
+    let mut body = Body::new(
+        transport,
+        &waits.client,
+        timeouts.body,
+        body,
+        framed.unwrap_or(Framing::None),
+    );
     let mut reply = Reply::new(transport, &waits.client, timeouts.write, reply, &date, client);
     reply.announce_to(answered);
     let received = Received {
@@ -238,7 +297,14 @@ async fn exchange<T: Transport>(
         started,
         facts,
     };
-    let tools = request::Tools { judge, errand, answer, response, text, deadline: &waits.server };
+    let tools = request::Tools {
+        judge,
+        errand,
+        answer,
+        response,
+        text,
+        deadline: &waits.server,
+    };
     let after = request::serve(worker, &active, &received, tools, &mut body, &mut reply).await;
     let whole = body.discard();
     let persists = reply.persists();
@@ -254,8 +320,16 @@ async fn exchange<T: Transport>(
         After::Done => Next::Linger,
         After::Abort => Next::Close,
         After::Switched(socket) => {
-            let client = End { transport, buffer: leftover, deadline: &waits.client };
-            let server = End { transport: &socket, buffer: answer, deadline: &waits.server };
+            let client = End {
+                transport,
+                buffer: leftover,
+                deadline: &waits.client,
+            };
+            let server = End {
+                transport: &socket,
+                buffer: answer,
+                deadline: &waits.server,
+            };
             let passed = tunnel::run(client, server, timeouts.tunnel).await;
             tracing::debug!(up = passed.up, down = passed.down, "tunnel ended");
             Next::Close

@@ -28,14 +28,15 @@ impl Limiter {
     pub fn new(plan: &Plan, earlier: Option<(&Plan, &Self)>, seed: &Seed) -> Self {
         let kept = |limit: &Limit| {
             let (plan, limiter) = earlier?;
-            let same = |other: &&Limit| {
-                other.name == limit.name && other.key == limit.key && other.max_keys == limit.max_keys
-            };
+            let same =
+                |other: &&Limit| other.name == limit.name && other.key == limit.key && other.max_keys == limit.max_keys;
             let index = plan.limits.iter().position(|other| same(&other))?;
             limiter.tables.get(index).map(Arc::clone)
         };
         let table = |limit: &Limit| kept(limit).unwrap_or_else(|| Arc::new(Table::new(limit.max_keys, seed.clone())));
-        Self { tables: plan.limits.iter().map(table).collect() }
+        Self {
+            tables: plan.limits.iter().map(table).collect(),
+        }
     }
 
     /// Charges a request to every limit in `limits` that counts its method: all of them, or none where one refuses

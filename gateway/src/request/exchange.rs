@@ -28,6 +28,8 @@ pub struct Errand<'a> {
     pub upstream: &'a Upstream,
     /// The request head as it is sent.
     pub head: &'a [u8],
+    /// How the body behind it ends. [`Framing::None`]: whatever the client sends as a body stays here (probes).
+    pub framing: Framing,
     /// The method is idempotent (RFC 9110 §9.2.2): it may be repeated where a server closed an unused connection.
     pub idempotent: bool,
     /// The client expects no body in the answer, or none is wanted.
@@ -104,16 +106,18 @@ pub async fn run<B: RequestBody, R: Responder>(
                 done.failed = relayed.failed;
                 if relayed.switched {
                     done.switched = Some(connection.socket);
-                } else if relayed.reusable && body.is_complete() {
+                } else if relayed.reusable {
                     tools.pools.put(errand.upstream, connection, Instant::now());
                 }
                 break;
             }
             // The server closed the unused connection just when it was taken: nobody has answered, and asking again does no harm
             // where nothing arrived or where twice is the same as once.
-            Err(Broken { reason: _, sent_nothing, stale: true })
-                if connection.reused && body.received() == 0 && (sent_nothing || errand.idempotent) =>
-            {
+            Err(Broken {
+                reason: _,
+                sent_nothing,
+                stale: true,
+            }) if connection.reused && body.received() == 0 && (sent_nothing || errand.idempotent) => {
                 done.retried = true;
                 reuse = false;
             }
@@ -145,12 +149,23 @@ async fn attempt<B: RequestBody, R: Responder>(
     done: &mut Exchanged,
 ) -> Result<Relayed, Broken> {
     let sent_nothing = Cell::new(true);
+    let sent_whole = Cell::new(errand.framing == Framing::None);
     let socket = &connection.socket;
     let patience = errand.upstream.response_timeout;
-    let mut relay = Relay::new(errand, socket, tools.deadline, tools.buffer, tools.response, done);
-    if body.framing() == Framing::None {
+    let mut relay = Relay::new(
+        errand,
+        socket,
+        tools.deadline,
+        tools.buffer,
+        tools.response,
+        done,
+        &sent_whole,
+    );
+    if sent_whole.get() {
         // The common case: one write, then the answer.
-        write_all(socket, &mut [IoSlice::new(errand.head)], tools.deadline, patience).await.map_err(broken)?;
+        write_all(socket, &mut [IoSlice::new(errand.head)], tools.deadline, patience)
+            .await
+            .map_err(broken)?;
         let mut receive = pin!(relay.run(reply));
         return poll_fn(|cx| receive.as_mut().poll(cx)).await.map_err(|reason| Broken {
             reason,
@@ -158,20 +173,37 @@ async fn attempt<B: RequestBody, R: Responder>(
             stale: reason == Reason::UpstreamClosed,
         });
     }
-    let mut send = pin!(send(errand, socket, tools.deadline, patience, body, &sent_nothing));
+    let awaits_client = Cell::new(false);
+    let mut send = pin!(send(
+        errand,
+        socket,
+        tools.deadline,
+        patience,
+        body,
+        &sent_nothing,
+        &awaits_client
+    ));
     let mut receive = pin!(relay.run(reply));
     let mut sending = true;
     poll_fn(|cx| {
         if sending && let Poll::Ready(sent) = send.as_mut().poll(cx) {
             sending = false;
             match sent {
-                Ok(()) => {}
+                Ok(()) => sent_whole.set(true),
                 // The app may have answered before it read everything (413, 403): its answer still counts.
                 Err(Stopped::Server) => {}
                 Err(Stopped::Client(reason)) => {
-                    return Poll::Ready(Err(Broken { reason, sent_nothing: false, stale: false }));
+                    return Poll::Ready(Err(Broken {
+                        reason,
+                        sent_nothing: false,
+                        stale: false,
+                    }));
                 }
             }
+        }
+        if sending && awaits_client.get() {
+            // The app's time to answer begins when it has the whole request. Until then the client's own deadline runs.
+            tools.deadline.arm(patience);
         }
         receive.as_mut().poll(cx).map_err(|reason| Broken {
             reason,
@@ -190,7 +222,7 @@ enum Stopped {
     Server,
 }
 
-/// Sends head and body.
+/// Sends head and body. `awaits_client` is set while it waits for the client.
 async fn send<B: RequestBody>(
     errand: &Errand<'_>,
     socket: &Socket,
@@ -198,27 +230,41 @@ async fn send<B: RequestBody>(
     patience: Duration,
     body: &mut B,
     sent_nothing: &Cell<bool>,
+    awaits_client: &Cell<bool>,
 ) -> Result<(), Stopped> {
-    let chunked = body.framing() == Framing::Chunked;
+    let chunked = errand.framing == Framing::Chunked;
     // Head and first part go out together where the part is at hand. A client that waits for `100 Continue` would wait for ever.
     let mut head = errand.head;
     if !body.has_buffered() {
-        write_all(socket, &mut [IoSlice::new(head)], deadline, patience).await.map_err(|_| Stopped::Server)?;
+        write_all(socket, &mut [IoSlice::new(head)], deadline, patience)
+            .await
+            .map_err(|_| Stopped::Server)?;
         sent_nothing.set(false);
         head = &[];
     }
-    while let Some(part) = body.read().await.map_err(Stopped::Client)? {
+    loop {
+        awaits_client.set(true);
+        let part = body.read().await.map_err(Stopped::Client)?;
+        awaits_client.set(false);
+        let Some(part) = part else { break };
         let mut size = [0; 18];
-        let (before, after): (&[u8], &[u8]) =
-            if chunked { (chunked::header(part.len(), &mut size), b"\r\n") } else { (b"", b"") };
+        let (before, after): (&[u8], &[u8]) = if chunked {
+            (chunked::header(part.len(), &mut size), b"\r\n")
+        } else {
+            (b"", b"")
+        };
         let mut parts = [head, before, part, after].map(IoSlice::new);
         sent_nothing.set(false);
-        write_all(socket, &mut parts, deadline, patience).await.map_err(|_| Stopped::Server)?;
+        write_all(socket, &mut parts, deadline, patience)
+            .await
+            .map_err(|_| Stopped::Server)?;
         head = &[];
     }
     if chunked {
         let mut parts = [head, b"0\r\n", body.trailers(), b"\r\n"].map(IoSlice::new);
-        write_all(socket, &mut parts, deadline, patience).await.map_err(|_| Stopped::Server)?;
+        write_all(socket, &mut parts, deadline, patience)
+            .await
+            .map_err(|_| Stopped::Server)?;
     }
     Ok(())
 }
@@ -226,7 +272,11 @@ async fn send<B: RequestBody>(
 fn broken(failed: WriteFailed) -> Broken {
     let timed_out = failed.error.kind() == io::ErrorKind::TimedOut;
     Broken {
-        reason: if timed_out { Reason::UpstreamTimeout } else { Reason::UpstreamClosed },
+        reason: if timed_out {
+            Reason::UpstreamTimeout
+        } else {
+            Reason::UpstreamClosed
+        },
         sent_nothing: failed.written == 0,
         stale: !timed_out,
     }

@@ -48,12 +48,16 @@ impl UpstreamHead<'_> {
             push(out, b"Host", self.host);
         }
         copy_fields(out, &head.fields, bytes, |field| match field.known {
-            Name::Host | Name::ContentLength | Name::Forwarding | Name::Underscore | Name::Upgrade | Name::Expect => false,
+            Name::Host | Name::ContentLength | Name::Forwarding | Name::Underscore | Name::Upgrade | Name::Expect => {
+                false
+            }
             Name::Other => !self.is_private(field.name.of(bytes)),
             _ => true,
         });
         match self.framing {
-            Framing::None if matches!(self.method, b"POST" | b"PUT" | b"PATCH") => out.extend_from_slice(b"Content-Length: 0\r\n"),
+            Framing::None if matches!(self.method, b"POST" | b"PUT" | b"PATCH") => {
+                out.extend_from_slice(b"Content-Length: 0\r\n")
+            }
             Framing::None => {}
             Framing::Length(length) => {
                 out.extend_from_slice(b"Content-Length: ");
@@ -71,7 +75,11 @@ impl UpstreamHead<'_> {
         }
         forwarded::write(out, &self.towards);
         if let Some(token) = self.token {
-            push(out, token.field.as_bytes(), secrecy::ExposeSecret::expose_secret(&token.secret));
+            push(
+                out,
+                token.field.as_bytes(),
+                secrecy::ExposeSecret::expose_secret(&token.secret),
+            );
         }
         out.extend_from_slice(b"\r\n");
     }
@@ -79,7 +87,9 @@ impl UpstreamHead<'_> {
     /// Tokens of the gateway, and whatever a client sends under the name that the app's token has.
     fn is_private(&self, name: &[u8]) -> bool {
         self.private.iter().any(|private| private.matches(name))
-            || self.token.is_some_and(|token| token.field.as_bytes().eq_ignore_ascii_case(name))
+            || self
+                .token
+                .is_some_and(|token| token.field.as_bytes().eq_ignore_ascii_case(name))
     }
 }
 

@@ -1,5 +1,6 @@
 //! The way of an answer: from the server's bytes to the client's.
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
@@ -45,6 +46,8 @@ pub struct Relay<'a, 'e> {
     buffer: &'a mut Buffer,
     head: &'a mut ResponseHead,
     done: &'a mut Exchanged,
+    /// The server has the whole request.
+    sent_whole: &'a Cell<bool>,
 }
 
 impl<'a, 'e> Relay<'a, 'e> {
@@ -56,9 +59,18 @@ impl<'a, 'e> Relay<'a, 'e> {
         buffer: &'a mut Buffer,
         head: &'a mut ResponseHead,
         done: &'a mut Exchanged,
+        sent_whole: &'a Cell<bool>,
     ) -> Self {
         buffer.clear();
-        Self { errand, socket, deadline, buffer, head, done }
+        Self {
+            errand,
+            socket,
+            deadline,
+            buffer,
+            head,
+            done,
+            sent_whole,
+        }
     }
 
     /// Receives the answer and passes it on. An error means that nothing was passed on.
@@ -85,7 +97,10 @@ impl<'a, 'e> Relay<'a, 'e> {
     async fn read_head<R: Responder>(&mut self, reply: &mut R) -> Result<(), Reason> {
         let mut parser = ResponseParser::default();
         loop {
-            if parser.advance(self.buffer.filled(), self.head).map_err(|_| Reason::UpstreamInvalid)? {
+            if parser
+                .advance(self.buffer.filled(), self.head)
+                .map_err(|_| Reason::UpstreamInvalid)?
+            {
                 self.done.answered = Some(Instant::now());
                 self.done.status = Some(self.head.status);
                 return Ok(());
@@ -110,7 +125,9 @@ impl<'a, 'e> Relay<'a, 'e> {
         let mut reading = pin!(read(self.socket, self.buffer, self.deadline));
         poll_fn(|cx| match reading.as_mut().poll(cx) {
             Poll::Ready(Ok(n)) => Poll::Ready(Ok(n)),
-            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::TimedOut => Poll::Ready(Err(Reason::UpstreamTimeout)),
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::TimedOut => {
+                Poll::Ready(Err(Reason::UpstreamTimeout))
+            }
             Poll::Ready(Err(_)) => Poll::Ready(Err(Reason::UpstreamClosed)),
             Poll::Pending => reply.poll_gone(cx).map(|()| Err(Reason::ClientClosed)),
         })
@@ -120,7 +137,10 @@ impl<'a, 'e> Relay<'a, 'e> {
     /// `101 Switching Protocols`, to what the client asked for and to nothing else.
     async fn switch<R: Responder>(&mut self, reply: &mut R) -> Result<Relayed, Reason> {
         let bytes = self.buffer.filled();
-        let view = FieldView { bytes, fields: &self.head.fields };
+        let view = FieldView {
+            bytes,
+            fields: &self.head.fields,
+        };
         let agreed = {
             let mut protocols = view.of(Name::Upgrade);
             matches!((self.errand.upgrade, protocols.next(), protocols.next()),
@@ -132,18 +152,24 @@ impl<'a, 'e> Relay<'a, 'e> {
         reply.start(self.head, bytes, ClientFraming::None);
         let failed = reply.write(&[], None).await.err().map(|_| Reason::ClientClosed);
         self.buffer.consume(self.head.len);
-        Ok(Relayed { failed, reusable: false, switched: failed.is_none() })
+        Ok(Relayed {
+            failed,
+            reusable: false,
+            switched: failed.is_none(),
+        })
     }
 
     /// The final answer.
     async fn pass<R: Responder>(&mut self, reply: &mut R) -> Result<Relayed, Reason> {
         let bytes = self.buffer.filled();
-        let framing =
-            framing::response(self.head, bytes, self.errand.asks_head).ok_or(Reason::UpstreamInvalid)?;
+        let framing = framing::response(self.head, bytes, self.errand.asks_head).ok_or(Reason::UpstreamInvalid)?;
         if self.errand.refuse_redirects && (300..400).contains(&self.head.status) {
             return Err(Reason::ProbeRedirected);
         }
-        let view = FieldView { bytes, fields: &self.head.fields };
+        let view = FieldView {
+            bytes,
+            fields: &self.head.fields,
+        };
         let persists = Connection::of(view).persists(self.head.version);
         let client = match framing {
             _ if self.errand.to_head => ClientFraming::None,
@@ -152,14 +178,23 @@ impl<'a, 'e> Relay<'a, 'e> {
             Framing::Length(length) => ClientFraming::Length(length),
             Framing::Chunked | Framing::UntilClose => ClientFraming::Streamed,
         };
+        if !self.sent_whole.get() {
+            // The rest of the request is not waited for, so nobody would find the next one behind it.
+            reply.close();
+        }
         reply.start(self.head, bytes, client);
         self.buffer.consume(self.head.len);
         let failed = self.body(reply, framing).await;
         if failed.is_some() {
             reply.truncate();
         }
-        let reusable = failed.is_none() && persists && framing != Framing::UntilClose && self.buffer.is_empty();
-        Ok(Relayed { failed, reusable, switched: false })
+        let clean = self.sent_whole.get() && self.buffer.is_empty();
+        let reusable = failed.is_none() && persists && framing != Framing::UntilClose && clean;
+        Ok(Relayed {
+            failed,
+            reusable,
+            switched: false,
+        })
     }
 
     /// The body, part by part. `Some`: it is not whole.
@@ -184,7 +219,11 @@ impl<'a, 'e> Relay<'a, 'e> {
                     Err(_) => return Some(Reason::UpstreamInvalid),
                 },
             };
-            let data = if self.errand.to_head { &[][..] } else { self.buffer.filled().get(..produced).unwrap_or_default() };
+            let data = if self.errand.to_head {
+                &[][..]
+            } else {
+                self.buffer.filled().get(..produced).unwrap_or_default()
+            };
             // The head has to go out even where the body keeps the client waiting.
             if !data.is_empty() || end || reply.sent() == 0 {
                 let trailers = end.then(|| decoder.trailers());

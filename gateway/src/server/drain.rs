@@ -35,7 +35,13 @@ impl Watch {
         signals: Signals,
         upgrade_socket: Option<PathBuf>,
     ) -> Self {
-        Self { state, fleet, reloader, signals, upgrade_socket }
+        Self {
+            state,
+            fleet,
+            reloader,
+            signals,
+            upgrade_socket,
+        }
     }
 
     /// Drains; a second signal cuts it short.
@@ -67,7 +73,9 @@ impl ShutdownSignalWatch for Watch {
                 Signal::Upgrade => match &self.upgrade_socket {
                     // Without a new process to take the sockets, going away would be an outage.
                     Some(path) if is_waited_on(path) => return ShutdownSignal::GracefulUpgrade,
-                    Some(path) => tracing::error!(socket = %path.display(), "SIGQUIT ignored: no new process waits for the sockets"),
+                    Some(path) => {
+                        tracing::error!(socket = %path.display(), "SIGQUIT ignored: no new process waits for the sockets")
+                    }
                     None => tracing::error!("SIGQUIT ignored: started without --upgrade-socket"),
                 },
             }
@@ -92,7 +100,10 @@ pub(super) async fn drain(state: &State, fleet: &Fleet) {
             break;
         }
         if now >= deadline {
-            tracing::warn!(connections = open, "the deadline ended connections that were still open");
+            tracing::warn!(
+                connections = open,
+                "the deadline ended connections that were still open"
+            );
             break;
         }
         tokio::time::sleep(LOOK).await;
@@ -104,6 +115,9 @@ pub(super) async fn drain(state: &State, fleet: &Fleet) {
 /// Whether a process listens on this Unix socket.
 fn is_waited_on(path: &Path) -> bool {
     let path = path.display().to_string();
-    std::fs::read_to_string("/proc/net/unix")
-        .is_ok_and(|table| table.lines().any(|line| line.split_ascii_whitespace().nth(7) == Some(&path)))
+    std::fs::read_to_string("/proc/net/unix").is_ok_and(|table| {
+        table
+            .lines()
+            .any(|line| line.split_ascii_whitespace().nth(7) == Some(&path))
+    })
 }

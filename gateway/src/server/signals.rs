@@ -58,7 +58,9 @@ impl Signals {
                 }
             });
         })?;
-        Ok(Self { inbox: Mutex::new(inbox) })
+        Ok(Self {
+            inbox: Mutex::new(inbox),
+        })
     }
 
     /// The next signal.

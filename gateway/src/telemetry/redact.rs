@@ -2,13 +2,26 @@
 
 /// Parameters whose names contain one of these carry secrets.
 const SECRET_NAMES: [&[u8]; 12] = [
-    b"token", b"secret", b"passw", b"pwd", b"apikey", b"api_key", b"api-key", b"auth", b"signature", b"sig", b"session",
+    b"token",
+    b"secret",
+    b"passw",
+    b"pwd",
+    b"apikey",
+    b"api_key",
+    b"api-key",
+    b"auth",
+    b"signature",
+    b"sig",
+    b"session",
     b"credential",
 ];
 
 /// Appends a request target with the values of secret query parameters replaced.
 pub fn push_target(out: &mut Vec<u8>, target: &[u8]) {
-    let at = target.iter().position(|&byte| byte == b'?').map_or(target.len(), |at| at + 1);
+    let at = target
+        .iter()
+        .position(|&byte| byte == b'?')
+        .map_or(target.len(), |at| at + 1);
     let (path, query) = target.split_at(at);
     out.extend_from_slice(path);
     for (index, parameter) in query.split(|&byte| byte == b'&').enumerate() {
@@ -31,7 +44,9 @@ fn is_secret(name: &[u8]) -> bool {
     name.contains(&b'%')
         || name.eq_ignore_ascii_case(b"code")
         || name.eq_ignore_ascii_case(b"key")
-        || SECRET_NAMES.iter().any(|secret| name.windows(secret.len()).any(|part| part.eq_ignore_ascii_case(secret)))
+        || SECRET_NAMES
+            .iter()
+            .any(|secret| name.windows(secret.len()).any(|part| part.eq_ignore_ascii_case(secret)))
 }
 
 #[cfg(test)]

@@ -14,7 +14,12 @@ pub(super) fn collect(metrics: &Metrics, state: &State) -> Vec<MetricFamily> {
     let active = state.active();
     let services = metrics.services.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let none: Box<str> = "".into();
-    let all = || services.iter().map(|(name, stats)| (name, &**stats)).chain([(&none, metrics.unserved())]);
+    let all = || {
+        services
+            .iter()
+            .map(|(name, stats)| (name, &**stats))
+            .chain([(&none, metrics.unserved())])
+    };
     let each = |name: &str, help: &str, of: &dyn Fn(&ServiceStats) -> Vec<(&'static str, String, u64)>| {
         let metrics = all().flat_map(|(service, stats)| {
             of(stats).into_iter().map(move |(label, value, count)| {
@@ -27,29 +32,60 @@ pub(super) fn collect(metrics: &Metrics, state: &State) -> Vec<MetricFamily> {
         });
         family(name, help, MetricType::COUNTER, metrics.collect())
     };
-    let total = |name: &str, help: &str, count: u64| family(name, help, MetricType::COUNTER, vec![counter(vec![], count)]);
+    let total =
+        |name: &str, help: &str, count: u64| family(name, help, MetricType::COUNTER, vec![counter(vec![], count)]);
     let mut families = vec![
-        each("probegate_requests_total", "Requests by the status the client saw.", &|stats| {
-            stats.statuses().map(|(status, count)| ("code", status.to_string(), count)).collect()
-        }),
-        each("probegate_decisions_total", "Requests by what became of them.", &|stats| {
-            stats.decisions().map(|(decision, count)| ("decision", decision.label().to_owned(), count)).collect()
-        }),
-        each("probegate_refusals_total", "Requests that were refused or failed, by reason.", &|stats| {
-            stats.reasons().map(|(reason, count)| ("reason", reason.label().to_owned(), count)).collect()
-        }),
+        each(
+            "probegate_requests_total",
+            "Requests by the status the client saw.",
+            &|stats| {
+                stats
+                    .statuses()
+                    .map(|(status, count)| ("code", status.to_string(), count))
+                    .collect()
+            },
+        ),
+        each(
+            "probegate_decisions_total",
+            "Requests by what became of them.",
+            &|stats| {
+                stats
+                    .decisions()
+                    .map(|(decision, count)| ("decision", decision.label().to_owned(), count))
+                    .collect()
+            },
+        ),
+        each(
+            "probegate_refusals_total",
+            "Requests that were refused or failed, by reason.",
+            &|stats| {
+                stats
+                    .reasons()
+                    .map(|(reason, count)| ("reason", reason.label().to_owned(), count))
+                    .collect()
+            },
+        ),
         each("probegate_probe_requests_total", "Probe requests by probe.", &|stats| {
-            stats.probes().map(|(kind, count)| ("probe", kind.name().to_owned(), count)).collect()
+            stats
+                .probes()
+                .map(|(kind, count)| ("probe", kind.name().to_owned(), count))
+                .collect()
         }),
-        each("probegate_received_bytes_total", "Bytes received from clients, heads and bodies.", &|stats| {
-            vec![("", String::new(), stats.received())]
-        }),
-        each("probegate_sent_bytes_total", "Bytes of body sent to clients.", &|stats| {
-            vec![("", String::new(), stats.sent())]
-        }),
-        each("probegate_upstream_retries_total", "Requests sent again because a kept connection had been closed.", &|stats| {
-            vec![("", String::new(), stats.retried())]
-        }),
+        each(
+            "probegate_received_bytes_total",
+            "Bytes received from clients, heads and bodies.",
+            &|stats| vec![("", String::new(), stats.received())],
+        ),
+        each(
+            "probegate_sent_bytes_total",
+            "Bytes of body sent to clients.",
+            &|stats| vec![("", String::new(), stats.sent())],
+        ),
+        each(
+            "probegate_upstream_retries_total",
+            "Requests sent again because a kept connection had been closed.",
+            &|stats| vec![("", String::new(), stats.retried())],
+        ),
         family(
             "probegate_request_duration_seconds",
             "From the first byte of a request to the end of its answer.",
@@ -66,15 +102,55 @@ pub(super) fn collect(metrics: &Metrics, state: &State) -> Vec<MetricFamily> {
                 .map(|(reason, count)| counter(vec![("reason", (*reason).to_owned())], count.load(Ordering::Relaxed)))
                 .collect(),
         ),
-        family("probegate_connections", "Open client connections.", MetricType::GAUGE, vec![gauge(vec![], float_signed(metrics.connections.load(Ordering::Relaxed)))]),
-        total("probegate_connections_accepted_total", "Client connections accepted.", metrics.accepted.load(Ordering::Relaxed)),
-        total("probegate_accept_failures_total", "Connections that could not be accepted.", metrics.accept_failures.load(Ordering::Relaxed)),
-        total("probegate_reloads_total", "Configurations put in force by a reload.", metrics.reloads.load(Ordering::Relaxed)),
-        total("probegate_reload_failures_total", "Reloads refused; the configuration before stayed in force.", metrics.reload_failures.load(Ordering::Relaxed)),
-        total("probegate_access_log_dropped_total", "Access-log lines lost because the target was too slow.", state.access_log.dropped()),
-        family("probegate_config_loaded_timestamp_seconds", "When the configuration in force was loaded.", MetricType::GAUGE, vec![gauge(vec![], float(metrics.loaded_at.load(Ordering::Relaxed)))]),
-        family("probegate_ready", "Whether the gateway takes traffic.", MetricType::GAUGE, vec![gauge(vec![], f64::from(u8::from(state.is_ready())))]),
-        family("probegate_build_info", "Version of the gateway.", MetricType::GAUGE, vec![gauge(vec![("version", env!("CARGO_PKG_VERSION").to_owned())], 1.0)]),
+        family(
+            "probegate_connections",
+            "Open client connections.",
+            MetricType::GAUGE,
+            vec![gauge(vec![], float_signed(metrics.connections.load(Ordering::Relaxed)))],
+        ),
+        total(
+            "probegate_connections_accepted_total",
+            "Client connections accepted.",
+            metrics.accepted.load(Ordering::Relaxed),
+        ),
+        total(
+            "probegate_accept_failures_total",
+            "Connections that could not be accepted.",
+            metrics.accept_failures.load(Ordering::Relaxed),
+        ),
+        total(
+            "probegate_reloads_total",
+            "Configurations put in force by a reload.",
+            metrics.reloads.load(Ordering::Relaxed),
+        ),
+        total(
+            "probegate_reload_failures_total",
+            "Reloads refused; the configuration before stayed in force.",
+            metrics.reload_failures.load(Ordering::Relaxed),
+        ),
+        total(
+            "probegate_access_log_dropped_total",
+            "Access-log lines lost because the target was too slow.",
+            state.access_log.dropped(),
+        ),
+        family(
+            "probegate_config_loaded_timestamp_seconds",
+            "When the configuration in force was loaded.",
+            MetricType::GAUGE,
+            vec![gauge(vec![], float(metrics.loaded_at.load(Ordering::Relaxed)))],
+        ),
+        family(
+            "probegate_ready",
+            "Whether the gateway takes traffic.",
+            MetricType::GAUGE,
+            vec![gauge(vec![], f64::from(u8::from(state.is_ready())))],
+        ),
+        family(
+            "probegate_build_info",
+            "Version of the gateway.",
+            MetricType::GAUGE,
+            vec![gauge(vec![("version", env!("CARGO_PKG_VERSION").to_owned())], 1.0)],
+        ),
     ];
     let limited = metrics.limited.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let limits = || active.plan.limits.iter().zip(active.limiter.tables());
@@ -82,21 +158,33 @@ pub(super) fn collect(metrics: &Metrics, state: &State) -> Vec<MetricFamily> {
         "probegate_limited_total",
         "Requests refused by a limit.",
         MetricType::COUNTER,
-        active.plan.limits.iter().map(|limit| {
-            counter(vec![("limit", limit.name.to_string())], limited.get(&limit.name).copied().unwrap_or(0))
-        }).collect(),
+        active
+            .plan
+            .limits
+            .iter()
+            .map(|limit| {
+                counter(
+                    vec![("limit", limit.name.to_string())],
+                    limited.get(&limit.name).copied().unwrap_or(0),
+                )
+            })
+            .collect(),
     ));
     families.push(family(
         "probegate_limit_evictions_total",
         "Keys forgotten while they still owed, because the table of the limit was full.",
         MetricType::COUNTER,
-        limits().map(|(limit, table)| counter(vec![("limit", limit.name.to_string())], table.stats().evicted_live)).collect(),
+        limits()
+            .map(|(limit, table)| counter(vec![("limit", limit.name.to_string())], table.stats().evicted_live))
+            .collect(),
     ));
     families.push(family(
         "probegate_limit_contended_total",
         "Requests admitted uncounted because their place in the table was being changed.",
         MetricType::COUNTER,
-        limits().map(|(limit, table)| counter(vec![("limit", limit.name.to_string())], table.stats().contended)).collect(),
+        limits()
+            .map(|(limit, table)| counter(vec![("limit", limit.name.to_string())], table.stats().contended))
+            .collect(),
     ));
     families.retain(|family| !family.get_metric().is_empty());
     families

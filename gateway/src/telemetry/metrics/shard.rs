@@ -10,8 +10,8 @@ use crate::telemetry::access_log::Decision;
 
 /// Upper bounds of the latency histogram in microseconds: 1 ms to 60 s.
 pub(super) const BOUNDS: [u64; 14] = [
-    1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000, 5_000_000, 10_000_000,
-    60_000_000,
+    1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000, 5_000_000,
+    10_000_000, 60_000_000,
 ];
 
 const STATUSES: usize = 500;
@@ -78,12 +78,16 @@ impl Default for Shard {
 impl ServiceStats {
     /// Counters for this many workers.
     pub fn new(workers: usize) -> Self {
-        Self { shards: (0..workers.max(1)).map(|_| Shard::default()).collect() }
+        Self {
+            shards: (0..workers.max(1)).map(|_| Shard::default()).collect(),
+        }
     }
 
     /// Counts a request that `worker` served.
     pub fn record(&self, worker: usize, sample: &Sample) {
-        let Some(shard) = self.shards.get(worker).or_else(|| self.shards.first()) else { return };
+        let Some(shard) = self.shards.get(worker).or_else(|| self.shards.first()) else {
+            return;
+        };
         let micros = u64::try_from(sample.duration.as_micros()).unwrap_or(u64::MAX);
         add(shard.statuses.get(usize::from(sample.status.saturating_sub(100))), 1);
         add(shard.decisions.get(sample.decision as usize), 1);
@@ -93,7 +97,13 @@ impl ServiceStats {
         if let Some(probe) = sample.probe {
             add(shard.probes.get(probe as usize), 1);
         }
-        add(BOUNDS.iter().position(|bound| micros <= *bound).and_then(|index| shard.buckets.get(index)), 1);
+        add(
+            BOUNDS
+                .iter()
+                .position(|bound| micros <= *bound)
+                .and_then(|index| shard.buckets.get(index)),
+            1,
+        );
         add(Some(&shard.micros), micros);
         add(Some(&shard.received), sample.received);
         add(Some(&shard.sent), sample.sent);
@@ -103,11 +113,15 @@ impl ServiceStats {
     }
 
     pub(super) fn statuses(&self) -> impl Iterator<Item = (usize, u64)> {
-        (0..STATUSES).map(|index| (index + 100, self.sum(|shard| shard.statuses.get(index)))).filter(|(_, count)| *count > 0)
+        (0..STATUSES)
+            .map(|index| (index + 100, self.sum(|shard| shard.statuses.get(index))))
+            .filter(|(_, count)| *count > 0)
     }
 
     pub(super) fn decisions(&self) -> impl Iterator<Item = (Decision, u64)> {
-        Decision::ALL.into_iter().map(|decision| (decision, self.sum(|shard| shard.decisions.get(decision as usize))))
+        Decision::ALL
+            .into_iter()
+            .map(|decision| (decision, self.sum(|shard| shard.decisions.get(decision as usize))))
     }
 
     pub(super) fn reasons(&self) -> impl Iterator<Item = (Reason, u64)> {
@@ -118,7 +132,9 @@ impl ServiceStats {
     }
 
     pub(super) fn probes(&self) -> impl Iterator<Item = (ProbeKind, u64)> {
-        ProbeKind::ALL.into_iter().map(|kind| (kind, self.sum(|shard| shard.probes.get(kind as usize))))
+        ProbeKind::ALL
+            .into_iter()
+            .map(|kind| (kind, self.sum(|shard| shard.probes.get(kind as usize))))
     }
 
     /// Cumulative counts below each bound.
@@ -149,7 +165,11 @@ impl ServiceStats {
     }
 
     fn sum<'a>(&'a self, counter: impl Fn(&'a Shard) -> Option<&'a AtomicU64>) -> u64 {
-        self.shards.iter().filter_map(counter).map(|counter| counter.load(Ordering::Relaxed)).sum()
+        self.shards
+            .iter()
+            .filter_map(counter)
+            .map(|counter| counter.load(Ordering::Relaxed))
+            .sum()
     }
 }
 

@@ -71,7 +71,11 @@ impl Decoder {
             at += 1;
             self.framing_byte(byte)?;
         }
-        Ok(Decoded { produced, consumed: at, done: self.state == State::Done })
+        Ok(Decoded {
+            produced,
+            consumed: at,
+            done: self.state == State::Done,
+        })
     }
 
     /// The trailer section of a complete body: field lines with CRLF, without the empty line.
@@ -98,7 +102,11 @@ impl Decoder {
             }
             (State::SizeLf, b'\n') => {
                 self.seen = 0;
-                if self.left == 0 { State::TrailerStart } else { State::Data }
+                if self.left == 0 {
+                    State::TrailerStart
+                } else {
+                    State::Data
+                }
             }
             (State::DataCr, b'\r') => State::DataLf,
             (State::DataLf, b'\n') => State::Size,
@@ -112,7 +120,9 @@ impl Decoder {
                 self.trailers.push(byte);
                 State::TrailerStart
             }
-            (State::TrailerStart | State::Trailer, b'\t' | b' '..=b'~' | 0x80..) if self.trailers.len() < MAX_TRAILERS => {
+            (State::TrailerStart | State::Trailer, b'\t' | b' '..=b'~' | 0x80..)
+                if self.trailers.len() < MAX_TRAILERS =>
+            {
                 self.trailers.push(byte);
                 State::Trailer
             }
@@ -208,7 +218,13 @@ mod tests {
 
     #[test]
     fn headers_are_hexadecimal() {
-        for (size, text) in [(1, "1\r\n"), (15, "f\r\n"), (16, "10\r\n"), (65536, "10000\r\n"), (usize::MAX, "ffffffffffffffff\r\n")] {
+        for (size, text) in [
+            (1, "1\r\n"),
+            (15, "f\r\n"),
+            (16, "10\r\n"),
+            (65536, "10000\r\n"),
+            (usize::MAX, "ffffffffffffffff\r\n"),
+        ] {
             assert_eq!(header(size, &mut [0; 18]), text.as_bytes());
         }
     }

@@ -48,7 +48,18 @@ impl<'a, T: Transport> Body<'a, T> {
             Framing::Length(length) => length,
             Framing::Chunked | Framing::UntilClose => u64::MAX,
         };
-        Self { transport, deadline, patience, buffer, framing, decoder: Decoder::default(), left, given: 0, received: 0, most: u64::MAX }
+        Self {
+            transport,
+            deadline,
+            patience,
+            buffer,
+            framing,
+            decoder: Decoder::default(),
+            left,
+            given: 0,
+            received: 0,
+            most: u64::MAX,
+        }
     }
 
     /// Ends the body: what is left in its buffer belongs to the next request.
@@ -62,7 +73,10 @@ impl<'a, T: Transport> Body<'a, T> {
         self.buffer.consume(std::mem::take(&mut self.given));
         while self.left > 0 && !self.buffer.is_empty() {
             let produced = if self.framing == Framing::Chunked {
-                let decoded = self.decoder.decode(self.buffer.filled_mut()).map_err(|_| Reason::BodyInvalid)?;
+                let decoded = self
+                    .decoder
+                    .decode(self.buffer.filled_mut())
+                    .map_err(|_| Reason::BodyInvalid)?;
                 self.given = decoded.consumed;
                 if decoded.done {
                     self.left = 0;
@@ -183,7 +197,19 @@ impl<'a, T: Transport> Reply<'a, T> {
         client: Client,
     ) -> Self {
         out.clear();
-        Self { transport, deadline, patience, out, date, client, started: false, chunked: false, sent: 0, watching: true, announced: None }
+        Self {
+            transport,
+            deadline,
+            patience,
+            out,
+            date,
+            client,
+            started: false,
+            chunked: false,
+            sent: 0,
+            watching: true,
+            announced: None,
+        }
     }
 
     /// Whether the connection can serve another request after this response.
@@ -256,8 +282,8 @@ impl<T: Transport> Responder for Reply<'_, T> {
         let switching = head.status == 101;
         copy_fields(self.out, &head.fields, bytes, |field| match field.known {
             Name::Upgrade => switching,
-            // A length that was not sent must not be promised; one in answer to HEAD is told as it is.
-            Name::ContentLength => framing != ClientFraming::Streamed,
+            // A length that was not sent must not be promised; one in answer to HEAD is told as it is. RFC 9110 §8.6: never with 204.
+            Name::ContentLength => framing != ClientFraming::Streamed && head.status != 204,
             _ => true,
         });
         if !head.fields.iter().any(|field| field.known == Name::Date) {

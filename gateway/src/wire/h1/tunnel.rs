@@ -37,8 +37,24 @@ pub async fn run<C: Transport, S: Transport>(client: End<'_, C>, server: End<'_,
     let up = Cell::new(0);
     let down = Cell::new(0);
     {
-        let mut to_server = pin!(copy(client.transport, client.buffer, client.deadline, server.transport, server.deadline, patience, &up));
-        let mut to_client = pin!(copy(server.transport, server.buffer, server.deadline, client.transport, client.deadline, patience, &down));
+        let mut to_server = pin!(copy(
+            client.transport,
+            client.buffer,
+            client.deadline,
+            server.transport,
+            server.deadline,
+            patience,
+            &up
+        ));
+        let mut to_client = pin!(copy(
+            server.transport,
+            server.buffer,
+            server.deadline,
+            client.transport,
+            client.deadline,
+            patience,
+            &down
+        ));
         let mut open = [true, true];
         poll_fn(|cx| {
             // An error ends both directions; a proper end of one lets the other finish.
@@ -58,11 +74,18 @@ pub async fn run<C: Transport, S: Transport>(client: End<'_, C>, server: End<'_,
                     return Poll::Ready(());
                 }
             }
-            if open == [false, false] { Poll::Ready(()) } else { Poll::Pending }
+            if open == [false, false] {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
         })
         .await;
     }
-    Passed { up: up.get(), down: down.get() }
+    Passed {
+        up: up.get(),
+        down: down.get(),
+    }
 }
 
 /// Copies one direction until its end. Any byte, in this direction or (through the shared deadlines) in the other, keeps both alive.
