@@ -55,10 +55,7 @@ pub fn browser() -> String {
             "User-Agent",
             "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/130.0.0.0 Safari/537.36",
         ),
-        (
-            "Accept",
-            "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8",
-        ),
+        ("Accept", "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"),
         ("Sec-Fetch-Site", "same-origin"),
         ("Sec-Fetch-Mode", "navigate"),
         ("Sec-Fetch-User", "?1"),
@@ -72,31 +69,20 @@ pub fn browser() -> String {
     ] {
         text.push_str(&format!("{name}: {value}\r\n"));
     }
-    text.push_str(&format!(
-        "Cookie: sessionid={}; csrftoken={}\r\n\r\n",
-        "a".repeat(32),
-        "b".repeat(1450)
-    ));
+    text.push_str(&format!("Cookie: sessionid={}; csrftoken={}\r\n\r\n", "a".repeat(32), "b".repeat(1450)));
     text
 }
 
 /// The plan and its limits.
 pub fn plan() -> Result<(Plan, Limiter), String> {
-    let source = Source {
-        name: "bench".to_owned(),
-        text: CONFIG.to_owned(),
-    };
+    let source = Source { name: "bench".to_owned(), text: CONFIG.to_owned() };
     let loaded = config::compile(&source, &System::new("")).map_err(|problems| problems.to_string())?;
     let limiter = Limiter::new(&loaded.plan, None, &Seed([1, 2, 3, 4]));
     Ok((loaded.plan, limiter))
 }
 
 /// Bounds for heads, as by default.
-pub const BOUNDS: HeadBounds = HeadBounds {
-    head: 32 * 1024,
-    fields: 100,
-    target: 8 * 1024,
-};
+pub const BOUNDS: HeadBounds = HeadBounds { head: 32 * 1024, fields: 100, target: 8 * 1024 };
 
 /// Parses a head.
 pub fn parse(text: &str) -> Result<RequestHead, String> {
@@ -113,10 +99,7 @@ pub const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 5));
 /// One judgement, from the parsed head on, as a worker does it: target, path, identity, service, part, access, limit.
 pub fn judge(case: &mut Case<'_>) -> bool {
     case.clock += 1;
-    let fields = FieldView {
-        bytes: case.bytes,
-        fields: &case.head.fields,
-    };
+    let fields = FieldView { bytes: case.bytes, fields: &case.head.fields };
     let Ok(target) = Target::of(case.head, case.bytes) else {
         return false;
     };
@@ -126,14 +109,9 @@ pub fn judge(case: &mut Case<'_>) -> bool {
         host: target.host,
         fields: &fields,
         peer: PEER,
-        now: Now {
-            nanos: case.clock,
-            unix: 1_800_000_000,
-        },
+        now: Now { nanos: case.clock, unix: 1_800_000_000 },
     };
-    judge::judge(case.plan, case.limiter, &question, &mut case.scratch, &mut ())
-        .verdict
-        .is_ok()
+    judge::judge(case.plan, case.limiter, &question, &mut case.scratch, &mut ()).verdict.is_ok()
 }
 
 /// A request to judge again and again.
@@ -150,13 +128,6 @@ pub struct Case<'a> {
 impl<'a> Case<'a> {
     /// A request with this head.
     pub fn new(plan: &'a Plan, limiter: &'a Limiter, head: &'a RequestHead, text: &'a str) -> Self {
-        Self {
-            plan,
-            limiter,
-            head,
-            bytes: text.as_bytes(),
-            scratch: Scratch::default(),
-            clock: 1,
-        }
+        Self { plan, limiter, head, bytes: text.as_bytes(), scratch: Scratch::default(), clock: 1 }
     }
 }

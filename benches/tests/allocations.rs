@@ -6,26 +6,16 @@ use probegate_benches::{Case, PLAIN, browser, judge, parse, plan};
 #[test]
 fn a_judgement_does_not_touch_the_heap() {
     let (plan, limiter) = plan().unwrap();
-    let token = PLAIN
-        .replace("/products/42", "/readyz")
-        .replace("\r\n\r\n", "\r\nX-Probe-Token: test\r\n\r\n");
+    let token = PLAIN.replace("/products/42", "/readyz").replace("\r\n\r\n", "\r\nX-Probe-Token: test\r\n\r\n");
     let cases = [
         ("plain", PLAIN.to_owned(), true),
         ("browser", browser(), true),
         ("token", token, true),
         ("denied route", PLAIN.replace("/products/42", "/admin/users"), false),
-        (
-            "encoded and dotted path",
-            PLAIN.replace("/products/42", "/a/./b/../%63//d;e"),
-            true,
-        ),
+        ("encoded and dotted path", PLAIN.replace("/products/42", "/a/./b/../%63//d;e"), true),
         ("ambiguous", PLAIN.replace("/products/42", "/x/..%2freadyz"), false),
         ("unknown client", PLAIN.replace("198.51.100.7", "garbage"), true),
-        (
-            "quoted Forwarded is ignored",
-            PLAIN.replace("X-Forwarded-For: ", "Forwarded: for="),
-            true,
-        ),
+        ("quoted Forwarded is ignored", PLAIN.replace("X-Forwarded-For: ", "Forwarded: for="), true),
     ];
     for (name, text, passes) in &cases {
         let head = parse(text).unwrap();

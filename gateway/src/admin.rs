@@ -20,28 +20,18 @@ const JSON: &str = "application/json";
 
 fn page(state: &State, request: &Request<'_>) -> Page {
     let (status, content_type, body) = match (request.method, request.path) {
-        (b"GET" | b"HEAD", b"/metrics") => (
-            200,
-            "text/plain; version=0.0.4; charset=utf-8",
-            state.metrics.render(state),
-        ),
+        (b"GET" | b"HEAD", b"/metrics") => {
+            (200, "text/plain; version=0.0.4; charset=utf-8", state.metrics.render(state))
+        }
         // Alive: this thread answers. Nothing else may make a supervisor kill the process.
         (b"GET" | b"HEAD", b"/healthz") => (200, JSON, b"{\"status\": \"ok\"}".to_vec()),
         (b"GET" | b"HEAD", b"/readyz") if state.is_ready() => (200, JSON, b"{\"status\": \"ready\"}".to_vec()),
         (b"GET" | b"HEAD", b"/readyz") => {
             let reason = if state.is_draining() { "draining" } else { "starting" };
-            (
-                503,
-                JSON,
-                format!("{{\"status\": \"not_ready\", \"reason\": \"{reason}\"}}").into_bytes(),
-            )
+            (503, JSON, format!("{{\"status\": \"not_ready\", \"reason\": \"{reason}\"}}").into_bytes())
         }
         (b"GET" | b"HEAD", _) => (404, TEXT, b"not found: try /metrics, /healthz or /readyz\n".to_vec()),
         _ => (405, TEXT, b"method not allowed\n".to_vec()),
     };
-    Page {
-        status,
-        content_type,
-        body,
-    }
+    Page { status, content_type, body }
 }

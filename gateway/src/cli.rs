@@ -94,11 +94,7 @@ pub fn main() -> ExitCode {
         Err(error) => {
             // Where there is nobody to tell, the exit code still says it.
             error.print().ok();
-            return if error.use_stderr() {
-                ExitCode::from(USAGE)
-            } else {
-                ExitCode::SUCCESS
-            };
+            return if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
         }
     };
     match command {
@@ -106,11 +102,7 @@ pub fn main() -> ExitCode {
         Command::Demo { listen, admin } => demo::run(listen, admin),
         Command::Init => print(config::DEFAULT.as_bytes()),
         Command::Check { file, strict } => check::run(&file, strict),
-        Command::Run {
-            config,
-            upgrade,
-            upgrade_socket,
-        } => run::run(config, upgrade, upgrade_socket),
+        Command::Run { config, upgrade, upgrade_socket } => run::run(config, upgrade, upgrade_socket),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Healthcheck { address } => healthcheck::run(address),
         Command::Schema => print(format!("{:#}\n", config::schema()).as_bytes()),

@@ -51,9 +51,7 @@ pub struct Source {
 impl fmt::Debug for Source {
     /// Without the text, which may hold tokens.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Source")
-            .field("name", &self.name)
-            .finish_non_exhaustive()
+        f.debug_struct("Source").field("name", &self.name).finish_non_exhaustive()
     }
 }
 
@@ -128,17 +126,11 @@ impl std::error::Error for Failure {
 
 /// Reads and compiles a file. Relative paths in it begin at its folder.
 pub fn load(path: &Path) -> Result<Loaded, Failure> {
-    let unreadable = |error| Failure::Unreadable {
-        path: path.to_owned(),
-        error,
-    };
+    let unreadable = |error| Failure::Unreadable { path: path.to_owned(), error };
     let bytes = environment::read_file(path, LARGEST_FILE).map_err(unreadable)?;
     let text = String::from_utf8(bytes)
         .map_err(|error| unreadable(io::Error::new(io::ErrorKind::InvalidData, error.utf8_error())))?;
-    let source = Source {
-        name: path.display().to_string(),
-        text,
-    };
+    let source = Source { name: path.display().to_string(), text };
     let system = System::new(path.parent().unwrap_or_else(|| Path::new("")));
     compile(&source, &system).map_err(|problems| Failure::Invalid { source, problems })
 }
@@ -152,11 +144,7 @@ pub fn compile(source: &Source, environment: &dyn Environment) -> Result<Loaded,
     match (plan, Problems::new(problems)) {
         (Some(plan), None) => {
             problem::sort(&mut lints);
-            Ok(Loaded {
-                plan,
-                lints,
-                source: source.clone(),
-            })
+            Ok(Loaded { plan, lints, source: source.clone() })
         }
         (_, Some(problems)) => Err(problems),
         (None, None) => Err(Problems::one(problem::unexplained())),
@@ -175,10 +163,7 @@ pub fn default_source(server: &str) -> Source {
 /// The JSON Schema of a configuration, for editors and for CI.
 pub fn schema() -> serde_json::Value {
     let settings = SchemaSettings::draft07();
-    let mut schema = settings
-        .into_generator()
-        .into_root_schema_for::<raw::Config>()
-        .to_value();
+    let mut schema = settings.into_generator().into_root_schema_for::<raw::Config>().to_value();
     forbid_null(&mut schema);
     schema
 }

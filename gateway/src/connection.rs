@@ -53,7 +53,11 @@ impl Facts {
 /// The waits of one connection.
 #[derive(Debug)]
 struct Waits {
+    /// For a head, for the next request, and for the client to take an answer.
     client: Deadline,
+    /// For a request body, which may come in while an answer goes out.
+    body: Deadline,
+    /// For the app.
     server: Deadline,
 }
 
@@ -69,10 +73,8 @@ enum Next {
 
 /// Serves a connection to its end.
 pub async fn serve<T: Transport>(worker: &Worker, transport: T, facts: Facts) {
-    let waits = Waits {
-        client: worker.deadlines.slot(),
-        server: worker.deadlines.slot(),
-    };
+    let waits =
+        Waits { client: worker.deadlines.slot(), body: worker.deadlines.slot(), server: worker.deadlines.slot() };
     // Bytes of the next request that arrived with the one before.
     let mut carried: Option<Box<Workspace>> = None;
     loop {
@@ -128,20 +130,9 @@ async fn one_request<T: Transport>(
         Err(reason) => {
             let active = worker.active();
             let date = worker.date.get();
-            let client = Client {
-                version: Version::Http11,
-                to_head: false,
-                persists: false,
-            };
+            let client = Client { version: Version::Http11, to_head: false, persists: false };
             let Workspace { reply, text, head, .. } = workspace;
-            let mut reply = Reply::new(
-                transport,
-                &waits.client,
-                active.plan.timeouts.write,
-                reply,
-                &date,
-                client,
-            );
+            let mut reply = Reply::new(transport, &waits.client, active.plan.timeouts.write, reply, &date, client);
             request::refuse_unread(worker, &active, facts, reason, head.filled(), text, &mut reply).await;
             Next::Linger
         }
@@ -157,11 +148,7 @@ async fn read_head<T: Transport>(
 ) -> Result<Option<Instant>, Reason> {
     let active = worker.active();
     let bounds = &active.plan.bounds;
-    let bounds = HeadBounds {
-        head: bounds.head,
-        fields: bounds.fields,
-        target: bounds.target,
-    };
+    let bounds = HeadBounds { head: bounds.head, fields: bounds.fields, target: bounds.target };
     let mut parser = RequestParser::default();
     let started = Instant::now();
     worker.deadlines.observe(started);
@@ -200,13 +187,11 @@ async fn contained<T: Transport>(
         let mut exchange = pin!(exchange(worker, transport, facts, waits, workspace, started, &answered));
         // What a panic may leave half-changed is memory of this request alone: the workspace is emptied before anyone uses it again, and
         // counters and tables are atomic.
-        poll_fn(
-            |cx| match catch_unwind(AssertUnwindSafe(|| exchange.as_mut().poll(cx))) {
-                Ok(Poll::Pending) => Poll::Pending,
-                Ok(Poll::Ready(next)) => Poll::Ready(Some(next)),
-                Err(_) => Poll::Ready(None),
-            },
-        )
+        poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| exchange.as_mut().poll(cx))) {
+            Ok(Poll::Pending) => Poll::Pending,
+            Ok(Poll::Ready(next)) => Poll::Ready(Some(next)),
+            Err(_) => Poll::Ready(None),
+        })
         .await
     };
     if let Some(next) = caught {
@@ -214,34 +199,14 @@ async fn contained<T: Transport>(
     }
     let active = worker.active();
     let date = worker.date.get();
-    let client = Client {
-        version: Version::Http11,
-        to_head: false,
-        persists: false,
-    };
+    let client = Client { version: Version::Http11, to_head: false, persists: false };
     let Workspace { reply, text, head, .. } = workspace;
-    let mut reply = Reply::new(
-        transport,
-        &waits.client,
-        active.plan.timeouts.write,
-        reply,
-        &date,
-        client,
-    );
+    let mut reply = Reply::new(transport, &waits.client, active.plan.timeouts.write, reply, &date, client);
     if answered.get() {
         reply.truncate();
         return Next::Close;
     }
-    request::refuse_unread(
-        worker,
-        &active,
-        facts,
-        Reason::Panicked,
-        head.filled(),
-        text,
-        &mut reply,
-    )
-    .await;
+    request::refuse_unread(worker, &active, facts, Reason::Panicked, head.filled(), text, &mut reply).await;
     Next::Linger
 }
 
@@ -258,53 +223,21 @@ async fn exchange<T: Transport>(
     let active = worker.active();
     let timeouts = &active.plan.timeouts;
     let date = worker.date.get();
-    let Workspace {
-        head,
-        body,
-        request,
-        judge,
-        errand,
-        answer,
-        response,
-        reply,
-        text,
-    } = workspace;
+    let Workspace { head, body, request, judge, errand, answer, response, reply, text } = workspace;
     let bytes = head.filled();
-    let connection = framing::Connection::of(FieldView {
-        bytes,
-        fields: &request.fields,
-    });
+    let connection = framing::Connection::of(FieldView { bytes, fields: &request.fields });
     let framed = framing::request(request, bytes);
     let client = Client {
         version: request.version,
         to_head: request.method.of(bytes) == b"HEAD",
         persists: framed.is_ok() && connection.persists(request.version) && !worker.state.is_draining(),
     };
-    let mut body = Body::new(
-        transport,
-        &waits.client,
-        timeouts.body,
-        body,
-        framed.unwrap_or(Framing::None),
-    );
+    let mut body = Body::new(transport, &waits.body, timeouts.body, body, framed.unwrap_or(Framing::None));
     let mut reply = Reply::new(transport, &waits.client, timeouts.write, reply, &date, client);
     reply.announce_to(answered);
-    let received = Received {
-        head: request,
-        bytes,
-        broken: framed.err(),
-        asks_upgrade: connection.upgrade,
-        started,
-        facts,
-    };
-    let tools = request::Tools {
-        judge,
-        errand,
-        answer,
-        response,
-        text,
-        deadline: &waits.server,
-    };
+    let received =
+        Received { head: request, bytes, broken: framed.err(), asks_upgrade: connection.upgrade, started, facts };
+    let tools = request::Tools { judge, errand, answer, response, text, deadline: &waits.server };
     let after = request::serve(worker, &active, &received, tools, &mut body, &mut reply).await;
     let whole = body.discard();
     let persists = reply.persists();
@@ -316,20 +249,13 @@ async fn exchange<T: Transport>(
             head.extend(leftover.filled());
             Next::Again
         }
-        After::Done if whole => Next::Close,
+        // Closing on bytes that were not read would reset the connection, and the answer with it.
+        After::Done if whole && leftover.is_empty() => Next::Close,
         After::Done => Next::Linger,
         After::Abort => Next::Close,
         After::Switched(socket) => {
-            let client = End {
-                transport,
-                buffer: leftover,
-                deadline: &waits.client,
-            };
-            let server = End {
-                transport: &socket,
-                buffer: answer,
-                deadline: &waits.server,
-            };
+            let client = End { transport, buffer: leftover, deadline: &waits.client };
+            let server = End { transport: &socket, buffer: answer, deadline: &waits.server };
             let passed = tunnel::run(client, server, timeouts.tunnel).await;
             tracing::debug!(up = passed.up, down = passed.down, "tunnel ended");
             Next::Close

@@ -34,9 +34,7 @@ impl Limiter {
             limiter.tables.get(index).map(Arc::clone)
         };
         let table = |limit: &Limit| kept(limit).unwrap_or_else(|| Arc::new(Table::new(limit.max_keys, seed.clone())));
-        Self {
-            tables: plan.limits.iter().map(table).collect(),
-        }
+        Self { tables: plan.limits.iter().map(table).collect() }
     }
 
     /// Charges a request to every limit in `limits` that counts its method: all of them, or none where one refuses

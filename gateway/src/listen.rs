@@ -45,11 +45,7 @@ pub fn bind(address: SocketAddr, workers: usize, listeners: usize) -> Result<Lis
     let count = workers.min(MOST_SOCKETS / listeners.max(1)).max(1);
     let all = || {
         // Without SO_REUSEPORT first: with it, a second program of the same user would share the port without either noticing.
-        let bound = if address.port() == 0 {
-            address
-        } else {
-            local(&open(address, false)?)?
-        };
+        let bound = if address.port() == 0 { address } else { local(&open(address, false)?)? };
         let first = open(bound, true)?;
         let bound = local(&first)?;
         let mut sockets: Vec<TcpListener> = vec![first.into()];
@@ -59,26 +55,16 @@ pub fn bind(address: SocketAddr, workers: usize, listeners: usize) -> Result<Lis
         Ok((bound, sockets))
     };
     let (bound, sockets) = all().map_err(|error| BindFailed { address, error })?;
-    Ok(Listening {
-        configured: address,
-        bound,
-        sockets,
-    })
+    Ok(Listening { configured: address, bound, sockets })
 }
 
 /// The sockets of `address` that an old process has handed over, if it has.
 pub fn inherit(address: SocketAddr, fds: &ListenFds) -> Option<Listening> {
     let fds = fds.lock();
-    let raw: Vec<_> = (0..MOST_SOCKETS)
-        .map_while(|index| fds.get(&key(address, index)).copied())
-        .collect();
+    let raw: Vec<_> = (0..MOST_SOCKETS).map_while(|index| fds.get(&key(address, index)).copied()).collect();
     let sockets: Vec<TcpListener> = raw.into_iter().map(inherit::adopt).collect::<io::Result<_>>().ok()?;
     let bound = sockets.first()?.local_addr().ok()?;
-    Some(Listening {
-        configured: address,
-        bound,
-        sockets,
-    })
+    Some(Listening { configured: address, bound, sockets })
 }
 
 /// Registers the sockets for a later hand-over.
@@ -96,10 +82,7 @@ pub fn key(address: SocketAddr, index: usize) -> String {
 }
 
 fn local(socket: &Socket) -> io::Result<SocketAddr> {
-    socket
-        .local_addr()?
-        .as_socket()
-        .ok_or_else(|| io::Error::from(io::ErrorKind::AddrNotAvailable))
+    socket.local_addr()?.as_socket().ok_or_else(|| io::Error::from(io::ErrorKind::AddrNotAvailable))
 }
 
 fn open(address: SocketAddr, shared: bool) -> io::Result<Socket> {

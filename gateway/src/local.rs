@@ -24,11 +24,7 @@ use crate::worker::date::Date;
 /// Deadline of each step of a request.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-const BOUNDS: HeadBounds = HeadBounds {
-    head: 32 * 1024,
-    fields: 100,
-    target: 8 * 1024,
-};
+const BOUNDS: HeadBounds = HeadBounds { head: 32 * 1024, fields: 100, target: 8 * 1024 };
 
 /// What a page is made from.
 #[derive(Debug)]
@@ -66,15 +62,8 @@ impl Socket {
     /// # Errors
     /// There is none.
     pub fn new(listening: Listening) -> io::Result<Self> {
-        let socket = listening
-            .sockets
-            .into_iter()
-            .next()
-            .ok_or(io::ErrorKind::NotConnected)?;
-        Ok(Self {
-            address: listening.bound,
-            socket,
-        })
+        let socket = listening.sockets.into_iter().next().ok_or(io::ErrorKind::NotConnected)?;
+        Ok(Self { address: listening.bound, socket })
     }
 }
 
@@ -141,23 +130,12 @@ async fn serve(stream: &impl Transport, page: &impl Fn(&Request<'_>) -> Page, de
         date.refresh();
         let date = date.get();
         let bytes = buffer.filled();
-        let framed = if broken {
-            Err(probegate_policies::reason::Reason::FieldInvalid)
-        } else {
-            framing::request(&head, bytes)
-        };
-        let persists = framed.is_ok()
-            && Connection::of(FieldView {
-                bytes,
-                fields: &head.fields,
-            })
-            .persists(head.version);
+        let framed =
+            if broken { Err(probegate_policies::reason::Reason::FieldInvalid) } else { framing::request(&head, bytes) };
+        let persists =
+            framed.is_ok() && Connection::of(FieldView { bytes, fields: &head.fields }).persists(head.version);
         let method = head.method.of(bytes);
-        let client = Client {
-            version: Version::Http11,
-            to_head: !broken && method == b"HEAD",
-            persists,
-        };
+        let client = Client { version: Version::Http11, to_head: !broken && method == b"HEAD", persists };
         rest.clear();
         rest.extend(bytes.get(head.len..).unwrap_or_default());
         let mut body = Body::new(stream, &deadline, PATIENCE, &mut rest, framed.unwrap_or(Framing::None));
@@ -165,39 +143,14 @@ async fn serve(stream: &impl Transport, page: &impl Fn(&Request<'_>) -> Page, de
         if !body.discard() {
             reply.close();
         }
-        let path = head
-            .target
-            .of(bytes)
-            .split(|&byte| byte == b'?')
-            .next()
-            .unwrap_or_default();
+        let path = head.target.of(bytes).split(|&byte| byte == b'?').next().unwrap_or_default();
         let page = if framed.is_ok() {
-            page(&Request {
-                method,
-                path,
-                fields: FieldView {
-                    bytes,
-                    fields: &head.fields,
-                },
-            })
+            page(&Request { method, path, fields: FieldView { bytes, fields: &head.fields } })
         } else {
-            Page {
-                status: 400,
-                content_type: "text/plain",
-                body: b"bad request\n".to_vec(),
-            }
+            Page { status: 400, content_type: "text/plain", body: b"bad request\n".to_vec() }
         };
-        let fields = [
-            ("Content-Type", page.content_type.as_bytes()),
-            ("Cache-Control", b"no-store"),
-        ];
-        let sent = reply
-            .answer(&Answer {
-                status: page.status,
-                fields: &fields,
-                body: &page.body,
-            })
-            .await;
+        let fields = [("Content-Type", page.content_type.as_bytes()), ("Cache-Control", b"no-store")];
+        let sent = reply.answer(&Answer { status: page.status, fields: &fields, body: &page.body }).await;
         let persists = reply.persists();
         let leftover = body.into_leftover();
         if sent.is_err() || !persists {

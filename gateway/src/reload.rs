@@ -21,12 +21,7 @@ pub struct Reloader {
 impl Reloader {
     /// Reloads `path` into `state`.
     pub fn new(path: Option<PathBuf>, state: Arc<State>, fleet: Fleet, level: Level) -> Self {
-        Self {
-            path,
-            state,
-            fleet,
-            level,
-        }
+        Self { path, state, fleet, level }
     }
 
     /// Loads the file and puts it in force, or says why not.
@@ -46,17 +41,13 @@ impl Reloader {
     }
 
     fn try_reload(&self) -> Result<(), String> {
-        let path = self
-            .path
-            .as_ref()
-            .ok_or("started without a configuration file: there is nothing to reload")?;
+        let path = self.path.as_ref().ok_or("started without a configuration file: there is nothing to reload")?;
         let loaded = config::load(path).map_err(|failure| failure.to_string())?;
         let plan = loaded.plan;
         let before = self.state.active();
-        for (what, changed) in [
-            ("workers", plan.workers != before.plan.workers),
-            ("admin", plan.admin != before.plan.admin),
-        ] {
+        for (what, changed) in
+            [("workers", plan.workers != before.plan.workers), ("admin", plan.admin != before.plan.admin)]
+        {
             if changed {
                 tracing::warn!("`{what}` has changed: that takes effect at the next start");
             }
@@ -66,9 +57,7 @@ impl Reloader {
         self.state.swap(plan);
         for listening in bound {
             let address = listening.bound;
-            self.fleet
-                .open(listening)
-                .map_err(|error| format!("{address}: {error}"))?;
+            self.fleet.open(listening).map_err(|error| format!("{address}: {error}"))?;
         }
         self.fleet.close_surplus(&self.state.active().plan);
         Ok(())

@@ -51,10 +51,7 @@ pub struct Received<'a> {
 impl<'a> Received<'a> {
     /// Its fields.
     pub fn fields(&self) -> FieldView<'a> {
-        FieldView {
-            bytes: self.bytes,
-            fields: &self.head.fields,
-        }
+        FieldView { bytes: self.bytes, fields: &self.head.fields }
     }
 }
 
@@ -95,14 +92,7 @@ pub async fn serve<B: RequestBody, R: Responder>(
     body: &mut B,
     reply: &mut R,
 ) -> After {
-    let Tools {
-        judge: scratch,
-        errand: head,
-        answer,
-        response,
-        text,
-        deadline,
-    } = tools;
+    let Tools { judge: scratch, errand: head, answer, response, text, deadline } = tools;
     let plan = &active.plan;
     let id = worker.request_id();
     let now = worker.state.now(received.started);
@@ -113,13 +103,7 @@ pub async fn serve<B: RequestBody, R: Responder>(
         Some(reason) => Err(reason),
         None => Target::of(received.head, received.bytes),
     };
-    let asked = target.unwrap_or(Target {
-        path: b"",
-        query: b"",
-        authority: b"",
-        host: b"",
-        port: None,
-    });
+    let asked = target.unwrap_or(Target { path: b"", query: b"", authority: b"", host: b"", port: None });
 
     // The judgement.
     let question = Question {
@@ -162,15 +146,7 @@ pub async fn serve<B: RequestBody, R: Responder>(
                 && let Serve::Answer(version) = &probe.serve
             {
                 outcome.answered_here = true;
-                probe::answer(
-                    probe.kind,
-                    version,
-                    !worker.state.is_draining(),
-                    &worker.date.get(),
-                    body,
-                    reply,
-                )
-                .await;
+                probe::answer(probe.kind, version, !worker.state.is_draining(), &worker.date.get(), body, reply).await;
             } else {
                 let forward = probe.and_then(|probe| match &probe.serve {
                     Serve::Forward(forward) => Some(&**forward),
@@ -179,47 +155,15 @@ pub async fn serve<B: RequestBody, R: Responder>(
                 if forward.is_some() && !body.discard() {
                     reply.close();
                 }
-                let errand = Preparation {
-                    active,
-                    received,
-                    asked: &asked,
-                    judgement: &judgement,
-                    id: &id,
-                };
+                let errand = Preparation { active, received, asked: &asked, judgement: &judgement, id: &id };
                 let errand = errand.write(head, service, forward, expects, body);
-                let mut tools = exchange::Tools {
-                    pools: &worker.pools,
-                    deadline,
-                    buffer: answer,
-                    response,
-                };
+                let mut tools = exchange::Tools { pools: &worker.pools, deadline, buffer: answer, response };
                 let exchanged = exchange::run(permit, &errand, &mut tools, body, reply).await;
-                after = conclude(
-                    received,
-                    active,
-                    &judgement,
-                    exchanged,
-                    &mut outcome,
-                    &id,
-                    text,
-                    body,
-                    reply,
-                )
-                .await;
+                after = conclude(received, active, &judgement, exchanged, &mut outcome, &id, text, body, reply).await;
             }
         }
     }
-    finish::finish(
-        worker,
-        active,
-        received,
-        &asked,
-        &judgement,
-        &outcome,
-        &id,
-        body.received(),
-        reply.sent(),
-    );
+    finish::finish(worker, active, received, &asked, &judgement, &outcome, &id, body.received(), reply.sent());
     after
 }
 
@@ -286,13 +230,9 @@ async fn refuse<B: RequestBody, R: Responder>(
         reply.close();
     }
     let accept = received.fields().first(Name::Accept);
-    let limited = judgement.limited.and_then(|limited| {
-        active
-            .plan
-            .limits
-            .get(limited.limit)
-            .map(|limit| (limit, limited.decision))
-    });
+    let limited = judgement
+        .limited
+        .and_then(|limited| active.plan.limits.get(limited.limit).map(|limit| (limit, limited.decision)));
     let limited = limited.filter(|_| refused.reason == Reason::LimitExceeded);
     let allow = match judgement.part {
         Part::Probe(_) => "GET, HEAD",
@@ -320,11 +260,7 @@ async fn conclude<B: RequestBody, R: Responder>(
     outcome.exchanged(&exchanged);
     if let Some(reason) = exchanged.failed {
         let probe = matches!(judgement.part, Part::Probe(_));
-        let reason = if probe && reason == Reason::UpstreamTimeout {
-            Reason::ProbeTimeout
-        } else {
-            reason
-        };
+        let reason = if probe && reason == Reason::UpstreamTimeout { Reason::ProbeTimeout } else { reason };
         outcome.reason = Some(reason);
         if reason == Reason::ClientClosed || reply.started() {
             reply.close();
@@ -367,31 +303,16 @@ impl<'a> Preparation<'a> {
         let scheme = scheme(trusted, &received.fields(), received.facts.scheme);
         // A probe is asked as the app wants to be asked: always GET (D10), with its own host, and as if over HTTPS, because an app
         // that redirects to HTTPS would answer the redirect instead of the probe (D15).
-        let scheme = if probe.is_some() {
-            probegate_policies::forwarded::Scheme::Https
-        } else {
-            scheme
-        };
+        let scheme = if probe.is_some() { probegate_policies::forwarded::Scheme::Https } else { scheme };
         let framing = if probe.is_some() { Framing::None } else { body.framing() };
         // What belongs to the body and what to the new protocol could not be told apart.
-        let upgrade = if probe.is_none() && framing == Framing::None {
-            upgrade(received, service)
-        } else {
-            None
-        };
-        let raw_path = self
-            .judgement
-            .path
-            .as_ref()
-            .and_then(|path| path.rewritten)
-            .unwrap_or(self.asked.path);
+        let upgrade = if probe.is_none() && framing == Framing::None { upgrade(received, service) } else { None };
+        let raw_path = self.judgement.path.as_ref().and_then(|path| path.rewritten).unwrap_or(self.asked.path);
         UpstreamHead {
             method: if probe.is_some() { b"GET" } else { method },
             path: probe.map_or(raw_path, |probe| probe.path.as_bytes()),
             query: self.asked.query,
-            host: probe
-                .and_then(|probe| probe.host.as_deref())
-                .map_or(self.asked.authority, str::as_bytes),
+            host: probe.and_then(|probe| probe.host.as_deref()).map_or(self.asked.authority, str::as_bytes),
             framing,
             upgrade,
             expects,
@@ -439,11 +360,7 @@ fn upgrade<'a>(received: &Received<'a>, service: &Service) -> Option<&'a [u8]> {
     let (protocol, None) = (protocols.next()?, protocols.next()) else {
         return None;
     };
-    service
-        .upgrades
-        .iter()
-        .any(|allowed| allowed.as_bytes().eq_ignore_ascii_case(protocol))
-        .then_some(protocol)
+    service.upgrades.iter().any(|allowed| allowed.as_bytes().eq_ignore_ascii_case(protocol)).then_some(protocol)
 }
 
 /// Test builds can make a request panic, to show that it dies alone.

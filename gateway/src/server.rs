@@ -64,10 +64,7 @@ pub fn run(plan: Plan, options: Options, level: Level) -> Result<(), StartFailed
     let system = |what| move |error| StartFailed::System { what, error };
     let signals = Signals::install().map_err(system("signals"))?;
     let mut seed = [0; 32];
-    getrandom::fill(&mut seed).map_err(|error| StartFailed::System {
-        what: "randomness",
-        error: error.into(),
-    })?;
+    getrandom::fill(&mut seed).map_err(|error| StartFailed::System { what: "randomness", error: error.into() })?;
     let (words, _) = seed.as_chunks::<8>();
     let words: Vec<u64> = words.iter().map(|word| u64::from_le_bytes(*word)).collect();
     let seed = Seed(words.try_into().unwrap_or_default());
@@ -89,12 +86,7 @@ pub fn run(plan: Plan, options: Options, level: Level) -> Result<(), StartFailed
     let (access_log, _writer) = AccessLogger::start(&plan.access_log.target).map_err(system("access log"))?;
     let state = State::new(plan, seed, access_log);
     let fleet = front::start_workers(&state).map_err(system("workers"))?;
-    let reloader = Arc::new(Reloader::new(
-        options.config.clone(),
-        Arc::clone(&state),
-        fleet.clone(),
-        level,
-    ));
+    let reloader = Arc::new(Reloader::new(options.config.clone(), Arc::clone(&state), fleet.clone(), level));
     let upgrade_socket = options.upgrade_socket.clone();
 
     let conf = ServerConf {
@@ -103,28 +95,14 @@ pub fn run(plan: Plan, options: Options, level: Level) -> Result<(), StartFailed
         work_stealing: false,
         grace_period_seconds: Some(0),
         graceful_shutdown_timeout_seconds: Some(0),
-        upgrade_sock: upgrade_socket
-            .as_ref()
-            .map(|path| path.display().to_string())
-            .unwrap_or_default(),
+        upgrade_sock: upgrade_socket.as_ref().map(|path| path.display().to_string()).unwrap_or_default(),
         ..ServerConf::default()
     };
-    let opt = Opt {
-        upgrade: options.upgrade,
-        ..Opt::default()
-    };
+    let opt = Opt { upgrade: options.upgrade, ..Opt::default() };
     let mut server = Server::new_with_opt_and_conf(opt, conf);
     server.bootstrap();
-    server.add_service(Front::new(
-        Arc::clone(&state),
-        fleet.clone(),
-        bound,
-        admin_socket,
-        options.announce,
-    ));
+    server.add_service(Front::new(Arc::clone(&state), fleet.clone(), bound, admin_socket, options.announce));
     let watch = Watch::new(state, fleet, reloader, signals, upgrade_socket);
-    server.run(RunArgs {
-        shutdown_signal: Box::new(watch),
-    });
+    server.run(RunArgs { shutdown_signal: Box::new(watch) });
     Ok(())
 }

@@ -74,8 +74,7 @@ impl State {
     /// Puts a new plan in force. Requests that run keep the one they began with.
     pub fn swap(&self, plan: Plan) {
         let before = self.active.load_full();
-        self.active
-            .store(Arc::new(activate(plan, Some(&before), &self.seed, &self.metrics)));
+        self.active.store(Arc::new(activate(plan, Some(&before), &self.seed, &self.metrics)));
         self.generation.fetch_add(1, Ordering::Release);
     }
 
@@ -104,10 +103,7 @@ impl State {
     #[inline]
     pub fn now(&self, instant: Instant) -> Now {
         let nanos = instant.saturating_duration_since(self.origin).as_nanos();
-        Now {
-            nanos: u64::try_from(nanos).unwrap_or(u64::MAX).max(1),
-            unix: unix_time(),
-        }
+        Now { nanos: u64::try_from(nanos).unwrap_or(u64::MAX).max(1), unix: unix_time() }
     }
 
     /// The zero of the monotonic clock.
@@ -118,17 +114,11 @@ impl State {
 
 /// Seconds since the Unix epoch; 0 where the clock stands before it.
 pub fn unix_time() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs())
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 fn activate(plan: Plan, before: Option<&Active>, seed: &Seed, metrics: &Metrics) -> Active {
     let limiter = Limiter::new(&plan, before.map(|before| (&before.plan, &before.limiter)), seed);
-    let stats = plan
-        .services
-        .iter()
-        .map(|service| metrics.service(&service.name))
-        .collect();
+    let stats = plan.services.iter().map(|service| metrics.service(&service.name)).collect();
     Active { plan, limiter, stats }
 }

@@ -55,11 +55,7 @@ impl Pools {
     /// The caller has armed `deadline` for all of this.
     pub async fn connect(&self, upstream: &Upstream, reuse: bool, deadline: &Deadline) -> Result<Connection, Reason> {
         let count = upstream.servers.len();
-        let first = if count > 1 {
-            self.turn.replace(self.turn.get().wrapping_add(1))
-        } else {
-            0
-        };
+        let first = if count > 1 { self.turn.replace(self.turn.get().wrapping_add(1)) } else { 0 };
         let mut failed = Reason::UpstreamUnreachable;
         for step in 0..count {
             let index = first.wrapping_add(step) % count;
@@ -67,19 +63,11 @@ impl Pools {
                 continue;
             };
             if reuse && let Some(socket) = self.take(server.key) {
-                return Ok(Connection {
-                    socket,
-                    reused: true,
-                    server: index,
-                });
+                return Ok(Connection { socket, reused: true, server: index });
             }
             match self.open(server, deadline).await {
                 Ok(socket) => {
-                    return Ok(Connection {
-                        socket,
-                        reused: false,
-                        server: index,
-                    });
+                    return Ok(Connection { socket, reused: false, server: index });
                 }
                 Err(reason) => {
                     tracing::debug!(server = &*server.label, reason = reason.label(), "cannot connect");
@@ -101,10 +89,7 @@ impl Pools {
         let mut idle = self.idle.borrow_mut();
         let list = idle.entry(server.key).or_default();
         if list.len() < upstream.max_idle {
-            list.push(Idle {
-                socket: connection.socket,
-                until: now + upstream.idle_timeout,
-            });
+            list.push(Idle { socket: connection.socket, until: now + upstream.idle_timeout });
         }
     }
 
@@ -156,11 +141,7 @@ impl Pools {
     /// The addresses of a name. When it can not be resolved any more, the last good answer is used on.
     async fn resolve(&self, name: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
         let now = Instant::now();
-        let known = self
-            .names
-            .borrow()
-            .get(name)
-            .map(|known| (known.addresses.clone(), known.until));
+        let known = self.names.borrow().get(name).map(|known| (known.addresses.clone(), known.until));
         if let Some((addresses, until)) = &known
             && now < *until
         {
@@ -169,10 +150,7 @@ impl Pools {
         match (tokio::net::lookup_host((name, port)).await, known) {
             (Ok(found), _) => {
                 let addresses: Vec<SocketAddr> = found.collect();
-                let resolved = Resolved {
-                    addresses: addresses.clone(),
-                    until: now + NAME_TTL,
-                };
+                let resolved = Resolved { addresses: addresses.clone(), until: now + NAME_TTL };
                 self.names.borrow_mut().insert(name.into(), resolved);
                 Ok(addresses)
             }
@@ -197,14 +175,8 @@ async fn until<T>(future: impl Future<Output = io::Result<T>>, deadline: &Deadli
 /// Whose fault it is that a connection can not be made: out of descriptors, ports, memory or the server's queue is not the same as
 /// nobody listening.
 fn reason(error: &io::Error) -> Reason {
-    const EXHAUSTED: [i32; 6] = [
-        libc::EMFILE,
-        libc::ENFILE,
-        libc::EADDRNOTAVAIL,
-        libc::ENOBUFS,
-        libc::ENOMEM,
-        libc::EAGAIN,
-    ];
+    const EXHAUSTED: [i32; 6] =
+        [libc::EMFILE, libc::ENFILE, libc::EADDRNOTAVAIL, libc::ENOBUFS, libc::ENOMEM, libc::EAGAIN];
     if error.kind() == io::ErrorKind::TimedOut {
         Reason::UpstreamConnectTimeout
     } else if error.raw_os_error().is_some_and(|code| EXHAUSTED.contains(&code)) {

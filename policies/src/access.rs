@@ -92,10 +92,7 @@ impl Trace for () {}
 impl Rule {
     /// Lets everybody in.
     pub fn anyone() -> Self {
-        Self {
-            origin: Origin { line: 0 },
-            condition: Condition::Anyone,
-        }
+        Self { origin: Origin { line: 0 }, condition: Condition::Anyone }
     }
 
     /// Lets a request in, or says why not.
@@ -119,9 +116,7 @@ impl Rule {
             },
             Condition::Token(set) => {
                 let slot = set.check(facts.fields, facts.unix);
-                slot.map(|index| Permit {
-                    token: Some((Arc::clone(set), index)),
-                })
+                slot.map(|index| Permit { token: Some((Arc::clone(set), index)) })
             }
             Condition::Any(rules) => any(rules, depth, facts, trace),
             Condition::All(rules) => all(rules, depth, facts, trace),

@@ -94,11 +94,7 @@ pub enum Step {
 impl TrustedProxies {
     /// The proxies in `trusted`, which write to `field`.
     pub fn new(trusted: IpSet, field: ForwardingField, missing: Missing) -> Self {
-        Self {
-            trusted,
-            field,
-            missing,
-        }
+        Self { trusted, field, missing }
     }
 
     /// Trusts nobody: every client is its peer.
@@ -135,10 +131,7 @@ impl TrustedProxies {
         let peer = ip::canonical(peer);
         hops.clear();
         if !self.trusted.contains(peer) {
-            return Identity::Known(Known {
-                ip: peer,
-                source: Source::Peer,
-            });
+            return Identity::Known(Known { ip: peer, source: Source::Peer });
         }
         hops.push(peer);
         let mut walk = Walk::new(&self.trusted, hops, watch);
@@ -148,16 +141,10 @@ impl TrustedProxies {
             ForwardingField::Single(name) => single(fields.only(name), watch),
         };
         match outcome {
-            Ok((ip, hop)) => Identity::Known(Known {
-                ip,
-                source: Source::Field { hop },
-            }),
+            Ok((ip, hop)) => Identity::Known(Known { ip, source: Source::Field { hop } }),
             Err(UnknownReason::Missing) if self.missing == Missing::Peer => {
                 hops.clear();
-                Identity::Known(Known {
-                    ip: peer,
-                    source: Source::MissingPeer,
-                })
+                Identity::Known(Known { ip: peer, source: Source::MissingPeer })
             }
             Err(reason) => Identity::Unknown(Unknown { reason, peer }),
         }

@@ -94,8 +94,7 @@ pub trait Fields {
     /// The values of every line with this name, in wire order.
     #[inline]
     fn values<'a>(&'a self, name: &'a FieldName) -> impl DoubleEndedIterator<Item = &'a [u8]> + Clone {
-        self.lines()
-            .filter_map(move |(wire, value)| name.matches(wire).then_some(value))
+        self.lines().filter_map(move |(wire, value)| name.matches(wire).then_some(value))
     }
 
     /// The value of a field that may be sent once only.
@@ -153,18 +152,9 @@ mod tests {
     #[test]
     fn names_are_tokens() {
         assert_eq!("".parse::<FieldName>(), Err(InvalidFieldName::Empty));
-        assert_eq!(
-            "X Probe".parse::<FieldName>(),
-            Err(InvalidFieldName::NotAToken { found: ' ' })
-        );
-        assert_eq!(
-            "X-Pröbe".parse::<FieldName>(),
-            Err(InvalidFieldName::NotAToken { found: 'ö' })
-        );
-        assert_eq!(
-            "X:".parse::<FieldName>(),
-            Err(InvalidFieldName::NotAToken { found: ':' })
-        );
+        assert_eq!("X Probe".parse::<FieldName>(), Err(InvalidFieldName::NotAToken { found: ' ' }));
+        assert_eq!("X-Pröbe".parse::<FieldName>(), Err(InvalidFieldName::NotAToken { found: 'ö' }));
+        assert_eq!("X:".parse::<FieldName>(), Err(InvalidFieldName::NotAToken { found: ':' }));
         assert!("!#$%&'*+-.^`|~09azAZ".parse::<FieldName>().is_ok());
     }
 
@@ -178,11 +168,8 @@ mod tests {
 
     #[test]
     fn values_keep_wire_order_and_only_counts_lines() {
-        let fields = vec![
-            ("A".to_owned(), "1".to_owned()),
-            ("b".to_owned(), "2".to_owned()),
-            ("a".to_owned(), "3".to_owned()),
-        ];
+        let fields =
+            vec![("A".to_owned(), "1".to_owned()), ("b".to_owned(), "2".to_owned()), ("a".to_owned(), "3".to_owned())];
         assert_eq!(fields.values(&name("a")).collect::<Vec<_>>(), [b"1", b"3"]);
         assert_eq!(fields.values(&name("a")).rev().collect::<Vec<_>>(), [b"3", b"1"]);
         assert_eq!(fields.only(&name("a")), Only::Several);

@@ -38,9 +38,7 @@ impl Scheme {
     }
 
     fn parse(bytes: &[u8]) -> Option<Self> {
-        [Self::Http, Self::Https]
-            .into_iter()
-            .find(|scheme| bytes.eq_ignore_ascii_case(scheme.as_str().as_bytes()))
+        [Self::Http, Self::Https].into_iter().find(|scheme| bytes.eq_ignore_ascii_case(scheme.as_str().as_bytes()))
     }
 }
 
@@ -92,14 +90,7 @@ pub struct Towards<'a> {
 /// `X-Forwarded-For` is the client and then the trusted proxies in the order they were passed, our peer last, as every
 /// proxy would have appended them. For an unknown client it is [`UNKNOWN_CLIENT`] alone.
 pub fn write(out: &mut Vec<u8>, towards: &Towards<'_>) {
-    let Towards {
-        identity,
-        hops,
-        scheme,
-        host,
-        port,
-        request_id,
-    } = *towards;
+    let Towards { identity, hops, scheme, host, port, request_id } = *towards;
     let (client, hops) = match identity {
         Identity::Known(known) => (known.ip, hops.as_slice()),
         Identity::Unknown(_) => (IpAddr::V4(UNKNOWN_CLIENT), &[] as &[IpAddr]),

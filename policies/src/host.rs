@@ -44,10 +44,7 @@ pub fn parse_authority(bytes: &[u8]) -> Result<Authority<'_>, InvalidHost> {
     let (host, after) = if let [b'[', rest @ ..] = bytes {
         let close = memchr::memchr(b']', rest).ok_or(InvalidHost::Literal)?;
         let inside = str::from_utf8(rest.get(..close).unwrap_or_default());
-        inside
-            .ok()
-            .and_then(|text| text.parse::<Ipv6Addr>().ok())
-            .ok_or(InvalidHost::Literal)?;
+        inside.ok().and_then(|text| text.parse::<Ipv6Addr>().ok()).ok_or(InvalidHost::Literal)?;
         bytes.split_at_checked(close + 2).ok_or(InvalidHost::Literal)?
     } else {
         let end = memchr::memchr(b':', bytes).unwrap_or(bytes.len());
@@ -66,11 +63,7 @@ pub fn parse_authority(bytes: &[u8]) -> Result<Authority<'_>, InvalidHost> {
 /// `user:password@host` looks like a host with a bad port until its `@`.
 #[cold]
 fn port_error(digits: &[u8]) -> InvalidHost {
-    if memchr::memchr(b'@', digits).is_some() {
-        InvalidHost::UserInformation
-    } else {
-        InvalidHost::Port
-    }
+    if memchr::memchr(b'@', digits).is_some() { InvalidHost::UserInformation } else { InvalidHost::Port }
 }
 
 /// A registered name or an IPv4 address: non-empty labels, and one trailing dot at most.
@@ -83,29 +76,18 @@ fn check_name(host: &[u8]) -> Result<(), InvalidHost> {
             return Err(InvalidHost::Empty);
         }
         if !is_name_byte(byte) {
-            return Err(if byte == b'@' {
-                InvalidHost::UserInformation
-            } else {
-                InvalidHost::Character
-            });
+            return Err(if byte == b'@' { InvalidHost::UserInformation } else { InvalidHost::Character });
         }
         previous = byte;
     }
-    if host.is_empty() {
-        Err(InvalidHost::Empty)
-    } else {
-        Ok(())
-    }
+    if host.is_empty() { Err(InvalidHost::Empty) } else { Ok(()) }
 }
 
 /// `unreserved` and `sub-delims` of RFC 3986 section 2.
 #[inline]
 const fn is_name_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric()
-        || matches!(
-            byte,
-            b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&'..=b'*' | b'+' | b',' | b';' | b'='
-        )
+        || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&'..=b'*' | b'+' | b',' | b';' | b'=')
 }
 
 #[cfg(test)]

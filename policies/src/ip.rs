@@ -98,13 +98,7 @@ pub fn parse_net(text: &str) -> Result<IpNet, InvalidNet> {
         IpAddr::V4(_) => (address, prefix),
     };
     let net = IpNet::new(address, prefix).map_err(|_| InvalidNet::PrefixTooLong)?;
-    if net.trunc() == net {
-        Ok(net)
-    } else {
-        Err(InvalidNet::HostBits {
-            suggestion: net.trunc(),
-        })
-    }
+    if net.trunc() == net { Ok(net) } else { Err(InvalidNet::HostBits { suggestion: net.trunc() }) }
 }
 
 /// Why a text is no network.

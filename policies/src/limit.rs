@@ -34,11 +34,7 @@ impl Quota {
         let interval = (rate.period / u64::from(rate.count.max(1))).clamp(1, MAX_WINDOW);
         let limit = burst.saturating_add(1);
         let window = interval.saturating_mul(limit.into()).min(MAX_WINDOW);
-        Self {
-            interval,
-            limit,
-            window,
-        }
+        Self { interval, limit, window }
     }
 
     /// Requests that may come at once: the burst and one.

@@ -61,11 +61,7 @@ pub enum InvalidPath {
 pub fn canonicalise<'a>(path: &'a [u8], scratch: &'a mut Scratch) -> Result<Canonical<'a>, InvalidPath> {
     let found = survey(path)?;
     if found & UNUSUAL == 0 {
-        return Ok(Canonical {
-            path,
-            folded: None,
-            rewritten: None,
-        });
+        return Ok(Canonical { path, folded: None, rewritten: None });
     }
     read(path, found, scratch)
 }
@@ -75,31 +71,15 @@ fn read<'a>(path: &'a [u8], mut found: u8, scratch: &'a mut Scratch) -> Result<C
     if found & ESCAPE != 0 {
         found |= survey_escapes(path)?;
     }
-    let Scratch {
-        decoded,
-        folded,
-        rewritten,
-    } = scratch;
+    let Scratch { decoded, folded, rewritten } = scratch;
     let rewritten = dots::remove(path, rewritten)?;
     let sent = rewritten.unwrap_or(path);
-    let path = if found & ESCAPE == 0 {
-        sent
-    } else {
-        decode::once(sent, decoded)
-    };
+    let path = if found & ESCAPE == 0 { sent } else { decode::once(sent, decoded) };
     if found & ESCAPED_PERCENT != 0 && decode::has_escape(path) {
         found |= AMBIGUOUS;
     }
-    let folded = if found & AMBIGUOUS == 0 {
-        None
-    } else {
-        Some(decode::fold(sent, folded)?)
-    };
-    Ok(Canonical {
-        path,
-        folded,
-        rewritten,
-    })
+    let folded = if found & AMBIGUOUS == 0 { None } else { Some(decode::fold(sent, folded)?) };
+    Ok(Canonical { path, folded, rewritten })
 }
 
 // What a survey finds, as bits, so that one pass over the bytes needs no branch per question.
@@ -120,10 +100,7 @@ const CLASSES: [u8; 256] = {
     let mut classes = [0; 256];
     let mut byte = 0;
     while byte < 256 {
-        #[expect(
-            clippy::indexing_slicing,
-            reason = "evaluated when the crate is built, below the length"
-        )]
+        #[expect(clippy::indexing_slicing, reason = "evaluated when the crate is built, below the length")]
         {
             classes[byte] = match byte {
                 0..0x20 | 0x7f => CONTROL,
@@ -159,11 +136,7 @@ fn survey(path: &[u8]) -> Result<u8, InvalidPath> {
         previous = class;
     }
     if found & (CONTROL | RAW) != 0 {
-        return Err(if found & CONTROL != 0 {
-            InvalidPath::ControlByte
-        } else {
-            InvalidPath::RawByte
-        });
+        return Err(if found & CONTROL != 0 { InvalidPath::ControlByte } else { InvalidPath::RawByte });
     }
     Ok(found)
 }

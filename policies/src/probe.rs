@@ -91,15 +91,7 @@ pub fn body(kind: ProbeKind, passing: bool, version: &VersionInfo) -> Vec<u8> {
 }
 
 fn version_body(info: &VersionInfo) -> Vec<u8> {
-    let VersionInfo {
-        service,
-        environment,
-        version,
-        commit,
-        branch,
-        build_time,
-        slot,
-    } = info;
+    let VersionInfo { service, environment, version, commit, branch, build_time, slot } = info;
     let entries = [
         ("service", Some(service)),
         ("environment", Some(environment)),
@@ -174,19 +166,9 @@ mod tests {
             (ProbeKind::Healthz, true, 200, r#"{"status": "ok"}"#),
             (ProbeKind::Healthz, false, 503, r#"{"status": "fail"}"#),
             (ProbeKind::Readyz, true, 200, r#"{"status": "ready", "checks": {}}"#),
-            (
-                ProbeKind::Readyz,
-                false,
-                503,
-                r#"{"status": "not_ready", "checks": {}}"#,
-            ),
+            (ProbeKind::Readyz, false, 503, r#"{"status": "not_ready", "checks": {}}"#),
             (ProbeKind::Startupz, true, 200, r#"{"status": "started", "checks": {}}"#),
-            (
-                ProbeKind::Startupz,
-                false,
-                503,
-                r#"{"status": "not_started", "checks": {}}"#,
-            ),
+            (ProbeKind::Startupz, false, 503, r#"{"status": "not_started", "checks": {}}"#),
             (
                 ProbeKind::Version,
                 true,
@@ -224,10 +206,7 @@ mod tests {
     #[test]
     fn strings_are_escaped_as_python_escapes_them() {
         // json.dumps("\"\\/\n\r\t\b\f\x00\x1f\x7fé€😀")
-        let version = VersionInfo {
-            service: "\"\\/\n\r\t\u{8}\u{c}\0\u{1f}\u{7f}é€😀".into(),
-            ..info()
-        };
+        let version = VersionInfo { service: "\"\\/\n\r\t\u{8}\u{c}\0\u{1f}\u{7f}é€😀".into(), ..info() };
         let expected = r#"{"service": "\"\\/\n\r\t\b\f\u0000\u001f\u007f\u00e9\u20ac\ud83d\ude00", "#;
         assert!(text(ProbeKind::Version, true, &version).starts_with(expected));
         let parsed: serde_json::Value = serde_json::from_slice(&body(ProbeKind::Version, true, &version)).unwrap();

@@ -149,10 +149,7 @@ mod tests {
             (Refusal::TokenNotYetValid, "token_not_yet_valid"),
         ];
         for (refusal, label) in refusals {
-            assert_eq!(
-                (Reason::from(refusal).status(), Reason::from(refusal).label()),
-                (403, label)
-            );
+            assert_eq!((Reason::from(refusal).status(), Reason::from(refusal).label()), (403, label));
         }
     }
 }

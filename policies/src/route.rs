@@ -19,8 +19,7 @@ impl PathPrefix {
     /// Whether a decoded path is the prefix or lies below it. `/administrator` is not below `/admin`.
     #[inline]
     pub fn covers(&self, path: &[u8]) -> bool {
-        path.strip_prefix(self.0.as_bytes())
-            .is_some_and(|rest| matches!(rest, [] | [b'/', ..]))
+        path.strip_prefix(self.0.as_bytes()).is_some_and(|rest| matches!(rest, [] | [b'/', ..]))
     }
 }
 
@@ -106,10 +105,7 @@ impl RouteTable {
     /// What the longest prefix that covers a decoded path leads to.
     #[inline]
     pub fn find(&self, path: &[u8]) -> Option<usize> {
-        self.routes
-            .iter()
-            .find(|(prefix, _)| prefix.covers(path))
-            .map(|&(_, target)| target)
+        self.routes.iter().find(|(prefix, _)| prefix.covers(path)).map(|&(_, target)| target)
     }
 }
 

@@ -105,14 +105,7 @@ mod tests {
             push_decimal(&mut out, number);
             assert_eq!(out, number.to_string().as_bytes());
         }
-        for text in [
-            "0.0.0.0",
-            "192.0.2.10",
-            "255.255.255.255",
-            "::1",
-            "2001:db8::1",
-            "2001:db8:1:2:3:4:5:6",
-        ] {
+        for text in ["0.0.0.0", "192.0.2.10", "255.255.255.255", "::1", "2001:db8::1", "2001:db8:1:2:3:4:5:6"] {
             let mut out = Vec::new();
             push_ip(&mut out, text.parse().unwrap());
             assert_eq!(out, text.as_bytes());

@@ -1,9 +1,6 @@
 //! The recorded vectors in `tests/vectors/`, shared with the other implementations of these rules.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a vector that cannot be read is a failed test, in the helpers too"
-)]
+#![expect(clippy::unwrap_used, reason = "a vector that cannot be read is a failed test, in the helpers too")]
 
 use std::collections::BTreeMap;
 
@@ -26,17 +23,14 @@ fn client_ip() {
     let vectors: Value = serde_json::from_str(include_str!("vectors/client_ip.json")).unwrap();
     let mut failures = Vec::new();
     for case in list(&vectors["cases"]) {
-        let trusted = list(&case["trusted"])
-            .map(|net| parse_net(text(net)).unwrap())
-            .collect();
+        let trusted = list(&case["trusted"]).map(|net| parse_net(text(net)).unwrap()).collect();
         let field = match text(&case["header"]) {
             "X-Forwarded-For" => ForwardingField::XForwardedFor,
             "Forwarded" => ForwardingField::Forwarded,
             other => ForwardingField::Single(other.parse().unwrap()),
         };
-        let fields: Vec<(String, String)> = list(&case["headers"])
-            .map(|line| (text(&line[0]).to_owned(), text(&line[1]).to_owned()))
-            .collect();
+        let fields: Vec<(String, String)> =
+            list(&case["headers"]).map(|line| (text(&line[0]).to_owned(), text(&line[1]).to_owned())).collect();
         let proxies = TrustedProxies::new(trusted, field, Missing::Unknown);
         let peer = text(&case["peer"]).parse().unwrap();
         let identity = proxies.resolve(peer, &fields, &mut Hops::new(), &mut ());
@@ -73,10 +67,7 @@ impl Limit {
                 _ => return None,
             }
         }
-        (!delays).then(|| Self {
-            table: Table::new(100, Seed([1, 2, 3, 4])),
-            quota: Quota::new(rate, burst),
-        })
+        (!delays).then(|| Self { table: Table::new(100, Seed([1, 2, 3, 4])), quota: Quota::new(rate, burst) })
     }
 
     fn key(&self) -> Key {
@@ -112,10 +103,7 @@ fn limit_req() {
         let mut admitted: BTreeMap<u64, (u64, u64)> = BTreeMap::new();
         for request in list(&scenario["sent"]) {
             let millis = milliseconds(&request["t"], 1000.0);
-            let now = Now {
-                nanos: (1000 + millis) * 1_000_000,
-                unix: 0,
-            };
+            let now = Now { nanos: (1000 + millis) * 1_000_000, unix: 0 };
             admitted.entry(millis).or_default().0 += u64::from(admit_all(&limits, now));
         }
         for answer in list(&scenario["answers"]) {
@@ -128,23 +116,10 @@ fn limit_req() {
         }
         replayed.push(name.as_str());
     }
-    assert_eq!(
-        replayed,
-        [
-            "S01-norm-burst5",
-            "S07-nodelay",
-            "S12-two-limits",
-            "S14-3rps",
-            "S18-100rps"
-        ]
-    );
+    assert_eq!(replayed, ["S01-norm-burst5", "S07-nodelay", "S12-two-limits", "S14-3rps", "S18-100rps"]);
 }
 
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "moments of a few positive seconds"
-)]
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "moments of a few positive seconds")]
 fn milliseconds(value: &Value, factor: f64) -> u64 {
     (value.as_f64().unwrap() * factor).round() as u64
 }

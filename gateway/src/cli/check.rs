@@ -20,11 +20,7 @@ pub(super) fn run(path: &Path, strict: bool) -> ExitCode {
                 _ => format!(", {count} lints"),
             };
             say(&format!("{}: ok{odd}", path.display()));
-            if strict && count > 0 {
-                ExitCode::FAILURE
-            } else {
-                ExitCode::SUCCESS
-            }
+            if strict && count > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
         }
         Err(failure) => {
             say(&failure.render(colour()));

@@ -20,9 +20,7 @@ pub(super) fn run(address: SocketAddr, admin: SocketAddr) -> ExitCode {
     let app = app.and_then(|listening| Socket::new(listening).map_err(|error| error.to_string()));
     let started = app.and_then(|socket| {
         let server = socket.address;
-        local::start("demo-app", socket, page)
-            .map(|()| server)
-            .map_err(|error| error.to_string())
+        local::start("demo-app", socket, page).map(|()| server).map_err(|error| error.to_string())
     });
     let server = match started {
         Ok(server) => server,
@@ -32,13 +30,8 @@ pub(super) fn run(address: SocketAddr, admin: SocketAddr) -> ExitCode {
         }
     };
     let token = format!("{:032x}", fastrand::u128(..));
-    let text = TEMPLATE
-        .replace("@SERVER@", &server.to_string())
-        .replace("@TOKEN@", &token);
-    let source = Source {
-        name: "demo configuration".to_owned(),
-        text,
-    };
+    let text = TEMPLATE.replace("@SERVER@", &server.to_string()).replace("@TOKEN@", &token);
+    let source = Source { name: "demo configuration".to_owned(), text };
     let mut loaded = match config::compile(&source, &config::System::new("")) {
         Ok(loaded) => loaded,
         Err(problems) => {
@@ -51,15 +44,7 @@ pub(super) fn run(address: SocketAddr, admin: SocketAddr) -> ExitCode {
     loaded.plan.listeners = vec![Listener { address }];
     loaded.plan.admin = Some(admin);
     say(&instructions(address, admin, &token));
-    start(
-        loaded,
-        Options {
-            config: None,
-            upgrade: false,
-            upgrade_socket: None,
-            announce,
-        },
-    )
+    start(loaded, Options { config: None, upgrade: false, upgrade_socket: None, announce })
 }
 
 fn announce(_: &Plan, listening: &[Listening]) {
@@ -93,21 +78,13 @@ X-Forwarded-For lets you be anybody.
 fn page(request: &Request<'_>) -> Page {
     let json = "application/json";
     match request.path {
-        b"/healthz" => Page {
-            status: 200,
-            content_type: json,
-            body: b"{\"status\": \"ok\"}".to_vec(),
-        },
-        b"/readyz" => Page {
-            status: 200,
-            content_type: json,
-            body: b"{\"status\": \"ready\", \"checks\": {}}".to_vec(),
-        },
-        b"/startupz" => Page {
-            status: 200,
-            content_type: json,
-            body: b"{\"status\": \"started\", \"checks\": {}}".to_vec(),
-        },
+        b"/healthz" => Page { status: 200, content_type: json, body: b"{\"status\": \"ok\"}".to_vec() },
+        b"/readyz" => {
+            Page { status: 200, content_type: json, body: b"{\"status\": \"ready\", \"checks\": {}}".to_vec() }
+        }
+        b"/startupz" => {
+            Page { status: 200, content_type: json, body: b"{\"status\": \"started\", \"checks\": {}}".to_vec() }
+        }
         _ => {
             let mut body = b"This is the app. The gateway told it:\n\n".to_vec();
             body.extend_from_slice(request.method);
@@ -122,11 +99,7 @@ fn page(request: &Request<'_>) -> Page {
                     body.push(b'\n');
                 }
             }
-            Page {
-                status: 200,
-                content_type: "text/plain; charset=utf-8",
-                body,
-            }
+            Page { status: 200, content_type: "text/plain; charset=utf-8", body }
         }
     }
 }

@@ -66,16 +66,9 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
 /// The explanation, and whether the request may pass.
 fn explain(loaded: &Loaded, arguments: &Arguments) -> (String, bool) {
     let plan = &loaded.plan;
-    let mut out = Out {
-        text: String::new(),
-        file: loaded.source.name.clone(),
-    };
+    let mut out = Out { text: String::new(), file: loaded.source.name.clone() };
     let bytes = head(arguments);
-    let bounds = HeadBounds {
-        head: plan.bounds.head,
-        fields: plan.bounds.fields,
-        target: plan.bounds.target,
-    };
+    let bounds = HeadBounds { head: plan.bounds.head, fields: plan.bounds.fields, target: plan.bounds.target };
     let mut head = RequestHead::default();
     let read = RequestParser::default().advance(&bytes, &bounds, &mut head);
     let asked = read.and_then(|whole| {
@@ -93,31 +86,19 @@ fn explain(loaded: &Loaded, arguments: &Arguments) -> (String, bool) {
             return (out.text, false);
         }
     };
-    out.line(
-        "request",
-        &format!("{} {} from {}", arguments.method, arguments.url, arguments.from),
-    );
-    let fields = FieldView {
-        bytes: &bytes,
-        fields: &head.fields,
-    };
+    out.line("request", &format!("{} {} from {}", arguments.method, arguments.url, arguments.from));
+    let fields = FieldView { bytes: &bytes, fields: &head.fields };
     let question = Question {
         method: head.method.of(&bytes),
         path: asked.path,
         host: asked.host,
         fields: &fields,
         peer: probegate_policies::ip::canonical(arguments.from),
-        now: Now {
-            nanos: 1,
-            unix: unix_time(),
-        },
+        now: Now { nanos: 1, unix: unix_time() },
     };
     let limiter = Limiter::new(plan, None, &Seed([0; 4]));
     let mut scratch = Scratch::default();
-    let mut watched = Watched {
-        walk: Vec::new(),
-        rules: Vec::new(),
-    };
+    let mut watched = Watched { walk: Vec::new(), rules: Vec::new() };
     let judgement = judge::judge(plan, &limiter, &question, &mut scratch, &mut watched);
     out.path(&judgement, asked.path);
     out.identity(plan, &judgement, &watched, question.peer);
@@ -126,10 +107,7 @@ fn explain(loaded: &Loaded, arguments: &Arguments) -> (String, bool) {
     out.limits(plan, &judgement);
     match &judgement.verdict {
         Ok(permit) => {
-            let probe = match (
-                judgement.service.and_then(|index| plan.services.get(index)),
-                judgement.part,
-            ) {
+            let probe = match (judgement.service.and_then(|index| plan.services.get(index)), judgement.part) {
                 (Some(service), Part::Probe(index)) => service.probes.get(index),
                 _ => None,
             };
@@ -158,18 +136,11 @@ fn head(arguments: &Arguments) -> Vec<u8> {
     let rest = arguments.url.split_once("://").map(|(_, rest)| rest);
     let host = rest.map(|rest| rest.split(['/', '?']).next().unwrap_or_default());
     let target = match (rest, host) {
-        (Some(rest), Some(host)) => rest
-            .get(host.len()..)
-            .filter(|path| !path.is_empty())
-            .unwrap_or("/")
-            .to_owned(),
+        (Some(rest), Some(host)) => rest.get(host.len()..).filter(|path| !path.is_empty()).unwrap_or("/").to_owned(),
         _ => arguments.url.clone(),
     };
     let mut head = format!("{} {target} HTTP/1.1\r\n", arguments.method);
-    let names_host = arguments
-        .fields
-        .iter()
-        .any(|field| field.to_ascii_lowercase().starts_with("host:"));
+    let names_host = arguments.fields.iter().any(|field| field.to_ascii_lowercase().starts_with("host:"));
     if !names_host {
         head.push_str(&format!("Host: {}\r\n", host.unwrap_or("localhost")));
     }
@@ -211,15 +182,8 @@ impl Out {
     }
 
     fn verdict(&mut self, reason: Reason, status: u16, deny: Option<Deny>) {
-        let seen = if deny == Some(Deny::Close) {
-            "the connection is closed".to_owned()
-        } else {
-            status.to_string()
-        };
-        self.line(
-            "verdict",
-            &format!("refused: {seen}, {} ({})", reason.text(), reason.label()),
-        );
+        let seen = if deny == Some(Deny::Close) { "the connection is closed".to_owned() } else { status.to_string() };
+        self.line("verdict", &format!("refused: {seen}, {} ({})", reason.text(), reason.label()));
     }
 
     fn path(&mut self, judgement: &Judgement<'_>, received: &[u8]) {
@@ -271,19 +235,9 @@ impl Out {
             }
             return;
         };
-        self.line(
-            "service",
-            &format!(
-                "`{}` answers for host `{host}`{}",
-                service.name,
-                self.at(service.origin.line)
-            ),
-        );
+        self.line("service", &format!("`{}` answers for host `{host}`{}", service.name, self.at(service.origin.line)));
         let text = part(service, judgement.part).map(|(text, line)| format!("{text}{}", self.at(line)));
-        self.line(
-            "part",
-            text.as_deref().unwrap_or("no probe and no route: no rule of its own"),
-        );
+        self.line("part", text.as_deref().unwrap_or("no probe and no route: no rule of its own"));
     }
 
     fn rules(&mut self, watched: &Watched) {
@@ -312,26 +266,19 @@ impl Out {
     }
 
     fn at(&self, line: u32) -> String {
-        if line == 0 {
-            " (default)".to_owned()
-        } else {
-            format!(" ({}:{line})", self.file)
-        }
+        if line == 0 { " (default)".to_owned() } else { format!(" ({}:{line})", self.file) }
     }
 }
 
 fn part(service: &Service, part: Part) -> Option<(String, u32)> {
     match part {
-        Part::Probe(index) => service.probes.get(index).map(|probe| {
-            (
-                format!("probe `{}` at `{}`", probe.kind.name(), probe.path),
-                probe.origin.line,
-            )
-        }),
-        Part::Route(index) => service
-            .routes
+        Part::Probe(index) => service
+            .probes
             .get(index)
-            .map(|route| (format!("route `{}`", route.path), route.origin.line)),
+            .map(|probe| (format!("probe `{}` at `{}`", probe.kind.name(), probe.path), probe.origin.line)),
+        Part::Route(index) => {
+            service.routes.get(index).map(|route| (format!("route `{}`", route.path), route.origin.line))
+        }
         Part::Rest => None,
     }
 }

@@ -15,12 +15,7 @@ use crate::telemetry::diagnostics;
 pub(super) fn run(path: PathBuf, upgrade: bool, upgrade_socket: Option<PathBuf>) -> ExitCode {
     match config::load(&path) {
         Ok(loaded) => {
-            let options = Options {
-                config: Some(path),
-                upgrade,
-                upgrade_socket,
-                announce,
-            };
+            let options = Options { config: Some(path), upgrade, upgrade_socket, announce };
             start(loaded, options)
         }
         Err(failure) => {
@@ -42,15 +37,7 @@ pub(super) fn proxy(server: &str, listen: SocketAddr, admin: SocketAddr) -> Exit
     };
     loaded.plan.listeners = vec![Listener { address: listen }];
     loaded.plan.admin = Some(admin);
-    start(
-        loaded,
-        Options {
-            config: None,
-            upgrade: false,
-            upgrade_socket: None,
-            announce,
-        },
-    )
+    start(loaded, Options { config: None, upgrade: false, upgrade_socket: None, announce })
 }
 
 /// Starts the gateway; comes back when it has ended.

@@ -45,12 +45,7 @@ pub(super) fn plan(config: raw::Config, cx: &mut Context<'_>) -> Option<Plan> {
     let networks = network::networks(networks, cx);
     let tokens = token::tokens(tokens, cx);
     let (limit_names, limits) = limit::limits(limits, cx);
-    let mut definitions = Definitions {
-        networks,
-        tokens,
-        limits: limit_names,
-        secret_fields: Vec::new(),
-    };
+    let mut definitions = Definitions { networks, tokens, limits: limit_names, secret_fields: Vec::new() };
     let services = service::services(services, &mut definitions, cx);
 
     let listeners = process::listeners(listeners, cx);

@@ -60,21 +60,10 @@ fn strength(secret: &[u8]) -> u32 {
     let alphabet: u32 = if secret.iter().all(u8::is_ascii_hexdigit) {
         if secret.iter().all(u8::is_ascii_digit) { 10 } else { 16 }
     } else {
-        let classes = [
-            (has(u8::is_ascii_digit), 10),
-            (has(u8::is_ascii_lowercase), 26),
-            (has(u8::is_ascii_uppercase), 26),
-        ];
-        let others = if has(|byte| !byte.is_ascii_alphanumeric()) {
-            2
-        } else {
-            0
-        };
-        classes
-            .into_iter()
-            .filter_map(|(there, size)| there.then_some(size))
-            .sum::<u32>()
-            + others
+        let classes =
+            [(has(u8::is_ascii_digit), 10), (has(u8::is_ascii_lowercase), 26), (has(u8::is_ascii_uppercase), 26)];
+        let others = if has(|byte| !byte.is_ascii_alphanumeric()) { 2 } else { 0 };
+        classes.into_iter().filter_map(|(there, size)| there.then_some(size)).sum::<u32>() + others
     };
     // A letter that repeats adds less than a new one: `aaaa…` is not strong at any length.
     let mut seen = secret.to_vec();
@@ -85,11 +74,7 @@ fn strength(secret: &[u8]) -> u32 {
     let alphabet = alphabet.min(distinct.saturating_mul(2)).max(1);
     // Hundredths of a bit keep this in whole numbers.
     let centibits = (f64::from(alphabet).log2() * 100.0).floor();
-    #[allow(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "between 0 and 3200"
-    )]
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and 3200")]
     let centibits = centibits as u32;
     length.saturating_mul(centibits) / 100
 }
@@ -112,11 +97,7 @@ pub(super) fn withheld(field: &FieldName, path: &ConfigPath, cx: &mut Context<'_
 /// A network of proxies so large that strangers are in it.
 pub(super) fn trusted_network(net: &IpNet, path: &ConfigPath, cx: &mut Context<'_>) {
     if net.prefix_len() < LARGE {
-        let whom = if net.prefix_len() == 0 {
-            "everybody"
-        } else {
-            "a large part of the internet"
-        };
+        let whom = if net.prefix_len() == 0 { "everybody" } else { "a large part of the internet" };
         let message = format!("`{net}` trusts {whom}: whoever is in it can claim any address");
         cx.lint(path, message, "list the addresses of your own proxies");
     }
@@ -142,20 +123,12 @@ pub(super) fn trusted_proxies(trusted: &[(IpNet, ConfigPath)], networks: &Names<
             if net.prefix_len() < LARGE || !whole && network.set.intersects(&IpSet::new([*net])).is_none() {
                 continue;
             }
-            let shown = if net.prefix_len() == net.max_prefix_len() {
-                net.addr().to_string()
-            } else {
-                net.to_string()
-            };
+            let shown = if net.prefix_len() == net.max_prefix_len() { net.addr().to_string() } else { net.to_string() };
             let lies = if whole { "lies in" } else { "overlaps with" };
             let message = format!(
                 "trusted proxy `{shown}` {lies} network `{name}`: what the proxy asks for itself is let in as `{name}`"
             );
-            cx.lint(
-                path,
-                message,
-                format!("define `{name}` without the addresses of the proxies"),
-            );
+            cx.lint(path, message, format!("define `{name}` without the addresses of the proxies"));
         }
     }
 }
@@ -222,13 +195,7 @@ fn open_below_guarded(written: &WrittenRoute, routes: &[WrittenRoute], cx: &mut 
     let Some(around) = around.filter(|around| !written.has_rule && !is_open(&around.route.allow)) else {
         return;
     };
-    let message = format!(
-        "anyone may enter `{inside}`: the rule of `{}` ends where a longer route begins",
-        around.route.path
-    );
-    cx.lint(
-        &written.path,
-        message,
-        "repeat `allow` here, or write `allow: anyone` if that is meant",
-    );
+    let message =
+        format!("anyone may enter `{inside}`: the rule of `{}` ends where a longer route begins", around.route.path);
+    cx.lint(&written.path, message, "repeat `allow` here, or write `allow: anyone` if that is meant");
 }

@@ -52,25 +52,19 @@ impl Locations {
 
     /// What to point at for a problem with the value at `path`: the value when it is a scalar, else the key it belongs to.
     pub(super) fn value(&self, path: &ConfigPath) -> Option<Span> {
-        self.find(path, |place| {
-            place.scalar.as_ref().or(place.key.as_ref()).or(place.first.as_ref())
-        })
+        self.find(path, |place| place.scalar.as_ref().or(place.key.as_ref()).or(place.first.as_ref()))
     }
 
     /// What to point at for a problem with the key that `path` ends with.
     pub(super) fn key(&self, path: &ConfigPath) -> Option<Span> {
-        self.find(path, |place| {
-            place.key.as_ref().or(place.scalar.as_ref()).or(place.first.as_ref())
-        })
+        self.find(path, |place| place.key.as_ref().or(place.scalar.as_ref()).or(place.first.as_ref()))
     }
 
     /// The line on which `path` begins; 0 when it is not written anywhere.
     pub(super) fn origin(&self, path: &ConfigPath) -> Origin {
         let place = self.places.get(path);
         let span = place.and_then(|place| place.key.as_ref().or(place.scalar.as_ref()).or(place.first.as_ref()));
-        Origin {
-            line: span.map_or(0, |span| span.line),
-        }
+        Origin { line: span.map_or(0, |span| span.line) }
     }
 
     /// The chosen span of `path`, or of the nearest thing around it that has one.
@@ -95,9 +89,7 @@ pub(super) struct Lines<'t> {
 
 impl<'t> Lines<'t> {
     pub(super) fn new(text: &'t str) -> Self {
-        let starts = std::iter::once(0)
-            .chain(text.match_indices('\n').map(|(offset, _)| offset + 1))
-            .collect();
+        let starts = std::iter::once(0).chain(text.match_indices('\n').map(|(offset, _)| offset + 1)).collect();
         Self { text, starts }
     }
 
@@ -114,20 +106,13 @@ impl<'t> Lines<'t> {
             start += skip;
         }
         let end = start + extent(self.text.get(start..)?, content);
-        Some(Span {
-            line: u32::try_from(line).ok()?,
-            column: u32::try_from(column).ok()?,
-            bytes: start..end,
-        })
+        Some(Span { line: u32::try_from(line).ok()?, column: u32::try_from(column).ok()?, bytes: start..end })
     }
 
     fn offset(&self, line: usize, column: usize) -> Option<usize> {
         let start = *self.starts.get(line.checked_sub(1)?)?;
         let rest = self.text.get(start..)?;
-        let within = rest
-            .char_indices()
-            .map(|(offset, _)| offset)
-            .nth(column.checked_sub(1)?);
+        let within = rest.char_indices().map(|(offset, _)| offset).nth(column.checked_sub(1)?);
         Some(start + within.unwrap_or(rest.len()))
     }
 }
@@ -148,8 +133,5 @@ pub(super) fn extent(rest: &str, content: Option<&str>) -> usize {
     {
         return content.len();
     }
-    line.find([',', ']', '}', '#'])
-        .map_or(line, |end| line.get(..end).unwrap_or(line))
-        .trim_end()
-        .len()
+    line.find([',', ']', '}', '#']).map_or(line, |end| line.get(..end).unwrap_or(line)).trim_end().len()
 }

@@ -43,9 +43,7 @@ impl ConfigPath {
     /// What holds this value; `None` for the whole file.
     pub fn parent(&self) -> Option<Self> {
         let (_, parent) = self.segments.split_last()?;
-        Some(Self {
-            segments: parent.to_vec(),
-        })
+        Some(Self { segments: parent.to_vec() })
     }
 
     /// The steps, from the top.
@@ -70,9 +68,7 @@ impl ConfigPath {
 
 impl FromIterator<Segment> for ConfigPath {
     fn from_iter<I: IntoIterator<Item = Segment>>(segments: I) -> Self {
-        Self {
-            segments: segments.into_iter().collect(),
-        }
+        Self { segments: segments.into_iter().collect() }
     }
 }
 

@@ -66,9 +66,7 @@ impl Problems {
 
     /// A single one.
     pub(super) fn one(problem: Problem) -> Self {
-        Self {
-            problems: vec![problem],
-        }
+        Self { problems: vec![problem] }
     }
 
     /// The problems, in the order of the file.

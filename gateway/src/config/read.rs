@@ -35,11 +35,7 @@ const MOST_PROBLEMS: usize = 100;
 
 /// Reads a text; fails with the one problem that kept it from being YAML.
 pub(super) fn read(text: &str) -> Result<Reading, Problem> {
-    let yaml::Document {
-        mut value,
-        locations,
-        mut problems,
-    } = yaml::parse(text)?;
+    let yaml::Document { mut value, locations, mut problems } = yaml::parse(text)?;
     let mut broken: HashSet<ConfigPath> = problems.iter().map(|problem| problem.path.clone()).collect();
     if value.is_null() {
         // An empty file has no services, and that is all that is wrong with it.
@@ -51,30 +47,15 @@ pub(super) fn read(text: &str) -> Result<Reading, Problem> {
             Err(error) => error,
         };
         let mut path = config_path(error.path());
-        let Fault {
-            message,
-            hint,
-            at_key,
-            meant,
-        } = wording::fault(&error.inner().to_string());
+        let Fault { message, hint, at_key, meant } = wording::fault(&error.inner().to_string());
         if !is_cut(&value, &path) {
-            let span = if at_key {
-                locations.key(&path)
-            } else {
-                locations.value(&path)
-            };
+            let span = if at_key { locations.key(&path) } else { locations.value(&path) };
             if let Some(meant) = meant
                 && let Some(parent) = path.parent()
             {
                 broken.insert(parent.key(&meant));
             }
-            problems.push(Problem {
-                severity: Severity::Error,
-                path: path.clone(),
-                message,
-                hint,
-                span,
-            });
+            problems.push(Problem { severity: Severity::Error, path: path.clone(), message, hint, span });
         } else if let Some(parent) = path.parent() {
             // The hole itself is what cannot be read here; what it leaves behind is of no use without it.
             path = parent;
@@ -85,12 +66,7 @@ pub(super) fn read(text: &str) -> Result<Reading, Problem> {
         cut(&mut value, &path, at_key);
         broken.insert(path);
     };
-    Ok(Reading {
-        config,
-        locations,
-        broken,
-        problems,
-    })
+    Ok(Reading { config, locations, broken, problems })
 }
 
 fn config_path(path: &serde_path_to_error::Path) -> ConfigPath {

@@ -32,10 +32,7 @@ impl<T> IntoIterator for List<T> {
     >;
 
     fn into_iter(self) -> Self::IntoIter {
-        self.0
-            .into_iter()
-            .enumerate()
-            .filter_map(|(index, element)| Some((index, element?)))
+        self.0.into_iter().enumerate().filter_map(|(index, element)| Some((index, element?)))
     }
 }
 
@@ -63,9 +60,7 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for ListVisitor<T> {
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
-        Err(E::custom(
-            Invalid::new(format!("expected a list, found `{text}`")).hint(format!("write `[{text}]`")),
-        ))
+        Err(E::custom(Invalid::new(format!("expected a list, found `{text}`")).hint(format!("write `[{text}]`"))))
     }
 }
 
@@ -172,24 +167,16 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for ToggleVisitor<T> {
                 Invalid::new("expected a mapping or `off`, found `on`")
                     .hint("write `{}`, or leave the key out to get its default"),
             )),
-            "no" | "none" | "false" | "disabled" => Err(E::custom(
-                Invalid::new(format!("expected a mapping or `off`, found `{text}`")).hint("write `off`"),
-            )),
-            _ => Err(E::custom(Invalid::new(format!(
-                "expected a mapping or `off`, found `{text}`"
-            )))),
+            "no" | "none" | "false" | "disabled" => {
+                Err(E::custom(Invalid::new(format!("expected a mapping or `off`, found `{text}`")).hint("write `off`")))
+            }
+            _ => Err(E::custom(Invalid::new(format!("expected a mapping or `off`, found `{text}`")))),
         }
     }
 
     fn visit_bool<E: Error>(self, value: bool) -> Result<Self::Value, E> {
-        let hint = if value {
-            "write `{}`, or leave the key out to get its default"
-        } else {
-            "write `off`"
-        };
-        Err(E::custom(
-            Invalid::new(format!("expected a mapping or `off`, found `{value}`")).hint(hint),
-        ))
+        let hint = if value { "write `{}`, or leave the key out to get its default" } else { "write `off`" };
+        Err(E::custom(Invalid::new(format!("expected a mapping or `off`, found `{value}`")).hint(hint)))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {

@@ -12,10 +12,7 @@ pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a s
     candidates
         .into_iter()
         .map(|candidate| {
-            (
-                strsim::damerau_levenshtein(&lower, &candidate.to_ascii_lowercase().replace('-', "_")),
-                candidate,
-            )
+            (strsim::damerau_levenshtein(&lower, &candidate.to_ascii_lowercase().replace('-', "_")), candidate)
         })
         // A singular for a plural, and the other way round, is a near miss at any length.
         .filter(|&(distance, candidate)| {
@@ -41,9 +38,5 @@ pub(super) fn hint<'a>(
 
 /// `a`, `b` and so on, in backticks.
 pub(super) fn list<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
-    words
-        .into_iter()
-        .map(|word| format!("`{word}`"))
-        .collect::<Vec<_>>()
-        .join(", ")
+    words.into_iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
 }

@@ -47,34 +47,22 @@ impl Environment for Fixed {
 }
 
 fn source(text: &str) -> Source {
-    Source {
-        name: "test.yaml".to_owned(),
-        text: text.to_owned(),
-    }
+    Source { name: "test.yaml".to_owned(), text: text.to_owned() }
 }
 
 fn plan(text: &str) -> Plan {
     let source = source(text);
-    compile(&source, &Fixed)
-        .map_err(|problems| problems.render(&source, false))
-        .unwrap()
-        .plan
+    compile(&source, &Fixed).map_err(|problems| problems.render(&source, false)).unwrap().plan
 }
 
 fn problems(text: &str) -> Vec<String> {
     let problems = compile(&source(text), &Fixed).unwrap_err();
-    problems
-        .iter()
-        .map(|problem| format!("{}: {}", problem.path, problem.message))
-        .collect()
+    problems.iter().map(|problem| format!("{}: {}", problem.path, problem.message)).collect()
 }
 
 fn goldens(kind: &str) -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config").join(kind);
-    let mut files: Vec<_> = fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .collect();
+    let mut files: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.retain(|file| file.extension().is_some_and(|extension| extension == "yaml"));
     files.sort();
     files
@@ -95,18 +83,12 @@ fn check(file: &Path, rendered: &str) -> Result<(), String> {
     if expected == rendered {
         return Ok(());
     }
-    Err(format!(
-        "{} differs; got:\n{rendered}\nexpected:\n{expected}",
-        beside.display()
-    ))
+    Err(format!("{} differs; got:\n{rendered}\nexpected:\n{expected}", beside.display()))
 }
 
 fn compile_file(file: &Path) -> (Source, Result<Loaded, Problems>) {
     let name = file.file_name().unwrap().to_str().unwrap().to_owned();
-    let source = Source {
-        name,
-        text: fs::read_to_string(file).unwrap(),
-    };
+    let source = Source { name, text: fs::read_to_string(file).unwrap() };
     let result = compile(&source, &Fixed);
     (source, result)
 }
@@ -118,9 +100,7 @@ fn bad_files_are_refused_with_the_message_beside_them() {
     assert!(files.len() >= 20);
     for file in files {
         let (source, result) = compile_file(&file);
-        let Err(problems) = result else {
-            panic!("{} compiles", file.display())
-        };
+        let Err(problems) = result else { panic!("{} compiles", file.display()) };
         differences.extend(check(&file, &problems.render(&source, false)).err());
     }
     assert!(differences.is_empty(), "{}", differences.join("\n"));
@@ -143,16 +123,9 @@ fn every_problem_has_a_place_in_its_file() {
         let (source, result) = compile_file(&file);
         for problem in result.unwrap_err().iter() {
             let Some(span) = &problem.span else { continue };
-            let line = source
-                .text
-                .split('\n')
-                .nth(usize::try_from(span.line).unwrap() - 1)
-                .unwrap();
+            let line = source.text.split('\n').nth(usize::try_from(span.line).unwrap() - 1).unwrap();
             assert!(
-                source
-                    .text
-                    .get(span.bytes.clone())
-                    .is_some_and(|text| line.contains(text)),
+                source.text.get(span.bytes.clone()).is_some_and(|text| line.contains(text)),
                 "{file:?}: {problem:?}"
             );
         }
@@ -166,11 +139,7 @@ fn the_default_file_says_what_happens_without_it() {
     // Only the lines on which things stand may differ.
     let text = |plan: &Plan| {
         let debug = format!("{plan:#?}");
-        debug
-            .lines()
-            .filter(|line| !line.trim().starts_with("line: "))
-            .collect::<Vec<_>>()
-            .join("\n")
+        debug.lines().filter(|line| !line.trim().starts_with("line: ")).collect::<Vec<_>>().join("\n")
     };
     assert_eq!(text(&written), text(&unwritten));
     assert!(compile(&source(DEFAULT), &Fixed).unwrap().lints.is_empty());
@@ -188,60 +157,30 @@ fn the_default_source_takes_any_server() {
 
 #[test]
 fn a_whole_configuration_arrives_in_the_plan() {
-    let file = goldens("good")
-        .into_iter()
-        .find(|file| file.ends_with("full.yaml"))
-        .unwrap();
+    let file = goldens("good").into_iter().find(|file| file.ends_with("full.yaml")).unwrap();
     let plan = compile_file(&file).1.unwrap().plan;
-    let [shop, api] = plan.services.as_slice() else {
-        panic!("two services")
-    };
-    assert_eq!(
-        (&*shop.name, shop.max_body, shop.origin.line > 0),
-        ("shop", 10 << 20, true)
-    );
+    let [shop, api] = plan.services.as_slice() else { panic!("two services") };
+    assert_eq!((&*shop.name, shop.max_body, shop.origin.line > 0), ("shop", 10 << 20, true));
     assert_eq!(plan.hosts.find(b"SHOP.example.com"), Some(0));
     assert_eq!(plan.hosts.find(b"a.api.example.com"), Some(1));
     assert_eq!(plan.hosts.find(b"elsewhere.example"), None);
-    assert_eq!(
-        shop.upstream.servers[1].address,
-        ServerAddress::Unix("/run/gunicorn.sock".into())
-    );
-    assert_eq!(
-        shop.upstream.servers[2].address,
-        ServerAddress::Name("django".into(), 8000)
-    );
+    assert_eq!(shop.upstream.servers[1].address, ServerAddress::Unix("/run/gunicorn.sock".into()));
+    assert_eq!(shop.upstream.servers[2].address, ServerAddress::Name("django".into(), 8000));
     assert_eq!(api.upstream.servers[0].key, shop.upstream.servers[0].key);
     assert_ne!(shop.upstream.servers[0].key, shop.upstream.servers[1].key);
     assert_eq!(shop.limits, [0]);
     let admin = &shop.routes[shop.route_table.find(b"/admin/users").unwrap()];
-    assert_eq!(
-        (admin.deny, admin.allow.to_string().as_str()),
-        (Deny::Hidden, "network office")
-    );
+    assert_eq!((admin.deny, admin.allow.to_string().as_str()), (Deny::Hidden, "network office"));
     assert_eq!(shop.probes[1].allow.to_string(), "any [network internal, token probe]");
     assert_eq!(shop.probes[2].allow.origin.line, 0);
-    let Serve::Forward(forward) = &shop.probes[1].serve else {
-        panic!("forwarded")
-    };
+    let Serve::Forward(forward) = &shop.probes[1].serve else { panic!("forwarded") };
     let token = forward.token.as_ref().unwrap();
-    assert_eq!(
-        (&*token.field, token.secret.expose_secret()),
-        ("X-App-Token", STRONG.as_bytes())
-    );
-    let Serve::Answer(version) = &shop.probes[3].serve else {
-        panic!("answered")
-    };
+    assert_eq!((&*token.field, token.secret.expose_secret()), ("X-App-Token", STRONG.as_bytes()));
+    let Serve::Answer(version) = &shop.probes[3].serve else { panic!("answered") };
     assert_eq!((&*version.service, &*version.version), ("shop", "1.10"));
     assert_eq!(plan.limits[1].quota.limit(), 5);
     assert_eq!(plan.limits[2].quota.limit(), 1);
-    assert_eq!(
-        plan.limits[0].key,
-        LimitKey::ClientIp {
-            v4_prefix: 32,
-            v6_prefix: 56
-        }
-    );
+    assert_eq!(plan.limits[0].key, LimitKey::ClientIp { v4_prefix: 32, v6_prefix: 56 });
     let secret: Vec<_> = plan.secret_fields.iter().map(FieldName::as_str).collect();
     assert_eq!(secret, ["authorization", "cookie", "x-probe-token", "x-app-token"]);
     let private: Vec<_> = plan.private_fields.iter().map(FieldName::as_str).collect();
@@ -259,43 +198,27 @@ fn a_misspelt_definition_is_reported_once_and_not_where_it_is_used() {
         ]
     );
     let text = "networks: [10.0.0.0/8]\nservices:\n  app:\n    upstream: {servers: [\"a:1\"]}\n    routes: [{path: /admin, allow: {network: office}}]\n";
-    assert_eq!(
-        problems(text),
-        ["networks: expected a mapping from names to their definitions, found a list"]
-    );
+    assert_eq!(problems(text), ["networks: expected a mapping from names to their definitions, found a list"]);
 }
 
 #[test]
 fn anchors_aliases_and_flow_style_have_places() {
     let text = "x: 1\nservices:\n  a: {hosts: [é.example, b], upstream: &up {servers: [\"127.0.0.1\"]}}\n  b: {hosts: [b], upstream: *up}\n";
     let found = compile(&source(text), &Fixed).unwrap_err();
-    let found: Vec<_> = found
-        .iter()
-        .map(|problem| (problem.span.clone().unwrap(), problem.path.to_string()))
-        .collect();
+    let found: Vec<_> = found.iter().map(|problem| (problem.span.clone().unwrap(), problem.path.to_string())).collect();
     assert!(
         found
             .iter()
             .any(|(span, path)| path == "services.a.upstream.servers[0]" && (span.line, span.column) == (3, 55)),
         "{found:?}"
     );
-    assert!(
-        found
-            .iter()
-            .any(|(span, path)| path == "services.b.hosts[0]" && span.line == 4),
-        "{found:?}"
-    );
+    assert!(found.iter().any(|(span, path)| path == "services.b.hosts[0]" && span.line == 4), "{found:?}");
 }
 
 #[test]
 fn no_text_makes_the_reader_panic() {
-    let full = fs::read_to_string(
-        goldens("good")
-            .into_iter()
-            .find(|file| file.ends_with("full.yaml"))
-            .unwrap(),
-    )
-    .unwrap();
+    let full =
+        fs::read_to_string(goldens("good").into_iter().find(|file| file.ends_with("full.yaml")).unwrap()).unwrap();
     for (cut, _) in full.char_indices() {
         let source = source(&full[..cut]);
         if let Err(problems) = compile(&source, &Fixed) {
@@ -335,13 +258,7 @@ fn the_schema_describes_every_key() {
     let schema = schema();
     let text = schema.to_string();
     assert!(!text.contains("\"null\""));
-    for key in [
-        "listeners",
-        "idle_timeout",
-        "ipv6_prefix",
-        "build_time",
-        "upstream_path",
-    ] {
+    for key in ["listeners", "idle_timeout", "ipv6_prefix", "build_time", "upstream_path"] {
         assert!(text.contains(&format!("\"{key}\":")), "{key}");
     }
     assert_eq!(schema["required"], serde_json::json!(["services"]));

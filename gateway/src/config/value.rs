@@ -38,21 +38,13 @@ pub(super) trait Word: Sized {
         let invalid = Invalid::expected::<Self>(&format!("the number `{number}`"));
         // A name of digits only, say, is right but for the quotes.
         let quotes_help = Self::from_text(&number.to_string()).is_ok();
-        Err(if quotes_help {
-            invalid.hint(format!("put it in quotes: `\"{number}\"`"))
-        } else {
-            invalid
-        })
+        Err(if quotes_help { invalid.hint(format!("put it in quotes: `\"{number}\"`")) } else { invalid })
     }
 
     /// Reads `true` or `false`, for the word that is either.
     fn from_bool(value: bool) -> Result<Self, Invalid> {
         let invalid = Invalid::expected::<Self>(&format!("`{value}`"));
-        Err(if Self::PATTERN.is_empty() {
-            invalid.hint(format!("put it in quotes: `\"{value}\"`"))
-        } else {
-            invalid
-        })
+        Err(if Self::PATTERN.is_empty() { invalid.hint(format!("put it in quotes: `\"{value}\"`")) } else { invalid })
     }
 
     /// The schema of the word.
@@ -75,10 +67,7 @@ pub(super) struct Invalid {
 impl Invalid {
     /// A message of its own.
     pub(super) fn new(message: impl Into<String>) -> Self {
-        Self {
-            message: message.into(),
-            hint: None,
-        }
+        Self { message: message.into(), hint: None }
     }
 
     /// "expected a duration such as `10s`, found `soon`"
@@ -88,17 +77,12 @@ impl Invalid {
 
     /// With what to write instead.
     pub(super) fn hint(self, hint: impl Into<String>) -> Self {
-        Self {
-            hint: Some(hint.into()),
-            ..self
-        }
+        Self { hint: Some(hint.into()), ..self }
     }
 
     /// Splits what [`fmt::Display`] wrote into message and hint again.
     pub(super) fn split(message: &str) -> (&str, Option<&str>) {
-        message
-            .split_once(HINT)
-            .map_or((message, None), |(message, hint)| (message, Some(hint)))
+        message.split_once(HINT).map_or((message, None), |(message, hint)| (message, Some(hint)))
     }
 }
 
@@ -157,11 +141,7 @@ impl<'de, T: Word> Visitor<'de> for LeafVisitor<T> {
 
     fn visit_f64<E: Error>(self, number: f64) -> Result<T, E> {
         let invalid = Invalid::expected::<T>(&format!("the number `{number}`"));
-        Err(E::custom(if T::PATTERN.is_empty() {
-            invalid.hint("put it in quotes")
-        } else {
-            invalid
-        }))
+        Err(E::custom(if T::PATTERN.is_empty() { invalid.hint("put it in quotes") } else { invalid }))
     }
 
     fn visit_bool<E: Error>(self, value: bool) -> Result<T, E> {

@@ -34,14 +34,8 @@ pub(super) fn parse(text: &str) -> Result<Document, Problem> {
         Ok(value) => value,
         Err(error) => return Err(syntax::problem(text, &error)),
     };
-    let Reader {
-        locations, problems, ..
-    } = reader;
-    Ok(Document {
-        value,
-        locations,
-        problems,
-    })
+    let Reader { locations, problems, .. } = reader;
+    Ok(Document { value, locations, problems })
 }
 
 /// What has been gathered so far, and where the parser is.
@@ -81,12 +75,7 @@ impl<'t> Reader<'t> {
                 _ => "this list element has no value".to_owned(),
             };
             let span = self.locations.key(&self.path).or_else(|| span.clone());
-            self.report(
-                self.path.clone(),
-                message,
-                "write a value, or remove it to get the default",
-                span,
-            );
+            self.report(self.path.clone(), message, "write a value, or remove it to get the default", span);
         }
         if let Some(span) = span {
             self.locations.set_scalar(self.path.clone(), span);
@@ -102,13 +91,7 @@ impl<'t> Reader<'t> {
     }
 
     fn report(&mut self, path: ConfigPath, message: String, hint: &str, span: Option<Span>) {
-        self.problems.push(Problem {
-            severity: Severity::Error,
-            path,
-            message,
-            hint: Some(hint.to_owned()),
-            span,
-        });
+        self.problems.push(Problem { severity: Severity::Error, path, message, hint: Some(hint.to_owned()), span });
     }
 
     /// Reads one value with `path` extended by one step.
@@ -142,10 +125,7 @@ impl<'t> Reader<'t> {
             ),
             Value::String(key) if map.contains_key(key) => {
                 let first = self.locations.origin(&self.path.key(key)).line;
-                (
-                    format!("`{key}` is already defined on line {first}"),
-                    "remove one of the two",
-                )
+                (format!("`{key}` is already defined on line {first}"), "remove one of the two")
             }
             Value::String(_) => return false,
             Value::Null | Value::Array(_) | Value::Object(_) => ("a key must be text".to_owned(), "write a name"),
@@ -228,12 +208,7 @@ impl<'de> Visitor<'de> for Seed<'_, '_> {
         let (tag, content) = tagged.variant::<String>()?;
         let span = self.0.locations.value(&self.0.path);
         let path = self.0.path.clone();
-        self.0.report(
-            path,
-            format!("tags such as `!{tag}` are not supported"),
-            "remove the tag",
-            span,
-        );
+        self.0.report(path, format!("tags such as `!{tag}` are not supported"), "remove the tag", span);
         content.newtype_variant_seed(self)
     }
 

@@ -1,8 +1,5 @@
 //! The one place with `unsafe`: a descriptor number received from an old process becomes a socket.
-#![allow(
-    unsafe_code,
-    reason = "only the caller can know that a raw descriptor is open and owned by nobody else"
-)]
+#![allow(unsafe_code, reason = "only the caller can know that a raw descriptor is open and owned by nobody else")]
 
 use std::io;
 use std::net::TcpListener;

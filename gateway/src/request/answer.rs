@@ -29,13 +29,7 @@ pub async fn refusal<R: Responder>(
     if html {
         page(text, status, refused, id);
     } else {
-        problem(
-            text,
-            refused.reason,
-            Some(status),
-            id,
-            limited.map(|(limit, _)| &*limit.name),
-        );
+        problem(text, refused.reason, Some(status), id, limited.map(|(limit, _)| &*limit.name));
     }
     let content_type = if html { HTML } else { JSON };
     let answer = if let Some((limit, decision)) = limited {
@@ -50,31 +44,13 @@ pub async fn refusal<R: Responder>(
             ("RateLimit-Policy", &policy),
             ("RateLimit", &state),
         ];
-        reply
-            .answer(&Answer {
-                status,
-                fields: &fields,
-                body: text,
-            })
-            .await
+        reply.answer(&Answer { status, fields: &fields, body: text }).await
     } else if status == 405 {
         // RFC 9110 §15.5.6: it must say what would be allowed.
         let fields = [("Content-Type", content_type), ("Allow", allow.as_bytes())];
-        reply
-            .answer(&Answer {
-                status,
-                fields: &fields,
-                body: text,
-            })
-            .await
+        reply.answer(&Answer { status, fields: &fields, body: text }).await
     } else {
-        reply
-            .answer(&Answer {
-                status,
-                fields: &[("Content-Type", content_type)],
-                body: text,
-            })
-            .await
+        reply.answer(&Answer { status, fields: &[("Content-Type", content_type)], body: text }).await
     };
     // A client that is gone has no use for the answer; the log line is written either way.
     answer.ok();
@@ -82,11 +58,7 @@ pub async fn refusal<R: Responder>(
 
 /// An answer whose text is a problem.
 pub fn plain<'a>(reason: Reason, text: &'a [u8]) -> Answer<'a> {
-    Answer {
-        status: reason.status(),
-        fields: &[("Content-Type", JSON)],
-        body: text,
-    }
+    Answer { status: reason.status(), fields: &[("Content-Type", JSON)], body: text }
 }
 
 /// The status the client sees.
@@ -105,11 +77,7 @@ pub fn problem(out: &mut Vec<u8>, reason: Reason, status: Option<u16>, id: &[u8;
         Some(_) => "https://iana.org/assignments/http-problem-types#quota-exceeded",
         None => "about:blank",
     };
-    let written = write!(
-        out,
-        "{{\"type\":\"{kind}\",\"title\":\"{}\",\"status\":{status}",
-        reason_phrase(status)
-    );
+    let written = write!(out, "{{\"type\":\"{kind}\",\"title\":\"{}\",\"status\":{status}", reason_phrase(status));
     debug_assert!(written.is_ok());
     if !matches!(status, 403 | 404) {
         out.extend_from_slice(b",\"detail\":\"");
@@ -130,11 +98,7 @@ pub fn problem(out: &mut Vec<u8>, reason: Reason, status: Option<u16>, id: &[u8;
 fn page(out: &mut Vec<u8>, status: u16, refused: Refused, id: &[u8; 32]) {
     out.clear();
     let title = reason_phrase(status);
-    let text = if matches!(status, 403 | 404) {
-        ""
-    } else {
-        refused.reason.text()
-    };
+    let text = if matches!(status, 403 | 404) { "" } else { refused.reason.text() };
     let written = write!(
         out,
         "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\n\
@@ -154,10 +118,7 @@ fn prefers_html(accept: &[u8]) -> bool {
             let mut parts = element.split(|&byte| byte == b';').map(<[u8]>::trim_ascii);
             let range = parts.next().unwrap_or_default();
             // The most specific range decides.
-            let Some(rank) = types
-                .iter()
-                .rposition(|known| range.eq_ignore_ascii_case(known.as_bytes()))
-            else {
+            let Some(rank) = types.iter().rposition(|known| range.eq_ignore_ascii_case(known.as_bytes())) else {
                 continue;
             };
             let rank = u8::try_from(rank).unwrap_or(u8::MAX);
@@ -177,10 +138,7 @@ fn prefers_html(accept: &[u8]) -> bool {
 fn thousandths(text: &[u8]) -> u16 {
     let text = std::str::from_utf8(text).unwrap_or("");
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-    let fraction: u16 = format!("{fraction:0<3}")
-        .get(..3)
-        .and_then(|digits| digits.parse().ok())
-        .unwrap_or(0);
+    let fraction: u16 = format!("{fraction:0<3}").get(..3).and_then(|digits| digits.parse().ok()).unwrap_or(0);
     match whole {
         "1" => 1000,
         "0" => fraction,
@@ -213,10 +171,7 @@ mod tests {
         let mut text = Vec::new();
         problem(&mut text, Reason::TokenWrong, None, &[b'0'; 32], None);
         let text = String::from_utf8(text).unwrap();
-        assert!(
-            text.contains("\"status\":403") && !text.contains("detail") && !text.contains("oken"),
-            "{text}"
-        );
+        assert!(text.contains("\"status\":403") && !text.contains("detail") && !text.contains("oken"), "{text}");
         serde_json::from_str::<serde_json::Value>(&text).unwrap();
     }
 }

@@ -113,11 +113,9 @@ pub async fn run<B: RequestBody, R: Responder>(
             }
             // The server closed the unused connection just when it was taken: nobody has answered, and asking again does no harm
             // where nothing arrived or where twice is the same as once.
-            Err(Broken {
-                reason: _,
-                sent_nothing,
-                stale: true,
-            }) if connection.reused && body.received() == 0 && (sent_nothing || errand.idempotent) => {
+            Err(Broken { reason: _, sent_nothing, stale: true })
+                if connection.reused && body.received() == 0 && (sent_nothing || errand.idempotent) =>
+            {
                 done.retried = true;
                 reuse = false;
             }
@@ -152,20 +150,10 @@ async fn attempt<B: RequestBody, R: Responder>(
     let sent_whole = Cell::new(errand.framing == Framing::None);
     let socket = &connection.socket;
     let patience = errand.upstream.response_timeout;
-    let mut relay = Relay::new(
-        errand,
-        socket,
-        tools.deadline,
-        tools.buffer,
-        tools.response,
-        done,
-        &sent_whole,
-    );
+    let mut relay = Relay::new(errand, socket, tools.deadline, tools.buffer, tools.response, done, &sent_whole);
     if sent_whole.get() {
         // The common case: one write, then the answer.
-        write_all(socket, &mut [IoSlice::new(errand.head)], tools.deadline, patience)
-            .await
-            .map_err(broken)?;
+        write_all(socket, &mut [IoSlice::new(errand.head)], tools.deadline, patience).await.map_err(broken)?;
         let mut receive = pin!(relay.run(reply));
         return poll_fn(|cx| receive.as_mut().poll(cx)).await.map_err(|reason| Broken {
             reason,
@@ -174,15 +162,7 @@ async fn attempt<B: RequestBody, R: Responder>(
         });
     }
     let awaits_client = Cell::new(false);
-    let mut send = pin!(send(
-        errand,
-        socket,
-        tools.deadline,
-        patience,
-        body,
-        &sent_nothing,
-        &awaits_client
-    ));
+    let mut send = pin!(send(errand, socket, tools.deadline, patience, body, &sent_nothing, &awaits_client));
     let mut receive = pin!(relay.run(reply));
     let mut sending = true;
     poll_fn(|cx| {
@@ -193,11 +173,7 @@ async fn attempt<B: RequestBody, R: Responder>(
                 // The app may have answered before it read everything (413, 403): its answer still counts.
                 Err(Stopped::Server) => {}
                 Err(Stopped::Client(reason)) => {
-                    return Poll::Ready(Err(Broken {
-                        reason,
-                        sent_nothing: false,
-                        stale: false,
-                    }));
+                    return Poll::Ready(Err(Broken { reason, sent_nothing: false, stale: false }));
                 }
             }
         }
@@ -236,9 +212,7 @@ async fn send<B: RequestBody>(
     // Head and first part go out together where the part is at hand. A client that waits for `100 Continue` would wait for ever.
     let mut head = errand.head;
     if !body.has_buffered() {
-        write_all(socket, &mut [IoSlice::new(head)], deadline, patience)
-            .await
-            .map_err(|_| Stopped::Server)?;
+        write_all(socket, &mut [IoSlice::new(head)], deadline, patience).await.map_err(|_| Stopped::Server)?;
         sent_nothing.set(false);
         head = &[];
     }
@@ -248,23 +222,16 @@ async fn send<B: RequestBody>(
         awaits_client.set(false);
         let Some(part) = part else { break };
         let mut size = [0; 18];
-        let (before, after): (&[u8], &[u8]) = if chunked {
-            (chunked::header(part.len(), &mut size), b"\r\n")
-        } else {
-            (b"", b"")
-        };
+        let (before, after): (&[u8], &[u8]) =
+            if chunked { (chunked::header(part.len(), &mut size), b"\r\n") } else { (b"", b"") };
         let mut parts = [head, before, part, after].map(IoSlice::new);
         sent_nothing.set(false);
-        write_all(socket, &mut parts, deadline, patience)
-            .await
-            .map_err(|_| Stopped::Server)?;
+        write_all(socket, &mut parts, deadline, patience).await.map_err(|_| Stopped::Server)?;
         head = &[];
     }
     if chunked {
         let mut parts = [head, b"0\r\n", body.trailers(), b"\r\n"].map(IoSlice::new);
-        write_all(socket, &mut parts, deadline, patience)
-            .await
-            .map_err(|_| Stopped::Server)?;
+        write_all(socket, &mut parts, deadline, patience).await.map_err(|_| Stopped::Server)?;
     }
     Ok(())
 }
@@ -272,11 +239,7 @@ async fn send<B: RequestBody>(
 fn broken(failed: WriteFailed) -> Broken {
     let timed_out = failed.error.kind() == io::ErrorKind::TimedOut;
     Broken {
-        reason: if timed_out {
-            Reason::UpstreamTimeout
-        } else {
-            Reason::UpstreamClosed
-        },
+        reason: if timed_out { Reason::UpstreamTimeout } else { Reason::UpstreamClosed },
         sent_nothing: failed.written == 0,
         stale: !timed_out,
     }

@@ -46,10 +46,7 @@ impl Outcome {
 }
 
 /// Counts and logs a judged request.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "the one place where everything about a request comes together"
-)]
+#[expect(clippy::too_many_arguments, reason = "the one place where everything about a request comes together")]
 pub fn finish(
     worker: &Worker,
     active: &Active,
@@ -64,9 +61,7 @@ pub fn finish(
     let plan = &active.plan;
     let now = Instant::now();
     worker.deadlines.observe(now);
-    let service = judgement
-        .service
-        .and_then(|index| Some((plan.services.get(index)?, active.stats.get(index)?)));
+    let service = judgement.service.and_then(|index| Some((plan.services.get(index)?, active.stats.get(index)?)));
     let refused = judgement_refused(outcome);
     let status = status(judgement, service.map(|(service, _)| service), outcome);
     let decision = match (outcome.reason, refused) {
@@ -86,9 +81,7 @@ pub fn finish(
         received: body_received + received.bytes.len() as u64,
         sent: body_sent,
         probe: match judgement.part {
-            Part::Probe(index) => service
-                .and_then(|(service, _)| service.probes.get(index))
-                .map(|probe| probe.kind),
+            Part::Probe(index) => service.and_then(|(service, _)| service.probes.get(index)).map(|probe| probe.kind),
             Part::Rest | Part::Route(_) => None,
         },
         retried: outcome.retried,
@@ -127,9 +120,7 @@ pub fn finish(
             .and_then(|(service, _)| service.upstream.servers.get(outcome.server?))
             .map(|server| &*server.label),
         upstream_status: outcome.upstream_status,
-        first_byte: outcome
-            .answered
-            .map(|at| at.saturating_duration_since(received.started)),
+        first_byte: outcome.answered.map(|at| at.saturating_duration_since(received.started)),
         duration,
         received: sample.received,
         sent: sample.sent,
@@ -147,11 +138,7 @@ pub fn finish_unread(
     id: &[u8; 32],
     sent: u64,
 ) {
-    let decision = if reason == Reason::Panicked {
-        Decision::Fail
-    } else {
-        Decision::Refuse
-    };
+    let decision = if reason == Reason::Panicked { Decision::Fail } else { Decision::Refuse };
     let sample = Sample {
         status: reason.status(),
         decision,
@@ -174,10 +161,7 @@ pub fn finish_unread(
         id,
         facts,
         identity: None,
-        fields: crate::wire::head::FieldView {
-            bytes: &[],
-            fields: &[],
-        },
+        fields: crate::wire::head::FieldView { bytes: &[], fields: &[] },
         method: words.next().unwrap_or_default(),
         target: words.next().unwrap_or_default(),
         protocol: "",
@@ -230,20 +214,15 @@ fn status(judgement: &Judgement<'_>, service: Option<&Service>, outcome: &Outcom
 /// Which policy decided, and its line in the configuration.
 fn policy<'a>(plan: &'a Plan, service: &'a Service, judgement: &Judgement<'_>) -> Option<(&'static str, &'a str, u32)> {
     if let Some(limited) = judgement.limited.filter(|limited| !limited.decision.admitted) {
-        return plan
-            .limits
-            .get(limited.limit)
-            .map(|limit| ("limit", &*limit.name, limit.origin.line));
+        return plan.limits.get(limited.limit).map(|limit| ("limit", &*limit.name, limit.origin.line));
     }
     match judgement.part {
-        Part::Probe(index) => service
-            .probes
-            .get(index)
-            .map(|probe| ("probe", probe.kind.name(), probe.allow.origin.line)),
-        Part::Route(index) => service
-            .routes
-            .get(index)
-            .map(|route| ("route", route.path.as_str(), route.allow.origin.line)),
+        Part::Probe(index) => {
+            service.probes.get(index).map(|probe| ("probe", probe.kind.name(), probe.allow.origin.line))
+        }
+        Part::Route(index) => {
+            service.routes.get(index).map(|route| ("route", route.path.as_str(), route.allow.origin.line))
+        }
         Part::Rest => None,
     }
 }

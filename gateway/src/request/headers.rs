@@ -75,11 +75,7 @@ impl UpstreamHead<'_> {
         }
         forwarded::write(out, &self.towards);
         if let Some(token) = self.token {
-            push(
-                out,
-                token.field.as_bytes(),
-                secrecy::ExposeSecret::expose_secret(&token.secret),
-            );
+            push(out, token.field.as_bytes(), secrecy::ExposeSecret::expose_secret(&token.secret));
         }
         out.extend_from_slice(b"\r\n");
     }
@@ -87,9 +83,7 @@ impl UpstreamHead<'_> {
     /// Tokens of the gateway, and whatever a client sends under the name that the app's token has.
     fn is_private(&self, name: &[u8]) -> bool {
         self.private.iter().any(|private| private.matches(name))
-            || self
-                .token
-                .is_some_and(|token| token.field.as_bytes().eq_ignore_ascii_case(name))
+            || self.token.is_some_and(|token| token.field.as_bytes().eq_ignore_ascii_case(name))
     }
 }
 

@@ -82,10 +82,7 @@ pub struct Refused {
 
 impl From<Reason> for Refused {
     fn from(reason: Reason) -> Self {
-        Self {
-            reason,
-            deny: Deny::Forbidden,
-        }
+        Self { reason, deny: Deny::Forbidden }
     }
 }
 
@@ -155,19 +152,12 @@ fn enter<F: Fields + ?Sized>(
     }
     observer.part(service, judgement.part);
 
-    let facts = Facts {
-        identity: &judgement.identity,
-        fields: question.fields,
-        unix: question.now.unix,
-    };
+    let facts = Facts { identity: &judgement.identity, fields: question.fields, unix: question.now.unix };
     let (rule, deny, limits) = match judgement.part {
         Part::Probe(index) => {
             let probe = service.probes.get(index).ok_or(Reason::PathInvalid)?;
             let permit = probe.allow.judge(&facts, observer);
-            let permit = permit.map_err(|refusal| Refused {
-                reason: refusal.into(),
-                deny: probe.deny,
-            })?;
+            let permit = permit.map_err(|refusal| Refused { reason: refusal.into(), deny: probe.deny })?;
             // After the access rule, so that a stranger does not learn from a 405 that something is here (D10). Never limited.
             return if matches!(question.method, b"GET" | b"HEAD") {
                 Ok(permit)
@@ -185,10 +175,7 @@ fn enter<F: Fields + ?Sized>(
         Some(rule) => rule.judge(&facts, observer),
         None => Rule::anyone().judge(&facts, &mut ()),
     };
-    let permit = permit.map_err(|refusal| Refused {
-        reason: refusal.into(),
-        deny,
-    })?;
+    let permit = permit.map_err(|refusal| Refused { reason: refusal.into(), deny })?;
     let limits = service.limits.iter().chain(limits).copied();
     judgement.limited = limiter.admit(plan, limits, question.method, &judgement.identity, question.now);
     match judgement.limited {

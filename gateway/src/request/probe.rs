@@ -17,18 +17,8 @@ pub async fn answer<B: RequestBody, R: Responder>(
         reply.close();
     }
     let text = probe::body(kind, passing, version);
-    let fields: [(&str, &[u8]); 3] = [
-        ("Content-Type", b"application/json"),
-        ("Expires", date),
-        ("Cache-Control", CACHE_CONTROL.as_bytes()),
-    ];
+    let fields: [(&str, &[u8]); 3] =
+        [("Content-Type", b"application/json"), ("Expires", date), ("Cache-Control", CACHE_CONTROL.as_bytes())];
     // A client that is gone has no use for the answer.
-    reply
-        .answer(&Answer {
-            status: probe::status(kind, passing),
-            fields: &fields,
-            body: &text,
-        })
-        .await
-        .ok();
+    reply.answer(&Answer { status: probe::status(kind, passing), fields: &fields, body: &text }).await.ok();
 }

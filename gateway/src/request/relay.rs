@@ -62,15 +62,7 @@ impl<'a, 'e> Relay<'a, 'e> {
         sent_whole: &'a Cell<bool>,
     ) -> Self {
         buffer.clear();
-        Self {
-            errand,
-            socket,
-            deadline,
-            buffer,
-            head,
-            done,
-            sent_whole,
-        }
+        Self { errand, socket, deadline, buffer, head, done, sent_whole }
     }
 
     /// Receives the answer and passes it on. An error means that nothing was passed on.
@@ -97,10 +89,7 @@ impl<'a, 'e> Relay<'a, 'e> {
     async fn read_head<R: Responder>(&mut self, reply: &mut R) -> Result<(), Reason> {
         let mut parser = ResponseParser::default();
         loop {
-            if parser
-                .advance(self.buffer.filled(), self.head)
-                .map_err(|_| Reason::UpstreamInvalid)?
-            {
+            if parser.advance(self.buffer.filled(), self.head).map_err(|_| Reason::UpstreamInvalid)? {
                 self.done.answered = Some(Instant::now());
                 self.done.status = Some(self.head.status);
                 return Ok(());
@@ -137,10 +126,7 @@ impl<'a, 'e> Relay<'a, 'e> {
     /// `101 Switching Protocols`, to what the client asked for and to nothing else.
     async fn switch<R: Responder>(&mut self, reply: &mut R) -> Result<Relayed, Reason> {
         let bytes = self.buffer.filled();
-        let view = FieldView {
-            bytes,
-            fields: &self.head.fields,
-        };
+        let view = FieldView { bytes, fields: &self.head.fields };
         let agreed = {
             let mut protocols = view.of(Name::Upgrade);
             matches!((self.errand.upgrade, protocols.next(), protocols.next()),
@@ -152,11 +138,7 @@ impl<'a, 'e> Relay<'a, 'e> {
         reply.start(self.head, bytes, ClientFraming::None);
         let failed = reply.write(&[], None).await.err().map(|_| Reason::ClientClosed);
         self.buffer.consume(self.head.len);
-        Ok(Relayed {
-            failed,
-            reusable: false,
-            switched: failed.is_none(),
-        })
+        Ok(Relayed { failed, reusable: false, switched: failed.is_none() })
     }
 
     /// The final answer.
@@ -166,10 +148,7 @@ impl<'a, 'e> Relay<'a, 'e> {
         if self.errand.refuse_redirects && (300..400).contains(&self.head.status) {
             return Err(Reason::ProbeRedirected);
         }
-        let view = FieldView {
-            bytes,
-            fields: &self.head.fields,
-        };
+        let view = FieldView { bytes, fields: &self.head.fields };
         let persists = Connection::of(view).persists(self.head.version);
         let client = match framing {
             _ if self.errand.to_head => ClientFraming::None,
@@ -190,11 +169,7 @@ impl<'a, 'e> Relay<'a, 'e> {
         }
         let clean = self.sent_whole.get() && self.buffer.is_empty();
         let reusable = failed.is_none() && persists && framing != Framing::UntilClose && clean;
-        Ok(Relayed {
-            failed,
-            reusable,
-            switched: false,
-        })
+        Ok(Relayed { failed, reusable, switched: false })
     }
 
     /// The body, part by part. `Some`: it is not whole.
@@ -219,11 +194,8 @@ impl<'a, 'e> Relay<'a, 'e> {
                     Err(_) => return Some(Reason::UpstreamInvalid),
                 },
             };
-            let data = if self.errand.to_head {
-                &[][..]
-            } else {
-                self.buffer.filled().get(..produced).unwrap_or_default()
-            };
+            let data =
+                if self.errand.to_head { &[][..] } else { self.buffer.filled().get(..produced).unwrap_or_default() };
             // The head has to go out even where the body keeps the client waiting.
             if !data.is_empty() || end || reply.sent() == 0 {
                 let trailers = end.then(|| decoder.trailers());

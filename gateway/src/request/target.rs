@@ -31,10 +31,7 @@ impl<'a> Target<'a> {
         if matches!(method, b"CONNECT" | b"TRACE") {
             return Err(Reason::MethodNotAllowed);
         }
-        let view = FieldView {
-            bytes,
-            fields: &head.fields,
-        };
+        let view = FieldView { bytes, fields: &head.fields };
         let mut hosts = view.of(Name::Host);
         let field = match (hosts.next(), hosts.next(), head.version) {
             (Some(host), None, _) => Some(host),
@@ -58,13 +55,7 @@ impl<'a> Target<'a> {
         };
         let at = rest.iter().position(|&byte| byte == b'?').unwrap_or(rest.len());
         let (path, query) = rest.split_at(at);
-        Ok(Self {
-            path,
-            query,
-            authority,
-            host,
-            port,
-        })
+        Ok(Self { path, query, authority, host, port })
     }
 }
 
@@ -79,10 +70,7 @@ fn split(target: &[u8]) -> Result<(Option<&[u8]>, &[u8]), Reason> {
         return Err(Reason::RequestLineInvalid);
     }
     let rest = rest.get(3..).unwrap_or_default();
-    let at = rest
-        .iter()
-        .position(|&byte| matches!(byte, b'/' | b'?' | b'#'))
-        .unwrap_or(rest.len());
+    let at = rest.iter().position(|&byte| matches!(byte, b'/' | b'?' | b'#')).unwrap_or(rest.len());
     let (authority, path) = rest.split_at(at);
     Ok((Some(authority), if path.is_empty() { b"/" } else { path }))
 }
@@ -94,16 +82,8 @@ mod tests {
 
     fn of(text: &str) -> Result<(String, String, String), Reason> {
         let mut head = RequestHead::default();
-        let bounds = HeadBounds {
-            head: 4096,
-            fields: 100,
-            target: 1000,
-        };
-        assert_eq!(
-            RequestParser::default().advance(text.as_bytes(), &bounds, &mut head),
-            Ok(true),
-            "{text:?}"
-        );
+        let bounds = HeadBounds { head: 4096, fields: 100, target: 1000 };
+        assert_eq!(RequestParser::default().advance(text.as_bytes(), &bounds, &mut head), Ok(true), "{text:?}");
         let target = Target::of(&head, text.as_bytes())?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Ok((text(target.path), text(target.query), text(target.host)))
@@ -112,14 +92,8 @@ mod tests {
     #[test]
     fn rfc_9112_3_2_forms_of_the_target() {
         let ok = |path: &str, query: &str, host: &str| Ok((path.to_owned(), query.to_owned(), host.to_owned()));
-        assert_eq!(
-            of("GET /a?b?c HTTP/1.1\r\nHost: x.y:80\r\n\r\n"),
-            ok("/a", "?b?c", "x.y")
-        );
-        assert_eq!(
-            of("GET http://x.y/a HTTP/1.1\r\nHost: x.y\r\n\r\n"),
-            ok("/a", "", "x.y")
-        );
+        assert_eq!(of("GET /a?b?c HTTP/1.1\r\nHost: x.y:80\r\n\r\n"), ok("/a", "?b?c", "x.y"));
+        assert_eq!(of("GET http://x.y/a HTTP/1.1\r\nHost: x.y\r\n\r\n"), ok("/a", "", "x.y"));
         assert_eq!(of("GET http://x.y HTTP/1.1\r\nHost: X.Y\r\n\r\n"), ok("/", "", "x.y"));
         assert_eq!(of("OPTIONS * HTTP/1.1\r\nHost: x.y\r\n\r\n"), ok("*", "", "x.y"));
         assert_eq!(of("GET / HTTP/1.0\r\n\r\n"), ok("/", "", ""));
@@ -137,16 +111,10 @@ mod tests {
             ("GET / HTTP/1.1\r\nHost: a, b\r\n\r\n", Reason::HostInvalid),
             ("GET / HTTP/1.1\r\nHost:\r\n\r\n", Reason::HostInvalid),
             ("GET http://a/ HTTP/1.1\r\nHost: b\r\n\r\n", Reason::HostInvalid),
-            (
-                "GET http://user@a/ HTTP/1.1\r\nHost: user@a\r\n\r\n",
-                Reason::HostInvalid,
-            ),
+            ("GET http://user@a/ HTTP/1.1\r\nHost: user@a\r\n\r\n", Reason::HostInvalid),
             ("GET ftp://a/ HTTP/1.1\r\nHost: a\r\n\r\n", Reason::RequestLineInvalid),
             ("GET a HTTP/1.1\r\nHost: a\r\n\r\n", Reason::RequestLineInvalid),
-            (
-                "CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n",
-                Reason::MethodNotAllowed,
-            ),
+            ("CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n", Reason::MethodNotAllowed),
             ("TRACE / HTTP/1.1\r\nHost: a\r\n\r\n", Reason::MethodNotAllowed),
         ] {
             assert_eq!(of(text), Err(reason), "{text:?}");

@@ -35,13 +35,7 @@ impl Watch {
         signals: Signals,
         upgrade_socket: Option<PathBuf>,
     ) -> Self {
-        Self {
-            state,
-            fleet,
-            reloader,
-            signals,
-            upgrade_socket,
-        }
+        Self { state, fleet, reloader, signals, upgrade_socket }
     }
 
     /// Drains; a second signal cuts it short.
@@ -100,10 +94,7 @@ pub(super) async fn drain(state: &State, fleet: &Fleet) {
             break;
         }
         if now >= deadline {
-            tracing::warn!(
-                connections = open,
-                "the deadline ended connections that were still open"
-            );
+            tracing::warn!(connections = open, "the deadline ended connections that were still open");
             break;
         }
         tokio::time::sleep(LOOK).await;
@@ -115,9 +106,6 @@ pub(super) async fn drain(state: &State, fleet: &Fleet) {
 /// Whether a process listens on this Unix socket.
 fn is_waited_on(path: &Path) -> bool {
     let path = path.display().to_string();
-    std::fs::read_to_string("/proc/net/unix").is_ok_and(|table| {
-        table
-            .lines()
-            .any(|line| line.split_ascii_whitespace().nth(7) == Some(&path))
-    })
+    std::fs::read_to_string("/proc/net/unix")
+        .is_ok_and(|table| table.lines().any(|line| line.split_ascii_whitespace().nth(7) == Some(&path)))
 }

@@ -29,10 +29,7 @@ pub(super) fn start_workers(state: &Arc<State>) -> io::Result<Fleet> {
     let remotes: Vec<Remote> = (0..count)
         .map(|id| accept::start(id, Arc::clone(state)).map(|(remote, _)| remote))
         .collect::<io::Result<_>>()?;
-    Ok(Fleet {
-        remotes: remotes.into(),
-        listening: Arc::default(),
-    })
+    Ok(Fleet { remotes: remotes.into(), listening: Arc::default() })
 }
 
 impl Fleet {
@@ -48,10 +45,7 @@ impl Fleet {
             };
             remote.tell(Command::Listen(listening.configured, socket.try_clone()?));
         }
-        self.listening
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(listening);
+        self.listening.lock().unwrap_or_else(PoisonError::into_inner).push(listening);
         Ok(())
     }
 
@@ -61,24 +55,15 @@ impl Fleet {
     /// The first address that can not be bound.
     pub fn bind_missing(&self, plan: &Plan) -> Result<Vec<Listening>, BindFailed> {
         let open = self.addresses();
-        let missing = plan
-            .listeners
-            .iter()
-            .map(|listener| listener.address)
-            .filter(|address| !open.contains(address));
-        missing
-            .map(|address| listen::bind(address, self.remotes.len(), plan.listeners.len()))
-            .collect()
+        let missing = plan.listeners.iter().map(|listener| listener.address).filter(|address| !open.contains(address));
+        missing.map(|address| listen::bind(address, self.remotes.len(), plan.listeners.len())).collect()
     }
 
     /// Stops accepting where `plan` does not listen any more.
     pub fn close_surplus(&self, plan: &Plan) {
         let mut listening = self.listening.lock().unwrap_or_else(PoisonError::into_inner);
         listening.retain(|open| {
-            let keep = plan
-                .listeners
-                .iter()
-                .any(|listener| listener.address == open.configured);
+            let keep = plan.listeners.iter().any(|listener| listener.address == open.configured);
             if !keep {
                 self.tell(|| Command::Close(open.configured));
             }
@@ -121,13 +106,7 @@ impl Front {
         admin: Option<Socket>,
         announce: fn(&Plan, &[Listening]),
     ) -> Self {
-        Self {
-            state,
-            fleet,
-            bound,
-            admin,
-            announce,
-        }
+        Self { state, fleet, bound, admin, announce }
     }
 
     /// Opens everything the plan listens on: sockets that are bound, that the old process has handed over, or that are bound now.
@@ -203,13 +182,6 @@ impl ServiceWithDependents for Front {
     fn listen_addresses(&self) -> Option<Vec<String>> {
         let active = self.state.active();
         let keys = |address| (0..active.plan.workers).map(move |index| listen::key(address, index));
-        Some(
-            active
-                .plan
-                .listeners
-                .iter()
-                .flat_map(|listener| keys(listener.address))
-                .collect(),
-        )
+        Some(active.plan.listeners.iter().flat_map(|listener| keys(listener.address)).collect())
     }
 }

@@ -58,9 +58,7 @@ impl Signals {
                 }
             });
         })?;
-        Ok(Self {
-            inbox: Mutex::new(inbox),
-        })
+        Ok(Self { inbox: Mutex::new(inbox) })
     }
 
     /// The next signal.

@@ -44,14 +44,7 @@ pub enum Decision {
 
 impl Decision {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 6] = [
-        Self::Forward,
-        Self::Answer,
-        Self::Deny,
-        Self::Limit,
-        Self::Refuse,
-        Self::Fail,
-    ];
+    pub const ALL: [Self; 6] = [Self::Forward, Self::Answer, Self::Deny, Self::Limit, Self::Refuse, Self::Fail];
 
     /// As it is logged, and as a metric label.
     pub const fn label(self) -> &'static str {
@@ -126,11 +119,7 @@ struct Shared {
 
 #[derive(Debug)]
 enum Message {
-    Lines {
-        target: LogTarget,
-        text: Vec<u8>,
-        count: u64,
-    },
+    Lines { target: LogTarget, text: Vec<u8>, count: u64 },
     Flush(SyncSender<()>),
 }
 
@@ -145,13 +134,9 @@ impl AccessLogger {
         }
         let (queue, messages) = sync_channel(QUEUE);
         let shared = Arc::new(Shared::default());
-        let logger = Self {
-            queue,
-            shared: Arc::clone(&shared),
-        };
-        let writer = std::thread::Builder::new()
-            .name("access-log".into())
-            .spawn(move || write_all(&messages, &shared))?;
+        let logger = Self { queue, shared: Arc::clone(&shared) };
+        let writer =
+            std::thread::Builder::new().name("access-log".into()).spawn(move || write_all(&messages, &shared))?;
         Ok((logger, writer))
     }
 
@@ -186,12 +171,7 @@ pub struct LineBuffer {
 impl LineBuffer {
     /// A buffer that hands over to `logger`.
     pub fn new(logger: AccessLogger) -> Self {
-        Self {
-            logger,
-            target: LogTarget::Stderr,
-            text: Vec::new(),
-            count: 0,
-        }
+        Self { logger, target: LogTarget::Stderr, text: Vec::new(), count: 0 }
     }
 
     /// Adds a line.
@@ -218,16 +198,7 @@ impl LineBuffer {
         }
         let text = std::mem::replace(&mut self.text, Vec::with_capacity(BATCH + 2048));
         let count = std::mem::take(&mut self.count);
-        if self
-            .logger
-            .queue
-            .try_send(Message::Lines {
-                target: self.target.clone(),
-                text,
-                count,
-            })
-            .is_err()
-        {
+        if self.logger.queue.try_send(Message::Lines { target: self.target.clone(), text, count }).is_err() {
             self.logger.shared.dropped.fetch_add(count, Ordering::Relaxed);
         }
     }

@@ -31,15 +31,7 @@ pub fn start(filter: &str) -> Level {
     let started = if std::io::stderr().is_terminal() {
         registry.with(format.with_target(false)).try_init()
     } else {
-        registry
-            .with(
-                format
-                    .json()
-                    .flatten_event(true)
-                    .with_current_span(false)
-                    .with_span_list(false),
-            )
-            .try_init()
+        registry.with(format.json().flatten_event(true).with_current_span(false).with_span_list(false)).try_init()
     };
     // A second log in one process (tests in the library) keeps the first.
     started.ok();

@@ -66,11 +66,7 @@ impl Metrics {
     /// The counters of a service. A service that an earlier plan had keeps counting where it stopped.
     pub fn service(&self, name: &str) -> Arc<ServiceStats> {
         let mut services = self.services.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(
-            services
-                .entry(name.into())
-                .or_insert_with(|| Arc::new(ServiceStats::new(self.workers))),
-        )
+        Arc::clone(services.entry(name.into()).or_insert_with(|| Arc::new(ServiceStats::new(self.workers))))
     }
 
     /// The counters of requests that belong to no service.

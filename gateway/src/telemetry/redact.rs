@@ -18,10 +18,7 @@ const SECRET_NAMES: [&[u8]; 12] = [
 
 /// Appends a request target with the values of secret query parameters replaced.
 pub fn push_target(out: &mut Vec<u8>, target: &[u8]) {
-    let at = target
-        .iter()
-        .position(|&byte| byte == b'?')
-        .map_or(target.len(), |at| at + 1);
+    let at = target.iter().position(|&byte| byte == b'?').map_or(target.len(), |at| at + 1);
     let (path, query) = target.split_at(at);
     out.extend_from_slice(path);
     for (index, parameter) in query.split(|&byte| byte == b'&').enumerate() {
@@ -44,9 +41,7 @@ fn is_secret(name: &[u8]) -> bool {
     name.contains(&b'%')
         || name.eq_ignore_ascii_case(b"code")
         || name.eq_ignore_ascii_case(b"key")
-        || SECRET_NAMES
-            .iter()
-            .any(|secret| name.windows(secret.len()).any(|part| part.eq_ignore_ascii_case(secret)))
+        || SECRET_NAMES.iter().any(|secret| name.windows(secret.len()).any(|part| part.eq_ignore_ascii_case(secret)))
 }
 
 #[cfg(test)]

@@ -11,11 +11,7 @@ pub struct Buffer {
 impl Buffer {
     /// An empty buffer of this size in bytes.
     pub fn new(size: usize) -> Self {
-        Self {
-            memory: vec![0; size],
-            start: 0,
-            end: 0,
-        }
+        Self { memory: vec![0; size], start: 0, end: 0 }
     }
 
     /// The bytes that are there.

@@ -43,27 +43,15 @@ pub struct Deadline {
 impl Deadlines {
     /// Deadlines relative to `origin`.
     pub fn new(origin: Instant) -> Rc<Self> {
-        Rc::new(Self {
-            origin,
-            now: Cell::new(0),
-            next: Cell::new(NEVER),
-            slots: RefCell::default(),
-        })
+        Rc::new(Self { origin, now: Cell::new(0), next: Cell::new(NEVER), slots: RefCell::default() })
     }
 
     /// A new slot.
     pub fn slot(self: &Rc<Self>) -> Deadline {
         let mut slots = self.slots.borrow_mut();
-        let slot = Rc::new(Slot {
-            due: Cell::new(NEVER),
-            waker: RefCell::default(),
-            index: Cell::new(slots.len()),
-        });
+        let slot = Rc::new(Slot { due: Cell::new(NEVER), waker: RefCell::default(), index: Cell::new(slots.len()) });
         slots.push(Rc::clone(&slot));
-        Deadline {
-            owner: Rc::clone(self),
-            slot,
-        }
+        Deadline { owner: Rc::clone(self), slot }
     }
 
     /// How many slots exist.
@@ -80,8 +68,7 @@ impl Deadlines {
     #[inline]
     pub fn observe(&self, now: Instant) {
         let millis = now.saturating_duration_since(self.origin).as_millis();
-        self.now
-            .set(u64::try_from(millis).unwrap_or(NEVER - 1).max(self.now.get()));
+        self.now.set(u64::try_from(millis).unwrap_or(NEVER - 1).max(self.now.get()));
     }
 
     /// Wakes every connection that is late.

@@ -19,9 +19,7 @@ impl Span {
     /// The bytes this span stands for.
     #[inline]
     pub fn of(self, bytes: &[u8]) -> &[u8] {
-        bytes
-            .get(usize::from(self.start)..usize::from(self.end))
-            .unwrap_or_default()
+        bytes.get(usize::from(self.start)..usize::from(self.end)).unwrap_or_default()
     }
 }
 
@@ -69,30 +67,16 @@ impl Name {
             2 => &[("te", Self::HopByHop)][..],
             4 => &[("host", Self::Host), ("date", Self::Date)][..],
             6 => &[("accept", Self::Accept), ("expect", Self::Expect)],
-            7 => &[
-                ("referer", Self::Referer),
-                ("upgrade", Self::Upgrade),
-                ("trailer", Self::Trailer),
-            ],
-            10 => &[
-                ("connection", Self::Connection),
-                ("user-agent", Self::UserAgent),
-                ("keep-alive", Self::HopByHop),
-            ],
+            7 => &[("referer", Self::Referer), ("upgrade", Self::Upgrade), ("trailer", Self::Trailer)],
+            10 => &[("connection", Self::Connection), ("user-agent", Self::UserAgent), ("keep-alive", Self::HopByHop)],
             13 => &[("authorization", Self::Authorization)],
-            14 => &[
-                ("content-length", Self::ContentLength),
-                ("http2-settings", Self::HopByHop),
-            ],
+            14 => &[("content-length", Self::ContentLength), ("http2-settings", Self::HopByHop)],
             16 => &[("proxy-connection", Self::HopByHop)],
             17 => &[("transfer-encoding", Self::TransferEncoding)],
             19 => &[("proxy-authorization", Self::HopByHop)],
             _ => &[],
         };
-        if let Some((_, known)) = known
-            .iter()
-            .find(|(known, _)| name.eq_ignore_ascii_case(known.as_bytes()))
-        {
+        if let Some((_, known)) = known.iter().find(|(known, _)| name.eq_ignore_ascii_case(known.as_bytes())) {
             *known
         } else if is_forwarding_field(name) {
             Self::Forwarding
@@ -179,10 +163,7 @@ pub struct FieldView<'a> {
 impl<'a> FieldView<'a> {
     /// Values of all lines with this name.
     pub fn of(self, known: Name) -> impl DoubleEndedIterator<Item = &'a [u8]> {
-        self.fields
-            .iter()
-            .filter(move |field| field.known == known)
-            .map(move |field| field.value.of(self.bytes))
+        self.fields.iter().filter(move |field| field.known == known).map(move |field| field.value.of(self.bytes))
     }
 
     /// Value of the first line with this name.
@@ -193,18 +174,13 @@ impl<'a> FieldView<'a> {
 
 impl Fields for FieldView<'_> {
     fn lines(&self) -> impl DoubleEndedIterator<Item = (&[u8], &[u8])> + Clone {
-        self.fields
-            .iter()
-            .map(|field| (field.name.of(self.bytes), field.value.of(self.bytes)))
+        self.fields.iter().map(|field| (field.name.of(self.bytes), field.value.of(self.bytes)))
     }
 }
 
 /// The elements of a comma-separated list, empty ones left out (RFC 9110 §5.6.1).
 pub fn elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
-    value
-        .split(|&byte| byte == b',')
-        .map(<[u8]>::trim_ascii)
-        .filter(|element| !element.is_empty())
+    value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii).filter(|element| !element.is_empty())
 }
 
 #[cfg(test)]

@@ -77,9 +77,7 @@ impl Transport for TcpStream {
 
     fn reset_on_close(&self) {
         // A socket that cannot take the option closes in the ordinary way; nothing better can be done.
-        socket2::SockRef::from(self)
-            .set_linger(Some(std::time::Duration::ZERO))
-            .ok();
+        socket2::SockRef::from(self).set_linger(Some(std::time::Duration::ZERO)).ok();
     }
 }
 

@@ -51,11 +51,9 @@ impl Remote {
 pub fn start(id: usize, state: Arc<State>) -> io::Result<(Remote, JoinHandle<()>)> {
     let (commands, inbox) = unbounded_channel();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let thread = std::thread::Builder::new()
-        .name(format!("worker-{id}"))
-        .spawn(move || {
-            LocalSet::new().block_on(&runtime, run(Worker::new(id, state), inbox));
-        })?;
+    let thread = std::thread::Builder::new().name(format!("worker-{id}")).spawn(move || {
+        LocalSet::new().block_on(&runtime, run(Worker::new(id, state), inbox));
+    })?;
     Ok((Remote { commands }, thread))
 }
 
@@ -122,10 +120,7 @@ async fn accept(worker: Rc<Worker>, listener: tokio::net::TcpListener, mut close
             Some(Err(error)) => {
                 worker.state.metrics.accept_failures.fetch_add(1, Ordering::Relaxed);
                 // A client that left while it waited is nothing; no descriptors left is, and trying at once would spin.
-                if matches!(
-                    error.raw_os_error(),
-                    Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS)
-                ) {
+                if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS)) {
                     tracing::warn!(%error, "cannot accept a connection");
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
@@ -154,17 +149,13 @@ impl Open {
         worker.connections.set(worker.connections.get() + 1);
         worker.state.metrics.connections.fetch_add(1, Ordering::Relaxed);
         worker.state.metrics.accepted.fetch_add(1, Ordering::Relaxed);
-        Self {
-            worker: Rc::clone(worker),
-        }
+        Self { worker: Rc::clone(worker) }
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.worker
-            .connections
-            .set(self.worker.connections.get().saturating_sub(1));
+        self.worker.connections.set(self.worker.connections.get().saturating_sub(1));
         if self.worker.state.is_draining()
             && let Ok(mut lines) = self.worker.lines.try_borrow_mut()
         {

@@ -17,10 +17,7 @@ pub struct Date {
 
 impl Default for Date {
     fn default() -> Self {
-        let date = Self {
-            text: Cell::new([b' '; LEN]),
-            second: Cell::new(0),
-        };
+        let date = Self { text: Cell::new([b' '; LEN]), second: Cell::new(0) };
         date.refresh();
         date
     }

@@ -7,32 +7,17 @@ const WRONG: &[(&[u8], &[u8])] = &[(b"X-Probe-Token", b"guess")];
 const TWICE: &[(&[u8], &[u8])] = &[(b"X-Probe-Token", b"secret"), (b"X-Probe-Token", b"secret")];
 
 fn at(condition: Condition) -> Rule {
-    Rule {
-        origin: Origin { line: 7 },
-        condition,
-    }
+    Rule { origin: Origin { line: 7 }, condition }
 }
 
 fn internal() -> Rule {
     let set = Arc::new(IpSet::new(["10.0.0.0/8".parse().unwrap()]));
-    at(Condition::Network {
-        name: "internal".into(),
-        set,
-    })
+    at(Condition::Network { name: "internal".into(), set })
 }
 
 fn token() -> Rule {
-    let slot = Slot {
-        name: "main".into(),
-        digest: TokenDigest::of(b"secret"),
-        not_before: None,
-        expires: None,
-    };
-    at(Condition::Token(Arc::new(TokenSet::new(
-        "probe".into(),
-        "X-Probe-Token".parse().unwrap(),
-        vec![slot],
-    ))))
+    let slot = Slot { name: "main".into(), digest: TokenDigest::of(b"secret"), not_before: None, expires: None };
+    at(Condition::Token(Arc::new(TokenSet::new("probe".into(), "X-Probe-Token".parse().unwrap(), vec![slot]))))
 }
 
 fn any_of<const N: usize>(rules: [Rule; N]) -> Rule {
@@ -44,28 +29,15 @@ fn all_of<const N: usize>(rules: [Rule; N]) -> Rule {
 }
 
 fn known(ip: &str) -> Identity {
-    Identity::Known(Known {
-        ip: ip.parse().unwrap(),
-        source: Source::Peer,
-    })
+    Identity::Known(Known { ip: ip.parse().unwrap(), source: Source::Peer })
 }
 
 fn unknown() -> Identity {
-    Identity::Unknown(Unknown {
-        reason: UnknownReason::Malformed { at: 1 },
-        peer: "10.0.0.5".parse().unwrap(),
-    })
+    Identity::Unknown(Unknown { reason: UnknownReason::Malformed { at: 1 }, peer: "10.0.0.5".parse().unwrap() })
 }
 
 fn judge(rule: &Rule, identity: &Identity, fields: &[(&[u8], &[u8])]) -> Result<Permit, Refusal> {
-    rule.judge(
-        &Facts {
-            identity,
-            fields,
-            unix: 1000,
-        },
-        &mut (),
-    )
+    rule.judge(&Facts { identity, fields, unix: 1000 }, &mut ())
 }
 
 fn refusal(rule: &Rule, identity: &Identity, fields: &[(&[u8], &[u8])]) -> Option<Refusal> {
@@ -75,28 +47,16 @@ fn refusal(rule: &Rule, identity: &Identity, fields: &[(&[u8], &[u8])]) -> Optio
 #[test]
 fn a_network_lets_its_members_in() {
     assert_eq!(refusal(&internal(), &known("10.1.2.3"), NO_FIELDS), None);
-    assert_eq!(
-        refusal(&internal(), &known("8.8.8.8"), NO_FIELDS),
-        Some(Refusal::OutsideNetwork)
-    );
+    assert_eq!(refusal(&internal(), &known("8.8.8.8"), NO_FIELDS), Some(Refusal::OutsideNetwork));
     assert_eq!(refusal(&Rule::anyone(), &unknown(), NO_FIELDS), None);
 }
 
 #[test]
 fn d1_an_unknown_client_is_in_no_network_not_even_its_proxys() {
-    assert_eq!(
-        refusal(&internal(), &unknown(), NO_FIELDS),
-        Some(Refusal::IdentityUnknown)
-    );
+    assert_eq!(refusal(&internal(), &unknown(), NO_FIELDS), Some(Refusal::IdentityUnknown));
     let everywhere = Arc::new(IpSet::new(["0.0.0.0/0".parse().unwrap(), "::/0".parse().unwrap()]));
-    let everywhere = at(Condition::Network {
-        name: "everywhere".into(),
-        set: everywhere,
-    });
-    assert_eq!(
-        refusal(&everywhere, &unknown(), NO_FIELDS),
-        Some(Refusal::IdentityUnknown)
-    );
+    let everywhere = at(Condition::Network { name: "everywhere".into(), set: everywhere });
+    assert_eq!(refusal(&everywhere, &unknown(), NO_FIELDS), Some(Refusal::IdentityUnknown));
 }
 
 #[test]
@@ -153,14 +113,8 @@ fn refusals_are_ordered_by_what_they_tell() {
 #[test]
 fn d17_a_duplicated_token_ends_any_where_it_is_reached() {
     let inside = known("10.1.2.3");
-    assert_eq!(
-        refusal(&any_of([token(), internal()]), &inside, TWICE),
-        Some(Refusal::TokenDuplicated)
-    );
-    assert_eq!(
-        refusal(&any_of([any_of([token()]), Rule::anyone()]), &inside, TWICE),
-        Some(Refusal::TokenDuplicated)
-    );
+    assert_eq!(refusal(&any_of([token(), internal()]), &inside, TWICE), Some(Refusal::TokenDuplicated));
+    assert_eq!(refusal(&any_of([any_of([token()]), Rule::anyone()]), &inside, TWICE), Some(Refusal::TokenDuplicated));
     // The first success wins: nobody looked at the token.
     assert_eq!(refusal(&any_of([internal(), token()]), &inside, TWICE), None);
 }
@@ -172,14 +126,8 @@ fn a_permit_names_the_token_that_let_in() {
         permit.slot().map(|(set, slot)| format!("{set}/{slot}"))
     };
     assert_eq!(slot(&token(), RIGHT).as_deref(), Some("probe/main"));
-    assert_eq!(
-        slot(&all_of([token(), internal()]), RIGHT).as_deref(),
-        Some("probe/main")
-    );
-    assert_eq!(
-        slot(&all_of([internal(), token()]), RIGHT).as_deref(),
-        Some("probe/main")
-    );
+    assert_eq!(slot(&all_of([token(), internal()]), RIGHT).as_deref(), Some("probe/main"));
+    assert_eq!(slot(&all_of([internal(), token()]), RIGHT).as_deref(), Some("probe/main"));
     assert_eq!(slot(&any_of([internal(), token()]), RIGHT), None);
     assert_eq!(slot(&Rule::anyone(), RIGHT), None);
 }
@@ -194,14 +142,7 @@ fn a_trace_sees_what_was_asked_and_what_came_of_it() {
     }
     let mut lines = Lines(Vec::new());
     let (rule, identity) = (any_of([internal(), token(), Rule::anyone()]), known("8.8.8.8"));
-    let outcome = rule.judge(
-        &Facts {
-            identity: &identity,
-            fields: RIGHT,
-            unix: 0,
-        },
-        &mut lines,
-    );
+    let outcome = rule.judge(&Facts { identity: &identity, fields: RIGHT, unix: 0 }, &mut lines);
     assert!(outcome.is_ok());
     let expected = [
         "1 7 network internal: Err(OutsideNetwork)",

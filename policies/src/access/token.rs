@@ -85,9 +85,7 @@ impl TokenSet {
             return Ok(index);
         }
         let stale = usize::try_from(stale).ok().and_then(|index| self.slots.get(index));
-        Err(stale
-            .and_then(|slot| slot.judge(unix).err())
-            .unwrap_or(Refusal::TokenWrong))
+        Err(stale.and_then(|slot| slot.judge(unix).err()).unwrap_or(Refusal::TokenWrong))
     }
 }
 

@@ -22,12 +22,7 @@ pub(crate) struct Elements {
 
 impl Elements {
     pub(crate) fn read(line: &[u8]) -> Self {
-        let mut elements = Self {
-            bounds: [(0, 0); MAX_ENTRIES],
-            found: 0,
-            unclosed: false,
-            overflow: false,
-        };
+        let mut elements = Self { bounds: [(0, 0); MAX_ENTRIES], found: 0, unclosed: false, overflow: false };
         let mut rest = line;
         let mut start = 0;
         while let Some(end) = end_of(rest, b',') {
@@ -68,11 +63,7 @@ impl Elements {
 /// The last element of a line that is not empty; `None` also when a quoted string never ends.
 pub(crate) fn last_element(line: &[u8]) -> Option<&[u8]> {
     let elements = Elements::read(line);
-    if elements.unclosed {
-        None
-    } else {
-        elements.rightmost_first(line).next()
-    }
+    if elements.unclosed { None } else { elements.rightmost_first(line).next() }
 }
 
 /// The address that the `for` parameter of an element names.

@@ -17,10 +17,7 @@ pub struct Hops {
 impl Hops {
     /// No hops.
     pub const fn new() -> Self {
-        Self {
-            addresses: [IpAddr::V4(Ipv4Addr::UNSPECIFIED); MAX_ENTRIES],
-            len: 0,
-        }
+        Self { addresses: [IpAddr::V4(Ipv4Addr::UNSPECIFIED); MAX_ENTRIES], len: 0 }
     }
 
     /// Forgets all hops.

@@ -12,10 +12,7 @@ fn proxies(trusted: &[&str], field: ForwardingField, missing: Missing) -> Truste
 }
 
 fn owned(lines: &Lines<'_>) -> Vec<(String, String)> {
-    lines
-        .iter()
-        .map(|&(name, value)| (name.to_owned(), value.to_owned()))
-        .collect()
+    lines.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
 /// The identity and the hops as text.
@@ -30,21 +27,13 @@ fn resolve(proxies: &TrustedProxies, peer: &str, lines: &Lines<'_>) -> String {
 /// `X-Forwarded-For` from 10.0.0.5, with 10.0.0.0/8 trusted.
 fn xff(values: &[&str]) -> String {
     let lines: Vec<_> = values.iter().map(|&value| ("X-Forwarded-For", value)).collect();
-    resolve(
-        &proxies(&["10.0.0.0/8"], ForwardingField::XForwardedFor, Missing::Unknown),
-        "10.0.0.5",
-        &lines,
-    )
+    resolve(&proxies(&["10.0.0.0/8"], ForwardingField::XForwardedFor, Missing::Unknown), "10.0.0.5", &lines)
 }
 
 /// `Forwarded` from 10.0.0.5, with 10.0.0.0/8 trusted.
 fn forwarded(values: &[&str]) -> String {
     let lines: Vec<_> = values.iter().map(|&value| ("Forwarded", value)).collect();
-    resolve(
-        &proxies(&["10.0.0.0/8"], ForwardingField::Forwarded, Missing::Unknown),
-        "10.0.0.5",
-        &lines,
-    )
+    resolve(&proxies(&["10.0.0.0/8"], ForwardingField::Forwarded, Missing::Unknown), "10.0.0.5", &lines)
 }
 
 // The rows of the table in semantics section 2.3, by number.
@@ -52,34 +41,21 @@ fn forwarded(values: &[&str]) -> String {
 #[test]
 fn row_01_an_untrusted_peer_is_the_client_whatever_it_says() {
     let proxies = proxies(&["192.0.2.0/24"], ForwardingField::XForwardedFor, Missing::Unknown);
-    assert_eq!(
-        resolve(&proxies, "198.51.100.9", &[("X-Forwarded-For", "10.1.2.3")]),
-        "198.51.100.9 peer via []"
-    );
+    assert_eq!(resolve(&proxies, "198.51.100.9", &[("X-Forwarded-For", "10.1.2.3")]), "198.51.100.9 peer via []");
 }
 
 #[test]
 fn row_02_a_trusted_peer_is_believed() {
     let proxies = proxies(&["192.0.2.0/24"], ForwardingField::XForwardedFor, Missing::Unknown);
     let lines = [("X-Forwarded-For", "10.1.2.3")];
-    assert_eq!(
-        resolve(&proxies, "192.0.2.10", &lines),
-        "10.1.2.3 xff[-1] via [192.0.2.10]"
-    );
+    assert_eq!(resolve(&proxies, "192.0.2.10", &lines), "10.1.2.3 xff[-1] via [192.0.2.10]");
 }
 
 #[test]
 fn row_03_trusted_entries_are_walked_through() {
-    let proxies = proxies(
-        &["192.0.2.0/24", "10.0.0.0/8"],
-        ForwardingField::XForwardedFor,
-        Missing::Unknown,
-    );
+    let proxies = proxies(&["192.0.2.0/24", "10.0.0.0/8"], ForwardingField::XForwardedFor, Missing::Unknown);
     let lines = [("X-Forwarded-For", "198.51.100.7, 10.9.9.9")];
-    assert_eq!(
-        resolve(&proxies, "192.0.2.10", &lines),
-        "198.51.100.7 xff[-2] via [192.0.2.10, 10.9.9.9]"
-    );
+    assert_eq!(resolve(&proxies, "192.0.2.10", &lines), "198.51.100.7 xff[-2] via [192.0.2.10, 10.9.9.9]");
 }
 
 #[test]
@@ -103,11 +79,7 @@ fn row_07_d1_an_absent_field_is_unknown_unless_the_peer_is_asked_for() {
     let lenient = proxies(&["10.0.0.0/8"], ForwardingField::XForwardedFor, Missing::Peer);
     assert_eq!(resolve(&lenient, "10.0.0.5", &[]), "10.0.0.5 missing_peer via []");
     let lines = [("X-Forwarded-For", "garbage")];
-    assert_eq!(
-        resolve(&lenient, "10.0.0.5", &lines),
-        "unknown malformed@-1",
-        "only absence counts as absent"
-    );
+    assert_eq!(resolve(&lenient, "10.0.0.5", &lines), "unknown malformed@-1", "only absence counts as absent");
 }
 
 #[test]
@@ -131,10 +103,7 @@ fn row_10_brackets_and_a_port_are_dropped() {
 fn row_11_d3_mapped_addresses_are_ipv4_on_both_sides() {
     let proxies = proxies(&["10.0.0.0/8"], ForwardingField::XForwardedFor, Missing::Unknown);
     let lines = [("X-Forwarded-For", "::ffff:8.8.8.8")];
-    assert_eq!(
-        resolve(&proxies, "::ffff:10.0.0.5", &lines),
-        "8.8.8.8 xff[-1] via [10.0.0.5]"
-    );
+    assert_eq!(resolve(&proxies, "::ffff:10.0.0.5", &lines), "8.8.8.8 xff[-1] via [10.0.0.5]");
 }
 
 #[test]
@@ -144,19 +113,13 @@ fn row_12_the_last_line_was_written_last() {
 
 #[test]
 fn row_13_when_all_are_trusted_the_leftmost_is_the_client() {
-    assert_eq!(
-        xff(&["10.1.1.1, 10.2.2.2"]),
-        "10.1.1.1 xff[-2] via [10.0.0.5, 10.2.2.2]"
-    );
+    assert_eq!(xff(&["10.1.1.1, 10.2.2.2"]), "10.1.1.1 xff[-2] via [10.0.0.5, 10.2.2.2]");
 }
 
 #[test]
 fn row_14_d16_the_underscore_twin_of_the_field_is_not_read() {
     let proxies = proxies(&["10.0.0.0/8"], ForwardingField::XForwardedFor, Missing::Unknown);
-    assert_eq!(
-        resolve(&proxies, "10.0.0.5", &[("X_Forwarded_For", "10.1.1.1")]),
-        "unknown missing"
-    );
+    assert_eq!(resolve(&proxies, "10.0.0.5", &[("X_Forwarded_For", "10.1.1.1")]), "unknown missing");
 }
 
 #[test]
@@ -178,14 +141,8 @@ fn row_17_d1_a_single_address_sent_twice_is_malformed() {
     let proxies = proxies(&["10.0.0.0/8"], field, Missing::Unknown);
     let twice = [("X-Real-IP", "8.8.8.8"), ("x-real-ip", "8.8.8.8")];
     assert_eq!(resolve(&proxies, "10.0.0.5", &twice), "unknown malformed@-1");
-    assert_eq!(
-        resolve(&proxies, "10.0.0.5", &[("X-Real-IP", "8.8.8.8, 9.9.9.9")]),
-        "unknown malformed@-1"
-    );
-    assert_eq!(
-        resolve(&proxies, "10.0.0.5", &twice[1..]),
-        "8.8.8.8 xff[-1] via [10.0.0.5]"
-    );
+    assert_eq!(resolve(&proxies, "10.0.0.5", &[("X-Real-IP", "8.8.8.8, 9.9.9.9")]), "unknown malformed@-1");
+    assert_eq!(resolve(&proxies, "10.0.0.5", &twice[1..]), "8.8.8.8 xff[-1] via [10.0.0.5]");
     assert_eq!(resolve(&proxies, "10.0.0.5", &[("X-Real-IP", "")]), "unknown missing");
     assert_eq!(resolve(&proxies, "10.0.0.5", &[]), "unknown missing");
 }
@@ -206,10 +163,7 @@ fn thirty_two_entries_are_walked_and_no_more() {
     assert!(all.starts_with("10.1.1.1 xff[-32] via [10.0.0.5, 10.1.1.1"), "{all}");
     assert_eq!(xff(&[&list(33)]), "unknown too_long");
     assert_eq!(xff(&[&list(20), &list(13)]), "unknown too_long");
-    assert_eq!(
-        xff(&[&format!("8.8.8.8,{}", list(31))]).split(" via").next(),
-        Some("8.8.8.8 xff[-32]")
-    );
+    assert_eq!(xff(&[&format!("8.8.8.8,{}", list(31))]).split(" via").next(), Some("8.8.8.8 xff[-32]"));
     assert_eq!(xff(&[&format!("garbage,{}", list(32))]), "unknown too_long");
 }
 
@@ -221,10 +175,7 @@ fn four_kilobytes_are_walked_and_no_more() {
     assert_eq!(xff(&[&"x".repeat(100_000)]), "unknown too_long");
     assert_eq!(xff(&vec![""; 5000]), "unknown too_long");
     // What is not walked costs nothing.
-    assert_eq!(
-        xff(&[&format!("{}, 8.8.8.8", "x,".repeat(100_000))]),
-        "8.8.8.8 xff[-1] via [10.0.0.5]"
-    );
+    assert_eq!(xff(&[&format!("{}, 8.8.8.8", "x,".repeat(100_000))]), "8.8.8.8 xff[-1] via [10.0.0.5]");
 }
 
 #[test]
@@ -290,11 +241,7 @@ fn rfc7239_4_a_quote_that_a_client_leaves_open_cannot_hide_or_forge_an_entry() {
     // The proxy appended the last element to whatever the client sent.
     for client in [r#"for=""#, r#"for="x"#, r#"for="\"#, r#"for=1.1.1.1;x="a\""#] {
         for proxy in ["for=8.8.8.8", r#"for="[2001:db8::7]:80";by="[::1]""#] {
-            assert_eq!(
-                forwarded(&[&format!("{client}, {proxy}")]),
-                "unknown malformed@-1",
-                "{client}"
-            );
+            assert_eq!(forwarded(&[&format!("{client}, {proxy}")]), "unknown malformed@-1", "{client}");
             // On a line of its own the proxy is understood.
             assert!(forwarded(&[client, proxy]).contains("xff[-1]"), "{client}");
         }
@@ -305,10 +252,7 @@ fn rfc7239_4_a_quote_that_a_client_leaves_open_cannot_hide_or_forge_an_entry() {
 
 #[test]
 fn without_trusted_proxies_every_client_is_its_peer() {
-    assert_eq!(
-        resolve(&TrustedProxies::none(), "10.0.0.5", &[("X-Forwarded-For", "8.8.8.8")]),
-        "10.0.0.5 peer via []"
-    );
+    assert_eq!(resolve(&TrustedProxies::none(), "10.0.0.5", &[("X-Forwarded-For", "8.8.8.8")]), "10.0.0.5 peer via []");
     assert!(!TrustedProxies::none().trusts(ip("127.0.0.1")));
 }
 
@@ -336,20 +280,13 @@ fn a_watch_sees_every_entry_until_the_stop() {
     let mut seen = Seen::default();
     let lines = owned(&[("X-Forwarded-For", "never, 8.8.8.8:1 , , 10.0.0.9")]);
     proxies.resolve(ip("10.0.0.5"), &lines, &mut Hops::new(), &mut seen);
-    assert_eq!(
-        seen.0,
-        ["10.0.0.9 Trusted(10.0.0.9)", " Empty", "8.8.8.8:1 Client(8.8.8.8)"]
-    );
+    assert_eq!(seen.0, ["10.0.0.9 Trusted(10.0.0.9)", " Empty", "8.8.8.8:1 Client(8.8.8.8)"]);
 }
 
 #[test]
 fn labels_have_no_numbers_in_them() {
     let sources = [Source::Peer, Source::Field { hop: 3 }, Source::MissingPeer];
     assert_eq!(sources.map(Source::label), ["peer", "field", "missing_peer"]);
-    let reasons = [
-        UnknownReason::Missing,
-        UnknownReason::Malformed { at: 3 },
-        UnknownReason::TooLong,
-    ];
+    let reasons = [UnknownReason::Missing, UnknownReason::Malformed { at: 3 }, UnknownReason::TooLong];
     assert_eq!(reasons.map(UnknownReason::label), ["missing", "malformed", "too_long"]);
 }

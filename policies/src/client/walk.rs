@@ -28,14 +28,7 @@ pub(super) struct Walk<'a, W> {
 
 impl<'a, W: Watch> Walk<'a, W> {
     pub(super) fn new(trusted: &'a IpSet, hops: &'a mut Hops, watch: &'a mut W) -> Self {
-        Self {
-            trusted,
-            hops,
-            watch,
-            entries: 0,
-            budget: MAX_BYTES,
-            last: None,
-        }
+        Self { trusted, hops, watch, entries: 0, budget: MAX_BYTES, last: None }
     }
 
     /// Walks the lines from the last to the first, each with `line`.
@@ -76,11 +69,7 @@ impl<'a, W: Watch> Walk<'a, W> {
             self.entry(element, forwarded::node(element))?;
         }
         // What no longer fitted into `elements` stands behind the largest number of entries.
-        if elements.overflow {
-            ControlFlow::Break(Err(UnknownReason::TooLong))
-        } else {
-            ControlFlow::Continue(())
-        }
+        if elements.overflow { ControlFlow::Break(Err(UnknownReason::TooLong)) } else { ControlFlow::Continue(()) }
     }
 
     /// One line in which every comma separates two elements.

@@ -31,7 +31,5 @@ pub fn is_forwarding_field(wire_name: &[u8]) -> bool {
 /// Compares with a lower-case name of the same length.
 #[inline]
 fn same(wire: &[u8], name: &[u8]) -> bool {
-    wire.iter()
-        .zip(name)
-        .all(|(&w, &n)| w.to_ascii_lowercase() == n || (w == b'_' && n == b'-'))
+    wire.iter().zip(name).all(|(&w, &n)| w.to_ascii_lowercase() == n || (w == b'_' && n == b'-'))
 }

@@ -4,28 +4,14 @@ use crate::client::{ForwardingField, Missing, TrustedProxies, Unknown, UnknownRe
 fn written(identity: &Identity, hops: &Hops) -> String {
     let mut out = Vec::new();
     let host = b"example.com:8443";
-    write(
-        &mut out,
-        &Towards {
-            identity,
-            hops,
-            scheme: Scheme::Https,
-            host,
-            port: 8443,
-            request_id: b"01HF",
-        },
-    );
+    write(&mut out, &Towards { identity, hops, scheme: Scheme::Https, host, port: 8443, request_id: b"01HF" });
     String::from_utf8(out).unwrap()
 }
 
 /// What the application is told about a request from 10.0.0.5, a trusted proxy.
 fn told(xff: &str) -> String {
     let trusted = ["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()];
-    let proxies = TrustedProxies::new(
-        trusted.into_iter().collect(),
-        ForwardingField::XForwardedFor,
-        Missing::Unknown,
-    );
+    let proxies = TrustedProxies::new(trusted.into_iter().collect(), ForwardingField::XForwardedFor, Missing::Unknown);
     let mut hops = Hops::new();
     let fields = vec![("X-Forwarded-For".to_owned(), xff.to_owned())];
     let identity = proxies.resolve("10.0.0.5".parse().unwrap(), &fields, &mut hops, &mut ());
@@ -47,15 +33,9 @@ fn the_application_is_told_the_client_and_the_proxies_in_their_order() {
 fn d1_the_application_is_not_told_the_proxy_in_place_of_an_unknown_client() {
     for xff in ["8.8.8.8, garbage", "8.8.8.8, garbage, 10.0.0.9", ""] {
         let lines = told(xff);
-        assert!(
-            lines.starts_with("X-Forwarded-For: 233.252.0.0\r\nX-Real-IP: 233.252.0.0\r\n"),
-            "{lines}"
-        );
+        assert!(lines.starts_with("X-Forwarded-For: 233.252.0.0\r\nX-Real-IP: 233.252.0.0\r\n"), "{lines}");
     }
-    let unknown = Unknown {
-        reason: UnknownReason::TooLong,
-        peer: "10.0.0.5".parse().unwrap(),
-    };
+    let unknown = Unknown { reason: UnknownReason::TooLong, peer: "10.0.0.5".parse().unwrap() };
     assert!(!written(&Identity::Unknown(unknown), &Hops::new()).contains("10.0.0.5"));
 }
 
@@ -96,10 +76,7 @@ fn what_others_would_read_the_client_from_is_not_passed_on() {
     ];
     for name in dropped {
         assert!(is_forwarding_field(name.as_bytes()), "{name}");
-        assert!(
-            is_forwarding_field(name.replace('-', "_").as_bytes()),
-            "d16: {name} with underscores"
-        );
+        assert!(is_forwarding_field(name.replace('-', "_").as_bytes()), "d16: {name} with underscores");
     }
     let kept = [
         "",
@@ -158,11 +135,8 @@ fn a_scheme_that_is_not_one_statement_is_none() {
 
 #[test]
 fn without_x_forwarded_proto_the_nearest_element_of_forwarded_counts() {
-    for line in [
-        b"for=8.8.8.8;proto=https".as_slice(),
-        b"proto=http, for=10.0.0.1;Proto=\"https\"",
-        b"proto=https, ,",
-    ] {
+    for line in [b"for=8.8.8.8;proto=https".as_slice(), b"proto=http, for=10.0.0.1;Proto=\"https\"", b"proto=https, ,"]
+    {
         let fields: &[(&[u8], &[u8])] = &[(b"Forwarded", line)];
         assert_eq!(scheme(true, fields, Scheme::Http), Scheme::Https);
         assert_eq!(scheme(false, fields, Scheme::Http), Scheme::Http);

@@ -36,16 +36,8 @@ impl FromStr for HostPattern {
             Authority { host, .. } if host.contains(&b'*') => return Err(InvalidHost::Character),
             Authority { .. } => {}
         }
-        let name = name
-            .strip_suffix('.')
-            .unwrap_or(name)
-            .to_ascii_lowercase()
-            .into_boxed_str();
-        Ok(if wildcard {
-            Self::Wildcard(name)
-        } else {
-            Self::Exact(name)
-        })
+        let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase().into_boxed_str();
+        Ok(if wildcard { Self::Wildcard(name) } else { Self::Exact(name) })
     }
 }
 
@@ -103,10 +95,7 @@ impl HostTable {
         let lower = buffer.get_mut(..host.len())?;
         lower.copy_from_slice(host);
         lower.make_ascii_lowercase();
-        self.exact
-            .find(lower)
-            .or_else(|| self.find_wildcard(lower))
-            .or(self.any)
+        self.exact.find(lower).or_else(|| self.find_wildcard(lower)).or(self.any)
     }
 
     fn find_wildcard(&self, host: &[u8]) -> Option<usize> {

@@ -60,13 +60,8 @@ fn other_authorities_are_refused() {
 
 #[test]
 fn names_come_before_the_longest_wildcard_before_any() {
-    let hosts = table(&[
-        ("*", 0),
-        ("*.example.com", 1),
-        ("*.b.example.com", 2),
-        ("www.example.com", 3),
-        ("example.com.", 4),
-    ]);
+    let hosts =
+        table(&[("*", 0), ("*.example.com", 1), ("*.b.example.com", 2), ("www.example.com", 3), ("example.com.", 4)]);
     let cases = [
         ("www.example.com", 3),
         ("WWW.Example.COM", 3),
@@ -89,11 +84,7 @@ fn names_come_before_the_longest_wildcard_before_any() {
 fn without_any_an_unknown_host_leads_nowhere() {
     let hosts = table(&[("*.example.com", 1)]);
     assert_eq!(hosts.find(b"example.com"), None);
-    assert_eq!(
-        hosts.find(b".example.com"),
-        Some(1),
-        "no such host passes parse_authority"
-    );
+    assert_eq!(hosts.find(b".example.com"), Some(1), "no such host passes parse_authority");
     assert_eq!(hosts.find(b""), None);
     assert_eq!(table(&[("*", 0)]).find(&[b'a'; 257]), None);
     assert_eq!(table(&[("*", 0)]).find(&[b'a'; 256]), Some(0));
@@ -101,17 +92,10 @@ fn without_any_an_unknown_host_leads_nowhere() {
 
 #[test]
 fn patterns_print_as_they_are_meant() {
-    for (text, printed) in [
-        ("*", "*"),
-        ("*.Example.com", "*.example.com"),
-        ("A.b.", "a.b"),
-        ("[::1]", "[::1]"),
-    ] {
+    for (text, printed) in [("*", "*"), ("*.Example.com", "*.example.com"), ("A.b.", "a.b"), ("[::1]", "[::1]")] {
         assert_eq!(text.parse::<HostPattern>().unwrap().to_string(), printed);
     }
-    for text in [
-        "", "*.", "a.*.b", "**", "*.*", "a:80", "*.a:80", "*.[::1]", "a/b", "http://a",
-    ] {
+    for text in ["", "*.", "a.*.b", "**", "*.*", "a:80", "*.a:80", "*.[::1]", "a/b", "http://a"] {
         assert!(text.parse::<HostPattern>().is_err(), "{text}");
     }
 }

@@ -28,10 +28,7 @@ impl IpSet {
                 Bounds::V6(range) => v6.push(range),
             }
         }
-        Self {
-            v4: Ranges::new(v4),
-            v6: Ranges::new(v6),
-        }
+        Self { v4: Ranges::new(v4), v6: Ranges::new(v6) }
     }
 
     /// The set that contains nothing.

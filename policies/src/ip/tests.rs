@@ -52,13 +52,8 @@ fn addresses_have_one_strict_spelling() {
         }
     }
     assert_eq!(parse(b"\xff\xfe"), None);
-    for text in [
-        "192.0.2.1",
-        "255.255.255.255",
-        "::1",
-        "2001:db8::1",
-        "ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255",
-    ] {
+    for text in ["192.0.2.1", "255.255.255.255", "::1", "2001:db8::1", "ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255"]
+    {
         assert_eq!(parse(text.as_bytes()), Some(ip(text)), "{text}");
     }
 }
@@ -115,20 +110,13 @@ fn groups_clear_the_host_bits() {
 
 #[test]
 fn d4_host_bits_are_an_error_with_the_network_that_was_meant() {
-    for (text, meant) in [
-        ("10.1.2.3/8", "10.0.0.0/8"),
-        ("2001:db8::1/32", "2001:db8::/32"),
-        ("::ffff:10.0.0.1/104", "10.0.0.0/8"),
-    ] {
+    for (text, meant) in
+        [("10.1.2.3/8", "10.0.0.0/8"), ("2001:db8::1/32", "2001:db8::/32"), ("::ffff:10.0.0.1/104", "10.0.0.0/8")]
+    {
         let suggestion = meant.parse().unwrap();
         assert_eq!(parse_net(text), Err(InvalidNet::HostBits { suggestion }), "{text}");
     }
-    assert!(
-        parse_net("10.1.2.3/8")
-            .unwrap_err()
-            .to_string()
-            .ends_with("did you mean 10.0.0.0/8")
-    );
+    assert!(parse_net("10.1.2.3/8").unwrap_err().to_string().ends_with("did you mean 10.0.0.0/8"));
 }
 
 #[test]

@@ -76,17 +76,10 @@ impl KeyPart<'_> {
     #[inline]
     fn feed(&self, hash: &mut impl Hasher) {
         match *self {
-            Self::Client {
-                identity: Identity::Known(known),
-                v4_prefix,
-                v6_prefix,
-            } => {
+            Self::Client { identity: Identity::Known(known), v4_prefix, v6_prefix } => {
                 feed_ip(hash, 0, group(known.ip, v4_prefix, v6_prefix));
             }
-            Self::Client {
-                identity: Identity::Unknown(unknown),
-                ..
-            } => feed_ip(hash, 2, unknown.peer),
+            Self::Client { identity: Identity::Unknown(unknown), .. } => feed_ip(hash, 2, unknown.peer),
             Self::Bytes(bytes) => {
                 hash.write_u8(4);
                 hash.write_usize(bytes.len());

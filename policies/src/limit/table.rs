@@ -88,11 +88,7 @@ impl Table {
     /// The key of a client alone: see [`KeyPart::Client`].
     #[inline]
     pub fn client_key(&self, identity: &Identity, v4_prefix: u8, v6_prefix: u8) -> Key {
-        self.key(&[KeyPart::Client {
-            identity,
-            v4_prefix,
-            v6_prefix,
-        }])
+        self.key(&[KeyPart::Client { identity, v4_prefix, v6_prefix }])
     }
 
     /// Charges one request to a key, or refuses it and changes nothing.
@@ -115,15 +111,8 @@ impl Table {
     #[inline]
     pub fn refund(&self, key: Key, quota: &Quota) {
         // Only the table's own state is needed; the decision is made up.
-        let nothing = Decision {
-            admitted: true,
-            remaining: 0,
-            reset: 0,
-            retry_after: 0,
-        };
-        let _ = self
-            .bucket(key)
-            .charge(key.bits(), |tat| (Some(tat.saturating_sub(quota.interval())), nothing));
+        let nothing = Decision { admitted: true, remaining: 0, reset: 0, retry_after: 0 };
+        let _ = self.bucket(key).charge(key.bits(), |tat| (Some(tat.saturating_sub(quota.interval())), nothing));
     }
 
     /// What happened so far.
@@ -152,21 +141,14 @@ impl Table {
 
     #[inline]
     fn bucket(&self, key: Key) -> Bucket<'_> {
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "masked to the number of buckets, which is a usize"
-        )]
+        #[expect(clippy::cast_possible_truncation, reason = "masked to the number of buckets, which is a usize")]
         let index = (key.bits() & self.mask) as usize;
         let start = self.skipped + index * WORDS;
         #[expect(
             clippy::expect_used,
             reason = "skipped is at most one bucket, and one more than mask + 1 is allocated"
         )]
-        let words = self
-            .words
-            .get(start..)
-            .and_then(<[AtomicU64]>::first_chunk)
-            .expect("a bucket below the mask");
+        let words = self.words.get(start..).and_then(<[AtomicU64]>::first_chunk).expect("a bucket below the mask");
         Bucket::new(words)
     }
 }

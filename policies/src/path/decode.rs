@@ -60,9 +60,7 @@ fn merge(out: &mut Vec<u8>) -> Result<(), InvalidPath> {
     while let Some(rest) = out.get(read..).filter(|rest| !rest.is_empty()) {
         let length = memchr::memchr(b'/', rest).unwrap_or(rest.len());
         let segment = rest.get(..length).unwrap_or_default();
-        let name = segment
-            .get(..memchr::memchr(b';', segment).unwrap_or(length))
-            .unwrap_or_default();
+        let name = segment.get(..memchr::memchr(b';', segment).unwrap_or(length)).unwrap_or_default();
         match name {
             b"" | b"." => {}
             b".." => {

@@ -13,25 +13,13 @@ fn readings(path: &[u8]) -> Result<Readings, InvalidPath> {
 
 #[track_caller]
 fn check(path: &str, decoded: &str, folded: Option<&str>, rewritten: Option<&str>) {
-    let expected = (
-        decoded.to_owned(),
-        folded.map(str::to_owned),
-        rewritten.map(str::to_owned),
-    );
+    let expected = (decoded.to_owned(), folded.map(str::to_owned), rewritten.map(str::to_owned));
     assert_eq!(readings(path.as_bytes()), Ok(expected), "{path}");
 }
 
 #[test]
 fn plain_paths_are_themselves() {
-    for path in [
-        "/",
-        "/readyz",
-        "/readyz/",
-        "/a.b/c..d/.e",
-        "/a/.well-known/x",
-        "/a:@!$&'()*+,=~-_",
-        "/\"<>^`{|}",
-    ] {
+    for path in ["/", "/readyz", "/readyz/", "/a.b/c..d/.e", "/a/.well-known/x", "/a:@!$&'()*+,=~-_", "/\"<>^`{|}"] {
         check(path, path, None, None);
     }
 }
@@ -178,12 +166,7 @@ fn special_path() -> impl Strategy<Value = Vec<u8>> {
 
 fn check_properties(path: &[u8]) -> Result<(), TestCaseError> {
     let mut scratch = Scratch::default();
-    let Ok(Canonical {
-        path: decoded,
-        folded,
-        rewritten,
-    }) = canonicalise(path, &mut scratch)
-    else {
+    let Ok(Canonical { path: decoded, folded, rewritten }) = canonicalise(path, &mut scratch) else {
         return Ok(());
     };
     prop_assert_eq!(decoded.first(), Some(&b'/'));
@@ -192,29 +175,17 @@ fn check_properties(path: &[u8]) -> Result<(), TestCaseError> {
         prop_assert!(!folded.windows(2).any(|pair| pair == b"//"));
         // A control byte can only come out of a second decoding, and does not go in again.
         if !folded.iter().any(u8::is_ascii_control) {
-            let expected = Canonical {
-                path: folded,
-                folded: None,
-                rewritten: None,
-            };
+            let expected = Canonical { path: folded, folded: None, rewritten: None };
             let encoded = encode(folded);
             prop_assert_eq!(canonicalise(&encoded, &mut again), Ok(expected));
         }
     } else {
-        let expected = Canonical {
-            path: decoded,
-            folded: None,
-            rewritten: None,
-        };
+        let expected = Canonical { path: decoded, folded: None, rewritten: None };
         let encoded = encode(decoded);
         prop_assert_eq!(canonicalise(&encoded, &mut again), Ok(expected));
     }
     if let Some(sent) = rewritten {
-        let expected = Canonical {
-            path: decoded,
-            folded: None,
-            rewritten: None,
-        };
+        let expected = Canonical { path: decoded, folded: None, rewritten: None };
         let read = canonicalise(sent, &mut again);
         prop_assert_eq!(read.map(|c| Canonical { folded: None, ..c }), Ok(expected));
     }

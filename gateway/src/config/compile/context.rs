@@ -26,13 +26,7 @@ impl<'a> Context<'a> {
         environment: &'a dyn Environment,
         problems: Vec<Problem>,
     ) -> Self {
-        Self {
-            locations,
-            broken,
-            environment,
-            problems,
-            lints: Vec::new(),
-        }
+        Self { locations, broken, environment, problems, lints: Vec::new() }
     }
 
     /// The errors and the lints.
@@ -63,8 +57,7 @@ impl<'a> Context<'a> {
     /// Reports an error about the value at `path`.
     pub(in crate::config) fn error(&mut self, path: &ConfigPath, message: impl Into<String>, hint: impl Into<String>) {
         let span = self.locations.value(path);
-        self.problems
-            .push(problem(Severity::Error, path, message.into(), hint.into(), span));
+        self.problems.push(problem(Severity::Error, path, message.into(), hint.into(), span));
     }
 
     /// Reports an error about the key that `path` ends with.
@@ -75,15 +68,13 @@ impl<'a> Context<'a> {
         hint: impl Into<String>,
     ) {
         let span = self.locations.key(path);
-        self.problems
-            .push(problem(Severity::Error, path, message.into(), hint.into(), span));
+        self.problems.push(problem(Severity::Error, path, message.into(), hint.into(), span));
     }
 
     /// Reports that the value at `path` works, but probably not as meant.
     pub(in crate::config) fn lint(&mut self, path: &ConfigPath, message: impl Into<String>, hint: impl Into<String>) {
         let span = self.locations.value(path);
-        self.lints
-            .push(problem(Severity::Lint, path, message.into(), hint.into(), span));
+        self.lints.push(problem(Severity::Lint, path, message.into(), hint.into(), span));
     }
 
     /// The value of a key that must be there, or a report that it is not.
@@ -102,13 +93,7 @@ impl<'a> Context<'a> {
             };
             let span = self.locations.key(parent);
             let message = format!("key `{key}` is missing{whose}");
-            self.problems.push(problem(
-                Severity::Error,
-                parent,
-                message,
-                format!("write `{example}`"),
-                span,
-            ));
+            self.problems.push(problem(Severity::Error, parent, message, format!("write `{example}`"), span));
         }
         value
     }
@@ -150,22 +135,12 @@ impl<'a> Context<'a> {
         if let Some(number) = usize::try_from(number).ok().filter(|number| bounds.contains(number)) {
             return number;
         }
-        let message = format!(
-            "`{key}` is `{number}`, expected a number from {} to {}",
-            bounds.start(),
-            bounds.end()
-        );
+        let message = format!("`{key}` is `{number}`, expected a number from {} to {}", bounds.start(), bounds.end());
         self.error(&parent.key(key), message, format!("the default is {default}"));
         default
     }
 }
 
 fn problem(severity: Severity, path: &ConfigPath, message: String, hint: String, span: Option<Span>) -> Problem {
-    Problem {
-        severity,
-        path: path.clone(),
-        message,
-        hint: (!hint.is_empty()).then_some(hint),
-        span,
-    }
+    Problem { severity, path: path.clone(), message, hint: (!hint.is_empty()).then_some(hint), span }
 }

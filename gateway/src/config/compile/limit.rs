@@ -26,15 +26,7 @@ pub(super) fn limits(raw: Option<Named<raw::Limit>>, cx: &mut Context<'_>) -> (N
 }
 
 fn compile(name: &str, raw: raw::Limit, path: &ConfigPath, cx: &mut Context<'_>) -> Option<plan::Limit> {
-    let raw::Limit {
-        key,
-        rate,
-        burst,
-        methods,
-        ipv4_prefix,
-        ipv6_prefix,
-        max_keys,
-    } = raw;
+    let raw::Limit { key, rate, burst, methods, ipv4_prefix, ipv6_prefix, max_keys } = raw;
     let Leaf(LimitKeyWord::ClientIp) = key.unwrap_or(Leaf(LimitKeyWord::ClientIp));
     let v4_prefix = cx.number(ipv4_prefix, path, "ipv4_prefix", 1..=32, 32);
     let v6_prefix = cx.number(ipv6_prefix, path, "ipv6_prefix", 1..=128, 64);
@@ -58,11 +50,7 @@ fn compile(name: &str, raw: raw::Limit, path: &ConfigPath, cx: &mut Context<'_>)
 fn compile_methods(raw: Option<List<Leaf<Method>>>, path: &ConfigPath, cx: &mut Context<'_>) -> Vec<Box<str>> {
     let Some(raw) = raw else { return Vec::new() };
     if raw.is_empty() {
-        cx.error(
-            path,
-            "`methods` is empty: the limit would count nothing",
-            "remove the key to count every method",
-        );
+        cx.error(path, "`methods` is empty: the limit would count nothing", "remove the key to count every method");
     }
     raw.into_iter().map(|(_, Leaf(Method(method)))| method).collect()
 }

@@ -28,34 +28,19 @@ pub(in crate::config) struct Entry<T> {
 impl<T> Names<T> {
     /// `kind` is what people call one of them, `key` where they are defined.
     pub(super) fn new(kind: &'static str, key: &'static str, cx: &Context<'_>) -> Self {
-        Self {
-            kind,
-            key,
-            entries: Vec::new(),
-            broken: cx.is_broken(&ConfigPath::root().key(key)),
-        }
+        Self { kind, key, entries: Vec::new(), broken: cx.is_broken(&ConfigPath::root().key(key)) }
     }
 
     /// Defines a name; reports one that cannot be a name.
     pub(super) fn define(&mut self, name: Box<str>, value: Option<T>, cx: &mut Context<'_>) {
         let path = ConfigPath::root().key(self.key).key(&name);
         check(&name, &path, cx);
-        self.entries.push(Entry {
-            name,
-            path: Some(path),
-            value,
-            used: Cell::new(false),
-        });
+        self.entries.push(Entry { name, path: Some(path), value, used: Cell::new(false) });
     }
 
     /// Defines a name that is there without being written.
     pub(super) fn define_builtin(&mut self, name: &str, value: T) {
-        self.entries.push(Entry {
-            name: name.into(),
-            path: None,
-            value: Some(value),
-            used: Cell::new(false),
-        });
+        self.entries.push(Entry { name: name.into(), path: None, value: Some(value), used: Cell::new(false) });
     }
 
     /// What a name stands for; reports it as undefined if it stands for nothing. `path` is where it is used.
@@ -95,10 +80,6 @@ impl<T> Entry<T> {
 /// Reports a name that is none.
 pub(super) fn check(name: &str, path: &ConfigPath, cx: &mut Context<'_>) {
     if Name::from_text(name).is_err() {
-        cx.key_error(
-            path,
-            format!("`{name}` is not a name"),
-            "a name has letters, digits, `_` and `-`, at most 64",
-        );
+        cx.key_error(path, format!("`{name}` is not a name"), "a name has letters, digits, `_` and `-`, at most 64");
     }
 }

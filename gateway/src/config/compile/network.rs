@@ -33,40 +33,20 @@ pub(super) fn networks(raw: Option<Named<List<Leaf<IpNet>>>>, cx: &mut Context<'
                     "write at least one network or address",
                 );
             }
-            Network {
-                set: Arc::new(IpSet::new(nets.into_iter().map(|(_, Leaf(net))| net))),
-            }
+            Network { set: Arc::new(IpSet::new(nets.into_iter().map(|(_, Leaf(net))| net))) }
         });
         names.define(name, network, cx);
     }
     if !internal_written {
-        names.define_builtin(
-            INTERNAL,
-            Network {
-                set: Arc::new(IpSet::new(internal())),
-            },
-        );
+        names.define_builtin(INTERNAL, Network { set: Arc::new(IpSet::new(internal())) });
     }
     names
 }
 
 /// Loopback, and the private networks of RFC 1918 and RFC 4193.
 fn internal() -> impl Iterator<Item = IpNet> {
-    let v4 = [
-        ([127, 0, 0, 0], 8),
-        ([10, 0, 0, 0], 8),
-        ([172, 16, 0, 0], 12),
-        ([192, 168, 0, 0], 16),
-    ];
-    let v6 = [
-        (Ipv6Addr::LOCALHOST, 128),
-        (Ipv6Addr::new(0xfc00, 0, 0, 0, 0, 0, 0, 0), 7),
-    ];
-    let v4 = v4
-        .into_iter()
-        .map(|(octets, prefix)| Ipv4Net::new_assert(Ipv4Addr::from(octets), prefix).into());
-    v4.chain(
-        v6.into_iter()
-            .map(|(address, prefix)| Ipv6Net::new_assert(address, prefix).into()),
-    )
+    let v4 = [([127, 0, 0, 0], 8), ([10, 0, 0, 0], 8), ([172, 16, 0, 0], 12), ([192, 168, 0, 0], 16)];
+    let v6 = [(Ipv6Addr::LOCALHOST, 128), (Ipv6Addr::new(0xfc00, 0, 0, 0, 0, 0, 0, 0), 7)];
+    let v4 = v4.into_iter().map(|(octets, prefix)| Ipv4Net::new_assert(Ipv4Addr::from(octets), prefix).into());
+    v4.chain(v6.into_iter().map(|(address, prefix)| Ipv6Net::new_assert(address, prefix).into()))
 }

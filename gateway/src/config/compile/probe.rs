@@ -22,12 +22,7 @@ pub(super) fn probes(
     definitions: &mut Definitions,
     cx: &mut Context<'_>,
 ) -> Vec<plan::Probe> {
-    let raw::Probes {
-        healthz,
-        readyz,
-        startupz,
-        version,
-    } = raw.unwrap_or_default();
+    let raw::Probes { healthz, readyz, startupz, version } = raw.unwrap_or_default();
     let path = path.key("probes");
     let mut probes: Vec<plan::Probe> = Vec::new();
     for (kind, toggle) in [
@@ -46,12 +41,8 @@ pub(super) fn probes(
             None => compile(kind, raw::Probe::default(), service, &path, definitions, cx),
         };
         if let Some(other) = probes.iter().find(|other| other.path == probe.path) {
-            let message = format!(
-                "probe `{}` has the path of probe `{}`, `{}`",
-                kind.name(),
-                other.kind.name(),
-                probe.path
-            );
+            let message =
+                format!("probe `{}` has the path of probe `{}`, `{}`", kind.name(), other.kind.name(), probe.path);
             cx.error(&path.key("path"), message, "give each probe a path of its own");
         }
         lint::probe(&probe, &path, cx);
@@ -68,17 +59,7 @@ fn compile(
     definitions: &mut Definitions,
     cx: &mut Context<'_>,
 ) -> plan::Probe {
-    let raw::Probe {
-        path: at,
-        serve,
-        allow,
-        deny,
-        upstream_path,
-        host,
-        token,
-        timeout,
-        version,
-    } = raw;
+    let raw::Probe { path: at, serve, allow, deny, upstream_path, host, token, timeout, version } = raw;
     let at = at.map_or_else(|| kind.default_path().into(), |Leaf(ExactPath(path))| path);
     let allow = match allow {
         Some(allow) => rule::rule(allow, &path.key("allow"), definitions, cx),
@@ -118,14 +99,7 @@ fn compile(
         }
     };
     let deny = deny.map_or(plan::Deny::Forbidden, |Leaf(DenyWord(deny))| deny);
-    plan::Probe {
-        kind,
-        path: at,
-        serve,
-        allow,
-        deny,
-        origin: Origin { line: written.line },
-    }
+    plan::Probe { kind, path: at, serve, allow, deny, origin: Origin { line: written.line } }
 }
 
 fn app_token(
@@ -134,42 +108,18 @@ fn app_token(
     definitions: &mut Definitions,
     cx: &mut Context<'_>,
 ) -> Option<plan::AppToken> {
-    let raw::AppToken {
-        header,
-        env,
-        file,
-        value,
-    } = raw;
+    let raw::AppToken { header, env, file, value } = raw;
     let field = token::field(header)?;
     definitions.secret_fields.push(field.name);
-    if !secret::exactly_one(
-        &[
-            ("env", env.is_some()),
-            ("file", file.is_some()),
-            ("value", value.is_some()),
-        ],
-        path,
-        cx,
-    ) {
+    if !secret::exactly_one(&[("env", env.is_some()), ("file", file.is_some()), ("value", value.is_some())], path, cx) {
         return None;
     }
     let secret = secret::read(Places { env, file, value }, path, cx)?;
-    Some(plan::AppToken {
-        field: field.text,
-        secret,
-    })
+    Some(plan::AppToken { field: field.text, secret })
 }
 
 fn version_info(raw: raw::Version, service: &str) -> VersionInfo {
-    let raw::Version {
-        service: name,
-        environment,
-        version,
-        commit,
-        branch,
-        build_time,
-        slot,
-    } = raw;
+    let raw::Version { service: name, environment, version, commit, branch, build_time, slot } = raw;
     let text = |leaf: Option<Leaf<Text>>| leaf.map(|Leaf(Text(text))| text);
     VersionInfo {
         service: text(name).unwrap_or_else(|| service.into()),

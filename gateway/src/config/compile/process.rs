@@ -20,18 +20,11 @@ pub(super) struct Client {
 }
 
 pub(super) fn client_ip(raw: Option<raw::ClientIp>, cx: &mut Context<'_>) -> Client {
-    let raw::ClientIp {
-        trusted_proxies,
-        header,
-        missing,
-    } = raw.unwrap_or_default();
+    let raw::ClientIp { trusted_proxies, header, missing } = raw.unwrap_or_default();
     let path = ConfigPath::root().key("client_ip");
     let list = path.key("trusted_proxies");
-    let trusted: Vec<_> = trusted_proxies
-        .into_iter()
-        .flatten()
-        .map(|(index, Leaf(net))| (net, list.index(index)))
-        .collect();
+    let trusted: Vec<_> =
+        trusted_proxies.into_iter().flatten().map(|(index, Leaf(net))| (net, list.index(index))).collect();
     for (net, path) in &trusted {
         lint::trusted_network(net, path, cx);
     }
@@ -49,25 +42,16 @@ pub(super) fn client_ip(raw: Option<raw::ClientIp>, cx: &mut Context<'_>) -> Cli
     };
     let missing = missing.map_or(Missing::Unknown, |Leaf(MissingWord(missing))| missing);
     let set = IpSet::new(trusted.iter().map(|(net, _)| *net));
-    Client {
-        proxies: TrustedProxies::new(set, field, missing),
-        trusted,
-    }
+    Client { proxies: TrustedProxies::new(set, field, missing), trusted }
 }
 
 pub(super) fn listeners(raw: Option<List<raw::Listener>>, cx: &mut Context<'_>) -> Vec<plan::Listener> {
     let path = ConfigPath::root().key("listeners");
     let Some(raw) = raw else {
-        return vec![plan::Listener {
-            address: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8080)),
-        }];
+        return vec![plan::Listener { address: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8080)) }];
     };
     if raw.is_empty() {
-        cx.error(
-            &path,
-            "`listeners` is empty: nobody could connect",
-            "write `[{address: 0.0.0.0:8080}]`",
-        );
+        cx.error(&path, "`listeners` is empty: nobody could connect", "write `[{address: 0.0.0.0:8080}]`");
     }
     let mut listeners: Vec<plan::Listener> = Vec::new();
     for (index, listener) in raw {
@@ -77,11 +61,7 @@ pub(super) fn listeners(raw: Option<List<raw::Listener>>, cx: &mut Context<'_>) 
             continue;
         };
         if address.port() != 0 && listeners.iter().any(|other| other.address == address) {
-            cx.error(
-                &path.key("address"),
-                format!("`{address}` is listened on twice"),
-                "remove one of the two",
-            );
+            cx.error(&path.key("address"), format!("`{address}` is listened on twice"), "remove one of the two");
         }
         listeners.push(plan::Listener { address });
     }
@@ -118,11 +98,7 @@ pub(super) fn admin(
             path = ConfigPath::root().key("listeners").index(index).key("address");
         }
         let message = format!("`{address}` is the address of `admin` and of a listener");
-        cx.error(
-            &path,
-            message,
-            "choose another port for one of them, or write `admin: off`",
-        );
+        cx.error(&path, message, "choose another port for one of them, or write `admin: off`");
     }
     Some(address)
 }
@@ -137,23 +113,11 @@ pub(super) fn log(raw: Option<raw::Log>, cx: &mut Context<'_>) -> (String, plan:
         cx.key_error(&path, "`to` has no meaning while `format` is `off`", "remove it");
     }
     let level = level.map_or_else(|| "info".to_owned(), |Leaf(LogLevel(level))| level.into());
-    (
-        level,
-        plan::AccessLog {
-            format,
-            target: to.map_or(plan::LogTarget::Stderr, |Leaf(target)| target),
-        },
-    )
+    (level, plan::AccessLog { format, target: to.map_or(plan::LogTarget::Stderr, |Leaf(target)| target) })
 }
 
 pub(super) fn timeouts(raw: Option<raw::Timeouts>, cx: &mut Context<'_>) -> plan::Timeouts {
-    let raw::Timeouts {
-        head,
-        keep_alive,
-        body,
-        write,
-        tunnel,
-    } = raw.unwrap_or_default();
+    let raw::Timeouts { head, keep_alive, body, write, tunnel } = raw.unwrap_or_default();
     let path = ConfigPath::root().key("timeouts");
     plan::Timeouts {
         head: cx.deadline(head, &path, "head", Duration::from_secs(10)),
@@ -165,12 +129,7 @@ pub(super) fn timeouts(raw: Option<raw::Timeouts>, cx: &mut Context<'_>) -> plan
 }
 
 pub(super) fn bounds(raw: Option<raw::Bounds>, cx: &mut Context<'_>) -> plan::Bounds {
-    let raw::Bounds {
-        head,
-        fields,
-        target,
-        connections,
-    } = raw.unwrap_or_default();
+    let raw::Bounds { head, fields, target, connections } = raw.unwrap_or_default();
     let path = ConfigPath::root().key("bounds");
     let bounds = plan::Bounds {
         head: size(head, &path.key("head"), 32 << 10, cx),
@@ -183,11 +142,7 @@ pub(super) fn bounds(raw: Option<raw::Bounds>, cx: &mut Context<'_>) -> plan::Bo
             "`target` ({} bytes) is larger than `head` ({} bytes), which it is a part of",
             bounds.target, bounds.head
         );
-        let key = if cx.origin(&path.key("target")).line > 0 {
-            "target"
-        } else {
-            "head"
-        };
+        let key = if cx.origin(&path.key("target")).line > 0 { "target" } else { "head" };
         cx.error(&path.key(key), message, "make `head` larger or `target` smaller");
     }
     bounds

@@ -19,17 +19,10 @@ pub(super) fn routes(
 ) -> (Vec<plan::Route>, Option<RouteTable>) {
     let mut routes: Vec<lint::WrittenRoute> = Vec::new();
     for (index, route) in raw.into_iter().flatten() {
-        let raw::Route {
-            path: prefix,
-            allow,
-            deny,
-            limits,
-        } = route;
+        let raw::Route { path: prefix, allow, deny, limits } = route;
         let path = path.index(index);
         let has_rule = allow.is_some() || cx.is_broken(&path.key("allow"));
-        let allow = allow.map_or_else(Rule::anyone, |allow| {
-            rule::rule(allow, &path.key("allow"), definitions, cx)
-        });
+        let allow = allow.map_or_else(Rule::anyone, |allow| rule::rule(allow, &path.key("allow"), definitions, cx));
         let limits = limit::indices(limits, &path.key("limits"), &definitions.limits, cx);
         if deny.is_some() && !has_rule {
             cx.key_error(
@@ -44,31 +37,18 @@ pub(super) fn routes(
         };
         let path = path.key("path");
         if routes.iter().any(|other| other.route.path == prefix) {
-            cx.error(
-                &path,
-                format!("a route for `{prefix}` exists already"),
-                "put both into one route",
-            );
+            cx.error(&path, format!("a route for `{prefix}` exists already"), "put both into one route");
         }
         let origin = cx.origin(&path);
         routes.push(lint::WrittenRoute {
-            route: plan::Route {
-                path: prefix,
-                allow,
-                deny,
-                limits,
-                origin,
-            },
+            route: plan::Route { path: prefix, allow, deny, limits, origin },
             path,
             has_rule,
         });
     }
     lint::routes(&routes, probes, cx);
     let routes: Vec<_> = routes.into_iter().map(|written| written.route).collect();
-    let prefixes: Vec<(PathPrefix, usize)> = routes
-        .iter()
-        .enumerate()
-        .map(|(index, route)| (route.path.clone(), index))
-        .collect();
+    let prefixes: Vec<(PathPrefix, usize)> =
+        routes.iter().enumerate().map(|(index, route)| (route.path.clone(), index)).collect();
     (routes, RouteTable::new(prefixes).ok())
 }

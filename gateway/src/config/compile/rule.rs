@@ -16,19 +16,13 @@ pub(super) fn rule(allow: raw::Allow, path: &ConfigPath, definitions: &Definitio
         raw::Allow::Anyone => Condition::Anyone,
         raw::Allow::Conditions(conditions) => condition(*conditions, path, definitions, cx).unwrap_or_else(nobody),
     };
-    Rule {
-        origin: cx.origin(path),
-        condition,
-    }
+    Rule { origin: cx.origin(path), condition }
 }
 
 /// The rule of a probe that says nothing: the network `internal`.
 pub(super) fn internal(definitions: &Definitions, path: &ConfigPath, cx: &mut Context<'_>) -> Rule {
     let condition = network(INTERNAL, path, definitions, cx).unwrap_or_else(nobody);
-    Rule {
-        origin: Origin { line: 0 },
-        condition,
-    }
+    Rule { origin: Origin { line: 0 }, condition }
 }
 
 /// Whether a rule lets everybody in, however it is written.
@@ -52,23 +46,15 @@ fn condition(
     definitions: &Definitions,
     cx: &mut Context<'_>,
 ) -> Option<Condition> {
-    let raw::Conditions {
-        network: in_network,
-        token: with_token,
-        any,
-        all,
-    } = raw;
+    let raw::Conditions { network: in_network, token: with_token, any, all } = raw;
     let given = [
         ("network", in_network.is_some()),
         ("token", with_token.is_some()),
         ("any", any.is_some()),
         ("all", all.is_some()),
     ];
-    let given: Vec<_> = given
-        .iter()
-        .filter(|(key, there)| *there || cx.is_broken(&path.key(key)))
-        .map(|&(key, _)| key)
-        .collect();
+    let given: Vec<_> =
+        given.iter().filter(|(key, there)| *there || cx.is_broken(&path.key(key))).map(|&(key, _)| key).collect();
     match given.as_slice() {
         [_] => {}
         [] => {
@@ -105,10 +91,7 @@ fn condition(
 
 fn network(name: &str, path: &ConfigPath, definitions: &Definitions, cx: &mut Context<'_>) -> Option<Condition> {
     let network = definitions.networks.find(name, path, cx)?;
-    Some(Condition::Network {
-        name: name.into(),
-        set: Arc::clone(&network.set),
-    })
+    Some(Condition::Network { name: name.into(), set: Arc::clone(&network.set) })
 }
 
 fn list(raw: List<raw::Allow>, path: &ConfigPath, definitions: &Definitions, cx: &mut Context<'_>) -> Box<[Rule]> {
@@ -119,7 +102,5 @@ fn list(raw: List<raw::Allow>, path: &ConfigPath, definitions: &Definitions, cx:
             "write at least one condition, or `anyone` in place of the list",
         );
     }
-    raw.into_iter()
-        .map(|(index, allow)| rule(allow, &path.index(index), definitions, cx))
-        .collect()
+    raw.into_iter().map(|(index, allow)| rule(allow, &path.index(index), definitions, cx)).collect()
 }

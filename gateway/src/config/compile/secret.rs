@@ -22,11 +22,8 @@ pub(super) struct Places {
 /// Whether exactly one of several keys is there; reports when not. `given` holds each key with whether it is there.
 pub(super) fn exactly_one(given: &[(&str, bool)], path: &ConfigPath, cx: &mut Context<'_>) -> bool {
     // A key that could not be read is there, too.
-    let there: Vec<_> = given
-        .iter()
-        .filter(|(key, there)| *there || cx.is_broken(&path.key(key)))
-        .map(|&(key, _)| key)
-        .collect();
+    let there: Vec<_> =
+        given.iter().filter(|(key, there)| *there || cx.is_broken(&path.key(key))).map(|&(key, _)| key).collect();
     match there.as_slice() {
         [_] => true,
         [] => {
@@ -65,11 +62,7 @@ pub(super) fn read(places: Places, path: &ConfigPath, cx: &mut Context<'_>) -> O
             "keep it in a variable or a file: `env: NAME` or `file: PATH`",
         );
         if text.expose_secret().is_empty() {
-            cx.error(
-                &path,
-                "the token is empty",
-                "write a token, such as the output of `openssl rand -hex 32`",
-            );
+            cx.error(&path, "the token is empty", "write a token, such as the output of `openssl rand -hex 32`");
             return None;
         }
         ("value", SecretSlice::from(text.expose_secret().as_bytes().to_vec()))

@@ -23,12 +23,7 @@ pub(super) fn services(
 ) -> Option<(Vec<plan::Service>, HostTable)> {
     let root = ConfigPath::root();
     let raw: Vec<_> = cx
-        .required(
-            raw,
-            &root,
-            "services",
-            "services: {app: {upstream: {servers: [\"127.0.0.1:8000\"]}}}",
-        )?
+        .required(raw, &root, "services", "services: {app: {upstream: {servers: [\"127.0.0.1:8000\"]}}}")?
         .into_iter()
         .collect();
     let path = root.key("services");
@@ -80,11 +75,7 @@ impl Hosts {
                 let message = format!(
                     "key `hosts` is missing in `{owner}`: with several services, hosts say which one a request is for"
                 );
-                cx.key_error(
-                    path,
-                    message,
-                    format!("write `{example}`, or `hosts: [\"*\"]` for all others"),
-                );
+                cx.key_error(path, message, format!("write `{example}`, or `hosts: [\"*\"]` for all others"));
             }
             return;
         };
@@ -99,11 +90,7 @@ impl Hosts {
         for (index, Leaf(host)) in raw {
             if let Some(other) = self.owners.insert(host.clone(), owner.into()) {
                 let message = format!("host `{host}` belongs to service `{other}` already");
-                cx.error(
-                    &path.index(index),
-                    message,
-                    "a host belongs to one service; remove it here or there",
-                );
+                cx.error(&path.index(index), message, "a host belongs to one service; remove it here or there");
             }
             self.patterns.push((host, service));
         }
@@ -118,15 +105,7 @@ fn compile(
     cx: &mut Context<'_>,
 ) -> Option<plan::Service> {
     // The hosts of all services are compared with one another, and were taken out before.
-    let raw::Service {
-        hosts: _,
-        upstream,
-        max_body,
-        upgrades,
-        probes,
-        limits,
-        routes,
-    } = raw;
+    let raw::Service { hosts: _, upstream, max_body, upgrades, probes, limits, routes } = raw;
     let probes = probe::probes(probes, &name, path, definitions, cx);
     let limits = limit::indices(limits, &path.key("limits"), &definitions.limits, cx);
     let (routes, route_table) = route::routes(routes, &path.key("routes"), &probes, definitions, cx);
@@ -168,13 +147,7 @@ fn compile_max_body(raw: Option<Leaf<Size>>, path: &ConfigPath, cx: &mut Context
 }
 
 fn compile_upstream(raw: raw::Upstream, path: &ConfigPath, cx: &mut Context<'_>) -> Option<plan::Upstream> {
-    let raw::Upstream {
-        servers,
-        connect_timeout,
-        response_timeout,
-        idle_timeout,
-        max_idle,
-    } = raw;
+    let raw::Upstream { servers, connect_timeout, response_timeout, idle_timeout, max_idle } = raw;
     let connect_timeout = cx.deadline(connect_timeout, path, "connect_timeout", Duration::from_secs(5));
     let response_timeout = cx.deadline(response_timeout, path, "response_timeout", Duration::from_secs(60));
     let idle_timeout = cx.deadline(idle_timeout, path, "idle_timeout", Duration::from_millis(1500));
@@ -182,34 +155,16 @@ fn compile_upstream(raw: raw::Upstream, path: &ConfigPath, cx: &mut Context<'_>)
     let servers = cx.required(servers, path, "servers", "servers: [\"127.0.0.1:8000\"]")?;
     let path = path.key("servers");
     if servers.is_empty() {
-        cx.error(
-            &path,
-            "`servers` is empty: nobody would answer",
-            "write `[\"127.0.0.1:8000\"]`",
-        );
+        cx.error(&path, "`servers` is empty: nobody would answer", "write `[\"127.0.0.1:8000\"]`");
     }
     let mut compiled: Vec<plan::Server> = Vec::new();
     for (index, Leaf(ServerWord { address, label })) in servers {
         if compiled.iter().any(|server| server.address == address) {
-            cx.error(
-                &path.index(index),
-                format!("server `{label}` is listed twice"),
-                "remove one of the two",
-            );
+            cx.error(&path.index(index), format!("server `{label}` is listed twice"), "remove one of the two");
         }
         let mut hasher = DefaultHasher::new();
         address.hash(&mut hasher);
-        compiled.push(plan::Server {
-            address,
-            label,
-            key: hasher.finish(),
-        });
+        compiled.push(plan::Server { address, label, key: hasher.finish() });
     }
-    Some(plan::Upstream {
-        servers: compiled,
-        connect_timeout,
-        response_timeout,
-        idle_timeout,
-        max_idle,
-    })
+    Some(plan::Upstream { servers: compiled, connect_timeout, response_timeout, idle_timeout, max_idle })
 }

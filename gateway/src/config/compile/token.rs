@@ -39,27 +39,16 @@ fn token_set(name: &str, raw: raw::TokenSet, path: &ConfigPath, cx: &mut Context
     let field = field(header)?.name;
     if is_taken(&field) {
         let message = format!("`{field}` means something else already and cannot carry a token");
-        cx.error(
-            &path.key("header"),
-            message,
-            format!("write a header of your own, such as `{DEFAULT_FIELD}`"),
-        );
+        cx.error(&path.key("header"), message, format!("write a header of your own, such as `{DEFAULT_FIELD}`"));
     }
     let slots = cx.required(slots, path, "slots", "slots: [{name: ci, env: PROBE_TOKEN}]")?;
     let path = path.key("slots");
     if slots.is_empty() {
         // An empty set that let everybody in is the mistake this is copied from; one that lets nobody in helps nobody either.
-        cx.error(
-            &path,
-            format!("token `{name}` has no slots"),
-            "write at least one: `{name: ci, env: PROBE_TOKEN}`",
-        );
+        cx.error(&path, format!("token `{name}` has no slots"), "write at least one: `{name: ci, env: PROBE_TOKEN}`");
     }
     let slots = compile_slots(slots, &path, cx);
-    Some(Tokens {
-        set: Arc::new(access::TokenSet::new(name.into(), field, slots)),
-        forward,
-    })
+    Some(Tokens { set: Arc::new(access::TokenSet::new(name.into(), field, slots)), forward })
 }
 
 fn compile_slots(raw: List<raw::Slot>, path: &ConfigPath, cx: &mut Context<'_>) -> Vec<access::Slot> {
@@ -83,21 +72,9 @@ fn compile_slots(raw: List<raw::Slot>, path: &ConfigPath, cx: &mut Context<'_>) 
 }
 
 fn compile_slot(raw: raw::Slot, path: &ConfigPath, cx: &mut Context<'_>) -> Option<access::Slot> {
-    let raw::Slot {
-        name,
-        env,
-        file,
-        sha256,
-        value,
-        not_before,
-        expires,
-    } = raw;
-    let given = [
-        ("env", env.is_some()),
-        ("file", file.is_some()),
-        ("sha256", sha256.is_some()),
-        ("value", value.is_some()),
-    ];
+    let raw::Slot { name, env, file, sha256, value, not_before, expires } = raw;
+    let given =
+        [("env", env.is_some()), ("file", file.is_some()), ("sha256", sha256.is_some()), ("value", value.is_some())];
     let name = cx.required(name, path, "name", "name: ci");
     let not_before = not_before.map(|Leaf(Date(seconds))| seconds);
     let expires = expires.map(|Leaf(Date(seconds))| seconds);
@@ -119,12 +96,7 @@ fn compile_slot(raw: raw::Slot, path: &ConfigPath, cx: &mut Context<'_>) -> Opti
         None => TokenDigest::of(secret::read(Places { env, file, value }, path, cx)?.expose_secret()),
     };
     let Leaf(Name(name)) = name?;
-    Some(access::Slot {
-        name,
-        digest,
-        not_before,
-        expires,
-    })
+    Some(access::Slot { name, digest, not_before, expires })
 }
 
 /// The field that carries a token. `None` cannot happen: the default is a field name.
@@ -134,16 +106,8 @@ pub(super) fn field(raw: Option<Leaf<FieldText>>) -> Option<FieldText> {
 
 /// Fields that the gateway or HTTP itself acts on.
 fn is_taken(field: &FieldName) -> bool {
-    const TAKEN: [&str; 8] = [
-        "host",
-        "connection",
-        "content-length",
-        "transfer-encoding",
-        "upgrade",
-        "te",
-        "cookie",
-        "expect",
-    ];
+    const TAKEN: [&str; 8] =
+        ["host", "connection", "content-length", "transfer-encoding", "upgrade", "te", "cookie", "expect"];
     TAKEN.contains(&field.as_str())
 }
 
@@ -161,11 +125,7 @@ pub(super) fn private_fields(definitions: &Definitions, cx: &mut Context<'_>) ->
                     "tokens `{other}` and `{}` share the header `{field}`, but one forwards it and one does not",
                     entry.name
                 );
-                cx.error(
-                    path,
-                    message,
-                    "give both the same `forward`, or each a header of its own",
-                );
+                cx.error(path, message, "give both the same `forward`, or each a header of its own");
             }
             Some(_) => {}
             None => {
@@ -176,23 +136,16 @@ pub(super) fn private_fields(definitions: &Definitions, cx: &mut Context<'_>) ->
             }
         }
     }
-    let mut private: Vec<_> = forwarded
-        .into_iter()
-        .filter_map(|(field, (forward, _))| (!forward).then_some(field))
-        .collect();
+    let mut private: Vec<_> =
+        forwarded.into_iter().filter_map(|(field, (forward, _))| (!forward).then_some(field)).collect();
     private.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
     private
 }
 
 /// Every field whose value must not reach a log.
 pub(super) fn secret_fields(definitions: &Definitions) -> Vec<FieldName> {
-    let always = ["authorization", "cookie"]
-        .into_iter()
-        .filter_map(|name| name.parse().ok());
-    let tokens = definitions
-        .tokens
-        .iter()
-        .filter_map(|entry| Some(entry.value.as_ref()?.set.field.clone()));
+    let always = ["authorization", "cookie"].into_iter().filter_map(|name| name.parse().ok());
+    let tokens = definitions.tokens.iter().filter_map(|entry| Some(entry.value.as_ref()?.set.field.clone()));
     let mut fields: Vec<FieldName> = Vec::new();
     for field in always.chain(tokens).chain(definitions.secret_fields.iter().cloned()) {
         if !fields.contains(&field) {

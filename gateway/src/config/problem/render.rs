@@ -31,11 +31,7 @@ fn group<'a>(problem: &'a Problem, source: &'a Source) -> Group<'a> {
         Some(span) => {
             let place = AnnotationKind::Primary
                 .span(clamp(&source.text, span.bytes.start)..clamp(&source.text, span.bytes.end));
-            title.element(
-                Snippet::source(&source.text)
-                    .path(&source.name)
-                    .annotation(place.label(label(problem))),
-            )
+            title.element(Snippet::source(&source.text).path(&source.name).annotation(place.label(label(problem))))
         }
         None => title.element(Origin::path(&source.name)),
     };
@@ -63,10 +59,7 @@ fn mask(source: &Source) -> Source {
             if before.ends_with(|letter: char| letter.is_alphanumeric() || letter == '_') {
                 continue;
             }
-            let after = rest
-                .trim_start_matches(key)
-                .trim_start_matches(['"', '\''])
-                .trim_start_matches(' ');
+            let after = rest.trim_start_matches(key).trim_start_matches(['"', '\'']).trim_start_matches(' ');
             let Some(secret) = after.strip_prefix(':').map(|secret| secret.trim_start_matches(' ')) else {
                 continue;
             };
@@ -75,10 +68,7 @@ fn mask(source: &Source) -> Source {
             text.replace_range(start..end, &"*".repeat(end - start));
         }
     }
-    Source {
-        name: source.name.clone(),
-        text,
-    }
+    Source { name: source.name.clone(), text }
 }
 
 /// The nearest place at or before `offset` at which the text may be cut: a renderer must not fail over a position.

@@ -113,18 +113,17 @@ impl<'de> Visitor<'de> for AllowVisitor {
         if word == "anyone" {
             return Ok(Allow::Anyone);
         }
-        let invalid = Invalid::new(format!(
-            "expected `anyone` or a condition such as `{{network: internal}}`, found `{word}`"
-        ));
+        let invalid =
+            Invalid::new(format!("expected `anyone` or a condition such as `{{network: internal}}`, found `{word}`"));
         Err(E::custom(match word {
             "all" | "any" | "everyone" | "public" | "*" => invalid.hint("write `anyone`"),
             "none" | "nobody" | "deny" => invalid
                 .hint("a network that nobody is in lets nobody in; to switch a probe off write `off` in its place"),
             _ => match suggest::nearest(word, ["anyone"]) {
                 Some(_) => invalid.hint("did you mean `anyone`?"),
-                None => invalid.hint(format!(
-                    "write `{{network: {word}}}` for a network, `{{token: {word}}}` for a token"
-                )),
+                None => {
+                    invalid.hint(format!("write `{{network: {word}}}` for a network, `{{token: {word}}}` for a token"))
+                }
             },
         }))
     }

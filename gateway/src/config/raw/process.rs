@@ -20,10 +20,7 @@ pub(in crate::config) struct Listener {
 
 /// How the client behind trusted proxies is found.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(
-    deny_unknown_fields,
-    expecting = "a mapping with `trusted_proxies`, `header` and `missing`"
-)]
+#[serde(deny_unknown_fields, expecting = "a mapping with `trusted_proxies`, `header` and `missing`")]
 pub(in crate::config) struct ClientIp {
     /// Networks of the proxies whose forwarding header is believed. Default: none.
     pub(in crate::config) trusted_proxies: Option<List<Leaf<IpNet>>>,

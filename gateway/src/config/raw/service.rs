@@ -36,10 +36,7 @@ pub(in crate::config) struct Service {
 
 /// Where the app listens.
 #[derive(Debug, Deserialize, JsonSchema)]
-#[serde(
-    deny_unknown_fields,
-    expecting = "a mapping such as `{servers: [\"127.0.0.1:8000\"]}`"
-)]
+#[serde(deny_unknown_fields, expecting = "a mapping such as `{servers: [\"127.0.0.1:8000\"]}`")]
 pub(in crate::config) struct Upstream {
     /// The app's servers, at least one: `127.0.0.1:8000`, `app:8000` or `unix:/run/app.sock`.
     #[schemars(required)]
@@ -56,10 +53,7 @@ pub(in crate::config) struct Upstream {
 
 /// The probes of an app. `off` hands a probe's path to the app like any other.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(
-    deny_unknown_fields,
-    expecting = "a mapping with `healthz`, `readyz`, `startupz` and `version`"
-)]
+#[serde(deny_unknown_fields, expecting = "a mapping with `healthz`, `readyz`, `startupz` and `version`")]
 pub(in crate::config) struct Probes {
     /// Is the process alive? Anyone may ask unless `allow` says otherwise.
     pub(in crate::config) healthz: Option<Toggle<Probe>>,
@@ -132,10 +126,7 @@ pub(in crate::config) struct Version {
 
 /// A part of an app with rules or limits of its own.
 #[derive(Debug, Deserialize, JsonSchema)]
-#[serde(
-    deny_unknown_fields,
-    expecting = "a mapping such as `{path: /admin/, allow: {network: office}}`"
-)]
+#[serde(deny_unknown_fields, expecting = "a mapping such as `{path: /admin/, allow: {network: office}}`")]
 pub(in crate::config) struct Route {
     /// What it covers: this path and everything below it.
     #[schemars(required)]

@@ -26,18 +26,14 @@ impl<'de> Deserializer<'de> for Tree<'_> {
             },
             Value::String(text) => visitor.visit_str(text),
             Value::Array(list) => visitor.visit_seq(SeqDeserializer::new(list.iter().map(Tree))),
-            Value::Object(map) => visitor.visit_map(MapDeserializer::new(
-                map.iter().map(|(key, value)| (key.as_str(), Tree(value))),
-            )),
+            Value::Object(map) => {
+                visitor.visit_map(MapDeserializer::new(map.iter().map(|(key, value)| (key.as_str(), Tree(value)))))
+            }
         }
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        if self.0.is_null() {
-            visitor.visit_none()
-        } else {
-            visitor.visit_some(self)
-        }
+        if self.0.is_null() { visitor.visit_none() } else { visitor.visit_some(self) }
     }
 
     fn deserialize_struct<V: Visitor<'de>>(

@@ -18,9 +18,8 @@ pub(super) fn fault(message: &str) -> Fault {
     if let Some(rest) = message.strip_prefix("unknown field ") {
         return unknown_key(rest);
     }
-    if let Some((found, expected)) = message
-        .strip_prefix("invalid type: ")
-        .and_then(|rest| rest.split_once(", expected "))
+    if let Some((found, expected)) =
+        message.strip_prefix("invalid type: ").and_then(|rest| rest.split_once(", expected "))
     {
         return Fault {
             message: format!("expected {expected}, found {}", shape(found)),
@@ -30,12 +29,7 @@ pub(super) fn fault(message: &str) -> Fault {
         };
     }
     let (message, hint) = Invalid::split(message);
-    Fault {
-        message: message.to_owned(),
-        hint: hint.map(str::to_owned),
-        at_key: false,
-        meant: None,
-    }
+    Fault { message: message.to_owned(), hint: hint.map(str::to_owned), at_key: false, meant: None }
 }
 
 /// `` `hots`, expected one of `hosts`, `upstream` ``
@@ -47,11 +41,7 @@ fn unknown_key(rest: &str) -> Fault {
     let hint = suggest::hint(
         key,
         known.iter().copied(),
-        if known.len() == 1 {
-            "the only key here is"
-        } else {
-            "the keys here are"
-        },
+        if known.len() == 1 { "the only key here is" } else { "the keys here are" },
     );
     Fault {
         message: format!("unknown key `{key}`"),

@@ -15,9 +15,8 @@ impl Word for IpNet {
         parse_net(text).map_err(|reason| match reason {
             InvalidNet::HostBits { suggestion } => {
                 let single = text.split_once('/').map_or(text, |(address, _)| address);
-                Invalid::new(format!("`{text}` has bits set beyond its prefix")).hint(format!(
-                    "write `{suggestion}` for the network, or `{single}` for the single address"
-                ))
+                Invalid::new(format!("`{text}` has bits set beyond its prefix"))
+                    .hint(format!("write `{suggestion}` for the network, or `{single}` for the single address"))
             }
             InvalidNet::Syntax => Invalid::expected::<Self>(&format!("`{text}`")),
             other => Invalid::new(format!("`{text}` is not a network: {other}")),

@@ -31,11 +31,7 @@ impl Word for SocketAddr {
 
     fn from_number(number: u64) -> Result<Self, Invalid> {
         let invalid = Invalid::expected::<Self>(&format!("`{number}`"));
-        Err(if number <= 0xffff {
-            invalid.hint(format!("write `0.0.0.0:{number}`"))
-        } else {
-            invalid
-        })
+        Err(if number <= 0xffff { invalid.hint(format!("write `0.0.0.0:{number}`")) } else { invalid })
     }
 }
 
@@ -55,10 +51,8 @@ impl Word for ServerWord {
     fn from_text(text: &str) -> Result<Self, Invalid> {
         let invalid = || Invalid::expected::<Self>(&format!("`{text}`"));
         if text.starts_with("https://") {
-            return Err(
-                Invalid::new("upstreams are spoken to without TLS, `https://` is not there yet")
-                    .hint("name a port on which the app takes plain HTTP, or a Unix socket"),
-            );
+            return Err(Invalid::new("upstreams are spoken to without TLS, `https://` is not there yet")
+                .hint("name a port on which the app takes plain HTTP, or a Unix socket"));
         }
         let address = if let Some(path) = text.strip_prefix("unix:") {
             unix(path).ok_or_else(|| invalid().hint("a socket is written as an absolute path: `unix:/run/app.sock`"))?
@@ -77,19 +71,12 @@ impl Word for ServerWord {
                 }
             })?
         };
-        Ok(Self {
-            address,
-            label: text.into(),
-        })
+        Ok(Self { address, label: text.into() })
     }
 
     fn from_number(number: u64) -> Result<Self, Invalid> {
         let invalid = Invalid::expected::<Self>(&format!("`{number}`"));
-        Err(if number <= 0xffff {
-            invalid.hint(format!("write `127.0.0.1:{number}`"))
-        } else {
-            invalid
-        })
+        Err(if number <= 0xffff { invalid.hint(format!("write `127.0.0.1:{number}`")) } else { invalid })
     }
 }
 
@@ -105,11 +92,8 @@ fn tcp(authority: &str) -> Option<ServerAddress> {
         return (address.port() != 0).then_some(ServerAddress::Tcp(address));
     }
     let (name, port) = authority.rsplit_once(':')?;
-    let port = port
-        .bytes()
-        .all(|byte| byte.is_ascii_digit())
-        .then(|| port.parse::<u16>().ok())?
-        .filter(|&port| port != 0)?;
+    let port =
+        port.bytes().all(|byte| byte.is_ascii_digit()).then(|| port.parse::<u16>().ok())?.filter(|&port| port != 0)?;
     is_host_name(name).then(|| ServerAddress::Name(name.to_ascii_lowercase().into(), port))
 }
 
@@ -124,9 +108,7 @@ fn missing_port(authority: &str) -> bool {
 fn is_host_name(name: &str) -> bool {
     let label = |label: &str| {
         (1..=63).contains(&label.len())
-            && label
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
     };
     let last = name.rsplit('.').next().unwrap_or(name);
     // `127.0.0.256` is a mistyped address, not a name.

@@ -33,10 +33,7 @@ impl Word for Seconds {
             _ => return Err(invalid()),
         };
         // A year is beyond every deadline, and far below anything that could overflow later on.
-        match number
-            .checked_mul(factor)
-            .filter(|&millis| millis <= 366 * 24 * 3_600_000)
-        {
+        match number.checked_mul(factor).filter(|&millis| millis <= 366 * 24 * 3_600_000) {
             Some(millis) => Ok(Self(Duration::from_millis(millis))),
             None => Err(Invalid::new(format!("`{text}` is longer than a year"))),
         }
@@ -101,11 +98,7 @@ impl Word for Count {
 
     fn from_text(text: &str) -> Result<Self, Invalid> {
         let invalid = Invalid::expected::<Self>(&format!("`{text}`"));
-        Err(if text.parse::<u64>().is_ok() {
-            invalid.hint("write it without quotes")
-        } else {
-            invalid
-        })
+        Err(if text.parse::<u64>().is_ok() { invalid.hint("write it without quotes") } else { invalid })
     }
 
     fn from_number(number: u64) -> Result<Self, Invalid> {
@@ -131,20 +124,14 @@ impl Word for Workers {
     const PATTERN: &'static str = "^auto$";
 
     fn from_text(text: &str) -> Result<Self, Invalid> {
-        if text == "auto" {
-            Ok(Self::Auto)
-        } else {
-            Err(Invalid::expected::<Self>(&format!("`{text}`")))
-        }
+        if text == "auto" { Ok(Self::Auto) } else { Err(Invalid::expected::<Self>(&format!("`{text}`"))) }
     }
 
     fn from_number(number: u64) -> Result<Self, Invalid> {
         match usize::try_from(number).ok().and_then(NonZeroUsize::new) {
             Some(number) if number.get() <= 1024 => Ok(Self::Exactly(number)),
-            Some(_) => Err(Invalid::new(format!(
-                "`{number}` worker threads are more than the 1024 that are allowed"
-            ))
-            .hint("write `auto`")),
+            Some(_) => Err(Invalid::new(format!("`{number}` worker threads are more than the 1024 that are allowed"))
+                .hint("write `auto`")),
             None => Err(Invalid::new("a gateway without worker threads answers nobody").hint("write `auto`")),
         }
     }
@@ -168,9 +155,7 @@ impl Word for Date {
             Ok(date) => date.and_time(NaiveTime::MIN).and_utc().timestamp(),
             Err(_) => DateTime::parse_from_rfc3339(text).map_err(|_| invalid())?.timestamp(),
         };
-        u64::try_from(seconds)
-            .map(Self)
-            .map_err(|_| Invalid::new(format!("`{text}` is before 1970")))
+        u64::try_from(seconds).map(Self).map_err(|_| Invalid::new(format!("`{text}` is before 1970")))
     }
 }
 

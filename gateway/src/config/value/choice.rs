@@ -110,15 +110,13 @@ impl Word for Upgrade {
         let name = text.to_ascii_lowercase();
         match name.as_str() {
             // A tunnel of HTTP/2 inside the connection would carry requests that nothing here has judged.
-            "h2c" | "h2" | "http/2" | "http/2.0" => Err(Invalid::new(format!(
-                "upgrades to `{text}` would carry requests past every rule"
-            ))
-            .hint("remove it")),
+            "h2c" | "h2" | "http/2" | "http/2.0" => {
+                Err(Invalid::new(format!("upgrades to `{text}` would carry requests past every rule"))
+                    .hint("remove it"))
+            }
             "ws" | "wss" => Err(Invalid::expected::<Self>(&format!("`{text}`")).hint("did you mean `websocket`?")),
             _ if !name.is_empty()
-                && name
-                    .bytes()
-                    .all(|byte| byte.is_ascii_alphanumeric() || b"._/-".contains(&byte)) =>
+                && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._/-".contains(&byte)) =>
             {
                 Ok(Self(name.into()))
             }

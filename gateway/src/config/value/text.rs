@@ -145,17 +145,12 @@ impl Word for FieldText {
         let invalid = || Invalid::expected::<Self>(&format!("`{text}`"));
         // WSGI cannot tell `_` and `-` apart, so fields with `_` are dropped and one can never be found.
         if text.contains('_') {
-            return Err(Invalid::new(format!(
-                "`{text}` can never match: headers with `_` in their names are dropped"
-            ))
-            .hint(format!("write `{}`", text.replace('_', "-"))));
+            return Err(Invalid::new(format!("`{text}` can never match: headers with `_` in their names are dropped"))
+                .hint(format!("write `{}`", text.replace('_', "-"))));
         }
         let bare = text.trim().trim_end_matches(':');
         match text.parse() {
-            Ok(name) => Ok(Self {
-                name,
-                text: text.into(),
-            }),
+            Ok(name) => Ok(Self { name, text: text.into() }),
             Err(_) if bare.parse::<FieldName>().is_ok() => Err(invalid().hint(format!("write `{bare}`"))),
             Err(_) => Err(invalid()),
         }
@@ -225,11 +220,8 @@ impl Word for LogLevel {
             let level = directive.rsplit_once('=').map_or(directive, |(_, level)| level);
             if !LEVELS.contains(&level) {
                 let invalid = Invalid::expected::<Self>(&format!("`{level}`"));
-                let near = if level == "warning" {
-                    Some("warn")
-                } else {
-                    crate::config::suggest::nearest(level, LEVELS)
-                };
+                let near =
+                    if level == "warning" { Some("warn") } else { crate::config::suggest::nearest(level, LEVELS) };
                 return Err(match near {
                     Some(near) => invalid.hint(format!("did you mean `{near}`?")),
                     None => invalid,

@@ -16,23 +16,14 @@ use crate::wire::head::Name;
 /// One JSON object. Keys are always in the same order; a key without a value is left out.
 pub(super) fn json(out: &mut Vec<u8>, entry: &Entry<'_>) {
     let time: DateTime<Utc> = SystemTime::now().into();
-    put(
-        out,
-        format_args!("{{\"time\":\"{}\"", time.format("%Y-%m-%dT%H:%M:%S%.3fZ")),
-    );
+    put(out, format_args!("{{\"time\":\"{}\"", time.format("%Y-%m-%dT%H:%M:%S%.3fZ")));
     text(out, "request_id", entry.id);
     match entry.identity {
         Some(Identity::Known(known)) => {
-            put(
-                out,
-                format_args!(",\"client\":\"{}\",\"client_source\":\"{}\"", known.ip, known.source),
-            );
+            put(out, format_args!(",\"client\":\"{}\",\"client_source\":\"{}\"", known.ip, known.source));
         }
         Some(Identity::Unknown(unknown)) => {
-            put(
-                out,
-                format_args!(",\"client\":null,\"client_source\":\"unknown: {}\"", unknown.reason),
-            );
+            put(out, format_args!(",\"client\":null,\"client_source\":\"unknown: {}\"", unknown.reason));
         }
         None => {}
     }
@@ -47,14 +38,7 @@ pub(super) fn json(out: &mut Vec<u8>, entry: &Entry<'_>) {
     text(out, "host", entry.host);
     number(out, "status", u64::from(entry.status));
     text(out, "decision", entry.decision.label().as_bytes());
-    text(
-        out,
-        "reason",
-        entry
-            .reason
-            .map_or("", probegate_policies::reason::Reason::label)
-            .as_bytes(),
-    );
+    text(out, "reason", entry.reason.map_or("", probegate_policies::reason::Reason::label).as_bytes());
     text(out, "service", entry.service.unwrap_or_default().as_bytes());
     if let Some((kind, name, line)) = entry.policy {
         out.extend_from_slice(b",\"policy\":");
@@ -77,11 +61,7 @@ pub(super) fn json(out: &mut Vec<u8>, entry: &Entry<'_>) {
     millis(out, "duration_ms", entry.duration);
     number(out, "received", entry.received);
     number(out, "sent", entry.sent);
-    text(
-        out,
-        "user_agent",
-        entry.fields.first(Name::UserAgent).unwrap_or_default(),
-    );
+    text(out, "user_agent", entry.fields.first(Name::UserAgent).unwrap_or_default());
     if let Some(referer) = entry.fields.first(Name::Referer) {
         target.clear();
         push_target(&mut target, referer);
@@ -93,19 +73,13 @@ pub(super) fn json(out: &mut Vec<u8>, entry: &Entry<'_>) {
 /// nginx's `combined`: `$remote_addr - $remote_user [$time_local] "$request" $status $body_bytes_sent "$http_referer" "$http_user_agent"`.
 pub(super) fn combined(out: &mut Vec<u8>, entry: &Entry<'_>) {
     let time: DateTime<Utc> = SystemTime::now().into();
-    put(
-        out,
-        format_args!("{} - - [{}] \"", address(entry), time.format("%d/%b/%Y:%H:%M:%S +0000")),
-    );
+    put(out, format_args!("{} - - [{}] \"", address(entry), time.format("%d/%b/%Y:%H:%M:%S +0000")));
     escaped(out, entry.method);
     out.push(b' ');
     let mut target = Vec::with_capacity(entry.target.len());
     push_target(&mut target, entry.target);
     escaped(out, &target);
-    put(
-        out,
-        format_args!(" {}\" {} {} \"", entry.protocol, entry.status, entry.sent),
-    );
+    put(out, format_args!(" {}\" {} {} \"", entry.protocol, entry.status, entry.sent));
     target.clear();
     push_target(&mut target, entry.fields.first(Name::Referer).unwrap_or(b"-"));
     escaped(out, &target);

@@ -14,12 +14,7 @@ pub(super) fn collect(metrics: &Metrics, state: &State) -> Vec<MetricFamily> {
     let active = state.active();
     let services = metrics.services.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let none: Box<str> = "".into();
-    let all = || {
-        services
-            .iter()
-            .map(|(name, stats)| (name, &**stats))
-            .chain([(&none, metrics.unserved())])
-    };
+    let all = || services.iter().map(|(name, stats)| (name, &**stats)).chain([(&none, metrics.unserved())]);
     let each = |name: &str, help: &str, of: &dyn Fn(&ServiceStats) -> Vec<(&'static str, String, u64)>| {
         let metrics = all().flat_map(|(service, stats)| {
             of(stats).into_iter().map(move |(label, value, count)| {
@@ -35,52 +30,24 @@ pub(super) fn collect(metrics: &Metrics, state: &State) -> Vec<MetricFamily> {
     let total =
         |name: &str, help: &str, count: u64| family(name, help, MetricType::COUNTER, vec![counter(vec![], count)]);
     let mut families = vec![
-        each(
-            "probegate_requests_total",
-            "Requests by the status the client saw.",
-            &|stats| {
-                stats
-                    .statuses()
-                    .map(|(status, count)| ("code", status.to_string(), count))
-                    .collect()
-            },
-        ),
-        each(
-            "probegate_decisions_total",
-            "Requests by what became of them.",
-            &|stats| {
-                stats
-                    .decisions()
-                    .map(|(decision, count)| ("decision", decision.label().to_owned(), count))
-                    .collect()
-            },
-        ),
-        each(
-            "probegate_refusals_total",
-            "Requests that were refused or failed, by reason.",
-            &|stats| {
-                stats
-                    .reasons()
-                    .map(|(reason, count)| ("reason", reason.label().to_owned(), count))
-                    .collect()
-            },
-        ),
-        each("probegate_probe_requests_total", "Probe requests by probe.", &|stats| {
-            stats
-                .probes()
-                .map(|(kind, count)| ("probe", kind.name().to_owned(), count))
-                .collect()
+        each("probegate_requests_total", "Requests by the status the client saw.", &|stats| {
+            stats.statuses().map(|(status, count)| ("code", status.to_string(), count)).collect()
         }),
-        each(
-            "probegate_received_bytes_total",
-            "Bytes received from clients, heads and bodies.",
-            &|stats| vec![("", String::new(), stats.received())],
-        ),
-        each(
-            "probegate_sent_bytes_total",
-            "Bytes of body sent to clients.",
-            &|stats| vec![("", String::new(), stats.sent())],
-        ),
+        each("probegate_decisions_total", "Requests by what became of them.", &|stats| {
+            stats.decisions().map(|(decision, count)| ("decision", decision.label().to_owned(), count)).collect()
+        }),
+        each("probegate_refusals_total", "Requests that were refused or failed, by reason.", &|stats| {
+            stats.reasons().map(|(reason, count)| ("reason", reason.label().to_owned(), count)).collect()
+        }),
+        each("probegate_probe_requests_total", "Probe requests by probe.", &|stats| {
+            stats.probes().map(|(kind, count)| ("probe", kind.name().to_owned(), count)).collect()
+        }),
+        each("probegate_received_bytes_total", "Bytes received from clients, heads and bodies.", &|stats| {
+            vec![("", String::new(), stats.received())]
+        }),
+        each("probegate_sent_bytes_total", "Bytes of body sent to clients.", &|stats| {
+            vec![("", String::new(), stats.sent())]
+        }),
         each(
             "probegate_upstream_retries_total",
             "Requests sent again because a kept connection had been closed.",
@@ -163,10 +130,7 @@ pub(super) fn collect(metrics: &Metrics, state: &State) -> Vec<MetricFamily> {
             .limits
             .iter()
             .map(|limit| {
-                counter(
-                    vec![("limit", limit.name.to_string())],
-                    limited.get(&limit.name).copied().unwrap_or(0),
-                )
+                counter(vec![("limit", limit.name.to_string())], limited.get(&limit.name).copied().unwrap_or(0))
             })
             .collect(),
     ));

@@ -78,9 +78,7 @@ impl Default for Shard {
 impl ServiceStats {
     /// Counters for this many workers.
     pub fn new(workers: usize) -> Self {
-        Self {
-            shards: (0..workers.max(1)).map(|_| Shard::default()).collect(),
-        }
+        Self { shards: (0..workers.max(1)).map(|_| Shard::default()).collect() }
     }
 
     /// Counts a request that `worker` served.
@@ -97,13 +95,7 @@ impl ServiceStats {
         if let Some(probe) = sample.probe {
             add(shard.probes.get(probe as usize), 1);
         }
-        add(
-            BOUNDS
-                .iter()
-                .position(|bound| micros <= *bound)
-                .and_then(|index| shard.buckets.get(index)),
-            1,
-        );
+        add(BOUNDS.iter().position(|bound| micros <= *bound).and_then(|index| shard.buckets.get(index)), 1);
         add(Some(&shard.micros), micros);
         add(Some(&shard.received), sample.received);
         add(Some(&shard.sent), sample.sent);
@@ -119,9 +111,7 @@ impl ServiceStats {
     }
 
     pub(super) fn decisions(&self) -> impl Iterator<Item = (Decision, u64)> {
-        Decision::ALL
-            .into_iter()
-            .map(|decision| (decision, self.sum(|shard| shard.decisions.get(decision as usize))))
+        Decision::ALL.into_iter().map(|decision| (decision, self.sum(|shard| shard.decisions.get(decision as usize))))
     }
 
     pub(super) fn reasons(&self) -> impl Iterator<Item = (Reason, u64)> {
@@ -132,9 +122,7 @@ impl ServiceStats {
     }
 
     pub(super) fn probes(&self) -> impl Iterator<Item = (ProbeKind, u64)> {
-        ProbeKind::ALL
-            .into_iter()
-            .map(|kind| (kind, self.sum(|shard| shard.probes.get(kind as usize))))
+        ProbeKind::ALL.into_iter().map(|kind| (kind, self.sum(|shard| shard.probes.get(kind as usize))))
     }
 
     /// Cumulative counts below each bound.
@@ -165,11 +153,7 @@ impl ServiceStats {
     }
 
     fn sum<'a>(&'a self, counter: impl Fn(&'a Shard) -> Option<&'a AtomicU64>) -> u64 {
-        self.shards
-            .iter()
-            .filter_map(counter)
-            .map(|counter| counter.load(Ordering::Relaxed))
-            .sum()
+        self.shards.iter().filter_map(counter).map(|counter| counter.load(Ordering::Relaxed)).sum()
     }
 }
 

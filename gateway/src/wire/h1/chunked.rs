@@ -71,11 +71,7 @@ impl Decoder {
             at += 1;
             self.framing_byte(byte)?;
         }
-        Ok(Decoded {
-            produced,
-            consumed: at,
-            done: self.state == State::Done,
-        })
+        Ok(Decoded { produced, consumed: at, done: self.state == State::Done })
     }
 
     /// The trailer section of a complete body: field lines with CRLF, without the empty line.
@@ -102,11 +98,7 @@ impl Decoder {
             }
             (State::SizeLf, b'\n') => {
                 self.seen = 0;
-                if self.left == 0 {
-                    State::TrailerStart
-                } else {
-                    State::Data
-                }
+                if self.left == 0 { State::TrailerStart } else { State::Data }
             }
             (State::DataCr, b'\r') => State::DataLf,
             (State::DataLf, b'\n') => State::Size,
@@ -218,13 +210,9 @@ mod tests {
 
     #[test]
     fn headers_are_hexadecimal() {
-        for (size, text) in [
-            (1, "1\r\n"),
-            (15, "f\r\n"),
-            (16, "10\r\n"),
-            (65536, "10000\r\n"),
-            (usize::MAX, "ffffffffffffffff\r\n"),
-        ] {
+        for (size, text) in
+            [(1, "1\r\n"), (15, "f\r\n"), (16, "10\r\n"), (65536, "10000\r\n"), (usize::MAX, "ffffffffffffffff\r\n")]
+        {
             assert_eq!(header(size, &mut [0; 18]), text.as_bytes());
         }
     }

@@ -12,14 +12,8 @@ use crate::wire::head::{FieldView, Name, RequestHead, ResponseHead, Version, ele
 /// Both `Content-Length` and `Transfer-Encoding`, more than one of either, a length that is not a plain number, a coding other than
 /// `chunked`, or any coding in HTTP/1.0.
 pub fn request(head: &RequestHead, bytes: &[u8]) -> Result<Framing, Reason> {
-    let view = FieldView {
-        bytes,
-        fields: &head.fields,
-    };
-    let (lengths, codings) = (
-        view.of(Name::ContentLength).count(),
-        view.of(Name::TransferEncoding).count(),
-    );
+    let view = FieldView { bytes, fields: &head.fields };
+    let (lengths, codings) = (view.of(Name::ContentLength).count(), view.of(Name::TransferEncoding).count());
     match (lengths, codings) {
         (0, 0) => Ok(Framing::None),
         (1, 0) => match view.first(Name::ContentLength).and_then(length) {
@@ -35,13 +29,8 @@ pub fn request(head: &RequestHead, bytes: &[u8]) -> Result<Framing, Reason> {
                     Err(Reason::TransferCodingUnknown)
                 }
                 Some(value)
-                    if elements(value)
-                        .last()
-                        .is_some_and(|coding| coding.eq_ignore_ascii_case(b"chunked"))
-                        && elements(value)
-                            .filter(|coding| coding.eq_ignore_ascii_case(b"chunked"))
-                            .count()
-                            == 1 =>
+                    if elements(value).last().is_some_and(|coding| coding.eq_ignore_ascii_case(b"chunked"))
+                        && elements(value).filter(|coding| coding.eq_ignore_ascii_case(b"chunked")).count() == 1 =>
                 {
                     Err(Reason::TransferCodingUnknown)
                 }
@@ -54,10 +43,7 @@ pub fn request(head: &RequestHead, bytes: &[u8]) -> Result<Framing, Reason> {
 
 /// How the body of a response ends; `None`: the upstream contradicts itself.
 pub fn response(head: &ResponseHead, bytes: &[u8], to_head: bool) -> Option<Framing> {
-    let view = FieldView {
-        bytes,
-        fields: &head.fields,
-    };
+    let view = FieldView { bytes, fields: &head.fields };
     let (mut lengths, codings) = (view.of(Name::ContentLength), view.of(Name::TransferEncoding).count());
     let length = match lengths.next() {
         None => None,
@@ -82,11 +68,7 @@ pub fn response(head: &ResponseHead, bytes: &[u8], to_head: bool) -> Option<Fram
 /// Digits only: no sign, no list, no white space inside.
 fn length(value: &[u8]) -> Option<u64> {
     let digits = (1..=18).contains(&value.len()) && value.iter().all(u8::is_ascii_digit);
-    digits.then(|| {
-        value
-            .iter()
-            .fold(0, |length, &digit| length * 10 + u64::from(digit - b'0'))
-    })
+    digits.then(|| value.iter().fold(0, |length, &digit| length * 10 + u64::from(digit - b'0')))
 }
 
 /// What the `Connection` field of a message says.
@@ -128,9 +110,7 @@ impl Connection {
 
 /// Whether a `Connection` line nominates `name` as meant for this connection only.
 pub fn nominated(view: FieldView<'_>, name: &[u8]) -> bool {
-    view.of(Name::Connection)
-        .flat_map(elements)
-        .any(|option| option.eq_ignore_ascii_case(name))
+    view.of(Name::Connection).flat_map(elements).any(|option| option.eq_ignore_ascii_case(name))
 }
 
 #[cfg(test)]
@@ -142,15 +122,8 @@ mod tests {
     fn of_request(version: &str, fields: &str) -> Result<Framing, Reason> {
         let text = format!("POST / HTTP/{version}\r\n{fields}\r\n");
         let mut head = RequestHead::default();
-        let bounds = HeadBounds {
-            head: 4096,
-            fields: 100,
-            target: 100,
-        };
-        assert_eq!(
-            RequestParser::default().advance(text.as_bytes(), &bounds, &mut head),
-            Ok(true)
-        );
+        let bounds = HeadBounds { head: 4096, fields: 100, target: 100 };
+        assert_eq!(RequestParser::default().advance(text.as_bytes(), &bounds, &mut head), Ok(true));
         request(&head, text.as_bytes())
     }
 
@@ -171,53 +144,21 @@ mod tests {
             ("1.1", "Transfer-Encoding: chunked\r\n", Ok(Framing::Chunked)),
             ("1.1", "Transfer-Encoding: Chunked\r\n", Ok(Framing::Chunked)),
             ("1.0", "Transfer-Encoding: chunked\r\n", Err(Reason::FramingInvalid)),
-            (
-                "1.1",
-                "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n",
-                Err(Reason::FramingInvalid),
-            ),
-            (
-                "1.1",
-                "Content-Length: 5\r\nContent-Length: 5\r\n",
-                Err(Reason::FramingInvalid),
-            ),
+            ("1.1", "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n", Err(Reason::FramingInvalid)),
+            ("1.1", "Content-Length: 5\r\nContent-Length: 5\r\n", Err(Reason::FramingInvalid)),
             ("1.1", "Content-Length: 5, 5\r\n", Err(Reason::FramingInvalid)),
             ("1.1", "Content-Length: +5\r\n", Err(Reason::FramingInvalid)),
             ("1.1", "Content-Length: -5\r\n", Err(Reason::FramingInvalid)),
             ("1.1", "Content-Length: 0x5\r\n", Err(Reason::FramingInvalid)),
             ("1.1", "Content-Length: 5 5\r\n", Err(Reason::FramingInvalid)),
             ("1.1", "Content-Length:\r\n", Err(Reason::FramingInvalid)),
-            (
-                "1.1",
-                "Content-Length: 99999999999999999999\r\n",
-                Err(Reason::FramingInvalid),
-            ),
-            (
-                "1.1",
-                "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
-                Err(Reason::FramingInvalid),
-            ),
-            (
-                "1.1",
-                "Transfer-Encoding: chunked, chunked\r\n",
-                Err(Reason::FramingInvalid),
-            ),
-            (
-                "1.1",
-                "Transfer-Encoding: chunked, gzip\r\n",
-                Err(Reason::FramingInvalid),
-            ),
-            (
-                "1.1",
-                "Transfer-Encoding: gzip, chunked\r\n",
-                Err(Reason::TransferCodingUnknown),
-            ),
+            ("1.1", "Content-Length: 99999999999999999999\r\n", Err(Reason::FramingInvalid)),
+            ("1.1", "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", Err(Reason::FramingInvalid)),
+            ("1.1", "Transfer-Encoding: chunked, chunked\r\n", Err(Reason::FramingInvalid)),
+            ("1.1", "Transfer-Encoding: chunked, gzip\r\n", Err(Reason::FramingInvalid)),
+            ("1.1", "Transfer-Encoding: gzip, chunked\r\n", Err(Reason::TransferCodingUnknown)),
             ("1.1", "Transfer-Encoding: gzip\r\n", Err(Reason::TransferCodingUnknown)),
-            (
-                "1.1",
-                "Transfer-Encoding: xchunked\r\n",
-                Err(Reason::TransferCodingUnknown),
-            ),
+            ("1.1", "Transfer-Encoding: xchunked\r\n", Err(Reason::TransferCodingUnknown)),
             ("1.1", "Transfer-Encoding: \x0bchunked\r\n", Err(Reason::FieldInvalid)),
         ] {
             if expected == Err(Reason::FieldInvalid) {

@@ -29,10 +29,8 @@ impl Lines {
         };
         let feed = self.searched + found;
         let start = self.start;
-        let end = feed
-            .checked_sub(1)
-            .filter(|&end| end >= start && bytes.get(end) == Some(&b'\r'))
-            .ok_or(InvalidLine)?;
+        let end =
+            feed.checked_sub(1).filter(|&end| end >= start && bytes.get(end) == Some(&b'\r')).ok_or(InvalidLine)?;
         self.start = feed + 1;
         self.searched = feed + 1;
         Ok(Some((start, end)))
@@ -51,10 +49,7 @@ pub struct InvalidLine;
 /// Parses `name: value` (RFC 9112 §5). No white space before the colon, no folded lines, no control bytes.
 pub fn field(bytes: &[u8], start: usize, end: usize) -> Result<Field, Reason> {
     let line = bytes.get(start..end).unwrap_or_default();
-    let colon = line
-        .iter()
-        .position(|&byte| !is_token(byte))
-        .filter(|&at| at > 0 && line.get(at) == Some(&b':'));
+    let colon = line.iter().position(|&byte| !is_token(byte)).filter(|&at| at > 0 && line.get(at) == Some(&b':'));
     let colon = colon.ok_or(Reason::FieldInvalid)?;
     let (name, value) = line.split_at(colon);
     let value = value.get(1..).unwrap_or_default();
@@ -75,10 +70,7 @@ pub fn field(bytes: &[u8], start: usize, end: usize) -> Result<Field, Reason> {
 
 /// A span, where the head is small enough for one.
 pub fn span(start: usize, end: usize) -> Result<Span, Reason> {
-    Ok(Span {
-        start: position(start)?,
-        end: position(end)?,
-    })
+    Ok(Span { start: position(start)?, end: position(end)? })
 }
 
 fn position(at: usize) -> Result<u16, Reason> {
@@ -160,13 +152,7 @@ mod tests {
 
     #[test]
     fn rfc_9110_5_5_field_values() {
-        for good in [
-            &b""[..],
-            b"plain",
-            b"tab\tinside and long enough",
-            b"obs-text \x80\xff here",
-            b"12345678",
-        ] {
+        for good in [&b""[..], b"plain", b"tab\tinside and long enough", b"obs-text \x80\xff here", b"12345678"] {
             assert!(is_field_value(good), "{good:?}");
         }
         for byte in (0..32).chain([127]).filter(|&byte| byte != b'\t') {
@@ -181,28 +167,13 @@ mod tests {
     #[test]
     fn rfc_9112_5_field_lines() {
         let parse = |line: &str| {
-            field(line.as_bytes(), 0, line.len()).map(|field| {
-                (
-                    field.name.of(line.as_bytes()).to_vec(),
-                    field.value.of(line.as_bytes()).to_vec(),
-                )
-            })
+            field(line.as_bytes(), 0, line.len())
+                .map(|field| (field.name.of(line.as_bytes()).to_vec(), field.value.of(line.as_bytes()).to_vec()))
         };
         assert_eq!(parse("Host:  a \t"), Ok((b"Host".to_vec(), b"a".to_vec())));
         assert_eq!(parse("Empty:"), Ok((b"Empty".to_vec(), b"".to_vec())));
         assert_eq!(parse("Empty:   "), Ok((b"Empty".to_vec(), b"".to_vec())));
-        for bad in [
-            "Host : a",
-            " Host: a",
-            "\tfold",
-            ": a",
-            "Host",
-            "Ho st: a",
-            "Host\0: a",
-            "A: b\rc",
-            "A: \0",
-            "",
-        ] {
+        for bad in ["Host : a", " Host: a", "\tfold", ": a", "Host", "Ho st: a", "Host\0: a", "A: b\rc", "A: \0", ""] {
             assert_eq!(parse(bad), Err(Reason::FieldInvalid), "{bad:?}");
         }
     }

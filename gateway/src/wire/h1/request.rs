@@ -31,20 +31,12 @@ impl RequestParser {
     /// The reason to refuse the request; the connection cannot be used any further.
     pub fn advance(&mut self, bytes: &[u8], bounds: &HeadBounds, head: &mut RequestHead) -> Result<bool, Reason> {
         loop {
-            let invalid = if self.started {
-                Reason::FieldInvalid
-            } else {
-                Reason::RequestLineInvalid
-            };
+            let invalid = if self.started { Reason::FieldInvalid } else { Reason::RequestLineInvalid };
             let Some((start, end)) = self.lines.next(bytes).map_err(|_| invalid)? else {
                 return self.partial(bytes, bounds);
             };
             if self.lines.position() > bounds.head {
-                return Err(if self.started {
-                    Reason::HeadTooLarge
-                } else {
-                    Reason::TargetTooLong
-                });
+                return Err(if self.started { Reason::HeadTooLarge } else { Reason::TargetTooLong });
             }
             if !self.started {
                 if start == end && self.empty_lines == 0 {
@@ -71,15 +63,8 @@ impl RequestParser {
         if bytes.len() < bounds.head {
             let line = bytes.get(self.lines.position()..).unwrap_or_default();
             // TLS, HTTP/2 prefaces and other protocols: say so at once instead of at the deadline.
-            let alien = !self.started
-                && line
-                    .first()
-                    .is_some_and(|&byte| !lines::is_token(byte) && byte != b'\r');
-            if alien {
-                Err(Reason::RequestLineInvalid)
-            } else {
-                Ok(false)
-            }
+            let alien = !self.started && line.first().is_some_and(|&byte| !lines::is_token(byte) && byte != b'\r');
+            if alien { Err(Reason::RequestLineInvalid) } else { Ok(false) }
         } else if self.started {
             Err(Reason::HeadTooLarge)
         } else {
@@ -102,14 +87,8 @@ fn request_line(
     head: &mut RequestHead,
 ) -> Result<(), Reason> {
     let line = bytes.get(start..end).unwrap_or_default();
-    let method = line
-        .iter()
-        .position(|&byte| byte == b' ')
-        .ok_or(Reason::RequestLineInvalid)?;
-    let version = line
-        .iter()
-        .rposition(|&byte| byte == b' ')
-        .ok_or(Reason::RequestLineInvalid)?;
+    let method = line.iter().position(|&byte| byte == b' ').ok_or(Reason::RequestLineInvalid)?;
+    let version = line.iter().rposition(|&byte| byte == b' ').ok_or(Reason::RequestLineInvalid)?;
     let (name, rest) = line.split_at(method);
     if name.is_empty() || name.len() > 32 || !name.iter().all(|&byte| lines::is_token(byte)) || version <= method {
         return Err(Reason::RequestLineInvalid);
@@ -140,23 +119,15 @@ fn request_line(
 mod tests {
     use super::*;
 
-    const BOUNDS: HeadBounds = HeadBounds {
-        head: 512,
-        fields: 4,
-        target: 64,
-    };
+    const BOUNDS: HeadBounds = HeadBounds { head: 512, fields: 4, target: 64 };
 
     fn parse(text: &str) -> Result<Option<(String, String, usize)>, Reason> {
         let (mut parser, mut head) = (RequestParser::default(), RequestHead::default());
         let bytes = text.as_bytes();
         let text_of = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        Ok(parser.advance(bytes, &BOUNDS, &mut head)?.then(|| {
-            (
-                text_of(head.method.of(bytes)),
-                text_of(head.target.of(bytes)),
-                head.fields.len(),
-            )
-        }))
+        Ok(parser
+            .advance(bytes, &BOUNDS, &mut head)?
+            .then(|| (text_of(head.method.of(bytes)), text_of(head.target.of(bytes)), head.fields.len())))
     }
 
     #[test]
@@ -165,11 +136,7 @@ mod tests {
         assert_eq!(parse(text), Ok(Some(("GET".into(), "/a?b".into(), 2))));
         let (mut parser, mut head) = (RequestParser::default(), RequestHead::default());
         for end in 0..text.len() - 4 {
-            assert_eq!(
-                parser.advance(&text.as_bytes()[..end], &BOUNDS, &mut head),
-                Ok(false),
-                "{end}"
-            );
+            assert_eq!(parser.advance(&text.as_bytes()[..end], &BOUNDS, &mut head), Ok(false), "{end}");
         }
         assert_eq!(parser.advance(text.as_bytes(), &BOUNDS, &mut head), Ok(true));
         assert_eq!(head.len, text.len() - 4);
@@ -200,34 +167,16 @@ mod tests {
     #[test]
     fn bounds_are_kept() {
         let long = "a".repeat(65);
-        assert_eq!(
-            parse(&format!("GET /{long} HTTP/1.1\r\n\r\n")),
-            Err(Reason::TargetTooLong)
-        );
-        assert_eq!(
-            parse(&format!("GET /{} HTTP/1.1", "a".repeat(600))),
-            Err(Reason::TargetTooLong)
-        );
-        assert_eq!(
-            parse(&format!("GET / HTTP/1.1\r\nA: {}\r\n\r\n", "a".repeat(600))),
-            Err(Reason::HeadTooLarge)
-        );
-        assert_eq!(
-            parse(&format!("GET / HTTP/1.1\r\nA: {}", "a".repeat(600))),
-            Err(Reason::HeadTooLarge)
-        );
-        assert_eq!(
-            parse(&format!("GET / HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(5))),
-            Err(Reason::TooManyFields)
-        );
+        assert_eq!(parse(&format!("GET /{long} HTTP/1.1\r\n\r\n")), Err(Reason::TargetTooLong));
+        assert_eq!(parse(&format!("GET /{} HTTP/1.1", "a".repeat(600))), Err(Reason::TargetTooLong));
+        assert_eq!(parse(&format!("GET / HTTP/1.1\r\nA: {}\r\n\r\n", "a".repeat(600))), Err(Reason::HeadTooLarge));
+        assert_eq!(parse(&format!("GET / HTTP/1.1\r\nA: {}", "a".repeat(600))), Err(Reason::HeadTooLarge));
+        assert_eq!(parse(&format!("GET / HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(5))), Err(Reason::TooManyFields));
     }
 
     #[test]
     fn rfc_9112_2_2_one_empty_line_before_the_request_line_is_ignored() {
-        assert_eq!(
-            parse("\r\nGET / HTTP/1.1\r\n\r\n").map(|found| found.is_some()),
-            Ok(true)
-        );
+        assert_eq!(parse("\r\nGET / HTTP/1.1\r\n\r\n").map(|found| found.is_some()), Ok(true));
         assert_eq!(parse("\r\n\r\nGET / HTTP/1.1\r\n\r\n"), Err(Reason::RequestLineInvalid));
     }
 }

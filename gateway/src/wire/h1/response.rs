@@ -24,11 +24,7 @@ impl ResponseParser {
     pub fn advance(&mut self, bytes: &[u8], head: &mut ResponseHead) -> Result<bool, InvalidResponse> {
         loop {
             let Some((start, end)) = self.lines.next(bytes).map_err(|_| InvalidResponse)? else {
-                return if bytes.len() < MAX_HEAD {
-                    Ok(false)
-                } else {
-                    Err(InvalidResponse)
-                };
+                return if bytes.len() < MAX_HEAD { Ok(false) } else { Err(InvalidResponse) };
             };
             if !self.started {
                 status_line(bytes, start, end, head)?;
@@ -36,16 +32,11 @@ impl ResponseParser {
                 self.started = true;
             } else if start == end {
                 head.len = self.lines.position();
-                return if head.len <= MAX_HEAD {
-                    Ok(true)
-                } else {
-                    Err(InvalidResponse)
-                };
+                return if head.len <= MAX_HEAD { Ok(true) } else { Err(InvalidResponse) };
             } else if head.fields.len() == MAX_FIELDS {
                 return Err(InvalidResponse);
             } else {
-                head.fields
-                    .push(lines::field(bytes, start, end).map_err(|_| InvalidResponse)?);
+                head.fields.push(lines::field(bytes, start, end).map_err(|_| InvalidResponse)?);
             }
         }
     }
@@ -60,19 +51,10 @@ fn status_line(bytes: &[u8], start: usize, end: usize, head: &mut ResponseHead) 
         b"HTTP/1.0" => Version::Http10,
         _ => return Err(InvalidResponse),
     };
-    let [
-        b' ',
-        hundreds @ b'1'..=b'5',
-        tens @ b'0'..=b'9',
-        ones @ b'0'..=b'9',
-        phrase @ ..,
-    ] = rest
-    else {
+    let [b' ', hundreds @ b'1'..=b'5', tens @ b'0'..=b'9', ones @ b'0'..=b'9', phrase @ ..] = rest else {
         return Err(InvalidResponse);
     };
-    head.status = [hundreds, tens, ones]
-        .iter()
-        .fold(0, |status, &&digit| status * 10 + u16::from(digit - b'0'));
+    head.status = [hundreds, tens, ones].iter().fold(0, |status, &&digit| status * 10 + u16::from(digit - b'0'));
     if !(phrase.is_empty() || (phrase.starts_with(b" ") && lines::is_field_value(phrase))) {
         return Err(InvalidResponse);
     }
@@ -95,10 +77,7 @@ mod tests {
     #[test]
     fn rfc_9112_4_status_lines() {
         assert_eq!(parse("HTTP/1.1 200 OK\r\nA: b\r\n\r\n"), Ok(Some((200, "OK".into()))));
-        assert_eq!(
-            parse("HTTP/1.0 404 Not Found\r\n\r\n"),
-            Ok(Some((404, "Not Found".into())))
-        );
+        assert_eq!(parse("HTTP/1.0 404 Not Found\r\n\r\n"), Ok(Some((404, "Not Found".into()))));
         assert_eq!(parse("HTTP/1.1 204\r\n\r\n"), Ok(Some((204, String::new()))));
         assert_eq!(parse("HTTP/1.1 204 \r\n\r\n"), Ok(Some((204, String::new()))));
         assert_eq!(parse("HTTP/1.1 200 O"), Ok(None));
@@ -114,9 +93,6 @@ mod tests {
             assert_eq!(parse(&format!("{bad}\r\n\r\n")), Err(InvalidResponse), "{bad:?}");
         }
         assert_eq!(parse("HTTP/1.1 200 OK\nA: b\n\n"), Err(InvalidResponse));
-        assert_eq!(
-            parse("HTTP/1.1 200 OK\r\nA: b\r\n folded\r\n\r\n"),
-            Err(InvalidResponse)
-        );
+        assert_eq!(parse("HTTP/1.1 200 OK\r\nA: b\r\n folded\r\n\r\n"), Err(InvalidResponse));
     }
 }

@@ -73,10 +73,7 @@ impl<'a, T: Transport> Body<'a, T> {
         self.buffer.consume(std::mem::take(&mut self.given));
         while self.left > 0 && !self.buffer.is_empty() {
             let produced = if self.framing == Framing::Chunked {
-                let decoded = self
-                    .decoder
-                    .decode(self.buffer.filled_mut())
-                    .map_err(|_| Reason::BodyInvalid)?;
+                let decoded = self.decoder.decode(self.buffer.filled_mut()).map_err(|_| Reason::BodyInvalid)?;
                 self.given = decoded.consumed;
                 if decoded.done {
                     self.left = 0;

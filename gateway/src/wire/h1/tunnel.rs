@@ -74,18 +74,11 @@ pub async fn run<C: Transport, S: Transport>(client: End<'_, C>, server: End<'_,
                     return Poll::Ready(());
                 }
             }
-            if open == [false, false] {
-                Poll::Ready(())
-            } else {
-                Poll::Pending
-            }
+            if open == [false, false] { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
     }
-    Passed {
-        up: up.get(),
-        down: down.get(),
-    }
+    Passed { up: up.get(), down: down.get() }
 }
 
 /// Copies one direction until its end. Any byte, in this direction or (through the shared deadlines) in the other, keeps both alive.

@@ -3,12 +3,7 @@ use super::*;
 type Lines<'a> = [(&'a [u8], &'a [u8])];
 
 fn slot(name: &str, secret: &[u8]) -> Slot {
-    Slot {
-        name: name.into(),
-        digest: TokenDigest::of(secret),
-        not_before: None,
-        expires: None,
-    }
+    Slot { name: name.into(), digest: TokenDigest::of(secret), not_before: None, expires: None }
 }
 
 fn set(slots: Vec<Slot>) -> TokenSet {
@@ -47,23 +42,14 @@ fn d2_non_ascii_token_is_refused_not_a_crash() {
 
 #[test]
 fn d5_a_set_without_slots_lets_nobody_in() {
-    assert_eq!(
-        check(&set(Vec::new()), &[(b"X-Probe-Token", b"x")]),
-        Err(Refusal::TokenWrong)
-    );
+    assert_eq!(check(&set(Vec::new()), &[(b"X-Probe-Token", b"x")]), Err(Refusal::TokenWrong));
 }
 
 #[test]
 fn d16_the_underscore_twin_of_the_field_is_not_read() {
     let set = set(vec![slot("a", b"secret")]);
-    assert_eq!(
-        check(&set, &[(b"X_Probe_Token", b"secret")]),
-        Err(Refusal::TokenMissing)
-    );
-    assert_eq!(
-        check(&set, &[(b"X-Probe-Token", b"secret"), (b"X_Probe_Token", b"x")]),
-        Ok(0)
-    );
+    assert_eq!(check(&set, &[(b"X_Probe_Token", b"secret")]), Err(Refusal::TokenMissing));
+    assert_eq!(check(&set, &[(b"X-Probe-Token", b"secret"), (b"X_Probe_Token", b"x")]), Ok(0));
 }
 
 #[test]
@@ -77,11 +63,7 @@ fn d17_a_token_sent_twice_is_refused_even_when_both_are_right() {
 
 #[test]
 fn validity_starts_at_its_first_second_and_ends_before_its_last() {
-    let dated = |not_before, expires| Slot {
-        not_before,
-        expires,
-        ..slot("dated", b"secret")
-    };
+    let dated = |not_before, expires| Slot { not_before, expires, ..slot("dated", b"secret") };
     let cases = [
         (Some(1000), Some(1001), Ok(0)),
         (Some(1001), None, Err(Refusal::TokenNotYetValid)),
@@ -90,19 +72,13 @@ fn validity_starts_at_its_first_second_and_ends_before_its_last() {
         (Some(2000), Some(500), Err(Refusal::TokenExpired)),
     ];
     for (not_before, expires, expected) in cases {
-        assert_eq!(
-            check(&set(vec![dated(not_before, expires)]), &[(b"X-Probe-Token", b"secret")]),
-            expected
-        );
+        assert_eq!(check(&set(vec![dated(not_before, expires)]), &[(b"X-Probe-Token", b"secret")]), expected);
     }
 }
 
 #[test]
 fn of_two_slots_with_one_secret_the_valid_one_counts() {
-    let old = Slot {
-        expires: Some(10),
-        ..slot("old", b"secret")
-    };
+    let old = Slot { expires: Some(10), ..slot("old", b"secret") };
     let rotated = set(vec![old.clone(), slot("new", b"secret"), old]);
     assert_eq!(check(&rotated, &[(b"X-Probe-Token", b"secret")]), Ok(1));
 }
@@ -121,14 +97,8 @@ fn digests_are_read_as_sha256sum_prints_them() {
     assert_eq!(TokenDigest::from_hex(hex), Ok(TokenDigest::of(b"abc")));
     assert_eq!(TokenDigest::from_hex(&hex.to_uppercase()), Ok(TokenDigest::of(b"abc")));
     assert_eq!(TokenDigest::from_hex("abc"), Err(InvalidDigest::Length { found: 3 }));
-    assert_eq!(
-        TokenDigest::from_hex(&hex.replace("ba", "bg")),
-        Err(InvalidDigest::Digit)
-    );
-    assert_eq!(
-        TokenDigest::from_hex(&hex.replacen("ba", "+a", 1)),
-        Err(InvalidDigest::Digit)
-    );
+    assert_eq!(TokenDigest::from_hex(&hex.replace("ba", "bg")), Err(InvalidDigest::Digit));
+    assert_eq!(TokenDigest::from_hex(&hex.replacen("ba", "+a", 1)), Err(InvalidDigest::Digit));
 }
 
 #[test]

@@ -58,13 +58,9 @@ fn an_empty_set_holds_nothing() {
 #[test]
 fn covering_is_for_whole_networks() {
     let private = set(&["10.0.0.0/9", "10.128.0.0/9", "fd00::/8"]);
-    for (net, covered) in [
-        ("10.0.0.0/8", true),
-        ("10.1.0.0/16", true),
-        ("0.0.0.0/0", false),
-        ("fd00::/8", true),
-        ("fc00::/7", false),
-    ] {
+    for (net, covered) in
+        [("10.0.0.0/8", true), ("10.1.0.0/16", true), ("0.0.0.0/0", false), ("fd00::/8", true), ("fc00::/7", false)]
+    {
         assert_eq!(private.covers(&net.parse().unwrap()), covered, "{net}");
     }
 }
@@ -73,10 +69,7 @@ fn any_net() -> impl Strategy<Value = IpNet> {
     // Few leading bits vary, so that networks overlap, nest and touch.
     let v4 = (any::<u8>(), 0..=32u8).prop_map(|(byte, prefix)| IpNet::new(IpAddr::from([byte, 0, 0, byte]), prefix));
     let v6 = (any::<u8>(), 0..=128u8).prop_map(|(byte, prefix)| {
-        IpNet::new(
-            IpAddr::from([u16::from(byte) << 8, 0, 0, 0, 0, 0, 0, u16::from(byte)]),
-            prefix,
-        )
+        IpNet::new(IpAddr::from([u16::from(byte) << 8, 0, 0, 0, 0, 0, 0, u16::from(byte)]), prefix)
     });
     prop_oneof![v4, v6].prop_map(|net| net.unwrap().trunc())
 }
@@ -92,11 +85,7 @@ fn neighbours(net: &IpNet) -> Vec<IpAddr> {
             .collect(),
         IpNet::V6(v6) => {
             let edges = [v6.network(), v6.broadcast()];
-            edges
-                .into_iter()
-                .flat_map(|ip| around(ip.to_bits()))
-                .map(|bits| IpAddr::V6(bits.into()))
-                .collect()
+            edges.into_iter().flat_map(|ip| around(ip.to_bits())).map(|bits| IpAddr::V6(bits.into())).collect()
         }
     }
 }

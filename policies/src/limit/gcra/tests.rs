@@ -17,10 +17,7 @@ struct Bucket {
 
 impl Bucket {
     fn new(rate: &str, burst: u32) -> Self {
-        Self {
-            quota: quota(rate, burst),
-            tat: 0,
-        }
+        Self { quota: quota(rate, burst), tat: 0 }
     }
 
     fn take(&mut self, millis: u64, quantity: u64) -> Decision {
@@ -36,18 +33,9 @@ impl Bucket {
 fn throttled_rate_test() {
     let mut bucket = Bucket::new("1/s", 4);
     let tenths = |decision: Decision| {
-        let Decision {
-            admitted,
-            remaining,
-            reset,
-            retry_after,
-        } = decision;
+        let Decision { admitted, remaining, reset, retry_after } = decision;
         let in_tenths = |nanos: u64| {
-            if nanos == u64::MAX {
-                -1
-            } else {
-                i64::try_from(nanos / (SECOND / 10)).unwrap()
-            }
+            if nanos == u64::MAX { -1 } else { i64::try_from(nanos / (SECOND / 10)).unwrap() }
         };
         (admitted, remaining, in_tenths(reset), in_tenths(retry_after))
     };
@@ -71,12 +59,7 @@ fn a_quantity_of_zero_only_looks() {
     let mut bucket = Bucket::new("1/s", 1);
     assert!(bucket.take(0, 1).admitted);
     let before = bucket.tat;
-    let Decision {
-        admitted,
-        remaining,
-        reset,
-        retry_after,
-    } = bucket.take(0, 0);
+    let Decision { admitted, remaining, reset, retry_after } = bucket.take(0, 0);
     assert_eq!((admitted, remaining, reset, retry_after), (true, 1, SECOND, 0));
     assert_eq!(bucket.tat, before);
 }
@@ -105,20 +88,14 @@ fn nginx_10rs_burst_20_nodelay() {
 
 #[test]
 fn nginx_10rs_without_burst() {
-    assert_eq!(
-        passes("10/s", 0, &[0, 50, 99, 100, 101, 200]),
-        [true, false, false, true, false, true]
-    );
+    assert_eq!(passes("10/s", 0, &[0, 50, 99, 100, 101, 200]), [true, false, false, true, false, true]);
 }
 
 /// nginx computes `1r/m` as 16 thousandths a second, which is one in 62.5 s. Here a minute has sixty seconds; the
 /// importer says so.
 #[test]
 fn nginx_1rm_differs_because_a_minute_is_a_minute() {
-    assert_eq!(
-        passes("1/m", 0, &[0, 59_999, 60_000, 62_499, 62_500]),
-        [true, false, true, false, false]
-    );
+    assert_eq!(passes("1/m", 0, &[0, 59_999, 60_000, 62_499, 62_500]), [true, false, true, false, false]);
 }
 
 #[test]
@@ -127,11 +104,7 @@ fn a_clock_that_lags_behind_the_stored_time_is_normal() {
     let (tat, _) = decide(0, START, &quota, 1);
     // Another thread read its clock a moment earlier.
     let (tat, decision) = decide(tat.unwrap(), START - 10, &quota, 1);
-    assert_eq!(
-        (tat, decision.admitted),
-        (None, false),
-        "the second one comes 10 ns too early for the full burst"
-    );
+    assert_eq!((tat, decision.admitted), (None, false), "the second one comes 10 ns too early for the full burst");
     assert_eq!(decision.retry_after, 10);
 }
 
@@ -150,10 +123,7 @@ fn nothing_overflows() {
         for now in [1, START, u64::MAX - 1] {
             for quantity in [0, 1, u64::MAX] {
                 let (after, decision) = decide(tat, now, &extreme, quantity);
-                assert!(
-                    after.is_none_or(|after| after >= now),
-                    "{tat} {now} {quantity} {decision:?}"
-                );
+                assert!(after.is_none_or(|after| after >= now), "{tat} {now} {quantity} {decision:?}");
             }
         }
     }

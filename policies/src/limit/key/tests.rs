@@ -8,25 +8,15 @@ fn key(parts: &KeyParts<'_>) -> Key {
 }
 
 fn known(ip: &str) -> Identity {
-    Identity::Known(Known {
-        ip: ip.parse().unwrap(),
-        source: Source::Peer,
-    })
+    Identity::Known(Known { ip: ip.parse().unwrap(), source: Source::Peer })
 }
 
 fn unknown(peer: &str) -> Identity {
-    Identity::Unknown(Unknown {
-        reason: UnknownReason::Missing,
-        peer: peer.parse().unwrap(),
-    })
+    Identity::Unknown(Unknown { reason: UnknownReason::Missing, peer: peer.parse().unwrap() })
 }
 
 fn client(identity: &Identity) -> KeyPart<'_> {
-    KeyPart::Client {
-        identity,
-        v4_prefix: 32,
-        v6_prefix: 64,
-    }
+    KeyPart::Client { identity, v4_prefix: 32, v6_prefix: 64 }
 }
 
 #[test]
@@ -43,10 +33,7 @@ fn an_unknown_client_never_shares_a_key_with_a_known_one() {
     for ip in ["10.0.0.5", "2001:db8::"] {
         assert_ne!(key(&[client(&unknown(ip))]), key(&[client(&known(ip))]));
     }
-    assert_ne!(
-        key(&[client(&unknown("10.0.0.5"))]),
-        key(&[client(&unknown("10.0.0.6"))])
-    );
+    assert_ne!(key(&[client(&unknown("10.0.0.5"))]), key(&[client(&unknown("10.0.0.6"))]));
 }
 
 #[test]

@@ -39,10 +39,7 @@ impl<'a> Bucket<'a> {
     #[inline]
     pub(super) fn new(words: &'a [AtomicU64; WORDS]) -> Self {
         let [guard, _spare, ways @ ..] = words;
-        Self {
-            guard,
-            ways: ways.as_chunks().0,
-        }
+        Self { guard, ways: ways.as_chunks().0 }
     }
 
     /// The TAT of a key, if it is present.
@@ -91,18 +88,11 @@ impl<'a> Bucket<'a> {
                 break;
             };
             // Fails when the victim was charged since it was chosen; then somebody else may be the least indebted.
-            if tat
-                .compare_exchange(least, BUSY, Ordering::AcqRel, Ordering::Relaxed)
-                .is_ok()
-            {
+            if tat.compare_exchange(least, BUSY, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
                 // Releases the exchange: who sees the new key does not see a TAT from before it.
                 key.store(wanted, Ordering::Release);
                 tat.store(debt, Ordering::Release);
-                return if least > now {
-                    Insertion::Evicted(decision)
-                } else {
-                    Insertion::Reused(decision)
-                };
+                return if least > now { Insertion::Evicted(decision) } else { Insertion::Reused(decision) };
             }
         }
         Insertion::Contended
@@ -115,10 +105,7 @@ impl<'a> Bucket<'a> {
 
     /// The slot with the lowest TAT. An empty one has 0; none is [`BUSY`] while the guard is held.
     fn least_indebted(&self) -> Option<(&'a AtomicU64, &'a AtomicU64, u64)> {
-        let slots = self
-            .ways
-            .iter()
-            .map(|[key, tat]| (key, tat, tat.load(Ordering::Acquire)));
+        let slots = self.ways.iter().map(|[key, tat]| (key, tat, tat.load(Ordering::Acquire)));
         slots.min_by_key(|&(_, _, tat)| tat)
     }
 }
@@ -129,10 +116,7 @@ struct Guard<'a>(&'a AtomicU64);
 impl<'a> Guard<'a> {
     fn take(word: &'a AtomicU64) -> Option<Self> {
         for _ in 0..PATIENCE {
-            if word
-                .compare_exchange_weak(0, 1, Ordering::Acquire, Ordering::Relaxed)
-                .is_ok()
-            {
+            if word.compare_exchange_weak(0, 1, Ordering::Acquire, Ordering::Relaxed).is_ok() {
                 return Some(Self(word));
             }
             std::hint::spin_loop();

@@ -28,18 +28,12 @@ fn a_burst_passes_and_then_the_rate() {
     let start = 5 * SECOND;
     for remaining in (0..=5).rev() {
         let decision = table.admit(key, &quota, at(start));
-        assert_eq!(
-            (decision.admitted, decision.remaining, decision.retry_after),
-            (true, remaining, 0)
-        );
+        assert_eq!((decision.admitted, decision.remaining, decision.retry_after), (true, remaining, 0));
     }
     let refused = table.admit(key, &quota, at(start + 1));
     assert_eq!((refused.admitted, refused.retry_after), (false, SECOND / 10 - 1));
     assert!(table.admit(key, &quota, at(start + SECOND / 10)).admitted);
-    assert!(
-        table.admit(numbered(&table, 2), &quota, at(start)).admitted,
-        "another key has its own bucket"
-    );
+    assert!(table.admit(numbered(&table, 2), &quota, at(start)).admitted, "another key has its own bucket");
 }
 
 #[test]
@@ -91,11 +85,7 @@ fn ten_times_the_keys_fit_into_the_same_memory_and_nobody_is_refused_for_them() 
     let keys = 10 * table.capacity() as u64;
     for number in 0..keys {
         // Whoever comes first always passes, however many debtors there are.
-        assert!(
-            table
-                .admit(numbered(&table, number), &quota, at(SECOND + number))
-                .admitted
-        );
+        assert!(table.admit(numbered(&table, number), &quota, at(SECOND + number)).admitted);
     }
     let stats = table.stats();
     assert_eq!(stats.contended, 0);
@@ -126,16 +116,9 @@ fn the_least_indebted_key_is_forgotten_first() {
     table.admit(numbered(&table, 8), &quota, at(SECOND));
     assert_eq!(table.stats().evicted_live, 1);
     for number in 2..=7 {
-        assert_eq!(
-            u64::from(table.peek(numbered(&table, number), &quota, at(SECOND)).remaining),
-            9 - number
-        );
+        assert_eq!(u64::from(table.peek(numbered(&table, number), &quota, at(SECOND)).remaining), 9 - number);
     }
-    assert_eq!(
-        table.peek(numbered(&table, 1), &quota, at(SECOND)).remaining,
-        9,
-        "as if it had never come"
-    );
+    assert_eq!(table.peek(numbered(&table, 1), &quota, at(SECOND)).remaining, 9, "as if it had never come");
 }
 
 /// Runs `work` on several threads at once and adds up what it returns.
@@ -161,11 +144,7 @@ fn threads_on_one_key_get_exactly_the_limit() {
     let key = numbered(&table, 1);
     // Present before the threads start: from here on there is no guard, so nothing is uncounted.
     assert!(table.admit(key, &quota, at(SECOND)).admitted);
-    let admitted = at_once(4, |_| {
-        (0..2000)
-            .map(|_| u64::from(table.admit(key, &quota, at(SECOND)).admitted))
-            .sum()
-    });
+    let admitted = at_once(4, |_| (0..2000).map(|_| u64::from(table.admit(key, &quota, at(SECOND)).admitted)).sum());
     assert_eq!(admitted, 999);
     assert_eq!(table.stats(), TableStats::default());
 }
@@ -177,9 +156,7 @@ fn threads_on_one_key_get_what_the_time_they_hand_in_allows() {
     assert!(table.admit(key, &quota, at(SECOND)).admitted);
     // Every thread asks at every tenth of a millisecond of one second, ten times as often as the rate.
     let admitted = at_once(4, |_| {
-        (0..=10_000)
-            .map(|tick| u64::from(table.admit(key, &quota, at(SECOND + tick * SECOND / 10_000)).admitted))
-            .sum()
+        (0..=10_000).map(|tick| u64::from(table.admit(key, &quota, at(SECOND + tick * SECOND / 10_000)).admitted)).sum()
     });
     // The burst, and one for each interval that passed. Threads that lag behind can only get less.
     assert!(admitted <= 9 + 1000, "{admitted}");
@@ -191,9 +168,7 @@ fn threads_that_bring_the_same_new_keys_do_not_bring_them_twice() {
     let (table, quota) = (Table::new(100_000, SEED), quota("1/h", 2));
     let keys = 5000;
     let admitted = at_once(4, |_| {
-        (0..keys)
-            .map(|number| u64::from(table.admit(numbered(&table, number), &quota, at(SECOND)).admitted))
-            .sum()
+        (0..keys).map(|number| u64::from(table.admit(numbered(&table, number), &quota, at(SECOND)).admitted)).sum()
     });
     // Three each, and besides them only what was counted as uncounted.
     let stats = table.stats();
@@ -208,8 +183,7 @@ fn threads_that_push_each_other_out_stay_within_the_books() {
     // One bucket, and many more keys than it holds: every admission inserts, and most inserts evict.
     let admitted = at_once(4, |thread| {
         let own = (0..5000).map(|number| numbered(&table, (number * 7 + thread) % 64));
-        own.map(|key| u64::from(table.admit(key, &quota, at(SECOND)).admitted))
-            .sum()
+        own.map(|key| u64::from(table.admit(key, &quota, at(SECOND)).admitted)).sum()
     });
     let stats = table.stats();
     // A key passes once for each time it came in: into an empty way, in place of another, or uncounted.
