@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::local::{self, Page, Request, Socket};
 use crate::state::State;
+use crate::wire::deadline::TICK;
 
 /// Starts to answer.
 ///
@@ -12,7 +13,13 @@ use crate::state::State;
 /// The system gives no thread or no event loop.
 pub fn start(socket: Socket, state: Arc<State>) -> io::Result<()> {
     tracing::info!(address = %socket.address, "admin listener");
-    local::start("admin", socket, move |request| page(&state, request))
+    let watched = Arc::clone(&state);
+    let replaced = async move {
+        while !watched.is_handed_over() {
+            tokio::time::sleep(TICK).await;
+        }
+    };
+    local::start("admin", socket, move |request| page(&state, request), replaced)
 }
 
 const TEXT: &str = "text/plain; charset=utf-8";

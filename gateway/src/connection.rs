@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::task::Poll;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use probegate_policies::forwarded::Scheme;
 use probegate_policies::reason::Reason;
@@ -24,6 +24,9 @@ use crate::wire::transport::Transport;
 use crate::wire::{Framing, RequestBody, Responder};
 use crate::worker::Worker;
 use crate::worker::workspace::Workspace;
+
+/// How long a connection may exist without a request once the listeners are closed.
+const NEWCOMER: Duration = Duration::from_secs(1);
 
 /// What is known about a connection from the start.
 #[derive(Clone, Copy, Debug)]
@@ -77,10 +80,12 @@ pub async fn serve<T: Transport>(worker: &Worker, transport: T, facts: Facts) {
         Waits { client: worker.deadlines.slot(), body: worker.deadlines.slot(), server: worker.deadlines.slot() };
     // Bytes of the next request that arrived with the one before.
     let mut carried: Option<Box<Workspace>> = None;
+    let mut newcomer = true;
     loop {
-        if carried.is_none() && !wait(worker, &transport, &waits.client).await {
+        if carried.is_none() && !wait(worker, &transport, &waits.client, newcomer).await {
             return;
         }
+        newcomer = false;
         let mut workspace = carried.take().unwrap_or_else(|| worker.workspaces.take());
         let next = one_request(worker, &transport, &facts, &waits, &mut workspace).await;
         match next {
@@ -96,14 +101,26 @@ pub async fn serve<T: Transport>(worker: &Worker, transport: T, facts: Facts) {
 }
 
 /// Waits for the first byte of a request, holding no buffer. `false`: none will come.
-async fn wait<T: Transport>(worker: &Worker, transport: &T, deadline: &Deadline) -> bool {
-    worker.deadlines.observe(Instant::now());
+///
+/// When the gateway goes down, a connection that has been served ends here at once. One that is new gets the chance to send the
+/// request it was made for.
+async fn wait<T: Transport>(worker: &Worker, transport: &T, deadline: &Deadline, newcomer: bool) -> bool {
+    let begun = Instant::now();
+    worker.deadlines.observe(begun);
     deadline.arm(worker.active().plan.timeouts.keep_alive);
-    poll_fn(|cx| match transport.poll_read_ready(cx) {
-        Poll::Ready(ready) => Poll::Ready(ready.is_ok()),
-        // The worker wakes all its connections once when the gateway begins to go down.
-        Poll::Pending if deadline.poll_expired(cx) || worker.state.is_draining() => Poll::Ready(false),
-        Poll::Pending => Poll::Pending,
+    let mut hurried = false;
+    poll_fn(|cx| {
+        if let Poll::Ready(ready) = transport.poll_read_ready(cx) {
+            return Poll::Ready(ready.is_ok());
+        }
+        // The worker wakes all its connections when the gateway begins to go down, and when its listeners are closed.
+        if newcomer && worker.state.is_closing() && !hurried {
+            hurried = true;
+            worker.deadlines.observe(Instant::now());
+            deadline.arm(NEWCOMER.saturating_sub(begun.elapsed()));
+        }
+        let leaves = !newcomer && worker.state.is_draining();
+        if leaves || deadline.poll_expired(cx) { Poll::Ready(false) } else { Poll::Pending }
     })
     .await
 }

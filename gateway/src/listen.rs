@@ -6,8 +6,10 @@
 
 mod inherit;
 
+use std::collections::HashSet;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::IntoRawFd;
 
 use pingora::server::ListenFds;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -58,6 +60,13 @@ pub fn bind(address: SocketAddr, workers: usize, listeners: usize) -> Result<Lis
     Ok(Listening { configured: address, bound, sockets })
 }
 
+/// Binds `address` beside an old process that still listens there and is about to end.
+pub fn join(address: SocketAddr) -> Result<Listening, BindFailed> {
+    let joined = open(address, true).and_then(|socket| Ok((local(&socket)?, vec![socket.into()])));
+    let (bound, sockets) = joined.map_err(|error| BindFailed { address, error })?;
+    Ok(Listening { configured: address, bound, sockets })
+}
+
 /// The sockets of `address` that an old process has handed over, if it has.
 pub fn inherit(address: SocketAddr, fds: &ListenFds) -> Option<Listening> {
     let fds = fds.lock();
@@ -67,13 +76,28 @@ pub fn inherit(address: SocketAddr, fds: &ListenFds) -> Option<Listening> {
     Some(Listening { configured: address, bound, sockets })
 }
 
-/// Registers the sockets for a later hand-over.
-pub fn register(listening: &Listening, fds: &ListenFds) {
-    use std::os::fd::AsRawFd;
+/// Registers the sockets for a later hand-over. The table has descriptors of its own, which live as long as their entries; those of
+/// inherited sockets are in it already.
+///
+/// # Errors
+/// The system has no descriptors left.
+pub fn register(listening: &Listening, fds: &ListenFds) -> io::Result<()> {
     let mut fds = fds.lock();
     for (index, socket) in listening.sockets.iter().enumerate() {
-        fds.add(key(listening.configured, index), socket.as_raw_fd());
+        let key = key(listening.configured, index);
+        if fds.get(&key).is_none() {
+            fds.add(key, socket.try_clone()?.into_raw_fd());
+        }
     }
+    Ok(())
+}
+
+/// Takes everything but the sockets of `keep` out of the table and closes it: a socket that stays open without anybody who accepts
+/// swallows connections.
+pub fn unregister_others(keep: &[SocketAddr], fds: &ListenFds) {
+    let keys = |address: &SocketAddr| (0..MOST_SOCKETS).map(|index| key(*address, index)).collect::<Vec<_>>();
+    let keys: HashSet<String> = keep.iter().flat_map(keys).collect();
+    fds.lock().close_unclaimed(&keys);
 }
 
 /// How a socket is called in a hand-over.
@@ -94,6 +118,8 @@ fn open(address: SocketAddr, shared: bool) -> io::Result<Socket> {
         socket.set_only_v6(false)?;
     }
     socket.set_nonblocking(true)?;
+    // Accepted sockets inherit it: without it, small answers would wait for the acknowledgement of the ones before.
+    socket.set_tcp_nodelay(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket)

@@ -67,16 +67,26 @@ impl Socket {
     }
 }
 
-/// Starts a thread that answers every request with `page`.
+/// Starts a thread that answers every request with `page`, and takes no more connections when `end` is over.
 ///
 /// # Errors
 /// The system gives no thread or no event loop.
-pub fn start(name: &str, socket: Socket, page: impl Fn(&Request<'_>) -> Page + Send + 'static) -> io::Result<()> {
+pub fn start(
+    name: &str,
+    socket: Socket,
+    page: impl Fn(&Request<'_>) -> Page + Send + 'static,
+    end: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let thread = std::thread::Builder::new().name(name.to_owned());
     thread.spawn(move || {
         LocalSet::new().block_on(&runtime, async move {
-            if let Err(error) = accept(socket, Rc::new(page)).await {
+            let ended = tokio::select! {
+                ended = accept(socket, Rc::new(page)) => ended,
+                // What was accepted before is served to its end.
+                () = end => std::future::pending().await,
+            };
+            if let Err(error) = ended {
                 tracing::error!(%error, "a local server ended");
             }
         });

@@ -47,8 +47,6 @@ pub struct Plan {
     pub shutdown: Shutdown,
     /// Fields that carry the gateway's own tokens: not passed on to apps, unless the token set says `forward: true`.
     pub private_fields: Vec<FieldName>,
-    /// Field names whose values never reach a log: `Authorization`, `Cookie` and every token field.
-    pub secret_fields: Vec<FieldName>,
 }
 
 /// One listening address.

@@ -57,6 +57,7 @@ impl Reloader {
         self.state.swap(plan);
         for listening in bound {
             let address = listening.bound;
+            tracing::info!(%address, "listening");
             self.fleet.open(listening).map_err(|error| format!("{address}: {error}"))?;
         }
         self.fleet.close_surplus(&self.state.active().plan);

@@ -7,26 +7,26 @@ pub mod exchange;
 pub mod finish;
 pub mod headers;
 pub mod judge;
+pub mod prepare;
 pub mod probe;
 pub mod relay;
 pub mod target;
 
 use std::time::Instant;
 
-use probegate_policies::forwarded::{Towards, scheme};
 use probegate_policies::reason::Reason;
 
-use self::exchange::{Errand, Exchanged};
+use self::exchange::Exchanged;
 use self::finish::Outcome;
-use self::headers::UpstreamHead;
 use self::judge::{Judgement, Part, Question, Refused, Scratch};
+use self::prepare::Case;
 use self::target::Target;
 use crate::connection::Facts;
-use crate::plan::{Deny, ProbeForward, Serve, Service};
+use crate::plan::{Deny, Serve, Service};
 use crate::state::Active;
 use crate::wire::buffer::Buffer;
 use crate::wire::deadline::Deadline;
-use crate::wire::head::{FieldView, Name, RequestHead, ResponseHead, Version, elements};
+use crate::wire::head::{FieldView, Name, RequestHead, ResponseHead, Version};
 use crate::wire::transport::Socket;
 use crate::wire::{Framing, RequestBody, Responder};
 use crate::worker::Worker;
@@ -136,6 +136,7 @@ pub async fn serve<B: RequestBody, R: Responder>(
             }
         }
         Ok((permit, (service, expects))) => {
+            outcome.passed = true;
             outcome.slot = permit.slot().map(|(set, slot)| (set.into(), slot.into()));
             let probe = match judgement.part {
                 Part::Probe(index) => service.probes.get(index),
@@ -155,8 +156,11 @@ pub async fn serve<B: RequestBody, R: Responder>(
                 if forward.is_some() && !body.discard() {
                     reply.close();
                 }
-                let errand = Preparation { active, received, asked: &asked, judgement: &judgement, id: &id };
-                let errand = errand.write(head, service, forward, expects, body);
+                let case = Case { active, received, asked: &asked, judgement: &judgement, id: &id, service, expects };
+                let errand = match forward {
+                    Some(probe) => case.probe(probe, head),
+                    None => case.request(body.framing(), head),
+                };
                 let mut tools = exchange::Tools { pools: &worker.pools, deadline, buffer: answer, response };
                 let exchanged = exchange::run(permit, &errand, &mut tools, body, reply).await;
                 after = conclude(received, active, &judgement, exchanged, &mut outcome, &id, text, body, reply).await;
@@ -258,6 +262,8 @@ async fn conclude<B: RequestBody, R: Responder>(
     reply: &mut R,
 ) -> After {
     outcome.exchanged(&exchanged);
+    outcome.head_sent = reply.started();
+    outcome.began = reply.started();
     if let Some(reason) = exchanged.failed {
         let probe = matches!(judgement.part, Part::Probe(_));
         let reason = if probe && reason == Reason::UpstreamTimeout { Reason::ProbeTimeout } else { reason };
@@ -272,95 +278,6 @@ async fn conclude<B: RequestBody, R: Responder>(
         Some(socket) => After::Switched(socket),
         None => After::Done,
     }
-}
-
-/// What is needed to put a request to the app.
-struct Preparation<'a> {
-    active: &'a Active,
-    received: &'a Received<'a>,
-    asked: &'a Target<'a>,
-    judgement: &'a Judgement<'a>,
-    id: &'a [u8; 32],
-}
-
-impl<'a> Preparation<'a> {
-    /// Writes the head towards the app into `out`.
-    fn write<'e, B: RequestBody>(
-        &self,
-        out: &'e mut Vec<u8>,
-        service: &'e Service,
-        probe: Option<&'e ProbeForward>,
-        expects: bool,
-        body: &B,
-    ) -> Errand<'e>
-    where
-        'a: 'e,
-    {
-        let received = self.received;
-        let plan = &self.active.plan;
-        let method = received.head.method.of(received.bytes);
-        let trusted = plan.client.trusts(received.facts.peer);
-        let scheme = scheme(trusted, &received.fields(), received.facts.scheme);
-        // A probe is asked as the app wants to be asked: always GET (D10), with its own host, and as if over HTTPS, because an app
-        // that redirects to HTTPS would answer the redirect instead of the probe (D15).
-        let scheme = if probe.is_some() { probegate_policies::forwarded::Scheme::Https } else { scheme };
-        let framing = if probe.is_some() { Framing::None } else { body.framing() };
-        // What belongs to the body and what to the new protocol could not be told apart.
-        let upgrade = if probe.is_none() && framing == Framing::None { upgrade(received, service) } else { None };
-        let raw_path = self.judgement.path.as_ref().and_then(|path| path.rewritten).unwrap_or(self.asked.path);
-        UpstreamHead {
-            method: if probe.is_some() { b"GET" } else { method },
-            path: probe.map_or(raw_path, |probe| probe.path.as_bytes()),
-            query: self.asked.query,
-            host: probe.and_then(|probe| probe.host.as_deref()).map_or(self.asked.authority, str::as_bytes),
-            framing,
-            upgrade,
-            expects,
-            towards: Towards {
-                identity: &self.judgement.identity,
-                hops: self.judgement.hops,
-                scheme,
-                host: self.asked.authority,
-                port: self.asked.port.unwrap_or(match (trusted, scheme) {
-                    (true, probegate_policies::forwarded::Scheme::Https) => 443,
-                    (true, probegate_policies::forwarded::Scheme::Http) => 80,
-                    (false, _) => received.facts.local_port,
-                }),
-                request_id: self.id,
-            },
-            token: probe.and_then(|probe| probe.token.as_ref()),
-            private: &plan.private_fields,
-        }
-        .write(out, received.head, received.bytes);
-        Errand {
-            upstream: &service.upstream,
-            head: out,
-            framing,
-            idempotent: matches!(method, b"GET" | b"HEAD" | b"PUT" | b"DELETE" | b"OPTIONS"),
-            to_head: method == b"HEAD",
-            asks_head: method == b"HEAD" && probe.is_none(),
-            upgrade,
-            expects,
-            refuse_redirects: probe.is_some(),
-            total: probe.map(|probe| probe.timeout),
-        }
-    }
-}
-
-/// The protocol the client wants to switch to and may: GET in HTTP/1.1 with `Connection: upgrade` and one protocol that the
-/// configuration allows. Anything else is served as if it had not asked (RFC 9110 §7.8).
-fn upgrade<'a>(received: &Received<'a>, service: &Service) -> Option<&'a [u8]> {
-    if !received.asks_upgrade
-        || received.head.version != Version::Http11
-        || received.head.method.of(received.bytes) != b"GET"
-    {
-        return None;
-    }
-    let mut protocols = received.fields().of(Name::Upgrade).flat_map(elements);
-    let (protocol, None) = (protocols.next()?, protocols.next()) else {
-        return None;
-    };
-    service.upgrades.iter().any(|allowed| allowed.as_bytes().eq_ignore_ascii_case(protocol)).then_some(protocol)
 }
 
 /// Test builds can make a request panic, to show that it dies alone.

@@ -7,6 +7,7 @@ mod front;
 
 pub mod signals;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use pingora::server::configuration::{Opt, ServerConf};
 use pingora::server::{RunArgs, Server};
 use probegate_policies::limit::Seed;
 
-use self::drain::Watch;
+use self::drain::{Signalled, Watch};
 pub use self::front::Fleet;
 use self::front::Front;
 use self::signals::Signals;
@@ -26,8 +27,10 @@ use crate::state::State;
 use crate::telemetry::access_log::AccessLogger;
 use crate::telemetry::diagnostics::Level;
 
+/// Tells people that everything is bound: the plan, its listeners, and where the admin listener is.
+pub type Announce = Box<dyn Fn(&Plan, &[Listening], Option<SocketAddr>) + Send + Sync>;
+
 /// What a run needs besides the plan.
-#[derive(Debug)]
 pub struct Options {
     /// The file to load again on SIGHUP; `None`: there is none.
     pub config: Option<PathBuf>,
@@ -35,8 +38,8 @@ pub struct Options {
     pub upgrade: bool,
     /// Where sockets are handed over; `None`: they are not.
     pub upgrade_socket: Option<PathBuf>,
-    /// Said once everything listens.
-    pub announce: fn(&Plan, &[Listening]),
+    /// Called once everything is bound.
+    pub announce: Announce,
 }
 
 /// The program could not be started.
@@ -68,6 +71,12 @@ pub fn run(plan: Plan, options: Options, level: Level) -> Result<(), StartFailed
     let (words, _) = seed.as_chunks::<8>();
     let words: Vec<u64> = words.iter().map(|word| u64::from_le_bytes(*word)).collect();
     let seed = Seed(words.try_into().unwrap_or_default());
+
+    // A gateway needs two descriptors for each request in flight; the customary 1024 are soon used up.
+    match rlimit::increase_nofile_limit(u64::MAX) {
+        Ok(limit) => tracing::debug!(limit, "file descriptors"),
+        Err(error) => tracing::warn!(%error, "the limit of file descriptors stays as it is"),
+    }
 
     let addresses: Vec<_> = plan.listeners.iter().map(|listener| listener.address).collect();
     let mut bound = Vec::new();
@@ -102,7 +111,7 @@ pub fn run(plan: Plan, options: Options, level: Level) -> Result<(), StartFailed
     let mut server = Server::new_with_opt_and_conf(opt, conf);
     server.bootstrap();
     server.add_service(Front::new(Arc::clone(&state), fleet.clone(), bound, admin_socket, options.announce));
-    let watch = Watch::new(state, fleet, reloader, signals, upgrade_socket);
-    server.run(RunArgs { shutdown_signal: Box::new(watch) });
-    Ok(())
+    let watch = Arc::new(Watch::new(state, fleet, reloader, signals, upgrade_socket));
+    server.run(RunArgs { shutdown_signal: Box::new(Signalled(Arc::clone(&watch))) });
+    watch.leave().map_err(system("event loop"))
 }

@@ -22,6 +22,8 @@ pub struct Active {
     pub limiter: Limiter,
     /// Counters of its services, in the plan's order; a service keeps its counters over reloads.
     pub stats: Vec<Arc<ServiceStats>>,
+    /// Refusals by its limits, in the plan's order.
+    pub limited: Vec<Arc<AtomicU64>>,
 }
 
 /// Shared by all threads of the gateway.
@@ -32,6 +34,10 @@ pub struct State {
     generation: AtomicU64,
     /// The gateway is going down: its own readiness fails.
     draining: AtomicBool,
+    /// The listeners are closed as well.
+    closing: AtomicBool,
+    /// A new process has the listening sockets.
+    handed_over: AtomicBool,
     /// All listeners are bound and the workers run.
     ready: AtomicBool,
     /// Counters.
@@ -52,6 +58,8 @@ impl State {
             active: ArcSwap::from_pointee(active),
             generation: AtomicU64::new(1),
             draining: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
+            handed_over: AtomicBool::new(false),
             ready: AtomicBool::new(false),
             metrics,
             access_log,
@@ -99,6 +107,27 @@ impl State {
         self.draining.store(true, Ordering::Release);
     }
 
+    /// Whether no new connection is accepted any more.
+    #[inline]
+    pub fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
+    }
+
+    /// From now on no new connection is accepted.
+    pub fn start_closing(&self) {
+        self.closing.store(true, Ordering::Release);
+    }
+
+    /// Whether a new process answers on the admin listener.
+    pub fn is_handed_over(&self) -> bool {
+        self.handed_over.load(Ordering::Acquire)
+    }
+
+    /// A new process has taken over.
+    pub fn hand_over(&self) {
+        self.handed_over.store(true, Ordering::Release);
+    }
+
     /// The time as the policies want it, from one reading of the monotonic clock. The wall clock is read with it.
     #[inline]
     pub fn now(&self, instant: Instant) -> Now {
@@ -120,5 +149,6 @@ pub fn unix_time() -> u64 {
 fn activate(plan: Plan, before: Option<&Active>, seed: &Seed, metrics: &Metrics) -> Active {
     let limiter = Limiter::new(&plan, before.map(|before| (&before.plan, &before.limiter)), seed);
     let stats = plan.services.iter().map(|service| metrics.service(&service.name)).collect();
-    Active { plan, limiter, stats }
+    let limited = plan.limits.iter().map(|limit| metrics.limit(&limit.name)).collect();
+    Active { plan, limiter, stats, limited }
 }

@@ -40,8 +40,8 @@ pub struct Worker {
     /// The plan in force and its generation. A counter that only this thread touches keeps it for the requests that run.
     active: RefCell<(u64, Rc<Arc<Active>>)>,
     random: RefCell<fastrand::Rng>,
-    /// Idle connections have been told that the gateway is going down.
-    hurried: Cell<bool>,
+    /// Whether idle connections have been told that the gateway is going down, and that its listeners are closed.
+    hurried: Cell<(bool, bool)>,
 }
 
 impl Worker {
@@ -58,7 +58,7 @@ impl Worker {
             connections: Cell::new(0),
             active: RefCell::new((state.generation(), active)),
             random: RefCell::new(fastrand::Rng::new()),
-            hurried: Cell::new(false),
+            hurried: Cell::new((false, false)),
             state,
         })
     }
@@ -87,7 +87,8 @@ impl Worker {
     /// What happens at every tick: late connections are woken, unused ones closed, log lines handed over.
     pub fn tick(&self, now: Instant) {
         self.deadlines.sweep(now);
-        if self.state.is_draining() && !self.hurried.replace(true) {
+        let hurry = (self.state.is_draining(), self.state.is_closing());
+        if hurry != self.hurried.replace(hurry) {
             self.deadlines.wake_all();
         }
         self.pools.sweep(now);

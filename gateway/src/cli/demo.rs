@@ -20,7 +20,7 @@ pub(super) fn run(address: SocketAddr, admin: SocketAddr) -> ExitCode {
     let app = app.and_then(|listening| Socket::new(listening).map_err(|error| error.to_string()));
     let started = app.and_then(|socket| {
         let server = socket.address;
-        local::start("demo-app", socket, page).map(|()| server).map_err(|error| error.to_string())
+        local::start("demo-app", socket, page, std::future::pending()).map(|()| server).map_err(|error| error.to_string())
     });
     let server = match started {
         Ok(server) => server,
@@ -43,14 +43,13 @@ pub(super) fn run(address: SocketAddr, admin: SocketAddr) -> ExitCode {
     loaded.lints.clear();
     loaded.plan.listeners = vec![Listener { address }];
     loaded.plan.admin = Some(admin);
-    say(&instructions(address, admin, &token));
-    start(loaded, Options { config: None, upgrade: false, upgrade_socket: None, announce })
-}
-
-fn announce(_: &Plan, listening: &[Listening]) {
-    for open in listening {
-        tracing::info!(address = %open.bound, "the demo listens; end it with Ctrl+C");
-    }
+    // As bound, which is what to try where port 0 was asked for.
+    let announce = move |_: &Plan, listening: &[Listening], bound: Option<SocketAddr>| {
+        let address = listening.first().map_or(address, |open| open.bound);
+        say(&instructions(address, bound.unwrap_or(admin), &token));
+        tracing::info!(%address, "the demo listens; end it with Ctrl+C");
+    };
+    start(loaded, Options { config: None, upgrade: false, upgrade_socket: None, announce: Box::new(announce) })
 }
 
 fn instructions(address: SocketAddr, admin: SocketAddr, token: &str) -> String {

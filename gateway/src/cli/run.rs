@@ -15,7 +15,7 @@ use crate::telemetry::diagnostics;
 pub(super) fn run(path: PathBuf, upgrade: bool, upgrade_socket: Option<PathBuf>) -> ExitCode {
     match config::load(&path) {
         Ok(loaded) => {
-            let options = Options { config: Some(path), upgrade, upgrade_socket, announce };
+            let options = Options { config: Some(path), upgrade, upgrade_socket, announce: Box::new(announce) };
             start(loaded, options)
         }
         Err(failure) => {
@@ -37,7 +37,7 @@ pub(super) fn proxy(server: &str, listen: SocketAddr, admin: SocketAddr) -> Exit
     };
     loaded.plan.listeners = vec![Listener { address: listen }];
     loaded.plan.admin = Some(admin);
-    start(loaded, Options { config: None, upgrade: false, upgrade_socket: None, announce })
+    start(loaded, Options { config: None, upgrade: false, upgrade_socket: None, announce: Box::new(announce) })
 }
 
 /// Starts the gateway; comes back when it has ended.
@@ -56,7 +56,7 @@ pub(super) fn start(loaded: Loaded, options: Options) -> ExitCode {
 }
 
 /// Says where the gateway listens and what stands behind it.
-pub(super) fn announce(plan: &Plan, listening: &[Listening]) {
+fn announce(plan: &Plan, listening: &[Listening], _admin: Option<SocketAddr>) {
     for open in listening {
         tracing::info!(address = %open.bound, workers = plan.workers, "listening");
     }

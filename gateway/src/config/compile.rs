@@ -45,8 +45,8 @@ pub(super) fn plan(config: raw::Config, cx: &mut Context<'_>) -> Option<Plan> {
     let networks = network::networks(networks, cx);
     let tokens = token::tokens(tokens, cx);
     let (limit_names, limits) = limit::limits(limits, cx);
-    let mut definitions = Definitions { networks, tokens, limits: limit_names, secret_fields: Vec::new() };
-    let services = service::services(services, &mut definitions, cx);
+    let definitions = Definitions { networks, tokens, limits: limit_names };
+    let services = service::services(services, &definitions, cx);
 
     let listeners = process::listeners(listeners, cx);
     let workers = process::workers(workers, cx);
@@ -59,7 +59,6 @@ pub(super) fn plan(config: raw::Config, cx: &mut Context<'_>) -> Option<Plan> {
     lint::unused(&definitions, cx);
     lint::trusted_proxies(&client.trusted, &definitions.networks, cx);
     let private_fields = token::private_fields(&definitions, cx);
-    let secret_fields = token::secret_fields(&definitions);
     let (services, hosts) = services?;
     cx.is_clean().then_some(Plan {
         listeners,
@@ -75,7 +74,6 @@ pub(super) fn plan(config: raw::Config, cx: &mut Context<'_>) -> Option<Plan> {
         bounds,
         shutdown,
         private_fields,
-        secret_fields,
     })
 }
 
@@ -84,6 +82,4 @@ pub(super) struct Definitions {
     pub(super) networks: Names<Network>,
     pub(super) tokens: Names<token::Tokens>,
     pub(super) limits: Names<usize>,
-    /// Fields that carry tokens to apps.
-    pub(super) secret_fields: Vec<probegate_policies::fields::FieldName>,
 }

@@ -181,8 +181,6 @@ fn a_whole_configuration_arrives_in_the_plan() {
     assert_eq!(plan.limits[1].quota.limit(), 5);
     assert_eq!(plan.limits[2].quota.limit(), 1);
     assert_eq!(plan.limits[0].key, LimitKey::ClientIp { v4_prefix: 32, v6_prefix: 56 });
-    let secret: Vec<_> = plan.secret_fields.iter().map(FieldName::as_str).collect();
-    assert_eq!(secret, ["authorization", "cookie", "x-probe-token", "x-app-token"]);
     let private: Vec<_> = plan.private_fields.iter().map(FieldName::as_str).collect();
     assert_eq!(private, ["x-probe-token"]);
 }

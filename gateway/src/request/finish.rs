@@ -1,5 +1,6 @@
 //! The end of a request: counters, and a line in the access log.
 
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use probegate_policies::client::Identity;
@@ -31,8 +32,14 @@ pub struct Outcome {
     pub upstream_status: Option<u16>,
     /// When its head was complete.
     pub answered: Option<Instant>,
+    /// The client saw the head of its answer.
+    pub began: bool,
     /// It was asked twice.
     pub retried: bool,
+    /// The judgement let the request in.
+    pub passed: bool,
+    /// The head of the app's answer was passed on.
+    pub head_sent: bool,
 }
 
 impl Outcome {
@@ -62,16 +69,8 @@ pub fn finish(
     let now = Instant::now();
     worker.deadlines.observe(now);
     let service = judgement.service.and_then(|index| Some((plan.services.get(index)?, active.stats.get(index)?)));
-    let refused = judgement_refused(outcome);
     let status = status(judgement, service.map(|(service, _)| service), outcome);
-    let decision = match (outcome.reason, refused) {
-        (None, _) if outcome.answered_here => Decision::Answer,
-        (None, _) => Decision::Forward,
-        (Some(Reason::LimitExceeded), _) => Decision::Limit,
-        (Some(reason), true) if matches!(reason.status(), 403) => Decision::Deny,
-        (Some(_), true) => Decision::Refuse,
-        (Some(_), false) => Decision::Fail,
-    };
+    let decision = decision(outcome);
     let duration = now.saturating_duration_since(received.started);
     let sample = Sample {
         status,
@@ -94,9 +93,9 @@ pub fn finish(
         worker.state.metrics.identity_unknown(unknown.reason);
     }
     if let Some(limited) = judgement.limited.filter(|limited| !limited.decision.admitted)
-        && let Some(limit) = plan.limits.get(limited.limit)
+        && let Some(counter) = active.limited.get(limited.limit)
     {
-        worker.state.metrics.limited(&limit.name);
+        counter.fetch_add(1, Ordering::Relaxed);
     }
     if plan.access_log.format == AccessFormat::Off {
         return;
@@ -182,9 +181,17 @@ pub fn finish_unread(
     worker.lines.borrow_mut().write(&active.plan, &entry);
 }
 
-/// The gateway refused before asking the app.
-fn judgement_refused(outcome: &Outcome) -> bool {
-    outcome.server.is_none() && outcome.upstream_status.is_none() && !outcome.answered_here
+/// What became of a request, from why it did not end properly.
+fn decision(outcome: &Outcome) -> Decision {
+    match outcome.reason {
+        None if outcome.answered_here => Decision::Answer,
+        None => Decision::Forward,
+        Some(Reason::LimitExceeded) => Decision::Limit,
+        Some(reason) if reason.status() == 403 => Decision::Deny,
+        // It was let in, and then the app, the client or this gateway failed.
+        Some(_) if outcome.passed => Decision::Fail,
+        Some(_) => Decision::Refuse,
+    }
 }
 
 /// The status the client saw.
@@ -203,9 +210,8 @@ fn status(judgement: &Judgement<'_>, service: Option<&Service>, outcome: &Outcom
             _ => 403,
         },
         // An answer that broke off after its head was passed on keeps the status that the client saw.
-        (Some(reason), None) => reason.status(),
-        (Some(Reason::UpstreamClosed | Reason::UpstreamTimeout | Reason::BodyTimeout), Some(status)) => status,
-        (Some(reason), Some(_)) => reason.status(),
+        (Some(_), Some(status)) if outcome.began => status,
+        (Some(reason), _) => reason.status(),
         (None, Some(status)) => status,
         (None, None) => 200,
     }

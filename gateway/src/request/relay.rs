@@ -118,6 +118,8 @@ impl<'a, 'e> Relay<'a, 'e> {
                 Poll::Ready(Err(Reason::UpstreamTimeout))
             }
             Poll::Ready(Err(_)) => Poll::Ready(Err(Reason::UpstreamClosed)),
+            // Whoever still reads the body sees it there, and would not leave this watch more than bytes of the body to find.
+            Poll::Pending if !self.sent_whole.get() => Poll::Pending,
             Poll::Pending => reply.poll_gone(cx).map(|()| Err(Reason::ClientClosed)),
         })
         .await
@@ -191,7 +193,11 @@ impl<'a, 'e> Relay<'a, 'e> {
                 Framing::UntilClose => (self.buffer.len(), self.buffer.len(), false),
                 Framing::Chunked => match decoder.decode(self.buffer.filled_mut()) {
                     Ok(decoded) => (decoded.produced, decoded.consumed, decoded.done),
-                    Err(_) => return Some(Reason::UpstreamInvalid),
+                    Err(_) => {
+                        // Where not even the head went out yet: it does, so that the client sees that an answer broke off.
+                        reply.write(&[], None).await.ok();
+                        return Some(Reason::UpstreamInvalid);
+                    }
                 },
             };
             let data =

@@ -2,9 +2,10 @@
 //!
 //! SIGTERM: own readiness fails → (delay) → listeners close → requests in flight end → exit 0, at the deadline at the latest.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -25,6 +26,8 @@ pub(super) struct Watch {
     reloader: Arc<Reloader>,
     signals: Signals,
     upgrade_socket: Option<PathBuf>,
+    /// The sockets go to a new process.
+    upgrading: AtomicBool,
 }
 
 impl Watch {
@@ -35,7 +38,7 @@ impl Watch {
         signals: Signals,
         upgrade_socket: Option<PathBuf>,
     ) -> Self {
-        Self { state, fleet, reloader, signals, upgrade_socket }
+        Self { state, fleet, reloader, signals, upgrade_socket, upgrading: AtomicBool::new(false) }
     }
 
     /// Drains; a second signal cuts it short.
@@ -46,13 +49,31 @@ impl Watch {
         }
     }
 
+    /// After Pingora has handed the sockets over: finishes what runs. Pingora itself would cut it off.
+    pub(super) fn leave(&self) -> io::Result<()> {
+        if self.upgrading.load(Ordering::Acquire) {
+            self.state.hand_over();
+            tokio::runtime::Builder::new_current_thread().enable_time().build()?.block_on(self.terminate());
+        }
+        Ok(())
+    }
+
     async fn impatient(&self) {
         while !matches!(self.signals.next().await, Signal::Interrupt | Signal::Terminate) {}
     }
 }
 
+/// What Pingora waits for.
+pub(super) struct Signalled(pub(super) Arc<Watch>);
+
 #[async_trait]
-impl ShutdownSignalWatch for Watch {
+impl ShutdownSignalWatch for Signalled {
+    async fn recv(&self) -> ShutdownSignal {
+        self.0.recv().await
+    }
+}
+
+impl Watch {
     async fn recv(&self) -> ShutdownSignal {
         loop {
             match self.signals.next().await {
@@ -66,7 +87,10 @@ impl ShutdownSignalWatch for Watch {
                 }
                 Signal::Upgrade => match &self.upgrade_socket {
                     // Without a new process to take the sockets, going away would be an outage.
-                    Some(path) if is_waited_on(path) => return ShutdownSignal::GracefulUpgrade,
+                    Some(path) if is_waited_on(path) => {
+                        self.upgrading.store(true, Ordering::Release);
+                        return ShutdownSignal::GracefulUpgrade;
+                    }
                     Some(path) => {
                         tracing::error!(socket = %path.display(), "SIGQUIT ignored: no new process waits for the sockets")
                     }
@@ -78,11 +102,12 @@ impl ShutdownSignalWatch for Watch {
 }
 
 /// Stops accepting and waits for what runs.
-pub(super) async fn drain(state: &State, fleet: &Fleet) {
+async fn drain(state: &State, fleet: &Fleet) {
     let shutdown = state.active().plan.shutdown.clone();
     state.start_draining();
     tracing::info!(delay = ?shutdown.delay, deadline = ?shutdown.drain, "draining");
     tokio::time::sleep(shutdown.delay).await;
+    state.start_closing();
     fleet.close_all();
     let deadline = Instant::now() + shutdown.drain;
     // The workers need a moment to accept what the kernel had queued; connections that wait for a request end at their next tick.

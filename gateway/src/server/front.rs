@@ -1,8 +1,9 @@
 //! The front: the Pingora service that owns the listeners and the workers behind them.
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use async_trait::async_trait;
 use pingora::server::{ListenFds, ShutdownWatch};
@@ -12,15 +13,24 @@ use crate::admin;
 use crate::listen::{self, BindFailed, Listening};
 use crate::local::Socket;
 use crate::plan::Plan;
+use crate::server::Announce;
 use crate::state::State;
 use crate::worker::accept::{self, Command, Remote};
 
 /// The workers of this process and what they listen on.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Fleet {
     remotes: Arc<[Remote]>,
-    /// Sockets that the workers hold duplicates of; kept for a hand-over and to know what is open.
+    /// Sockets that the workers hold duplicates of; kept to know what is open.
     listening: Arc<Mutex<Vec<Listening>>>,
+    /// What a hand-over takes along.
+    table: Arc<OnceLock<ListenFds>>,
+}
+
+impl fmt::Debug for Fleet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fleet").field("remotes", &self.remotes).field("listening", &self.listening).finish_non_exhaustive()
+    }
 }
 
 /// Starts as many workers as the plan says.
@@ -29,7 +39,7 @@ pub(super) fn start_workers(state: &Arc<State>) -> io::Result<Fleet> {
     let remotes: Vec<Remote> = (0..count)
         .map(|id| accept::start(id, Arc::clone(state)).map(|(remote, _)| remote))
         .collect::<io::Result<_>>()?;
-    Ok(Fleet { remotes: remotes.into(), listening: Arc::default() })
+    Ok(Fleet { remotes: remotes.into(), listening: Arc::default(), table: Arc::default() })
 }
 
 impl Fleet {
@@ -44,6 +54,9 @@ impl Fleet {
                 continue;
             };
             remote.tell(Command::Listen(listening.configured, socket.try_clone()?));
+        }
+        if let Some(table) = self.table.get() {
+            listen::register(&listening, table)?;
         }
         self.listening.lock().unwrap_or_else(PoisonError::into_inner).push(listening);
         Ok(())
@@ -69,12 +82,21 @@ impl Fleet {
             }
             keep
         });
+        let kept: Vec<_> = listening.iter().map(|open| open.configured).collect();
+        self.unregister_others(&kept);
     }
 
     /// Stops accepting altogether.
     pub fn close_all(&self) {
         self.tell(|| Command::CloseAll);
         self.listening.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.unregister_others(&[]);
+    }
+
+    fn unregister_others(&self, keep: &[SocketAddr]) {
+        if let Some(table) = self.table.get() {
+            listen::unregister_others(keep, table);
+        }
     }
 
     fn tell(&self, command: impl Fn() -> Command) {
@@ -95,7 +117,7 @@ pub(super) struct Front {
     fleet: Fleet,
     bound: Vec<Listening>,
     admin: Option<Socket>,
-    announce: fn(&Plan, &[Listening]),
+    announce: Announce,
 }
 
 impl Front {
@@ -104,7 +126,7 @@ impl Front {
         fleet: Fleet,
         bound: Vec<Listening>,
         admin: Option<Socket>,
-        announce: fn(&Plan, &[Listening]),
+        announce: Announce,
     ) -> Self {
         Self { state, fleet, bound, admin, announce }
     }
@@ -125,18 +147,20 @@ impl Front {
                 });
             }
         }
-        (self.announce)(plan, &ready);
-        for listening in ready {
-            if let Some(fds) = fds {
-                listen::register(&listening, fds);
-            }
-            self.fleet.open(listening).map_err(system("listeners"))?;
-        }
         let admin = match (self.admin.take(), plan.admin) {
             (Some(socket), _) => Some(socket),
-            (None, Some(address)) => Some(Socket::new(listen::bind(address, 1, 1)?).map_err(system("admin listener"))?),
+            // Only after a hand-over: the old process answers there until it drains.
+            (None, Some(address)) => Some(Socket::new(listen::join(address)?).map_err(system("admin listener"))?),
             (None, None) => None,
         };
+        (self.announce)(plan, &ready, admin.as_ref().map(|socket| socket.address));
+        if let Some(fds) = fds {
+            // Set once: a process has one front.
+            self.fleet.table.set(Arc::clone(fds)).ok();
+        }
+        for listening in ready {
+            self.fleet.open(listening).map_err(system("listeners"))?;
+        }
         if let Some(socket) = admin {
             admin::start(socket, Arc::clone(&self.state)).map_err(system("admin listener"))?;
         }
@@ -160,14 +184,8 @@ impl ServiceWithDependents for Front {
         }
         self.state.set_ready();
         ready.notify_ready();
-        // True after a hand-over of the sockets; an ordinary end does not come this way (see `drain`).
-        while !*shutdown.borrow() {
-            if shutdown.changed().await.is_err() {
-                return;
-            }
-        }
-        super::drain::drain(&self.state, &self.fleet).await;
-        std::process::exit(0);
+        // The workers go on without this task; how they end is the business of `drain`.
+        while !*shutdown.borrow() && shutdown.changed().await.is_ok() {}
     }
 
     fn name(&self) -> &'static str {

@@ -26,8 +26,8 @@ pub struct Metrics {
     services: Mutex<BTreeMap<Box<str>, Arc<ServiceStats>>>,
     /// Requests that belong to no service.
     unserved: Arc<ServiceStats>,
-    /// By limit name. Locked for refused requests only, which are rare or cheap beside their answer.
-    limited: Mutex<BTreeMap<Box<str>, u64>>,
+    /// Refusals by limit name. Locked when plans change and at scrapes only.
+    limited: Mutex<BTreeMap<Box<str>, Arc<AtomicU64>>>,
     identity_unknown: [AtomicU64; 3],
     /// Client connections that are open.
     pub connections: AtomicI64,
@@ -82,14 +82,10 @@ impl Metrics {
         }
     }
 
-    /// A limit refused a request.
-    pub fn limited(&self, limit: &str) {
+    /// The counter of a limit's refusals. A limit that an earlier plan had keeps counting where it stopped.
+    pub fn limit(&self, name: &str) -> Arc<AtomicU64> {
         let mut limited = self.limited.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = limited.get_mut(limit) {
-            *count += 1;
-        } else {
-            limited.insert(limit.into(), 1);
-        }
+        Arc::clone(limited.entry(name.into()).or_default())
     }
 
     /// Everything, in the text format of Prometheus.

@@ -10,4 +10,5 @@ pub mod lines;
 pub mod request;
 pub mod response;
 pub mod server;
+pub mod trailers;
 pub mod tunnel;

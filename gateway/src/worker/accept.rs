@@ -96,6 +96,7 @@ async fn tick(worker: Rc<Worker>) {
 /// Accepts until the listener is closed; then takes what had already arrived in the kernel's queue, because closing would reset it.
 async fn accept(worker: Rc<Worker>, listener: tokio::net::TcpListener, mut closed: watch::Receiver<bool>) {
     let gate = closed.clone();
+    let Ok(local) = listener.local_addr() else { return };
     loop {
         let bound = worker.active().plan.bounds.connections;
         let open = worker.state.metrics.connections.load(Ordering::Relaxed);
@@ -116,7 +117,7 @@ async fn accept(worker: Rc<Worker>, listener: tokio::net::TcpListener, mut close
         };
         match accepted {
             None => return,
-            Some(Ok((stream, peer))) => begin(&worker, stream, peer),
+            Some(Ok((stream, peer))) => begin(&worker, stream, peer, local),
             Some(Err(error)) => {
                 worker.state.metrics.accept_failures.fetch_add(1, Ordering::Relaxed);
                 // A client that left while it waited is nothing; no descriptors left is, and trying at once would spin.
@@ -129,10 +130,7 @@ async fn accept(worker: Rc<Worker>, listener: tokio::net::TcpListener, mut close
     }
 }
 
-fn begin(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr) {
-    let Ok(local) = stream.local_addr() else { return };
-    // Without it, small answers wait for the acknowledgement of the ones before; a socket that refuses still works.
-    stream.set_nodelay(true).ok();
+fn begin(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, local: SocketAddr) {
     let open = Open::new(worker);
     spawn_local(async move {
         connection::serve(&open.worker, stream, Facts::plain(peer, local)).await;

@@ -19,7 +19,7 @@ pub(super) fn probes(
     raw: Option<raw::Probes>,
     service: &str,
     path: &ConfigPath,
-    definitions: &mut Definitions,
+    definitions: &Definitions,
     cx: &mut Context<'_>,
 ) -> Vec<plan::Probe> {
     let raw::Probes { healthz, readyz, startupz, version } = raw.unwrap_or_default();
@@ -56,7 +56,7 @@ fn compile(
     raw: raw::Probe,
     service: &str,
     path: &ConfigPath,
-    definitions: &mut Definitions,
+    definitions: &Definitions,
     cx: &mut Context<'_>,
 ) -> plan::Probe {
     let raw::Probe { path: at, serve, allow, deny, upstream_path, host, token, timeout, version } = raw;
@@ -93,7 +93,7 @@ fn compile(
             plan::Serve::Forward(Box::new(plan::ProbeForward {
                 path: upstream_path.map_or_else(|| at.clone(), |Leaf(ExactPath(path))| path),
                 host: host.map(|Leaf(Host(host))| host),
-                token: token.and_then(|token| app_token(token, &path.key("token"), definitions, cx)),
+                token: token.and_then(|token| app_token(token, &path.key("token"), cx)),
                 timeout: cx.deadline(timeout, path, "timeout", TIMEOUT),
             }))
         }
@@ -102,15 +102,9 @@ fn compile(
     plan::Probe { kind, path: at, serve, allow, deny, origin: Origin { line: written.line } }
 }
 
-fn app_token(
-    raw: raw::AppToken,
-    path: &ConfigPath,
-    definitions: &mut Definitions,
-    cx: &mut Context<'_>,
-) -> Option<plan::AppToken> {
+fn app_token(raw: raw::AppToken, path: &ConfigPath, cx: &mut Context<'_>) -> Option<plan::AppToken> {
     let raw::AppToken { header, env, file, value } = raw;
     let field = token::field(header)?;
-    definitions.secret_fields.push(field.name);
     if !secret::exactly_one(&[("env", env.is_some()), ("file", file.is_some()), ("value", value.is_some())], path, cx) {
         return None;
     }

@@ -18,7 +18,7 @@ const MAX_BODY: u64 = 1 << 20;
 /// The services and the table of their hosts.
 pub(super) fn services(
     raw: Option<Named<raw::Service>>,
-    definitions: &mut Definitions,
+    definitions: &Definitions,
     cx: &mut Context<'_>,
 ) -> Option<(Vec<plan::Service>, HostTable)> {
     let root = ConfigPath::root();
@@ -101,7 +101,7 @@ fn compile(
     name: Box<str>,
     raw: raw::Service,
     path: &ConfigPath,
-    definitions: &mut Definitions,
+    definitions: &Definitions,
     cx: &mut Context<'_>,
 ) -> Option<plan::Service> {
     // The hosts of all services are compared with one another, and were taken out before.

@@ -141,16 +141,3 @@ pub(super) fn private_fields(definitions: &Definitions, cx: &mut Context<'_>) ->
     private.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
     private
 }
-
-/// Every field whose value must not reach a log.
-pub(super) fn secret_fields(definitions: &Definitions) -> Vec<FieldName> {
-    let always = ["authorization", "cookie"].into_iter().filter_map(|name| name.parse().ok());
-    let tokens = definitions.tokens.iter().filter_map(|entry| Some(entry.value.as_ref()?.set.field.clone()));
-    let mut fields: Vec<FieldName> = Vec::new();
-    for field in always.chain(tokens).chain(definitions.secret_fields.iter().cloned()) {
-        if !fields.contains(&field) {
-            fields.push(field);
-        }
-    }
-    fields
-}

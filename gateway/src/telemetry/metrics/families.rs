@@ -119,19 +119,14 @@ pub(super) fn collect(metrics: &Metrics, state: &State) -> Vec<MetricFamily> {
             vec![gauge(vec![("version", env!("CARGO_PKG_VERSION").to_owned())], 1.0)],
         ),
     ];
-    let limited = metrics.limited.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let limits = || active.plan.limits.iter().zip(active.limiter.tables());
     families.push(family(
         "probegate_limited_total",
         "Requests refused by a limit.",
         MetricType::COUNTER,
-        active
-            .plan
-            .limits
-            .iter()
-            .map(|limit| {
-                counter(vec![("limit", limit.name.to_string())], limited.get(&limit.name).copied().unwrap_or(0))
-            })
+        limits()
+            .zip(&active.limited)
+            .map(|((limit, _), refused)| counter(vec![("limit", limit.name.to_string())], refused.load(Ordering::Relaxed)))
             .collect(),
     ));
     families.push(family(

@@ -1,5 +1,7 @@
 //! The chunked transfer coding (RFC 9112 §7.1), decoded in place, strictly.
 
+use super::trailers;
+
 /// Chunk extensions are skipped; more than this in one line is an attack.
 const MAX_EXTENSION: usize = 4096;
 
@@ -74,7 +76,7 @@ impl Decoder {
         Ok(Decoded { produced, consumed: at, done: self.state == State::Done })
     }
 
-    /// The trailer section of a complete body: field lines with CRLF, without the empty line.
+    /// What may be passed on of the trailer section of a complete body: field lines with CRLF, without the empty line.
     pub fn trailers(&self) -> &[u8] {
         &self.trailers
     }
@@ -103,7 +105,10 @@ impl Decoder {
             (State::DataCr, b'\r') => State::DataLf,
             (State::DataLf, b'\n') => State::Size,
             (State::TrailerStart, b'\r') => State::EndLf,
-            (State::EndLf, b'\n') => State::Done,
+            (State::EndLf, b'\n') => {
+                self.trailers = trailers::filter(&self.trailers).ok_or(InvalidChunk)?;
+                State::Done
+            }
             (State::Trailer, b'\r') => {
                 self.trailers.push(byte);
                 State::TrailerLf

@@ -1,0 +1,129 @@
+//! From a judged request to the errand for the app: which method, path, host, fields and deadlines.
+
+use probegate_policies::forwarded::{Scheme, Towards, scheme};
+
+use super::Received;
+use super::exchange::Errand;
+use super::headers::UpstreamHead;
+use super::judge::Judgement;
+use super::target::Target;
+use crate::plan::{ProbeForward, Service};
+use crate::state::Active;
+use crate::wire::Framing;
+use crate::wire::head::{Name, Version, elements};
+
+/// A request that was let in.
+#[derive(Debug)]
+pub struct Case<'a> {
+    /// The plan it began with.
+    pub active: &'a Active,
+    /// The request.
+    pub received: &'a Received<'a>,
+    /// What it asks for.
+    pub asked: &'a Target<'a>,
+    /// What was found out about it.
+    pub judgement: &'a Judgement<'a>,
+    /// Its id.
+    pub id: &'a [u8; 32],
+    /// The service it goes to.
+    pub service: &'a Service,
+    /// The client waits for `100 Continue`.
+    pub expects: bool,
+}
+
+impl<'a> Case<'a> {
+    /// An ordinary request: as the client sent it, but for what only this hop may say. Its head is written into `out`.
+    pub fn request(&self, framing: Framing, out: &'a mut Vec<u8>) -> Errand<'a> {
+        let received = self.received;
+        let method = received.head.method.of(received.bytes);
+        let trusted = self.active.plan.client.trusts(received.facts.peer);
+        let scheme = scheme(trusted, &received.fields(), received.facts.scheme);
+        // What belongs to the body and what to the new protocol could not be told apart.
+        let upgrade = if framing == Framing::None { upgrade(received, self.service) } else { None };
+        let head = UpstreamHead {
+            method,
+            path: self.judgement.path.as_ref().and_then(|path| path.rewritten).unwrap_or(self.asked.path),
+            query: self.asked.query,
+            host: self.asked.authority,
+            framing,
+            upgrade,
+            expects: self.expects,
+            towards: self.towards(scheme, self.asked.authority, self.port(trusted, scheme)),
+            token: None,
+            private: &self.active.plan.private_fields,
+        };
+        head.write(out, received.head, received.bytes);
+        Errand {
+            upstream: &self.service.upstream,
+            head: out,
+            framing,
+            idempotent: matches!(method, b"GET" | b"HEAD" | b"PUT" | b"DELETE" | b"OPTIONS"),
+            to_head: method == b"HEAD",
+            asks_head: method == b"HEAD",
+            upgrade,
+            expects: self.expects,
+            refuse_redirects: false,
+            total: None,
+        }
+    }
+
+    /// A probe, asked as the app wants to be asked: always GET (D10), with its own host and token, and as if over HTTPS, because an app
+    /// that redirects to HTTPS would answer the redirect instead of the probe (D15).
+    pub fn probe(&self, probe: &'a ProbeForward, out: &'a mut Vec<u8>) -> Errand<'a> {
+        let received = self.received;
+        let host = probe.host.as_deref().map_or(self.asked.authority, str::as_bytes);
+        let head = UpstreamHead {
+            method: b"GET",
+            path: probe.path.as_bytes(),
+            query: self.asked.query,
+            host,
+            framing: Framing::None,
+            upgrade: None,
+            expects: false,
+            towards: self.towards(Scheme::Https, host, 443),
+            token: probe.token.as_ref(),
+            private: &self.active.plan.private_fields,
+        };
+        head.write(out, received.head, received.bytes);
+        Errand {
+            upstream: &self.service.upstream,
+            head: out,
+            framing: Framing::None,
+            idempotent: true,
+            to_head: received.head.method.of(received.bytes) == b"HEAD",
+            asks_head: false,
+            upgrade: None,
+            expects: false,
+            refuse_redirects: true,
+            total: Some(probe.timeout),
+        }
+    }
+
+    fn towards<'t>(&'t self, scheme: Scheme, host: &'t [u8], port: u16) -> Towards<'t> {
+        let Judgement { identity, hops, .. } = self.judgement;
+        Towards { identity, hops, scheme, host, port, request_id: self.id }
+    }
+
+    /// The port the client used: as `Host` says, or by the scheme where a trusted proxy stands in between, or the one of this listener.
+    fn port(&self, trusted: bool, scheme: Scheme) -> u16 {
+        self.asked.port.unwrap_or(match (trusted, scheme) {
+            (true, Scheme::Https) => 443,
+            (true, Scheme::Http) => 80,
+            (false, _) => self.received.facts.local_port,
+        })
+    }
+}
+
+/// The protocol the client wants to switch to and may: GET in HTTP/1.1 with `Connection: upgrade` and one protocol that the
+/// configuration allows. Anything else is served as if it had not asked (RFC 9110 §7.8).
+fn upgrade<'a>(received: &Received<'a>, service: &Service) -> Option<&'a [u8]> {
+    let asks = received.asks_upgrade
+        && received.head.version == Version::Http11
+        && received.head.method.of(received.bytes) == b"GET";
+    if !asks {
+        return None;
+    }
+    let mut protocols = received.fields().of(Name::Upgrade).flat_map(elements);
+    let (protocol, None) = (protocols.next()?, protocols.next()) else { return None };
+    service.upgrades.iter().any(|allowed| allowed.as_bytes().eq_ignore_ascii_case(protocol)).then_some(protocol)
+}
