@@ -15,7 +15,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::config;
 
-/// Exit code for a command line or configuration that can not be used (EX_USAGE of sysexits.h).
+/// Exit code for a command line or configuration that can not be used (`EX_USAGE` of sysexits.h).
 const USAGE: u8 = 64;
 
 /// A gateway in front of your app: guards its probes, knows its clients, limits their rates, and says why.

@@ -33,7 +33,7 @@ impl Limiter {
             let index = plan.limits.iter().position(|other| same(&other))?;
             limiter.tables.get(index).map(Arc::clone)
         };
-        let table = |limit: &Limit| kept(limit).unwrap_or_else(|| Arc::new(Table::new(limit.max_keys, seed.clone())));
+        let table = |limit: &Limit| kept(limit).unwrap_or_else(|| Arc::new(Table::new(limit.max_keys, *seed)));
         Self { tables: plan.limits.iter().map(table).collect() }
     }
 

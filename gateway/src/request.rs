@@ -263,7 +263,6 @@ async fn conclude<B: RequestBody, R: Responder>(
 ) -> After {
     outcome.exchanged(&exchanged);
     outcome.head_sent = reply.started();
-    outcome.began = reply.started();
     if let Some(reason) = exchanged.failed {
         let probe = matches!(judgement.part, Part::Probe(_));
         let reason = if probe && reason == Reason::UpstreamTimeout { Reason::ProbeTimeout } else { reason };

@@ -20,6 +20,10 @@ use crate::wire::deadline::Deadlines;
 
 /// What the connections of a worker share.
 #[derive(Debug)]
+#[expect(
+    clippy::redundant_allocation,
+    reason = "requests count their plan without touching the counter that all threads share"
+)]
 pub struct Worker {
     /// Its number, from 0: which shard of the counters it writes.
     pub id: usize,

@@ -20,7 +20,9 @@ pub(super) fn run(address: SocketAddr, admin: SocketAddr) -> ExitCode {
     let app = app.and_then(|listening| Socket::new(listening).map_err(|error| error.to_string()));
     let started = app.and_then(|socket| {
         let server = socket.address;
-        local::start("demo-app", socket, page, std::future::pending()).map(|()| server).map_err(|error| error.to_string())
+        local::start("demo-app", socket, page, std::future::pending())
+            .map(|()| server)
+            .map_err(|error| error.to_string())
     });
     let server = match started {
         Ok(server) => server,

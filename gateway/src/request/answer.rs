@@ -57,7 +57,7 @@ pub async fn refusal<R: Responder>(
 }
 
 /// An answer whose text is a problem.
-pub fn plain<'a>(reason: Reason, text: &'a [u8]) -> Answer<'a> {
+pub fn plain(reason: Reason, text: &[u8]) -> Answer<'_> {
     Answer { status: reason.status(), fields: &[("Content-Type", JSON)], body: text }
 }
 

@@ -1,5 +1,6 @@
 //! The exchange with the app: the request goes up while the answer comes down, neither faster than the other side takes it.
 
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
@@ -8,6 +9,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use probegate_policies::access::Permit;
+use probegate_policies::fields::FieldName;
 use probegate_policies::reason::Reason;
 
 use super::relay::{Relay, Relayed};
@@ -30,6 +32,8 @@ pub struct Errand<'a> {
     pub head: &'a [u8],
     /// How the body behind it ends. [`Framing::None`]: whatever the client sends as a body stays here (probes).
     pub framing: Framing,
+    /// Fields with the gateway's own tokens, which do not pass as trailers either.
+    pub private: &'a [FieldName],
     /// The method is idempotent (RFC 9110 §9.2.2): it may be repeated where a server closed an unused connection.
     pub idempotent: bool,
     /// The client expects no body in the answer, or none is wanted.
@@ -153,7 +157,9 @@ async fn attempt<B: RequestBody, R: Responder>(
     let mut relay = Relay::new(errand, socket, tools.deadline, tools.buffer, tools.response, done, &sent_whole);
     if sent_whole.get() {
         // The common case: one write, then the answer.
-        write_all(socket, &mut [IoSlice::new(errand.head)], tools.deadline, patience).await.map_err(broken)?;
+        write_all(socket, &mut [IoSlice::new(errand.head)], tools.deadline, patience)
+            .await
+            .map_err(|failed| broken(&failed))?;
         let mut receive = pin!(relay.run(reply));
         return poll_fn(|cx| receive.as_mut().poll(cx)).await.map_err(|reason| Broken {
             reason,
@@ -230,13 +236,28 @@ async fn send<B: RequestBody>(
         head = &[];
     }
     if chunked {
-        let mut parts = [head, b"0\r\n", body.trailers(), b"\r\n"].map(IoSlice::new);
+        let trailers = public(body.trailers(), errand.private);
+        let mut parts = [head, b"0\r\n", &trailers, b"\r\n"].map(IoSlice::new);
         write_all(socket, &mut parts, deadline, patience).await.map_err(|_| Stopped::Server)?;
     }
     Ok(())
 }
 
-fn broken(failed: WriteFailed) -> Broken {
+/// The trailers without those that are named like a private field.
+fn public<'t>(trailers: &'t [u8], private: &[FieldName]) -> Cow<'t, [u8]> {
+    let is_private = |line: &&[u8]| {
+        let name = line.split(|&byte| byte == b':').next().unwrap_or_default();
+        private.iter().any(|private| private.matches(name))
+    };
+    let lines = || trailers.split_inclusive(|&byte| byte == b'\n');
+    if lines().any(|line| is_private(&line)) {
+        Cow::Owned(lines().filter(|line| !is_private(line)).flatten().copied().collect())
+    } else {
+        Cow::Borrowed(trailers)
+    }
+}
+
+fn broken(failed: &WriteFailed) -> Broken {
     let timed_out = failed.error.kind() == io::ErrorKind::TimedOut;
     Broken {
         reason: if timed_out { Reason::UpstreamTimeout } else { Reason::UpstreamClosed },

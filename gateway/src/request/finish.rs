@@ -32,8 +32,6 @@ pub struct Outcome {
     pub upstream_status: Option<u16>,
     /// When its head was complete.
     pub answered: Option<Instant>,
-    /// The client saw the head of its answer.
-    pub began: bool,
     /// It was asked twice.
     pub retried: bool,
     /// The judgement let the request in.
@@ -210,7 +208,7 @@ fn status(judgement: &Judgement<'_>, service: Option<&Service>, outcome: &Outcom
             _ => 403,
         },
         // An answer that broke off after its head was passed on keeps the status that the client saw.
-        (Some(_), Some(status)) if outcome.began => status,
+        (Some(_), Some(status)) if outcome.head_sent => status,
         (Some(reason), _) => reason.status(),
         (None, Some(status)) => status,
         (None, None) => 200,

@@ -56,7 +56,7 @@ impl UpstreamHead<'_> {
         });
         match self.framing {
             Framing::None if matches!(self.method, b"POST" | b"PUT" | b"PATCH") => {
-                out.extend_from_slice(b"Content-Length: 0\r\n")
+                out.extend_from_slice(b"Content-Length: 0\r\n");
             }
             Framing::None => {}
             Framing::Length(length) => {

@@ -92,7 +92,7 @@ impl Watch {
                         return ShutdownSignal::GracefulUpgrade;
                     }
                     Some(path) => {
-                        tracing::error!(socket = %path.display(), "SIGQUIT ignored: no new process waits for the sockets")
+                        tracing::error!(socket = %path.display(), "SIGQUIT ignored: no new process waits for the sockets");
                     }
                     None => tracing::error!("SIGQUIT ignored: started without --upgrade-socket"),
                 },

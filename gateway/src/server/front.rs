@@ -29,7 +29,10 @@ pub struct Fleet {
 
 impl fmt::Debug for Fleet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Fleet").field("remotes", &self.remotes).field("listening", &self.listening).finish_non_exhaustive()
+        f.debug_struct("Fleet")
+            .field("remotes", &self.remotes)
+            .field("listening", &self.listening)
+            .finish_non_exhaustive()
     }
 }
 

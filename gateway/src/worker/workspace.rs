@@ -57,6 +57,7 @@ impl Workspace {
 
 /// The unused workspaces of a worker.
 #[derive(Debug, Default)]
+#[expect(clippy::vec_box, reason = "workspaces are moved between connections as one pointer")]
 pub struct Workspaces {
     unused: RefCell<Vec<Box<Workspace>>>,
 }

@@ -9,13 +9,16 @@ use super::shard::{BOUNDS, ServiceStats};
 use super::{Metrics, UNKNOWN_REASONS};
 use crate::state::State;
 
+/// A label (empty: none), its value, and a count.
+type Counted = (&'static str, String, u64);
+
 /// Everything that is counted.
 pub(super) fn collect(metrics: &Metrics, state: &State) -> Vec<MetricFamily> {
     let active = state.active();
     let services = metrics.services.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let none: Box<str> = "".into();
     let all = || services.iter().map(|(name, stats)| (name, &**stats)).chain([(&none, metrics.unserved())]);
-    let each = |name: &str, help: &str, of: &dyn Fn(&ServiceStats) -> Vec<(&'static str, String, u64)>| {
+    let each = |name: &str, help: &str, of: &dyn Fn(&ServiceStats) -> Vec<Counted>| {
         let metrics = all().flat_map(|(service, stats)| {
             of(stats).into_iter().map(move |(label, value, count)| {
                 let mut labels = vec![("service", service.to_string())];
@@ -126,7 +129,9 @@ pub(super) fn collect(metrics: &Metrics, state: &State) -> Vec<MetricFamily> {
         MetricType::COUNTER,
         limits()
             .zip(&active.limited)
-            .map(|((limit, _), refused)| counter(vec![("limit", limit.name.to_string())], refused.load(Ordering::Relaxed)))
+            .map(|((limit, _), refused)| {
+                counter(vec![("limit", limit.name.to_string())], refused.load(Ordering::Relaxed))
+            })
             .collect(),
     ));
     families.push(family(

@@ -88,7 +88,7 @@ impl Decoder {
                 self.seen += 1;
                 State::SizeMore
             }
-            (State::SizeMore, b'\r') | (State::Extension, b'\r') => State::SizeLf,
+            (State::SizeMore | State::Extension, b'\r') => State::SizeLf,
             (State::SizeMore, b';') => {
                 self.seen = 0;
                 State::Extension

@@ -100,10 +100,9 @@ fn request_line(
     }
     let version_text = line.get(version + 1..).unwrap_or_default();
     head.version = match version_text {
-        b"HTTP/1.1" => Version::Http11,
         b"HTTP/1.0" => Version::Http10,
         // RFC 9110 §2.5: a higher minor version is to be treated as the highest one that is known.
-        [b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'2'..=b'9'] => Version::Http11,
+        [b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'1'..=b'9'] => Version::Http11,
         [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9'] => return Err(Reason::VersionUnsupported),
         _ => return Err(Reason::RequestLineInvalid),
     };

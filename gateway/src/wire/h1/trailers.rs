@@ -6,9 +6,30 @@ use crate::wire::head::Name;
 /// Fields that mean something before the body and must not come after it (RFC 9110 §6.5.1): framing, routing, authentication, request
 /// modifiers, response control, and what describes the content.
 const FORBIDDEN: [&str; 24] = [
-    "age", "cache-control", "content-encoding", "content-language", "content-location", "content-range", "content-type", "cookie",
-    "expires", "if-match", "if-modified-since", "if-none-match", "if-range", "if-unmodified-since", "location", "max-forwards", "pragma",
-    "proxy-authenticate", "range", "retry-after", "set-cookie", "vary", "warning", "www-authenticate",
+    "age",
+    "cache-control",
+    "content-encoding",
+    "content-language",
+    "content-location",
+    "content-range",
+    "content-type",
+    "cookie",
+    "expires",
+    "if-match",
+    "if-modified-since",
+    "if-none-match",
+    "if-range",
+    "if-unmodified-since",
+    "location",
+    "max-forwards",
+    "pragma",
+    "proxy-authenticate",
+    "range",
+    "retry-after",
+    "set-cookie",
+    "vary",
+    "warning",
+    "www-authenticate",
 ];
 
 /// Keeps the lines of `section` that may be passed on. `None`: it is not a trailer section.
