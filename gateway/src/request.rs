@@ -198,18 +198,27 @@ fn check<'a, B: RequestBody>(
     body: &mut B,
 ) -> Result<(&'a Service, bool), Refused> {
     let service = service.ok_or(Reason::HostUnknown)?;
-    if let Framing::Length(length) = body.framing()
+    let expects = expects(received.head, &received.fields(), body.framing(), service)?;
+    body.limit(service.max_body);
+    Ok((service, expects))
+}
+
+/// Whether a request waits for `100 Continue`.
+///
+/// # Errors
+/// The service takes no body of this size, or the request expects something that nobody knows.
+pub fn expects(head: &RequestHead, fields: &FieldView<'_>, body: Framing, service: &Service) -> Result<bool, Reason> {
+    if let Framing::Length(length) = body
         && length > service.max_body
     {
-        return Err(Reason::BodyTooLarge.into());
+        return Err(Reason::BodyTooLarge);
     }
-    body.limit(service.max_body);
-    match received.fields().first(Name::Expect) {
+    match fields.first(Name::Expect) {
         // RFC 9110 §10.1.1: HTTP/1.0 did not know it.
-        Some(_) if received.head.version == Version::Http10 => Ok((service, false)),
-        Some(value) if value.eq_ignore_ascii_case(b"100-continue") => Ok((service, body.framing() != Framing::None)),
-        Some(_) => Err(Reason::ExpectationUnknown.into()),
-        None => Ok((service, false)),
+        Some(_) if head.version == Version::Http10 => Ok(false),
+        Some(value) if value.eq_ignore_ascii_case(b"100-continue") => Ok(body != Framing::None),
+        Some(_) => Err(Reason::ExpectationUnknown),
+        None => Ok(false),
     }
 }
 

@@ -16,7 +16,7 @@ use super::{USAGE, colour, print, say};
 use crate::config::{self, Loaded};
 use crate::limiter::Limiter;
 use crate::plan::{Deny, Plan, Serve, Service};
-use crate::request::answer;
+use crate::request::{self, answer};
 use crate::request::judge::{self, Judgement, Observer, Part, Question, Scratch};
 use crate::request::target::Target;
 use crate::state::unix_time;
@@ -75,10 +75,10 @@ fn explain(loaded: &Loaded, arguments: &Arguments) -> (String, bool) {
         if !whole {
             return Err(Reason::HeadTooLarge);
         }
-        framing::request(&head, &bytes)?;
-        Target::of(&head, &bytes)
+        let body = framing::request(&head, &bytes)?;
+        Ok((Target::of(&head, &bytes)?, body))
     });
-    let asked = match asked {
+    let (asked, body) = match asked {
         Ok(asked) => asked,
         Err(reason) => {
             out.line("request", "refused before it is judged");
@@ -105,9 +105,16 @@ fn explain(loaded: &Loaded, arguments: &Arguments) -> (String, bool) {
     out.place(plan, &judgement, asked.host);
     out.rules(&watched);
     out.limits(plan, &judgement);
+    let service = judgement.service.and_then(|index| plan.services.get(index));
+    if let (Ok(_), Some(service)) = (&judgement.verdict, service)
+        && let Err(reason) = request::expects(&head, &fields, body, service)
+    {
+        out.verdict(reason, reason.status(), None);
+        return (out.text, false);
+    }
     match &judgement.verdict {
         Ok(permit) => {
-            let probe = match (judgement.service.and_then(|index| plan.services.get(index)), judgement.part) {
+            let probe = match (service, judgement.part) {
                 (Some(service), Part::Probe(index)) => service.probes.get(index),
                 _ => None,
             };

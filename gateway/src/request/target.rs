@@ -55,6 +55,8 @@ impl<'a> Target<'a> {
         };
         let at = rest.iter().position(|&byte| byte == b'?').unwrap_or(rest.len());
         let (path, query) = rest.split_at(at);
+        // RFC 9112 §3.2.1: an absolute target may leave the path out, before a query as well.
+        let path: &[u8] = if path.is_empty() { b"/" } else { path };
         Ok(Self { path, query, authority, host, port })
     }
 }
@@ -95,6 +97,7 @@ mod tests {
         assert_eq!(of("GET /a?b?c HTTP/1.1\r\nHost: x.y:80\r\n\r\n"), ok("/a", "?b?c", "x.y"));
         assert_eq!(of("GET http://x.y/a HTTP/1.1\r\nHost: x.y\r\n\r\n"), ok("/a", "", "x.y"));
         assert_eq!(of("GET http://x.y HTTP/1.1\r\nHost: X.Y\r\n\r\n"), ok("/", "", "x.y"));
+        assert_eq!(of("GET http://x.y?a HTTP/1.1\r\nHost: x.y\r\n\r\n"), ok("/", "?a", "x.y"));
         assert_eq!(of("OPTIONS * HTTP/1.1\r\nHost: x.y\r\n\r\n"), ok("*", "", "x.y"));
         assert_eq!(of("GET / HTTP/1.0\r\n\r\n"), ok("/", "", ""));
         assert_eq!(of("GET / HTTP/1.1\r\nHost: [::1]:8080\r\n\r\n"), ok("/", "", "[::1]"));

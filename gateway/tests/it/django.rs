@@ -1,0 +1,369 @@
+//! The real Django of `examples/django` under gunicorn, behind the gateway with the example's configuration, asked with the real `curl`.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use serde_json::{Value, json};
+
+use crate::harness::{APP_TOKEN, Folder, Gateway, Program, Response, TOKEN, curl, eventually, metric, root};
+
+/// Not internal in the example, and no trusted proxy.
+const STRANGER: &str = "127.0.0.9";
+/// In the place of the example's balancer.
+const PROXY: &str = "127.0.0.10";
+
+/// The folder of a virtual environment with what the example requires: the one that `gateway/tests/all.sh` made, or one of our own.
+fn venv() -> &'static Path {
+    static VENV: OnceLock<PathBuf> = OnceLock::new();
+    VENV.get_or_init(|| {
+        if let Some(made) = std::env::var_os("PROBEGATE_TEST_VENV") {
+            return made.into();
+        }
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("django-venv");
+        let script = "cmp -s \"$2\" \"$1/stamp\" || { rm -rf \"$1\" && python3 -m venv \"$1\" && \
+                      \"$1/bin/pip\" install --quiet --disable-pip-version-check -r \"$2\" && cp \"$2\" \"$1/stamp\"; }";
+        // Another test run may be making it at this moment.
+        let mut command = Command::new("flock");
+        command.arg(path.with_extension("lock")).args(["sh", "-c", script, "sh"]).arg(&path);
+        let output = command.arg(root().join("examples/django/requirements.txt")).output().unwrap();
+        assert!(output.status.success(), "no virtual environment: {output:?}");
+        path
+    })
+}
+
+/// Django under gunicorn on a Unix socket, with a database of its own.
+struct Django {
+    gunicorn: Option<Program>,
+    folder: Folder,
+    environment: Vec<(&'static str, OsString)>,
+}
+
+impl Django {
+    /// With a database that is ready.
+    fn start(more: &[(&'static str, &str)]) -> Self {
+        let django = Self::before_its_database("db.sqlite3", more);
+        django.migrate();
+        django.serve()
+    }
+
+    fn before_its_database(database: &str, more: &[(&'static str, &str)]) -> Self {
+        let folder = Folder::new();
+        let mut environment: Vec<(_, OsString)> = vec![
+            ("DATABASE_URL", format!("sqlite:///{}", folder.path().join(database).display()).into()),
+            ("GUNICORN_BIND", format!("unix:{}", folder.path().join("app.sock").display()).into()),
+            ("DJANGO_SECRET_KEY", "only-for-this-test-0123456789abcdef0123456789abcdef".into()),
+            ("APP_PROBE_TOKEN", APP_TOKEN.into()),
+            ("WEB_CONCURRENCY", "1".into()),
+            ("PYTHONDONTWRITEBYTECODE", "1".into()),
+        ];
+        environment.extend(more.iter().map(|(name, value)| (*name, value.into())));
+        Self { gunicorn: None, folder, environment }
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(venv().join("bin").join(program));
+        command.current_dir(root().join("examples/django")).envs(self.environment.iter().cloned());
+        command
+    }
+
+    fn migrate(&self) {
+        let output = self.command("python").args(["manage.py", "migrate", "--verbosity", "0"]).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    }
+
+    /// Waits until it answers: the first answer of a Django takes its time.
+    fn serve(mut self) -> Self {
+        self.gunicorn = Some(Program::start(self.command("gunicorn").args(["--log-level", "warning"])));
+        let socket = self.socket();
+        eventually("gunicorn listens", || socket.exists().then_some(()));
+        for path in ["/healthz", "/readyz", "/whoami"] {
+            eventually("Django answers", || {
+                let mut curl = Command::new("curl");
+                curl.args(["-s", "--max-time", "10", "--unix-socket"]).arg(&socket);
+                curl.args(["-H", &app_token()]).arg(format!("http://localhost{path}"));
+                curl.output().unwrap().status.success().then_some(())
+            });
+        }
+        self
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.folder.path().join("app.sock")
+    }
+
+    /// Asks it without the gateway.
+    fn ask(&self, arguments: &[&OsStr]) -> Response {
+        let socket = self.socket();
+        curl([&[OsStr::new("--unix-socket"), socket.as_os_str()], arguments].concat())
+    }
+}
+
+impl Drop for Django {
+    fn drop(&mut self) {
+        // Its workers end with it; a SIGKILL would leave them behind.
+        if let Some(gunicorn) = self.gunicorn.take() {
+            gunicorn.signal("QUIT");
+            if !std::thread::panicking() {
+                gunicorn.wait();
+            } else {
+                println!("--- gunicorn\n{}", gunicorn.text());
+                std::thread::sleep(std::time::Duration::from_millis(500));
+            }
+        }
+    }
+}
+
+fn app_token() -> String {
+    format!("X-Probe-Token: {APP_TOKEN}")
+}
+
+/// The gateway with the example's configuration; only addresses and the socket are others.
+fn gateway(django: &Django) -> Gateway {
+    let mut text = std::fs::read_to_string(root().join("examples/django/probegate.yaml")).unwrap();
+    let socket = django.socket().display().to_string();
+    for (theirs, ours) in [
+        ("0.0.0.0:8080", "127.0.0.1:0"),
+        ("127.0.0.1:9900", "127.0.0.1:0"),
+        ("/tmp/probegate-django/gunicorn.sock\"", &format!("{socket}\"")),
+        ("trusted_proxies: [192.0.2.10/32", "trusted_proxies: [127.0.0.10/32"),
+    ] {
+        assert!(text.contains(theirs), "{theirs}");
+        text = text.replacen(theirs, ours, 1);
+    }
+    Gateway::with(text).env("PROBE_TOKEN", TOKEN).env("APP_PROBE_TOKEN", APP_TOKEN).start()
+}
+
+/// Asks through the gateway. The example gives a probe 800 ms; on a machine that is busy with other tests, one is asked again.
+fn ask(gateway: &Gateway, target: &str, arguments: &[&str]) -> Response {
+    let url = format!("http://{}{target}", gateway.address());
+    eventually("an answer in time", || {
+        let arguments = arguments.iter().copied().chain(["--path-as-is", &url]);
+        Some(curl(arguments)).filter(|response| response.status != 504)
+    })
+}
+
+fn status(gateway: &Gateway, target: &str, arguments: &[&str]) -> u16 {
+    ask(gateway, target, arguments).status
+}
+
+fn token() -> String {
+    format!("X-Probe-Token: {TOKEN}")
+}
+
+#[test]
+fn probes_are_for_the_internal_network_and_for_whoever_has_the_token() {
+    let django = Django::start(&[]);
+    let gateway = gateway(&django);
+    let stranger = ["--interface", STRANGER];
+    let with_token = ["--interface", STRANGER, "-H", &token()];
+    for path in ["/readyz", "/startupz", "/version"] {
+        assert_eq!(status(&gateway, path, &stranger), 403, "{path} without a token");
+        assert_eq!(status(&gateway, path, &with_token), 200, "{path} with it");
+        assert_eq!(status(&gateway, path, &[]), 200, "{path} from 127.0.0.1");
+    }
+    assert_eq!(status(&gateway, "/healthz", &stranger), 200, "open");
+    let ready = ask(&gateway, "/readyz", &with_token);
+    assert_eq!(ready.text(), "{\"status\": \"ready\", \"checks\": {\"database.default\": \"ok\"}}");
+    assert_eq!(ready.field("cache-control").as_deref(), Some("max-age=0, no-cache, no-store, must-revalidate, private"));
+    assert_eq!(ask(&gateway, "/version", &with_token).json()["service"], "shop");
+    let wrong = ["--interface", STRANGER, "-H", "X-Probe-Token: guess"];
+    assert_eq!(status(&gateway, "/readyz", &wrong), 403);
+    let twice = ["--interface", STRANGER, "-H", &token(), "-H", &token()];
+    assert_eq!(status(&gateway, "/readyz", &twice), 403, "D17");
+    let app = ["--interface", STRANGER, "-H", &app_token()];
+    assert_eq!(status(&gateway, "/readyz", &app), 403, "the app's token is the gateway's own");
+    assert_eq!((status(&gateway, "/%72eadyz", &stranger), status(&gateway, "//readyz", &stranger)), (403, 400), "D16");
+    let kubelet = ["-H", "Host: 10.1.2.3:8080"];
+    assert_eq!(status(&gateway, "/readyz", &kubelet), 200, "D15: a host that Django does not know");
+    assert_eq!(django.ask(&[OsStr::new("-H"), OsStr::new(kubelet[1]), OsStr::new("http://localhost/readyz")]).status, 400);
+}
+
+#[test]
+fn d10_head_on_a_probe_is_an_answer_and_not_a_405() {
+    let django = Django::start(&[]);
+    let gateway = gateway(&django);
+    let head = ask(&gateway, "/readyz", &["--head"]);
+    assert_eq!((head.status, head.body.len()), (200, 0));
+    assert_eq!(head.field("content-type").as_deref(), Some("application/json"));
+    assert_eq!(status(&gateway, "/readyz", &["--head", "--interface", STRANGER]), 403);
+    assert_eq!(status(&gateway, "/readyz", &["-X", "POST", "--interface", STRANGER]), 403, "a stranger learns nothing");
+    assert_eq!(status(&gateway, "/readyz", &["-X", "POST"]), 405);
+    let token = app_token();
+    let alone = django.ask(&["--head", "-H", &token, "http://localhost/readyz"].map(OsStr::new));
+    assert_eq!(alone.status, 405, "the package alone");
+}
+
+#[test]
+fn d2_a_token_that_is_not_ascii_is_refused_and_breaks_nothing() {
+    let django = Django::start(&[]);
+    let gateway = gateway(&django);
+    let url = format!("http://{}/readyz", gateway.address());
+    for value in [&b"X-Probe-Token: \xc3\xa9"[..], b"X-Probe-Token: \xff", b"X-Probe-Token: \xe2\x82\xac0ffee"] {
+        let field = OsStr::from_bytes(value);
+        let through = curl(["--interface".as_ref(), STRANGER.as_ref(), "-H".as_ref(), field, OsStr::new(&url)]);
+        assert_eq!(through.status, 403, "{field:?}");
+        let alone = django.ask(&["-H".as_ref(), field, "http://localhost/readyz".as_ref()]);
+        assert_eq!(alone.status, 500, "the package alone");
+    }
+    let line = gateway.access("/readyz");
+    assert_eq!((&line["decision"], &line["reason"]), (&json!("deny"), &json!("token_wrong")));
+}
+
+#[test]
+fn d1_a_malformed_header_from_a_trusted_proxy_opens_nothing() {
+    let django = Django::start(&[("PROBES_INTERNAL_IP_ONLY", "1")]);
+    let gateway = gateway(&django);
+    let through = |header: &str, more: &[&str]| {
+        let field = format!("X-Forwarded-For: {header}");
+        status(&gateway, "/readyz", &[&["--interface", PROXY, "-H", &field], more].concat())
+    };
+    let token = token();
+    for header in ["garbage", "198.51.100.7, garbage", "unknown", "198.51.100.7, 10.0.0.256", "010.0.0.1", "_hidden, "] {
+        assert_eq!(through(header, &[]), 403, "{header}");
+        // The token opens the gateway's door; the app has a rule of its own here and must not be misled either.
+        assert_eq!(through(header, &["-H", &token]), 403, "{header} with the token");
+    }
+    assert_eq!(status(&gateway, "/readyz", &["--interface", PROXY]), 403, "a proxy that names nobody");
+    assert_eq!((through("10.1.2.3", &[]), through("10.1.2.3, 198.51.100.7", &[])), (200, 403));
+    assert_eq!(through("garbage, 10.1.2.3", &[]), 200, "what stands left of the client does not matter");
+
+    // The package alone: what it cannot read makes it take the proxy for the client.
+    let alone = |header: &str| {
+        let (token, field) = (app_token(), format!("X-Real-IP: {header}"));
+        django.ask(&["-H", &token, "-H", &field, "http://localhost/readyz"].map(OsStr::new)).status
+    };
+    assert_eq!((alone("198.51.100.7"), alone("198.51.100.7:4711"), alone("garbage")), (403, 200, 200), "D1");
+}
+
+fn whoami(gateway: &Gateway, arguments: &[&str]) -> Value {
+    let response = ask(gateway, "/whoami", arguments);
+    assert_eq!(response.status, 200, "{response:?}");
+    response.json()
+}
+
+#[test]
+fn the_app_sees_the_true_client_and_no_forged_one() {
+    let django = Django::start(&[]);
+    let gateway = gateway(&django);
+    let behind = ["--interface", PROXY, "-H", "X-Forwarded-For: 10.1.2.3, 198.51.100.7", "-H", "X-Forwarded-Proto: https"];
+    let seen = whoami(&gateway, &behind);
+    for (key, value) in [
+        ("client_ip", json!("198.51.100.7")),
+        ("x_real_ip", json!("198.51.100.7")),
+        ("x_forwarded_for", json!(format!("198.51.100.7, {PROXY}"))),
+        ("x_forwarded_proto", json!("https")),
+        ("is_secure", json!(true)),
+        ("forwarded", json!(null)),
+    ] {
+        assert_eq!(seen[key], value, "{key}");
+    }
+    assert_eq!(seen["request_id"], gateway.access("/whoami")["request_id"]);
+
+    let forged = [
+        "X-Forwarded-For: 10.1.2.3",
+        "X-Real-IP: 10.1.2.3",
+        "X_Real_IP: 10.1.2.3",
+        "X_Forwarded_For: 10.1.2.3",
+        "Forwarded: for=10.1.2.3",
+        "X-Forwarded-Proto: https",
+        "X-Forwarded-Host: evil.example",
+        "X-Request-ID: forged",
+    ];
+    let arguments: Vec<_> = ["--interface", STRANGER].into_iter().chain(forged.iter().flat_map(|field| ["-H", *field])).collect();
+    let seen = whoami(&gateway, &arguments);
+    assert_eq!((&seen["client_ip"], &seen["x_real_ip"], &seen["x_forwarded_for"]), (&json!(STRANGER), &json!(STRANGER), &json!(STRANGER)));
+    assert_eq!((&seen["is_secure"], &seen["x_forwarded_proto"]), (&json!(false), &json!("http")));
+    assert_eq!((&seen["x_forwarded_host"], &seen["host"]), (&json!(gateway.address().to_string()), &json!(gateway.address().to_string())));
+    let text = seen.to_string();
+    assert!(!text.contains("10.1.2.3") && !text.contains("evil") && !text.contains("\"forged\""), "{text}");
+    assert_eq!(status(&gateway, "/readyz", &arguments), 403);
+
+    let unknown = whoami(&gateway, &["--interface", PROXY, "-H", "X-Forwarded-For: 198.51.100.7, garbage"]);
+    assert_eq!(unknown["client_ip"], "233.252.0.0", "an address that no list calls internal");
+}
+
+#[test]
+fn bodies_pass_unchanged_and_answers_in_parts() {
+    let django = Django::start(&[]);
+    let gateway = gateway(&django);
+    let folder = Folder::new();
+    let body: Vec<u8> = (0..700_000u32).flat_map(|number| number.wrapping_mul(2_654_435_761).to_be_bytes().into_iter().take(1)).collect();
+    let file = folder.write("body", &body);
+    let sum = Command::new("sha256sum").arg(&file).output().unwrap();
+    let sum = String::from_utf8(sum.stdout).unwrap().split_whitespace().next().unwrap().to_owned();
+    let data = format!("@{}", file.display());
+    let arguments = ["--data-binary", &data, "-H", "Content-Type: application/octet-stream"];
+    let seen = whoami(&gateway, &arguments);
+    assert_eq!((&seen["body_sha256"], &seen["body_length"]), (&json!(sum), &json!(body.len())));
+    assert_eq!(seen["method"], "POST");
+    let echo = ask(&gateway, "/echo", &arguments);
+    assert!(echo.status == 200 && echo.body == body, "{}", echo.status);
+    let large = folder.write("large", vec![b'x'; 1024 * 1024 + 1]);
+    let large = format!("@{}", large.display());
+    assert_eq!(status(&gateway, "/echo", &["--data-binary", &large]), 413, "above the example's max_body");
+
+    let url = format!("http://{}/stream?n=5&ms=400", gateway.address());
+    let streaming = Program::start(Command::new("curl").args(["-sS", "--no-buffer", "--max-time", "15", &url]));
+    let first = streaming.wait_for("the first part", |text| text.contains("chunk 1 of 5\n").then(|| text.to_owned()));
+    assert!(!first.contains("chunk 5 of 5"), "it came before the last was made");
+    let whole: String = (1..=5).map(|number| format!("chunk {number} of 5\n")).collect();
+    assert_eq!(streaming.wait().out, whole);
+}
+
+#[test]
+fn the_admin_is_for_the_office_only() {
+    let django = Django::start(&[]);
+    let gateway = gateway(&django);
+    let via = |client: &str, target: &str| {
+        let field = format!("X-Forwarded-For: {client}");
+        ask(&gateway, target, &["--interface", PROXY, "-H", &field])
+    };
+    for target in ["/admin/", "/admin", "/admin/login/", "/Admin/../admin/", "/%61dmin/"] {
+        assert_eq!(via("198.51.100.7", target).status, 404, "{target}");
+        assert_eq!(status(&gateway, target, &[]), 404, "{target}: internal is not the office");
+        assert_eq!(via("garbage", target).status, 404, "{target}");
+    }
+    let office = via("203.0.113.7", "/admin/");
+    assert_eq!((office.status, office.field("location").as_deref()), (302, Some("/admin/login/?next=/admin/")));
+    let login = via("203.0.113.7", "/admin/login/");
+    assert!(login.status == 200 && login.text().contains("csrfmiddlewaretoken"), "{}", login.status);
+    let home = via("198.51.100.7", "/");
+    assert!(home.status == 200 && home.text().contains("Hello from Django"));
+}
+
+#[test]
+fn a_database_that_cannot_be_opened_fails_readiness_and_nothing_else() {
+    let django = Django::before_its_database("missing/db.sqlite3", &[]).serve();
+    let gateway = gateway(&django);
+    let ready = ask(&gateway, "/readyz", &[]);
+    assert_eq!((ready.status, ready.json()), (503, json!({"status": "not_ready", "checks": {"database.default": "fail"}})));
+    assert_eq!(status(&gateway, "/startupz", &[]), 503);
+    assert_eq!((status(&gateway, "/healthz", &[]), status(&gateway, "/", &[])), (200, 200));
+    assert_eq!(gateway.access("/readyz")["decision"], "forward", "the app's own answer");
+    std::fs::create_dir(django.folder.path().join("missing")).unwrap();
+    django.migrate();
+    let ready = eventually("it is ready", || Some(ask(&gateway, "/readyz", &[])).filter(|ready| ready.status == 200));
+    assert_eq!(ready.json()["checks"], json!({"database.default": "ok"}));
+    assert_eq!(status(&gateway, "/startupz", &[]), 200);
+}
+
+#[test]
+fn a_slow_page_is_finished_when_the_gateway_goes_down() {
+    let django = Django::start(&[]);
+    let mut gateway = gateway(&django);
+    let url = format!("http://{}/slow?s=2", gateway.address());
+    let slow = Program::start(Command::new("curl").args(["-sS", "--max-time", "15", "-w", "%{http_code}", &url]));
+    eventually("it is in flight", || (metric(&gateway, "probegate_connections") > 0.5).then_some(()));
+    gateway.signal("TERM");
+    let home = format!("http://{}/", gateway.address());
+    eventually("newcomers are refused", || {
+        let asked = Command::new("curl").args(["-s", "-o", "/dev/null", "--max-time", "5", &home]).status().unwrap();
+        (asked.code() == Some(7)).then_some(())
+    });
+    let answered = slow.wait();
+    assert_eq!((&*answered.out, &*answered.err), ("slept 2 s\n200", ""));
+    assert_eq!(gateway.wait_exit().code(), Some(0));
+}

@@ -1,0 +1,61 @@
+//! What the tests stand on: the gateway as a process, an app that can be scripted, and clients that send any bytes.
+//!
+//! Everything listens on loopback and on ports that the kernel chooses; everything waits with a deadline and never for a fixed time.
+
+mod client;
+mod config;
+mod extra;
+mod folder;
+mod gateway;
+mod message;
+mod upstream;
+
+use std::sync::{Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+pub(crate) use client::{Client, End, exchange, get};
+pub(crate) use config::Config;
+pub(crate) use extra::{
+    APP_TOKEN, Ended, Program, TOKEN, accepts, curl, free_address, metric, metrics, probegate, root, run,
+};
+pub(crate) use folder::Folder;
+pub(crate) use gateway::{Builder, Gateway};
+pub(crate) use message::{Request, Response};
+pub(crate) use upstream::{Connection, Unreachable, Upstream, ok};
+
+/// How long anything may take before a test gives up. Generous: it only ever passes when something is broken.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Looks until `look` has found something; panics with `what` when that takes too long.
+pub(crate) fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < end, "never happened: {what}");
+        std::thread::sleep(Duration::from_millis(3));
+    }
+}
+
+/// Something a script waits for until the test says go.
+#[derive(Debug, Default)]
+pub(crate) struct Gate {
+    open: Mutex<bool>,
+    opened: Condvar,
+}
+
+impl Gate {
+    /// Lets everybody through, now and later.
+    pub(crate) fn open(&self) {
+        *self.open.lock().unwrap() = true;
+        self.opened.notify_all();
+    }
+
+    /// Waits for [`Gate::open`].
+    pub(crate) fn wait(&self) {
+        let open = self.open.lock().unwrap();
+        let (open, _) = self.opened.wait_timeout_while(open, PATIENCE, |open| !*open).unwrap();
+        assert!(*open, "the gate was never opened");
+    }
+}

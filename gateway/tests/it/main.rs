@@ -1,0 +1,35 @@
+//! End-to-end tests: the built program on real sockets.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "tests say what they expect in the shortest way; clippy.toml reaches only functions marked #[test]"
+)]
+
+mod bodies;
+mod cli;
+mod connections;
+mod defects;
+mod django;
+mod errors;
+mod examples;
+mod expect;
+mod explain;
+mod handover;
+mod harness;
+mod identity;
+mod lifecycle;
+mod limits;
+mod logs;
+mod metrics;
+#[cfg(feature = "fault-injection")]
+mod panic;
+mod paths;
+mod probes;
+mod proxy;
+mod readme;
+mod smuggling;
+mod tokens;
+mod upgrade;
