@@ -14,10 +14,11 @@ use probegate_policies::reason::Reason;
 
 use crate::request::{self, After, Received};
 use crate::wire::deadline::Deadline;
+use crate::wire::h1::body::Body;
 use crate::wire::h1::framing;
 use crate::wire::h1::io::{linger, read};
+use crate::wire::h1::reply::{Client, Reply};
 use crate::wire::h1::request::{HeadBounds, RequestParser};
-use crate::wire::h1::server::{Body, Client, Reply};
 use crate::wire::h1::tunnel::{self, End};
 use crate::wire::head::{FieldView, Version};
 use crate::wire::transport::Transport;

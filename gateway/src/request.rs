@@ -14,6 +14,7 @@ pub mod target;
 
 use std::time::Instant;
 
+use probegate_policies::probe::ProbeKind;
 use probegate_policies::reason::Reason;
 
 use self::exchange::Exchanged;
@@ -147,7 +148,9 @@ pub async fn serve<B: RequestBody, R: Responder>(
                 && let Serve::Answer(version) = &probe.serve
             {
                 outcome.answered_here = true;
-                probe::answer(probe.kind, version, !worker.state.is_draining(), &worker.date.get(), body, reply).await;
+                // A gateway that goes down is alive, and has started: only its readiness ends.
+                let passing = probe.kind != ProbeKind::Readyz || !worker.state.is_draining();
+                probe::answer(probe.kind, version, passing, &worker.date.get(), body, reply).await;
             } else {
                 let forward = probe.and_then(|probe| match &probe.serve {
                     Serve::Forward(forward) => Some(&**forward),

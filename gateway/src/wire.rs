@@ -10,6 +10,7 @@ pub mod buffer;
 pub mod deadline;
 pub mod h1;
 pub mod head;
+pub mod text;
 pub mod transport;
 
 use std::task::{Context, Poll};

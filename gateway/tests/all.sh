@@ -19,7 +19,7 @@ step_fmt() { cargo fmt --all --check; }
 
 step_scripts() {
   local -a shell python
-  mapfile -t shell < <(find .ci benches examples gateway tools -type f \( -name '*.sh' -o -path .ci/run \))
+  mapfile -t shell < <(find .ci benches examples gateway -type f \( -name '*.sh' -o -path .ci/run \))
   mapfile -t python < <(find benches examples -name '*.py')
   shellcheck -x "${shell[@]}" && python3 - "${python[@]}" <<'EOF'
 import ast, pathlib, sys

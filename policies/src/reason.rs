@@ -56,7 +56,7 @@ reasons! {
     HostMissing 400 "host_missing" "no host was named"
     HostInvalid 400 "host_invalid" "the host is not a valid one"
     HostDuplicated 400 "host_duplicated" "more than one host was named"
-    HostUnknown 421 "host_unknown" "no site has this host"
+    HostUnknown 421 "host_unknown" "no service has this host"
     MethodNotAllowed 405 "method_not_allowed" "the method is not allowed here"
     ExpectationUnknown 417 "expectation_unknown" "the expectation cannot be met"
 
@@ -70,7 +70,6 @@ reasons! {
     HeadTooLarge 431 "head_too_large" "the header fields are too large"
     TooManyFields 431 "too_many_fields" "there are too many header fields"
     HeadTimeout 408 "head_timeout" "the header fields did not arrive in time"
-    UpgradeInvalid 400 "upgrade_invalid" "the upgrade is not a valid one"
 
     // Its body.
     BodyTooLarge 413 "body_too_large" "the body is too large"
@@ -90,7 +89,6 @@ reasons! {
 
     // Ourselves.
     Panicked 500 "panicked" "the gateway failed to handle the request"
-    Draining 503 "draining" "the gateway is shutting down"
 }
 
 impl From<Refusal> for Reason {

@@ -7,12 +7,15 @@ use probegate_policies::reason::Reason;
 
 use super::judge::Refused;
 use crate::plan::{Deny, Limit};
-use crate::wire::h1::server::reason_phrase;
 use crate::wire::head::elements;
+use crate::wire::text::reason_phrase;
 use crate::wire::{Answer, Responder};
 
 const JSON: &[u8] = b"application/problem+json";
 const HTML: &[u8] = b"text/html; charset=utf-8";
+
+/// Some of these statuses may be cached unless told otherwise (RFC 9110 §15.1), and what one client may not see another may.
+const NO_STORE: (&str, &[u8]) = ("Cache-Control", b"no-store");
 
 /// Answers a refusal in the form the client prefers.
 pub async fn refusal<R: Responder>(
@@ -38,8 +41,9 @@ pub async fn refusal<R: Responder>(
         headers::write_policy(&mut policy, &limit.name, &limit.quota);
         headers::write_state(&mut state, &limit.name, &decision);
         let after = headers::retry_after_seconds(&decision).to_string();
-        let fields: [(&str, &[u8]); 4] = [
+        let fields: [(&str, &[u8]); 5] = [
             ("Content-Type", content_type),
+            NO_STORE,
             ("Retry-After", after.as_bytes()),
             ("RateLimit-Policy", &policy),
             ("RateLimit", &state),
@@ -47,10 +51,10 @@ pub async fn refusal<R: Responder>(
         reply.answer(&Answer { status, fields: &fields, body: text }).await
     } else if status == 405 {
         // RFC 9110 §15.5.6: it must say what would be allowed.
-        let fields = [("Content-Type", content_type), ("Allow", allow.as_bytes())];
+        let fields = [("Content-Type", content_type), NO_STORE, ("Allow", allow.as_bytes())];
         reply.answer(&Answer { status, fields: &fields, body: text }).await
     } else {
-        reply.answer(&Answer { status, fields: &[("Content-Type", content_type)], body: text }).await
+        reply.answer(&Answer { status, fields: &[("Content-Type", content_type), NO_STORE], body: text }).await
     };
     // A client that is gone has no use for the answer; the log line is written either way.
     answer.ok();
@@ -58,7 +62,7 @@ pub async fn refusal<R: Responder>(
 
 /// An answer whose text is a problem.
 pub fn plain(reason: Reason, text: &[u8]) -> Answer<'_> {
-    Answer { status: reason.status(), fields: &[("Content-Type", JSON)], body: text }
+    Answer { status: reason.status(), fields: &[("Content-Type", JSON), NO_STORE], body: text }
 }
 
 /// The status the client sees.

@@ -154,13 +154,17 @@ pub fn finish_unread(
     let line = bytes.split(|&byte| byte == b'\n').next().unwrap_or_default();
     let line = line.get(..line.len().min(256)).unwrap_or_default().trim_ascii();
     let mut words = line.split(|&byte| byte == b' ');
+    let method = words.next().unwrap_or_default();
+    // A head that has lost its first line begins with a field, whose value may be a secret.
+    let is_method = method.len() <= 32 && method.iter().all(|byte| byte.is_ascii_uppercase() || *byte == b'-');
+    let (method, target) = if is_method { (method, words.next().unwrap_or_default()) } else { (&b""[..], &b""[..]) };
     let entry = Entry {
         id,
         facts,
         identity: None,
         fields: crate::wire::head::FieldView { bytes: &[], fields: &[] },
-        method: words.next().unwrap_or_default(),
-        target: words.next().unwrap_or_default(),
+        method,
+        target,
         protocol: "",
         host: b"",
         status: reason.status(),

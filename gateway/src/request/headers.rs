@@ -6,8 +6,9 @@ use probegate_policies::forwarded::{self, Towards};
 
 use crate::plan::AppToken;
 use crate::wire::Framing;
-use crate::wire::h1::server::{copy_fields, push_number};
+use crate::wire::h1::fields::copy_fields;
 use crate::wire::head::{Name, RequestHead};
+use crate::wire::text::push_number;
 
 /// A request head towards an upstream.
 #[derive(Debug)]

@@ -1,4 +1,4 @@
-//! Secrets that must not reach a log: values of token-like query parameters.
+//! Secrets that must not reach a log: values of token-like query parameters, and what stands before the `@` of an authority.
 
 /// Parameters whose names contain one of these carry secrets.
 const SECRET_NAMES: [&[u8]; 12] = [
@@ -16,22 +16,49 @@ const SECRET_NAMES: [&[u8]; 12] = [
     b"credential",
 ];
 
-/// Appends a request target with the values of secret query parameters replaced.
+/// Appends a request target or a URL with the values of secret query parameters, and a user with password, replaced.
 pub fn push_target(out: &mut Vec<u8>, target: &[u8]) {
     let at = target.iter().position(|&byte| byte == b'?').map_or(target.len(), |at| at + 1);
     let (path, query) = target.split_at(at);
-    out.extend_from_slice(path);
+    push_path(out, path);
     for (index, parameter) in query.split(|&byte| byte == b'&').enumerate() {
         if index > 0 {
             out.push(b'&');
         }
-        match parameter.iter().position(|&byte| byte == b'=') {
-            Some(equals) if is_secret(parameter.get(..equals).unwrap_or_default()) => {
-                out.extend_from_slice(parameter.get(..=equals).unwrap_or_default());
-                out.extend_from_slice(b"[redacted]");
-            }
-            _ => out.extend_from_slice(parameter),
+        let shown = shown(parameter);
+        out.extend_from_slice(parameter.get(..shown).unwrap_or_default());
+        if shown < parameter.len() {
+            out.extend_from_slice(b"[redacted]");
         }
+    }
+}
+
+/// How much of a parameter may be shown: everything, or up to the first secret value. Some servers take `;` for another `&`.
+fn shown(parameter: &[u8]) -> usize {
+    let mut start = 0;
+    for piece in parameter.split(|&byte| byte == b';') {
+        if let Some(equals) = piece.iter().position(|&byte| byte == b'=')
+            && is_secret(piece.get(..equals).unwrap_or_default())
+        {
+            return start + equals + 1;
+        }
+        start += piece.len() + 1;
+    }
+    parameter.len()
+}
+
+/// Appends what stands before the query, without the user of `http://user:password@host/`.
+fn push_path(out: &mut Vec<u8>, path: &[u8]) {
+    let authority = memchr::memmem::find(path, b"://").map_or(path.len(), |at| at + 3);
+    let (scheme, rest) = path.split_at(authority);
+    out.extend_from_slice(scheme);
+    let end = rest.iter().position(|&byte| byte == b'/').unwrap_or(rest.len());
+    match rest.get(..end).and_then(|authority| authority.iter().rposition(|&byte| byte == b'@')) {
+        Some(at) => {
+            out.extend_from_slice(b"[redacted]");
+            out.extend_from_slice(rest.get(at..).unwrap_or_default());
+        }
+        None => out.extend_from_slice(rest),
     }
 }
 
@@ -59,6 +86,10 @@ mod tests {
             ("/a?zipcode=123", "/a?zipcode=123"),
             ("/a?password", "/a?password"),
             ("/a?%74oken=abc", "/a?%74oken=[redacted]"),
+            ("/a?b=1;token=a;c&d=2", "/a?b=1;token=[redacted]&d=2"),
+            ("/a?b=1;c=2", "/a?b=1;c=2"),
+            ("http://me:pass@a/b@c?d", "http://[redacted]@a/b@c?d"),
+            ("http://a/b@c", "http://a/b@c"),
         ] {
             let mut out = Vec::new();
             push_target(&mut out, target.as_bytes());

@@ -64,7 +64,8 @@ fn check_of_what_is_no_configuration_fails() {
     let result = check(&missing, &[]);
     assert_eq!(result.code, Some(64));
     assert!(result.err.contains("missing.yaml"), "{}", result.err);
-    for (name, text) in [("empty", &b""[..]), ("binary", b"\xff\xfe\x00"), ("list", b"- a\n"), ("deep", &[b'['; 5000])] {
+    for (name, text) in [("empty", &b""[..]), ("binary", b"\xff\xfe\x00"), ("list", b"- a\n"), ("deep", &[b'['; 5000])]
+    {
         let result = check(&folder.write(name, text), &[]);
         assert_eq!(result.code, Some(64), "{name}: {}", result.err);
         assert!(result.err.contains(name), "{name}: {}", result.err);
@@ -162,10 +163,23 @@ fn completions_for_the_shells() {
 
 #[test]
 fn a_wrong_command_line_exits_64_and_help_0() {
-    for arguments in [&[][..], &["serve"], &["check"], &["run"], &["--frobnicate"], &["proxy"], &["healthcheck", "--address", "x"], &["run", "-c", "x", "--upgrade"]] {
+    for arguments in [
+        &[][..],
+        &["serve"],
+        &["check"],
+        &["run"],
+        &["--frobnicate"],
+        &["proxy"],
+        &["healthcheck", "--address", "x"],
+        &["run", "-c", "x", "--upgrade"],
+    ] {
         let result = ended(arguments);
         assert_eq!((result.code, &*result.out), (Some(64), ""), "{arguments:?}");
-        assert!(result.err.contains("--help") || result.err.contains("Usage: probegate"), "{arguments:?}: {}", result.err);
+        assert!(
+            result.err.contains("--help") || result.err.contains("Usage: probegate"),
+            "{arguments:?}: {}",
+            result.err
+        );
     }
     for arguments in [&["--help"][..], &["help"], &["run", "--help"], &["--version"]] {
         let result = ended(arguments);
@@ -207,7 +221,8 @@ fn proxy_guards_an_app_without_a_file() {
 #[test]
 fn the_demo_does_what_it_says() {
     let program = Program::start(&mut probegate(["demo", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]));
-    let text = program.wait_for("all that is to try", |text| text.contains("\"admin listener\"").then(|| text.to_owned()));
+    let text =
+        program.wait_for("all that is to try", |text| text.contains("\"admin listener\"").then(|| text.to_owned()));
     let commands: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("  ")).collect();
     assert_eq!(commands.len(), 10, "{text}");
     for command in commands {

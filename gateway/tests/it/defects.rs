@@ -44,7 +44,10 @@ fn d1_a_malformed_or_absent_header_from_a_trusted_proxy_never_opens_a_probe() {
             ][..],
         ),
         ("X-Real-IP", &["", "X-Real-IP: 10.0.0.1\r\nX-Real-IP: 10.0.0.2\r\n", "X-Real-IP: 10.0.0.1, 8.8.8.8\r\n"]),
-        ("Forwarded", &["", "Forwarded: garbage\r\n", "Forwarded: for=10.0.0.1, for=\r\n", "Forwarded: for=\"_gazonk\"\r\n"]),
+        (
+            "Forwarded",
+            &["", "Forwarded: garbage\r\n", "Forwarded: for=10.0.0.1, for=\r\n", "Forwarded: for=\"_gazonk\"\r\n"],
+        ),
     ] {
         let config = format!("client_ip: {{trusted_proxies: [\"127.0.0.2/32\"], header: {header}}}");
         let gateway = Gateway::start(Config::before(&app).top(&config));
@@ -114,7 +117,9 @@ fn d5_an_empty_list_of_tokens_is_an_error_and_not_an_open_door() {
 fn d6_a_network_without_use_is_reported() {
     let app = Upstream::answering(|_| ok(""));
     let gateway = Gateway::start(Config::before(&app).top("networks: {office: [\"192.0.2.0/24\"]}"));
-    gateway.wait_for_log(|line| line["level"] == "WARN" && line["message"].as_str().is_some_and(|text| text.contains("office")));
+    gateway.wait_for_log(|line| {
+        line["level"] == "WARN" && line["message"].as_str().is_some_and(|text| text.contains("office"))
+    });
 }
 
 #[test]
@@ -132,12 +137,11 @@ fn d7_healthz_can_be_guarded_by_a_network_alone() {
 #[test]
 fn d8_rules_can_be_alternatives_or_all_be_demanded() {
     let app = Upstream::answering(|_| ok("in"));
-    let gateway = Gateway::start(
-        Config::before(&app).top(TOKENS).top("networks: {ops: [\"127.0.0.3/32\"]}").service(concat!(
+    let gateway =
+        Gateway::start(Config::before(&app).top(TOKENS).top("networks: {ops: [\"127.0.0.3/32\"]}").service(concat!(
             "probes:\n  readyz: {allow: {any: [{network: ops}, {token: probe}]}}\n",
             "  startupz: {allow: {all: [{network: ops}, {token: probe}]}}"
-        )),
-    );
+        )));
     let token = format!("X-Probe-Token: {TOKEN}\r\n");
     for (from, fields, any, all) in [
         ([127, 0, 0, 3], &*token, 200, 200),

@@ -167,7 +167,10 @@ fn probes_are_for_the_internal_network_and_for_whoever_has_the_token() {
     assert_eq!(status(&gateway, "/healthz", &stranger), 200, "open");
     let ready = ask(&gateway, "/readyz", &with_token);
     assert_eq!(ready.text(), "{\"status\": \"ready\", \"checks\": {\"database.default\": \"ok\"}}");
-    assert_eq!(ready.field("cache-control").as_deref(), Some("max-age=0, no-cache, no-store, must-revalidate, private"));
+    assert_eq!(
+        ready.field("cache-control").as_deref(),
+        Some("max-age=0, no-cache, no-store, must-revalidate, private")
+    );
     assert_eq!(ask(&gateway, "/version", &with_token).json()["service"], "shop");
     let wrong = ["--interface", STRANGER, "-H", "X-Probe-Token: guess"];
     assert_eq!(status(&gateway, "/readyz", &wrong), 403);
@@ -178,7 +181,10 @@ fn probes_are_for_the_internal_network_and_for_whoever_has_the_token() {
     assert_eq!((status(&gateway, "/%72eadyz", &stranger), status(&gateway, "//readyz", &stranger)), (403, 400), "D16");
     let kubelet = ["-H", "Host: 10.1.2.3:8080"];
     assert_eq!(status(&gateway, "/readyz", &kubelet), 200, "D15: a host that Django does not know");
-    assert_eq!(django.ask(&[OsStr::new("-H"), OsStr::new(kubelet[1]), OsStr::new("http://localhost/readyz")]).status, 400);
+    assert_eq!(
+        django.ask(&[OsStr::new("-H"), OsStr::new(kubelet[1]), OsStr::new("http://localhost/readyz")]).status,
+        400
+    );
 }
 
 #[test]
@@ -221,7 +227,8 @@ fn d1_a_malformed_header_from_a_trusted_proxy_opens_nothing() {
         status(&gateway, "/readyz", &[&["--interface", PROXY, "-H", &field], more].concat())
     };
     let token = token();
-    for header in ["garbage", "198.51.100.7, garbage", "unknown", "198.51.100.7, 10.0.0.256", "010.0.0.1", "_hidden, "] {
+    for header in ["garbage", "198.51.100.7, garbage", "unknown", "198.51.100.7, 10.0.0.256", "010.0.0.1", "_hidden, "]
+    {
         assert_eq!(through(header, &[]), 403, "{header}");
         // The token opens the gateway's door; the app has a rule of its own here and must not be misled either.
         assert_eq!(through(header, &["-H", &token]), 403, "{header} with the token");
@@ -248,7 +255,8 @@ fn whoami(gateway: &Gateway, arguments: &[&str]) -> Value {
 fn the_app_sees_the_true_client_and_no_forged_one() {
     let django = Django::start(&[]);
     let gateway = gateway(&django);
-    let behind = ["--interface", PROXY, "-H", "X-Forwarded-For: 10.1.2.3, 198.51.100.7", "-H", "X-Forwarded-Proto: https"];
+    let behind =
+        ["--interface", PROXY, "-H", "X-Forwarded-For: 10.1.2.3, 198.51.100.7", "-H", "X-Forwarded-Proto: https"];
     let seen = whoami(&gateway, &behind);
     for (key, value) in [
         ("client_ip", json!("198.51.100.7")),
@@ -272,11 +280,18 @@ fn the_app_sees_the_true_client_and_no_forged_one() {
         "X-Forwarded-Host: evil.example",
         "X-Request-ID: forged",
     ];
-    let arguments: Vec<_> = ["--interface", STRANGER].into_iter().chain(forged.iter().flat_map(|field| ["-H", *field])).collect();
+    let arguments: Vec<_> =
+        ["--interface", STRANGER].into_iter().chain(forged.iter().flat_map(|field| ["-H", *field])).collect();
     let seen = whoami(&gateway, &arguments);
-    assert_eq!((&seen["client_ip"], &seen["x_real_ip"], &seen["x_forwarded_for"]), (&json!(STRANGER), &json!(STRANGER), &json!(STRANGER)));
+    assert_eq!(
+        (&seen["client_ip"], &seen["x_real_ip"], &seen["x_forwarded_for"]),
+        (&json!(STRANGER), &json!(STRANGER), &json!(STRANGER))
+    );
     assert_eq!((&seen["is_secure"], &seen["x_forwarded_proto"]), (&json!(false), &json!("http")));
-    assert_eq!((&seen["x_forwarded_host"], &seen["host"]), (&json!(gateway.address().to_string()), &json!(gateway.address().to_string())));
+    assert_eq!(
+        (&seen["x_forwarded_host"], &seen["host"]),
+        (&json!(gateway.address().to_string()), &json!(gateway.address().to_string()))
+    );
     let text = seen.to_string();
     assert!(!text.contains("10.1.2.3") && !text.contains("evil") && !text.contains("\"forged\""), "{text}");
     assert_eq!(status(&gateway, "/readyz", &arguments), 403);
@@ -290,7 +305,9 @@ fn bodies_pass_unchanged_and_answers_in_parts() {
     let django = Django::start(&[]);
     let gateway = gateway(&django);
     let folder = Folder::new();
-    let body: Vec<u8> = (0..700_000u32).flat_map(|number| number.wrapping_mul(2_654_435_761).to_be_bytes().into_iter().take(1)).collect();
+    let body: Vec<u8> = (0..700_000u32)
+        .flat_map(|number| number.wrapping_mul(2_654_435_761).to_be_bytes().into_iter().take(1))
+        .collect();
     let file = folder.write("body", &body);
     let sum = Command::new("sha256sum").arg(&file).output().unwrap();
     let sum = String::from_utf8(sum.stdout).unwrap().split_whitespace().next().unwrap().to_owned();
@@ -339,7 +356,10 @@ fn a_database_that_cannot_be_opened_fails_readiness_and_nothing_else() {
     let django = Django::before_its_database("missing/db.sqlite3", &[]).serve();
     let gateway = gateway(&django);
     let ready = ask(&gateway, "/readyz", &[]);
-    assert_eq!((ready.status, ready.json()), (503, json!({"status": "not_ready", "checks": {"database.default": "fail"}})));
+    assert_eq!(
+        (ready.status, ready.json()),
+        (503, json!({"status": "not_ready", "checks": {"database.default": "fail"}}))
+    );
     assert_eq!(status(&gateway, "/startupz", &[]), 503);
     assert_eq!((status(&gateway, "/healthz", &[]), status(&gateway, "/", &[])), (200, 200));
     assert_eq!(gateway.access("/readyz")["decision"], "forward", "the app's own answer");

@@ -139,7 +139,9 @@ fn a_bad_file_changes_nothing_and_says_why() {
     assert!(!reload(&gateway, &bad));
     let reason = error_log(&gateway, "reload refused");
     let line = bad.lines().position(|line| line.contains("nobdy}")).unwrap() + 1;
-    for part in ["network `nobdy` is not defined", &format!("probegate.yaml: line {line}, column "), "did you mean `nobody`?"] {
+    for part in
+        ["network `nobdy` is not defined", &format!("probegate.yaml: line {line}, column "), "did you mean `nobody`?"]
+    {
         assert!(reason.contains(part), "{part:?} is not in {reason}");
     }
     assert!(!reload(&gateway, "\t- nonsense: ["), "no YAML at all");

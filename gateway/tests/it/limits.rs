@@ -40,7 +40,8 @@ fn seconds(value: Option<String>, prefix: &str) -> u64 {
 #[test]
 fn the_refused_are_told_when_and_which_limit() {
     let app = app();
-    let config = Config::before(&app).top("limits: {per_client: {rate: 1/h, burst: 2}}").service("limits: [per_client]");
+    let config =
+        Config::before(&app).top("limits: {per_client: {rate: 1/h, burst: 2}}").service("limits: [per_client]");
     let gateway = Gateway::start(&config);
     let admitted = get(gateway.address(), "/");
     assert_eq!((admitted.status, admitted.field("ratelimit"), admitted.field("retry-after")), (200, None, None));
@@ -195,7 +196,8 @@ fn ipv6_clients_are_counted_by_their_64_bits_and_prefixes_can_be_chosen() {
     let gateway = Gateway::start(config.service("limits: [wide]"));
     let seen = ["198.51.100.1", "198.51.100.255", "198.51.100.3", "198.51.101.1"].map(|client| via(&gateway, client));
     assert_eq!(seen, [200, 200, 429, 200]);
-    let seen = ["2001:db8:1:1::1", "2001:db8:1:2::1", "2001:db8:1:3::1", "2001:db8:2:1::1"].map(|client| via(&gateway, client));
+    let seen = ["2001:db8:1:1::1", "2001:db8:1:2::1", "2001:db8:1:3::1", "2001:db8:2:1::1"]
+        .map(|client| via(&gateway, client));
     assert_eq!(seen, [200, 200, 429, 200]);
 }
 

@@ -186,7 +186,9 @@ fn requests_with(secret: &str) -> Vec<String> {
         format!("GET /control{query} HTTP/1.1\r\nHost: a\r\nCookie: {secret}\x01\r\n\r\n"),
         format!("GET /twice{query} HTTP/1.1\r\nHost: a\r\n{fields}X-Probe-Token: {secret}\r\n\r\n"),
         format!("GET /many{query} HTTP/1.1\r\nHost: a\r\n{}\r\n", fields.repeat(40)),
-        format!("GET /framing{query} HTTP/1.1\r\nHost: a\r\n{fields}Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n"),
+        format!(
+            "GET /framing{query} HTTP/1.1\r\nHost: a\r\n{fields}Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n"
+        ),
         format!("POST /large{query} HTTP/1.1\r\nHost: a\r\n{fields}Content-Length: 99999999\r\n\r\n"),
         format!("GET /userinfo HTTP/1.1\r\nHost: user:{secret}@a\r\n\r\n"),
         format!("GET http://user:{secret}@a/ HTTP/1.1\r\nHost: a\r\n\r\n"),
@@ -230,7 +232,8 @@ fn secrets_are_in_no_log() {
             let text = std::fs::read_to_string(&path).unwrap_or_default();
             (text.lines().count() >= count).then_some(text)
         });
-        std::fs::write(gateway.config_path(), "tokens: {probe: {slots: [{name: s3cr3t, value: s3cr3t0123456789}}").unwrap();
+        std::fs::write(gateway.config_path(), "tokens: {probe: {slots: [{name: s3cr3t, value: s3cr3t0123456789}}")
+            .unwrap();
         gateway.signal("HUP");
         gateway.wait_for_log(|line| line["message"].as_str().is_some_and(|message| message.contains("reload refused")));
         gateway.signal("TERM");
@@ -268,7 +271,14 @@ fn nobody_can_forge_a_line() {
     let gateway = Gateway::start(Config::before(&app).top(&format!("log: {{access: {{to: {}}}}}", path.display())));
     let forged = "\\n{\"request_id\":\"forged\"}";
     let mut requests: Vec<Vec<u8>> = Vec::new();
-    for value in [&b"a\"b\\c\tt"[..], b"\",\"client\":\"10.0.0.1", b"\xff\xfe\xc3(", b"\xe2\x80\xa8\xe2\x80\xa9\xc2\x85", b"\x1b[2J", b"\x7f"] {
+    for value in [
+        &b"a\"b\\c\tt"[..],
+        b"\",\"client\":\"10.0.0.1",
+        b"\xff\xfe\xc3(",
+        b"\xe2\x80\xa8\xe2\x80\xa9\xc2\x85",
+        b"\x1b[2J",
+        b"\x7f",
+    ] {
         for prefix in [&b"User-Agent: "[..], b"Referer: http://"] {
             requests.push([b"GET /agent HTTP/1.1\r\nHost: a\r\n", prefix, value, b"\r\n\r\n"].concat());
         }

@@ -65,8 +65,12 @@ fn nothing_that_a_client_sends_becomes_a_label() {
     // One of each kind first: their codes and reasons are series of their own.
     let ask = |number: usize| {
         for request in [
-            format!("GET /{number} HTTP/1.1\r\nHost: h{number}.example\r\nX-Forwarded-For: 198.51.100.{number}\r\n\r\n"),
-            format!("M{number} /{number} HTTP/1.1\r\nHost: h{number}.example\r\nX-Forwarded-For: 198.51.100.{number}\r\n\r\n"),
+            format!(
+                "GET /{number} HTTP/1.1\r\nHost: h{number}.example\r\nX-Forwarded-For: 198.51.100.{number}\r\n\r\n"
+            ),
+            format!(
+                "M{number} /{number} HTTP/1.1\r\nHost: h{number}.example\r\nX-Forwarded-For: 198.51.100.{number}\r\n\r\n"
+            ),
             format!("GET /{number} HTTP/1.1\r\nHost: h{number}.invalid\r\n\r\n"),
             format!("GET /shut/{number} HTTP/1.1\r\nHost: a.example\r\nX-Forwarded-For: 2001:db8::{number}\r\n\r\n"),
             format!("GET /shut/{number} HTTP/1.1\r\nHost: a.example\r\nX-Forwarded-For: garbage{number}\r\n\r\n"),
@@ -93,7 +97,11 @@ fn nothing_that_a_client_sends_becomes_a_label() {
 #[test]
 fn the_counters_are_what_was_sent() {
     let app = Upstream::answering(|request| {
-        if request.target() == "/gone" { "HTTP/1.1 410 Gone\r\nContent-Length: 0\r\n\r\n".into() } else { ok("answered") }
+        if request.target() == "/gone" {
+            "HTTP/1.1 410 Gone\r\nContent-Length: 0\r\n\r\n".into()
+        } else {
+            ok("answered")
+        }
     });
     let config = Config::before(&app)
         .workers(2)

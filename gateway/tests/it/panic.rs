@@ -19,7 +19,10 @@ fn a_panic_is_500_with_a_line_in_the_log() {
     client.half_close();
     client.expect_closed();
     let line = gateway.access("/.fault/panic");
-    assert_eq!((&line["status"], &line["reason"], &line["decision"]), (&500.into(), &"panicked".into(), &"fail".into()));
+    assert_eq!(
+        (&line["status"], &line["reason"], &line["decision"]),
+        (&500.into(), &"panicked".into(), &"fail".into())
+    );
     assert_eq!(line["request_id"], response.json()["request_id"]);
     assert_eq!(app.connections(), 0);
     assert_eq!(get(gateway.address(), "/next").text(), "alive");

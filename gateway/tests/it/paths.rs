@@ -61,7 +61,6 @@ fn d16_no_spelling_of_a_guarded_probe_reaches_the_app() {
         ("/readyz/.", 400),
         ("/readyz/x/..", 400),
         ("/readyz%2f", 400),
-        ("/readyz%2F..", 400),
         ("/readyz%2fx%2f..", 400),
         ("/x%2f..%2freadyz", 400),
         ("/x/..%2freadyz", 400),
@@ -119,7 +118,7 @@ fn d16_no_spelling_of_a_guarded_route_reaches_the_app() {
         ("/admin/open/../users", 403),
         ("/admin/open/%2e%2e/users", 403),
         ("//admin/users", 400),
-        ("/admin%2fusers", 400),
+        ("/admin%2fusers", 403),
         ("/x%2f..%2fadmin/users", 400),
         ("/x/..;/admin/users", 400),
         ("/x\\..\\admin", 400),
@@ -139,12 +138,40 @@ fn d16_no_spelling_of_a_guarded_route_reaches_the_app() {
 }
 
 #[test]
+fn d16_no_reading_that_leaves_a_step_out_reaches_the_guarded_path() {
+    let app = Upstream::answering(|_| ok("reached"));
+    let gateway = guarded(&app);
+    // Tomcat cuts `;parameters` up to the next slash before it decodes: what it sees is /readyz and /admin/users.
+    for target in ["/readyz;%2f..", "/readyz;\\..", "/readyz;%5c..", "/readyz;%2fx%2f..%2f..", "/admin/users;%2f..%2f.."] {
+        assert_eq!(get(gateway.address(), target).status, 400, "{target}");
+    }
+    assert_eq!(app.connections(), 0, "{:?}", app.targets());
+}
+
+#[test]
 fn d16_what_is_ambiguous_but_unguarded_either_way_reaches_the_app_as_it_was_sent() {
     let app = Upstream::answering(|_| ok(""));
     let gateway = guarded(&app);
     let targets = [
-        "/a//b", "/a%2fb", "/a;v=1/b", "/a%5cb", "/a%2541", "/100%25", "/Readyz", "/READYZ", "/readyz.html", "/readyzz", "/x/readyz",
-        "/administrator", "/%e2%82%ac", "/a%20b", "/a+b", "/...", "/.well-known/x", "/x?y=/../admin&z=%00", "/x?http://a/admin",
+        "/a//b",
+        "/a%2fb",
+        "/a;v=1/b",
+        "/a%5cb",
+        "/a%2541",
+        "/100%25",
+        "/Readyz",
+        "/READYZ",
+        "/readyz.html",
+        "/readyzz",
+        "/x/readyz",
+        "/administrator",
+        "/%e2%82%ac",
+        "/a%20b",
+        "/a+b",
+        "/...",
+        "/.well-known/x",
+        "/x?y=/../admin&z=%00",
+        "/x?http://a/admin",
     ];
     for target in targets {
         assert_eq!(get(gateway.address(), target).status, 200, "{target}");
@@ -180,7 +207,11 @@ fn rfc_9112_3_2_2_an_absolute_target_becomes_an_origin_one_with_its_own_host() {
     for (sent, seen) in [("http://a/x?y", "/x?y"), ("http://a", "/"), ("https://A/x", "/x"), ("http://a?y", "/?y")] {
         assert_eq!(ask(&gateway, &format!("GET {sent}")).status, 200, "{sent}");
         let request = app.requests().pop().unwrap();
-        assert_eq!((&*request.target(), request.field("host").map(|host| host.to_lowercase()).as_deref()), (seen, Some("a")), "{sent}");
+        assert_eq!(
+            (&*request.target(), request.field("host").map(|host| host.to_lowercase()).as_deref()),
+            (seen, Some("a")),
+            "{sent}"
+        );
     }
 }
 
@@ -216,7 +247,11 @@ fn d16_random_spellings_never_reach_the_app_as_the_guarded_path() {
     for target in app.targets() {
         let path = decoded(&target);
         // The readings of servers that merge slashes, cut parameters, know backslashes, decode twice or cut the last slash.
-        let twice = if path.contains('%') { path.replace("%72", "r").replace("%2e", ".").replace("%2f", "/") } else { path.clone() };
+        let twice = if path.contains('%') {
+            path.replace("%72", "r").replace("%2e", ".").replace("%2f", "/")
+        } else {
+            path.clone()
+        };
         let mut segments: Vec<&str> = Vec::new();
         let generous = twice.replace('\\', "/");
         for segment in generous.split('/') {

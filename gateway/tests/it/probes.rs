@@ -61,11 +61,10 @@ fn d10_head_is_answered_as_get_without_the_body() {
 #[test]
 fn d10_other_methods_are_405_for_those_who_may_ask_and_nothing_but_a_refusal_for_others() {
     let app = Upstream::answering(|_| ok("app"));
-    let gateway = Gateway::start(
-        Config::before(&app)
-            .top("networks: {nobody: [\"192.0.2.1/32\"]}")
-            .service("probes:\n  readyz: {allow: {network: nobody}}\n  startupz: {allow: {network: nobody}, deny: 404}"),
-    );
+    let gateway =
+        Gateway::start(Config::before(&app).top("networks: {nobody: [\"192.0.2.1/32\"]}").service(
+            "probes:\n  readyz: {allow: {network: nobody}}\n  startupz: {allow: {network: nobody}, deny: 404}",
+        ));
     for method in ["POST", "PUT", "DELETE", "OPTIONS", "PATCH", "get"] {
         let allowed = ask(&gateway, &format!("{method} /healthz"));
         assert_eq!((allowed.status, allowed.field("allow").as_deref()), (405, Some("GET, HEAD")), "{method}");
@@ -88,7 +87,10 @@ fn a_stranger_sees_403_or_404_or_nothing() {
     assert_eq!((denied.status, denied.field("www-authenticate")), (403, None));
     assert!(denied.json()["detail"].is_null(), "a stranger is not told why");
     let hidden = get(gateway.address(), "/startupz");
-    assert_eq!((hidden.status, &*hidden.reason, hidden.json()["title"].as_str()), (404, "Not Found", Some("Not Found")));
+    assert_eq!(
+        (hidden.status, &*hidden.reason, hidden.json()["title"].as_str()),
+        (404, "Not Found", Some("Not Found"))
+    );
     let mut client = Client::connect(gateway.address());
     client.send("GET /version HTTP/1.1\r\nHost: a\r\n\r\n");
     client.expect_closed();
@@ -194,7 +196,9 @@ fn d12_a_probe_has_an_answer_within_a_second() {
 fn probes_are_never_limited() {
     let app = Upstream::answering(|_| ok(""));
     let gateway = Gateway::start(
-        Config::before(&app).top("limits: {few: {rate: 1/h, burst: 0}}").service("limits: [few]\nprobes: {version: {serve: answer}}"),
+        Config::before(&app)
+            .top("limits: {few: {rate: 1/h, burst: 0}}")
+            .service("limits: [few]\nprobes: {version: {serve: answer}}"),
     );
     assert_eq!(get(gateway.address(), "/").status, 200);
     for path in ["/healthz", "/readyz", "/version"].repeat(5) {

@@ -139,7 +139,8 @@ fn every_file_that_a_shell_block_names_is_there() {
     for document in documents() {
         for block in blocks(&document).into_iter().filter(|block| ["sh", "bash", "shell"].contains(&&*block.language)) {
             // What the reader makes first (`> file`) needs not be there.
-            let made: Vec<_> = block.text.split("> ").skip(1).filter_map(|rest| rest.split_whitespace().next()).collect();
+            let made: Vec<_> =
+                block.text.split("> ").skip(1).filter_map(|rest| rest.split_whitespace().next()).collect();
             for line in block.text.lines() {
                 let line = line.split(" #").next().unwrap_or_default();
                 for word in line.split_whitespace().map(|word| word.trim_matches(['"', '\'', '`', '(', ')', ';'])) {

@@ -32,7 +32,9 @@ fn answer(status: u16, reason: &str, token: &str) -> (u16, String, String) {
 #[test]
 fn slots_come_from_the_environment_from_files_and_from_digests() {
     let app = Upstream::answering(|_| ok(""));
-    let set = format!("slots: [{{name: env, env: TOKEN}}, {{name: file, file: token.txt}}, {{name: digest, sha256: {NEW_DIGEST}}}]");
+    let set = format!(
+        "slots: [{{name: env, env: TOKEN}}, {{name: file, file: token.txt}}, {{name: digest, sha256: {NEW_DIGEST}}}]"
+    );
     let gateway = Gateway::with(guarded(&app, &set))
         .env("TOKEN", OLD)
         .file("token.txt", "from-a-file-0123456789abcdef01234567\n")
@@ -49,7 +51,15 @@ fn slots_come_from_the_environment_from_files_and_from_digests() {
 fn a_token_counts_whole_and_exactly() {
     let app = Upstream::answering(|_| ok(""));
     let gateway = Gateway::with(guarded(&app, "slots: [{name: ci, env: TOKEN}]")).env("TOKEN", OLD).start();
-    for token in ["x", &OLD[1..], &OLD[..OLD.len() - 1], &OLD.to_uppercase(), &format!("{OLD}x"), &format!("Bearer {OLD}"), &format!("\"{OLD}\"")] {
+    for token in [
+        "x",
+        &OLD[1..],
+        &OLD[..OLD.len() - 1],
+        &OLD.to_uppercase(),
+        &format!("{OLD}x"),
+        &format!("Bearer {OLD}"),
+        &format!("\"{OLD}\""),
+    ] {
         assert_eq!(ask(&gateway, "/readyz", "X-Probe-Token", token), answer(403, "token_wrong", ""), "{token:?}");
     }
     assert_eq!(ask(&gateway, "/readyz", "X-Probe-Token", ""), answer(403, "token_missing", ""));
@@ -65,7 +75,8 @@ fn a_token_counts_whole_and_exactly() {
 fn slots_count_from_their_first_day_to_their_last() {
     let app = Upstream::answering(|_| ok(""));
     let set = "slots: [{name: old, env: OLD, expires: 2020-01-01}, {name: new, env: NEW, not_before: 2100-01-01}, {name: now, env: NOW, not_before: 2020-01-01, expires: 2100-01-01}]";
-    let gateway = Gateway::with(guarded(&app, set)).env("OLD", OLD).env("NEW", NEW).env("NOW", OLD.replace("old", "now")).start();
+    let gateway =
+        Gateway::with(guarded(&app, set)).env("OLD", OLD).env("NEW", NEW).env("NOW", OLD.replace("old", "now")).start();
     let header = "X-Probe-Token";
     assert_eq!(ask(&gateway, "/readyz", header, OLD), answer(403, "token_expired", ""));
     assert_eq!(ask(&gateway, "/readyz", header, NEW), answer(403, "token_not_yet_valid", ""));
@@ -97,7 +108,9 @@ fn a_token_is_in_no_log_and_reaches_no_app() {
     assert_eq!(client.response().status, 400);
     exchange(
         gateway.address(),
-        format!("GET /last?token={OLD}&a=b HTTP/1.1\r\nHost: a\r\nReferer: https://a/?access_token={OLD}\r\nCookie: a={OLD}\r\nAuthorization: {OLD}\r\n\r\n"),
+        format!(
+            "GET /last?token={OLD}&a=b HTTP/1.1\r\nHost: a\r\nReferer: https://a/?access_token={OLD}\r\nCookie: a={OLD}\r\nAuthorization: {OLD}\r\n\r\n"
+        ),
     );
     let line = gateway.access("/last?token=[redacted]&a=b");
     assert_eq!(line["referer"], "https://a/?access_token=[redacted]");

@@ -10,8 +10,8 @@ use probegate_policies::client::{Identity, Source};
 use super::Entry;
 use crate::telemetry::json::push_string;
 use crate::telemetry::redact::push_target;
-use crate::wire::h1::server::push_number;
 use crate::wire::head::Name;
+use crate::wire::text::push_number;
 
 /// One JSON object. Keys are always in the same order; a key without a value is left out.
 pub(super) fn json(out: &mut Vec<u8>, entry: &Entry<'_>) {

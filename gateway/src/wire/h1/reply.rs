@@ -1,157 +1,18 @@
-//! The client's side of one HTTP/1 request: its body as it comes in, and the response as it goes out.
+//! A response as it goes out to the client.
 
 use std::cell::Cell;
-use std::io::{self, IoSlice};
+use std::io::IoSlice;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use probegate_policies::reason::Reason;
-
-use super::chunked::{self, Decoder};
-use super::framing::{self, Connection};
-use super::io::{Closed, poll_closed, read, write_all};
-use crate::wire::buffer::Buffer;
+use super::chunked;
+use super::fields::copy_fields;
+use super::io::{Closed, poll_closed, write_all};
 use crate::wire::deadline::Deadline;
-use crate::wire::head::{Field, FieldView, Name, ResponseHead, Version};
+use crate::wire::head::{Name, ResponseHead, Version};
+use crate::wire::text::{push_number, reason_phrase};
 use crate::wire::transport::Transport;
-use crate::wire::{Answer, ClientFraming, ClientGone, Framing, RequestBody, Responder};
-
-/// A request body.
-#[derive(Debug)]
-pub struct Body<'a, T> {
-    transport: &'a T,
-    deadline: &'a Deadline,
-    patience: Duration,
-    /// What was received behind the head; in the end, what belongs to the next request.
-    buffer: &'a mut Buffer,
-    framing: Framing,
-    decoder: Decoder,
-    /// Bytes of the body that are still missing; for chunked ones, whether any are.
-    left: u64,
-    /// Front of the buffer that the last `read` gave out.
-    given: usize,
-    received: u64,
-    most: u64,
-}
-
-impl<'a, T: Transport> Body<'a, T> {
-    /// The body that begins with what `buffer` holds and goes on in `transport`.
-    pub fn new(
-        transport: &'a T,
-        deadline: &'a Deadline,
-        patience: Duration,
-        buffer: &'a mut Buffer,
-        framing: Framing,
-    ) -> Self {
-        let left = match framing {
-            Framing::None => 0,
-            Framing::Length(length) => length,
-            Framing::Chunked | Framing::UntilClose => u64::MAX,
-        };
-        Self {
-            transport,
-            deadline,
-            patience,
-            buffer,
-            framing,
-            decoder: Decoder::default(),
-            left,
-            given: 0,
-            received: 0,
-            most: u64::MAX,
-        }
-    }
-
-    /// Ends the body: what is left in its buffer belongs to the next request.
-    pub fn into_leftover(self) -> &'a mut Buffer {
-        self.buffer.consume(self.given);
-        self.buffer
-    }
-
-    /// The next part that is already in the buffer, as its length. `None`: nothing is there, or the body is complete.
-    fn take_buffered(&mut self) -> Result<Option<usize>, Reason> {
-        self.buffer.consume(std::mem::take(&mut self.given));
-        while self.left > 0 && !self.buffer.is_empty() {
-            let produced = if self.framing == Framing::Chunked {
-                let decoded = self.decoder.decode(self.buffer.filled_mut()).map_err(|_| Reason::BodyInvalid)?;
-                self.given = decoded.consumed;
-                if decoded.done {
-                    self.left = 0;
-                }
-                decoded.produced
-            } else {
-                let part = usize::try_from(self.left).unwrap_or(usize::MAX).min(self.buffer.len());
-                self.left -= part as u64;
-                self.given = part;
-                part
-            };
-            self.received += produced as u64;
-            if self.received > self.most {
-                return Err(Reason::BodyTooLarge);
-            }
-            if produced > 0 {
-                return Ok(Some(produced));
-            }
-            self.buffer.consume(std::mem::take(&mut self.given));
-        }
-        Ok(None)
-    }
-}
-
-impl<T: Transport> RequestBody for Body<'_, T> {
-    fn framing(&self) -> Framing {
-        self.framing
-    }
-
-    fn is_complete(&self) -> bool {
-        self.left == 0
-    }
-
-    fn has_buffered(&self) -> bool {
-        self.buffer.len() > self.given
-    }
-
-    fn received(&self) -> u64 {
-        self.received
-    }
-
-    async fn read(&mut self) -> Result<Option<&[u8]>, Reason> {
-        loop {
-            if let Some(produced) = self.take_buffered()? {
-                return Ok(self.buffer.filled().get(..produced));
-            }
-            if self.left == 0 {
-                return Ok(None);
-            }
-            self.buffer.compact();
-            self.deadline.arm(self.patience);
-            match read(self.transport, self.buffer, self.deadline).await {
-                Ok(0) => return Err(Reason::ClientClosed),
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::TimedOut => return Err(Reason::BodyTimeout),
-                Err(_) => return Err(Reason::ClientClosed),
-            }
-        }
-    }
-
-    fn limit(&mut self, most: u64) {
-        self.most = most;
-    }
-
-    fn discard(&mut self) -> bool {
-        loop {
-            match self.take_buffered() {
-                Ok(Some(_)) => {}
-                Ok(None) => return self.is_complete(),
-                Err(_) => return false,
-            }
-        }
-    }
-
-    fn trailers(&self) -> &[u8] {
-        self.decoder.trailers()
-    }
-}
+use crate::wire::{Answer, ClientFraming, ClientGone, Responder};
 
 /// Everything about the client that decides how a response is written.
 #[derive(Clone, Copy, Debug)]
@@ -393,78 +254,5 @@ impl<T: Transport> Responder for Reply<'_, T> {
             }
             Poll::Pending => Poll::Pending,
         }
-    }
-}
-
-/// Copies the field lines that pass on, runs of neighbouring lines at once. Hop-by-hop fields and those that `Connection` nominates
-/// never pass (RFC 9110 §7.6.1); `keep` decides about the rest.
-pub fn copy_fields(out: &mut Vec<u8>, fields: &[Field], bytes: &[u8], keep: impl Fn(&Field) -> bool) {
-    let view = FieldView { bytes, fields };
-    let nominates = Connection::of(view).nominates;
-    let mut run: Option<(u16, u16)> = None;
-    for field in fields {
-        let passes = match field.known {
-            Name::Connection | Name::HopByHop | Name::TransferEncoding => false,
-            // Framing is this hop's own business: a nomination can not take it away.
-            Name::ContentLength => keep(field),
-            _ => keep(field) && !(nominates && framing::nominated(view, field.name.of(bytes))),
-        };
-        run = match (run, passes) {
-            (None, true) => Some((field.name.start, field.line_end)),
-            (Some((start, _)), true) => Some((start, field.line_end)),
-            (Some((start, end)), false) => {
-                out.extend_from_slice(bytes.get(usize::from(start)..usize::from(end)).unwrap_or_default());
-                None
-            }
-            (None, false) => None,
-        };
-    }
-    if let Some((start, end)) = run {
-        out.extend_from_slice(bytes.get(usize::from(start)..usize::from(end)).unwrap_or_default());
-    }
-}
-
-/// Appends a number in decimal.
-pub fn push_number(out: &mut Vec<u8>, number: u64) {
-    let mut digits = [0; 20];
-    let mut at = digits.len();
-    let mut rest = number;
-    loop {
-        at -= 1;
-        if let Some(digit) = digits.get_mut(at) {
-            *digit = b'0' + u8::try_from(rest % 10).unwrap_or(0);
-        }
-        rest /= 10;
-        if rest == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(digits.get(at..).unwrap_or_default());
-}
-
-/// The reason phrases of RFC 9110 §15 for the statuses that the gateway gives itself.
-pub fn reason_phrase(status: u16) -> &'static str {
-    match status {
-        100 => "Continue",
-        200 => "OK",
-        400 => "Bad Request",
-        401 => "Unauthorized",
-        403 => "Forbidden",
-        404 => "Not Found",
-        405 => "Method Not Allowed",
-        408 => "Request Timeout",
-        413 => "Content Too Large",
-        414 => "URI Too Long",
-        417 => "Expectation Failed",
-        421 => "Misdirected Request",
-        429 => "Too Many Requests",
-        431 => "Request Header Fields Too Large",
-        500 => "Internal Server Error",
-        501 => "Not Implemented",
-        502 => "Bad Gateway",
-        503 => "Service Unavailable",
-        504 => "Gateway Timeout",
-        505 => "HTTP Version Not Supported",
-        _ => "",
     }
 }

@@ -1,0 +1,150 @@
+//! A request body as it comes in.
+
+use std::io;
+use std::time::Duration;
+
+use probegate_policies::reason::Reason;
+
+use super::chunked::Decoder;
+use super::io::read;
+use crate::wire::buffer::Buffer;
+use crate::wire::deadline::Deadline;
+use crate::wire::transport::Transport;
+use crate::wire::{Framing, RequestBody};
+
+/// A request body.
+#[derive(Debug)]
+pub struct Body<'a, T> {
+    transport: &'a T,
+    deadline: &'a Deadline,
+    patience: Duration,
+    /// What was received behind the head; in the end, what belongs to the next request.
+    buffer: &'a mut Buffer,
+    framing: Framing,
+    decoder: Decoder,
+    /// Bytes of the body that are still missing; for chunked ones, whether any are.
+    left: u64,
+    /// Front of the buffer that the last `read` gave out.
+    given: usize,
+    received: u64,
+    most: u64,
+}
+
+impl<'a, T: Transport> Body<'a, T> {
+    /// The body that begins with what `buffer` holds and goes on in `transport`.
+    pub fn new(
+        transport: &'a T,
+        deadline: &'a Deadline,
+        patience: Duration,
+        buffer: &'a mut Buffer,
+        framing: Framing,
+    ) -> Self {
+        let left = match framing {
+            Framing::None => 0,
+            Framing::Length(length) => length,
+            Framing::Chunked | Framing::UntilClose => u64::MAX,
+        };
+        Self {
+            transport,
+            deadline,
+            patience,
+            buffer,
+            framing,
+            decoder: Decoder::default(),
+            left,
+            given: 0,
+            received: 0,
+            most: u64::MAX,
+        }
+    }
+
+    /// Ends the body: what is left in its buffer belongs to the next request.
+    pub fn into_leftover(self) -> &'a mut Buffer {
+        self.buffer.consume(self.given);
+        self.buffer
+    }
+
+    /// The next part that is already in the buffer, as its length. `None`: nothing is there, or the body is complete.
+    fn take_buffered(&mut self) -> Result<Option<usize>, Reason> {
+        self.buffer.consume(std::mem::take(&mut self.given));
+        while self.left > 0 && !self.buffer.is_empty() {
+            let produced = if self.framing == Framing::Chunked {
+                let decoded = self.decoder.decode(self.buffer.filled_mut()).map_err(|_| Reason::BodyInvalid)?;
+                self.given = decoded.consumed;
+                if decoded.done {
+                    self.left = 0;
+                }
+                decoded.produced
+            } else {
+                let part = usize::try_from(self.left).unwrap_or(usize::MAX).min(self.buffer.len());
+                self.left -= part as u64;
+                self.given = part;
+                part
+            };
+            self.received += produced as u64;
+            if self.received > self.most {
+                return Err(Reason::BodyTooLarge);
+            }
+            if produced > 0 {
+                return Ok(Some(produced));
+            }
+            self.buffer.consume(std::mem::take(&mut self.given));
+        }
+        Ok(None)
+    }
+}
+
+impl<T: Transport> RequestBody for Body<'_, T> {
+    fn framing(&self) -> Framing {
+        self.framing
+    }
+
+    fn is_complete(&self) -> bool {
+        self.left == 0
+    }
+
+    fn has_buffered(&self) -> bool {
+        self.buffer.len() > self.given
+    }
+
+    fn received(&self) -> u64 {
+        self.received
+    }
+
+    async fn read(&mut self) -> Result<Option<&[u8]>, Reason> {
+        loop {
+            if let Some(produced) = self.take_buffered()? {
+                return Ok(self.buffer.filled().get(..produced));
+            }
+            if self.left == 0 {
+                return Ok(None);
+            }
+            self.buffer.compact();
+            self.deadline.arm(self.patience);
+            match read(self.transport, self.buffer, self.deadline).await {
+                Ok(0) => return Err(Reason::ClientClosed),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => return Err(Reason::BodyTimeout),
+                Err(_) => return Err(Reason::ClientClosed),
+            }
+        }
+    }
+
+    fn limit(&mut self, most: u64) {
+        self.most = most;
+    }
+
+    fn discard(&mut self) -> bool {
+        loop {
+            match self.take_buffered() {
+                Ok(Some(_)) => {}
+                Ok(None) => return self.is_complete(),
+                Err(_) => return false,
+            }
+        }
+    }
+
+    fn trailers(&self) -> &[u8] {
+        self.decoder.trailers()
+    }
+}
