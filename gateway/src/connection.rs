@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use probegate_policies::forwarded::Scheme;
 use probegate_policies::reason::Reason;
+use tokio::task::coop::consume_budget;
 
 use crate::request::{self, After, Received};
 use crate::wire::deadline::Deadline;
@@ -87,6 +88,8 @@ pub async fn serve<T: Transport>(worker: &Worker, transport: T, facts: Facts) {
             return;
         }
         newcomer = false;
+        // A client that sends requests faster than it waits for answers shares the worker with the others.
+        consume_budget().await;
         let mut workspace = carried.take().unwrap_or_else(|| worker.workspaces.take());
         let next = one_request(worker, &transport, &facts, &waits, &mut workspace).await;
         match next {
@@ -94,6 +97,7 @@ pub async fn serve<T: Transport>(worker: &Worker, transport: T, facts: Facts) {
             Next::Again => worker.workspaces.put(workspace),
             Next::Close => return worker.workspaces.put(workspace),
             Next::Linger => {
+                workspace.furnish();
                 linger(&transport, &mut workspace.answer, &waits.client).await;
                 return worker.workspaces.put(workspace);
             }
@@ -111,7 +115,9 @@ async fn wait<T: Transport>(worker: &Worker, transport: &T, deadline: &Deadline,
     deadline.arm(worker.active().plan.timeouts.keep_alive);
     let mut hurried = false;
     poll_fn(|cx| {
-        if let Poll::Ready(ready) = transport.poll_read_ready(cx) {
+        // Tokio takes an accepted socket for readable before it has asked; only a look tells whether something has come.
+        let ready = if newcomer { transport.poll_peek(cx).map_ok(|_| ()) } else { transport.poll_read_ready(cx) };
+        if let Poll::Ready(ready) = ready {
             return Poll::Ready(ready.is_ok());
         }
         // The worker wakes all its connections when the gateway begins to go down, and when its listeners are closed.
@@ -136,6 +142,7 @@ async fn one_request<T: Transport>(
 ) -> Next {
     match read_head(worker, transport, &waits.client, workspace).await {
         Ok(Some(started)) => {
+            workspace.furnish();
             // What came behind the head belongs to the body, or to the next request.
             let behind = workspace.head.filled().get(workspace.request.len..).unwrap_or_default();
             workspace.body.clear();
@@ -244,7 +251,10 @@ async fn exchange<T: Transport>(
     let Workspace { head, body, request, judge, errand, answer, response, reply, text } = workspace;
     let bytes = head.filled();
     let connection = framing::Connection::of(FieldView { bytes, fields: &request.fields });
-    let framed = framing::request(request, bytes);
+    let framed = match framing::request(request, bytes) {
+        Ok(_) if connection.excessive => Err(Reason::FieldInvalid),
+        framed => framed,
+    };
     let client = Client {
         version: request.version,
         to_head: request.method.of(bytes) == b"HEAD",

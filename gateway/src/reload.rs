@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use crate::config;
 use crate::server::Fleet;
 use crate::state::{State, unix_time};
+use crate::telemetry::access_log;
 use crate::telemetry::diagnostics::Level;
 
 /// Loads the configuration again when asked to.
@@ -44,6 +45,7 @@ impl Reloader {
         let path = self.path.as_ref().ok_or("started without a configuration file: there is nothing to reload")?;
         let loaded = config::load(path).map_err(|failure| failure.to_string())?;
         let plan = loaded.plan;
+        access_log::prove(&plan.access_log.target).map_err(|error| format!("access log: {error}"))?;
         let before = self.state.active();
         for (what, changed) in
             [("workers", plan.workers != before.plan.workers), ("admin", plan.admin != before.plan.admin)]
@@ -53,12 +55,17 @@ impl Reloader {
             }
         }
         let bound = self.fleet.bind_missing(&plan).map_err(|error| error.to_string())?;
+        let prepare = |listening| self.fleet.prepare(listening).map_err(|error| format!("listeners: {error}"));
+        let prepared = bound.into_iter().map(prepare).collect::<Result<Vec<_>, _>>()?;
+        // From here on nothing can fail.
+        for lint in &loaded.lints {
+            tracing::warn!("{lint}");
+        }
         self.level.set(&plan.log_level);
         self.state.swap(plan);
-        for listening in bound {
-            let address = listening.bound;
-            tracing::info!(%address, "listening");
-            self.fleet.open(listening).map_err(|error| format!("{address}: {error}"))?;
+        for prepared in prepared {
+            tracing::info!(address = %prepared.address(), "listening");
+            self.fleet.open(prepared);
         }
         self.fleet.close_surplus(&self.state.active().plan);
         Ok(())

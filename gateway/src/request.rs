@@ -129,6 +129,7 @@ pub async fn serve<B: RequestBody, R: Responder>(
     match verdict {
         Err(refused) => {
             outcome.reason = Some(refused.reason);
+            outcome.deny = refused.deny;
             if refused.deny == Deny::Close {
                 reply.close();
                 after = After::Abort;
@@ -280,6 +281,10 @@ async fn conclude<B: RequestBody, R: Responder>(
         let reason = if probe && reason == Reason::UpstreamTimeout { Reason::ProbeTimeout } else { reason };
         outcome.reason = Some(reason);
         if reason == Reason::ClientClosed || reply.started() {
+            if reply.started() {
+                // What is missing must be missing visibly.
+                reply.truncate();
+            }
             reply.close();
             return After::Abort;
         }

@@ -1,26 +1,30 @@
 //! Connections to the servers of services: choosing a server, connecting, and keeping unused connections of one worker.
 
+mod names;
+
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use probegate_policies::reason::Reason;
 
+use self::names::Names;
 use crate::plan::{Server, ServerAddress, Upstream};
 use crate::wire::deadline::Deadline;
 use crate::wire::transport::Socket;
 
-/// How long the addresses of a name are used before it is resolved again.
-const NAME_TTL: Duration = Duration::from_secs(5);
+/// How long a server that could not be connected to is asked only when no other is left.
+const SHUNNED: Duration = Duration::from_secs(3);
 
 /// Unused connections and resolved names of one worker.
 #[derive(Debug, Default)]
 pub struct Pools {
     idle: RefCell<HashMap<u64, Vec<Idle>, ahash::RandomState>>,
-    names: RefCell<HashMap<Box<str>, Resolved>>,
+    names: Names,
+    /// Servers that could not be connected to, and until when.
+    shunned: RefCell<HashMap<u64, Instant, ahash::RandomState>>,
     /// Where the round over the servers of an upstream stands.
     turn: Cell<usize>,
 }
@@ -28,12 +32,6 @@ pub struct Pools {
 #[derive(Debug)]
 struct Idle {
     socket: Socket,
-    until: Instant,
-}
-
-#[derive(Debug)]
-struct Resolved {
-    addresses: Vec<SocketAddr>,
     until: Instant,
 }
 
@@ -50,32 +48,41 @@ pub struct Connection {
 
 impl Pools {
     /// A connection to one of the servers: an unused one where `reuse` allows it and one is at hand, else a new one. A server that
-    /// can not be connected to is passed over as long as there is another; nothing was sent yet.
+    /// can not be connected to is passed over as long as there is another (nothing was sent yet), and for a while after that.
     ///
-    /// The caller has armed `deadline` for all of this.
-    pub async fn connect(&self, upstream: &Upstream, reuse: bool, deadline: &Deadline) -> Result<Connection, Reason> {
+    /// `each` is the time for each server; without it, the caller has armed `deadline` for the whole.
+    pub async fn connect(
+        &self,
+        upstream: &Upstream,
+        reuse: bool,
+        deadline: &Deadline,
+        each: Option<Duration>,
+    ) -> Result<Connection, Reason> {
         let count = upstream.servers.len();
         let first = if count > 1 { self.turn.replace(self.turn.get().wrapping_add(1)) } else { 0 };
         let mut failed = Reason::UpstreamUnreachable;
-        for step in 0..count {
-            let index = first.wrapping_add(step) % count;
-            let Some(server) = upstream.servers.get(index) else {
-                continue;
-            };
-            if reuse && let Some(socket) = self.take(server.key) {
-                return Ok(Connection { socket, reused: true, server: index });
-            }
-            match self.open(server, deadline).await {
-                Ok(socket) => {
-                    return Ok(Connection { socket, reused: false, server: index });
+        // Servers that failed a moment ago are asked only when no other is left.
+        for last_resort in [false, true] {
+            for step in 0..count {
+                let index = first.wrapping_add(step) % count;
+                let Some(server) = upstream.servers.get(index) else { continue };
+                if self.is_shunned(server, count) != last_resort {
+                    continue;
                 }
-                Err(reason) => {
-                    tracing::debug!(server = &*server.label, reason = reason.label(), "cannot connect");
-                    failed = reason;
+                if reuse && let Some(socket) = self.take(server.key) {
+                    return Ok(Connection { socket, reused: true, server: index });
                 }
-            }
-            if failed == Reason::UpstreamConnectTimeout {
-                break;
+                if let Some(each) = each {
+                    deadline.arm(each);
+                }
+                match self.open(server, deadline).await {
+                    Ok(socket) => return Ok(Connection { socket, reused: false, server: index }),
+                    Err(reason) => {
+                        tracing::debug!(server = &*server.label, reason = reason.label(), "cannot connect");
+                        failed = reason;
+                        self.shunned.borrow_mut().insert(server.key, Instant::now() + SHUNNED);
+                    }
+                }
             }
         }
         Err(failed)
@@ -83,9 +90,7 @@ impl Pools {
 
     /// Keeps a connection for the next request.
     pub fn put(&self, upstream: &Upstream, connection: Connection, now: Instant) {
-        let Some(server) = upstream.servers.get(connection.server) else {
-            return;
-        };
+        let Some(server) = upstream.servers.get(connection.server) else { return };
         let mut idle = self.idle.borrow_mut();
         let list = idle.entry(server.key).or_default();
         if list.len() < upstream.max_idle {
@@ -99,11 +104,12 @@ impl Pools {
             list.retain(|idle| now < idle.until && idle.socket.is_quiet());
             !list.is_empty()
         });
+        self.shunned.borrow_mut().retain(|_, until| now < *until);
     }
 
-    /// How many unused connections there are.
-    pub fn idle(&self) -> usize {
-        self.idle.borrow().values().map(Vec::len).sum()
+    /// Whether a server failed a moment ago. The only server of an upstream is always worth a try.
+    fn is_shunned(&self, server: &Server, count: usize) -> bool {
+        count > 1 && self.shunned.borrow().contains_key(&server.key)
     }
 
     /// The connection that was used last is the one whose server has closed it least likely.
@@ -122,41 +128,20 @@ impl Pools {
         let opened = match &server.address {
             ServerAddress::Tcp(address) => until(Socket::connect_tcp(*address), deadline).await,
             ServerAddress::Unix(path) => until(Socket::connect_unix(path), deadline).await,
-            ServerAddress::Name(name, port) => until(self.open_name(name, *port), deadline).await,
+            ServerAddress::Name(name, port) => until(self.open_name(server.key, name, *port), deadline).await,
         };
         opened.map_err(|error| reason(&error))
     }
 
-    async fn open_name(&self, name: &str, port: u16) -> io::Result<Socket> {
+    async fn open_name(&self, key: u64, name: &str, port: u16) -> io::Result<Socket> {
         let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
-        for address in self.resolve(name, port).await? {
-            match Socket::connect_tcp(address).await {
+        for address in self.names.resolve(key, name, port).await?.iter() {
+            match Socket::connect_tcp(*address).await {
                 Ok(socket) => return Ok(socket),
                 Err(error) => last = error,
             }
         }
         Err(last)
-    }
-
-    /// The addresses of a name. When it can not be resolved any more, the last good answer is used on.
-    async fn resolve(&self, name: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-        let now = Instant::now();
-        let known = self.names.borrow().get(name).map(|known| (known.addresses.clone(), known.until));
-        if let Some((addresses, until)) = &known
-            && now < *until
-        {
-            return Ok(addresses.clone());
-        }
-        match (tokio::net::lookup_host((name, port)).await, known) {
-            (Ok(found), _) => {
-                let addresses: Vec<SocketAddr> = found.collect();
-                let resolved = Resolved { addresses: addresses.clone(), until: now + NAME_TTL };
-                self.names.borrow_mut().insert(name.into(), resolved);
-                Ok(addresses)
-            }
-            (Err(_), Some((addresses, _))) => Ok(addresses),
-            (Err(error), None) => Err(error),
-        }
     }
 }
 

@@ -62,6 +62,75 @@ pub trait RequestBody {
     fn trailers(&self) -> &[u8];
 }
 
+/// The way of a request to the app.
+pub trait RequestSink {
+    /// Sends the head alone, because the body keeps the app waiting.
+    fn head(&mut self) -> impl Future<Output = Result<(), WriteFailed>>;
+
+    /// Sends a part of the body, with the head before it where that was not sent yet.
+    fn part(&mut self, data: &[u8]) -> impl Future<Output = Result<(), WriteFailed>>;
+
+    /// Ends the body; `trailers` are field lines with CRLF.
+    fn finish(&mut self, trailers: &[u8]) -> impl Future<Output = Result<(), WriteFailed>>;
+}
+
+/// A part of a response body.
+#[derive(Clone, Copy, Debug)]
+pub struct Part<'a> {
+    /// The bytes, without framing.
+    pub data: &'a [u8],
+    /// It is the last part, followed by these trailers (field lines with CRLF).
+    pub end: Option<&'a [u8]>,
+}
+
+/// The way of the app's answer.
+pub trait ResponseSource {
+    /// Waits for the next head, interim or final.
+    ///
+    /// # Errors
+    /// The app stalled, closed, or sent something that is not a response.
+    fn head(&mut self) -> impl Future<Output = Result<(), Reason>>;
+
+    /// Whether a byte of an answer has come.
+    fn received(&self) -> bool;
+
+    /// The head that `head` found, and the bytes it lies in.
+    fn view(&self) -> (&ResponseHead, &[u8]);
+
+    /// How the body behind this head ends. `asked_head`: the request was HEAD.
+    ///
+    /// # Errors
+    /// The head contradicts itself.
+    fn framing(&mut self, asked_head: bool) -> Result<Framing, Reason>;
+
+    /// The head is done with; its body follows.
+    fn begin(&mut self, framing: Framing);
+
+    /// Whether the next part is at hand already.
+    fn has_buffered(&self) -> bool;
+
+    /// Waits for the next part of the body.
+    ///
+    /// # Errors
+    /// The body will not become whole.
+    fn part(&mut self) -> impl Future<Output = Result<Part<'_>, Reason>>;
+
+    /// Whether the connection stands at the next request.
+    fn is_reusable(&self) -> bool;
+
+    /// Ends the answer: what came behind the head stays in the buffer, for a tunnel.
+    fn leave_rest(self);
+}
+
+/// A write that did not come to its end.
+#[derive(Debug)]
+pub struct WriteFailed {
+    /// Why.
+    pub error: std::io::Error,
+    /// Bytes that were handed to the kernel before.
+    pub written: usize,
+}
+
 /// What a response body looks like to the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientFraming {

@@ -39,8 +39,6 @@ pub struct Worker {
     pub lines: RefCell<LineBuffer>,
     /// The current `Date`.
     pub date: Date,
-    /// Open client connections.
-    pub connections: Cell<usize>,
     /// The plan in force and its generation. A counter that only this thread touches keeps it for the requests that run.
     active: RefCell<(u64, Rc<Arc<Active>>)>,
     random: RefCell<fastrand::Rng>,
@@ -59,7 +57,6 @@ impl Worker {
             workspaces: Workspaces::default(),
             lines: RefCell::new(LineBuffer::new(state.access_log.clone())),
             date: Date::default(),
-            connections: Cell::new(0),
             active: RefCell::new((state.generation(), active)),
             random: RefCell::new(fastrand::Rng::new()),
             hurried: Cell::new((false, false)),

@@ -148,7 +148,7 @@ fn survey_escapes(path: &[u8]) -> Result<u8, InvalidPath> {
         let byte = escaped(path.get(at..).unwrap_or_default()).ok_or(InvalidPath::BadEscape)?;
         match byte {
             0..0x20 | 0x7f => return Err(InvalidPath::ControlByte),
-            b'/' | b'\\' | b';' => found |= AMBIGUOUS,
+            b'/' | b'\\' | b';' | b'?' | b'#' => found |= AMBIGUOUS,
             b'%' => found |= ESCAPED_PERCENT,
             _ => {}
         }

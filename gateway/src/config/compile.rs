@@ -16,6 +16,8 @@ mod service;
 mod token;
 
 use super::raw;
+use probegate_policies::client::ForwardingField;
+
 use crate::plan::Plan;
 
 pub(super) use context::Context;
@@ -58,7 +60,11 @@ pub(super) fn plan(config: raw::Config, cx: &mut Context<'_>) -> Option<Plan> {
 
     lint::unused(&definitions, cx);
     lint::trusted_proxies(&client.trusted, &definitions.networks, cx);
-    let private_fields = token::private_fields(&definitions, cx);
+    let mut private_fields = token::private_fields(&definitions, cx);
+    if let ForwardingField::Single(field) = client.proxies.field() {
+        // Whatever it says to this gateway, an app must not believe it from anybody.
+        private_fields.push(field.clone());
+    }
     let (services, hosts) = services?;
     cx.is_clean().then_some(Plan {
         listeners,

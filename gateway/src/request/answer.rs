@@ -68,7 +68,8 @@ pub fn plain(reason: Reason, text: &[u8]) -> Answer<'_> {
 /// The status the client sees.
 pub fn status(refused: Refused) -> u16 {
     match refused.deny {
-        Deny::Hidden if refused.reason.status() == 403 => 404,
+        // What is hidden is not given away by the spelling of its path either.
+        Deny::Hidden if refused.reason.status() == 403 || refused.reason == Reason::PathAmbiguous => 404,
         Deny::Hidden | Deny::Forbidden | Deny::Close => refused.reason.status(),
     }
 }

@@ -1,9 +1,7 @@
 //! The exchange with the app: the request goes up while the answer comes down, neither faster than the other side takes it.
 
-use std::borrow::Cow;
-use std::cell::Cell;
 use std::future::poll_fn;
-use std::io::{self, IoSlice};
+use std::io;
 use std::pin::pin;
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -12,16 +10,16 @@ use probegate_policies::access::Permit;
 use probegate_policies::fields::FieldName;
 use probegate_policies::reason::Reason;
 
-use super::relay::{Relay, Relayed};
+use super::relay::{self, Progress, Relayed};
 use crate::plan::Upstream;
 use crate::upstream::{Connection, Pools};
 use crate::wire::buffer::Buffer;
 use crate::wire::deadline::Deadline;
-use crate::wire::h1::chunked;
-use crate::wire::h1::io::{WriteFailed, write_all};
+use crate::wire::h1::client::{RequestWriter, ResponseReader};
+use crate::wire::h1::trailers;
 use crate::wire::head::ResponseHead;
 use crate::wire::transport::Socket;
-use crate::wire::{Framing, RequestBody, Responder};
+use crate::wire::{Framing, RequestBody, RequestSink, Responder, ResponseSource, WriteFailed};
 
 /// What is put to the app, and under which conditions.
 #[derive(Debug)]
@@ -94,10 +92,8 @@ pub async fn run<B: RequestBody, R: Responder>(
     }
     let mut reuse = true;
     loop {
-        if errand.total.is_none() {
-            tools.deadline.arm(errand.upstream.connect_timeout);
-        }
-        let connection = match tools.pools.connect(errand.upstream, reuse, tools.deadline).await {
+        let each = errand.total.is_none().then_some(errand.upstream.connect_timeout);
+        let connection = match tools.pools.connect(errand.upstream, reuse, tools.deadline, each).await {
             Ok(connection) => connection,
             Err(reason) => {
                 done.failed = Some(reason);
@@ -150,48 +146,69 @@ async fn attempt<B: RequestBody, R: Responder>(
     reply: &mut R,
     done: &mut Exchanged,
 ) -> Result<Relayed, Broken> {
-    let sent_nothing = Cell::new(true);
-    let sent_whole = Cell::new(errand.framing == Framing::None);
-    let socket = &connection.socket;
-    let patience = errand.upstream.response_timeout;
-    let mut relay = Relay::new(errand, socket, tools.deadline, tools.buffer, tools.response, done, &sent_whole);
-    if sent_whole.get() {
+    // The one place that knows that apps are spoken to in HTTP/1.
+    let (socket, deadline, patience) = (&connection.socket, tools.deadline, errand.upstream.response_timeout);
+    let mut sink = RequestWriter::new(socket, deadline, patience, errand.head, errand.framing);
+    let each = errand.total.is_none().then_some(patience);
+    let mut source = ResponseReader::new(socket, deadline, each, tools.buffer, tools.response);
+
+    let progress = Progress::default();
+    let relayed = if errand.framing == Framing::None {
         // The common case: one write, then the answer.
-        write_all(socket, &mut [IoSlice::new(errand.head)], tools.deadline, patience)
-            .await
-            .map_err(|failed| broken(&failed))?;
-        let mut receive = pin!(relay.run(reply));
-        return poll_fn(|cx| receive.as_mut().poll(cx)).await.map_err(|reason| Broken {
-            reason,
-            sent_nothing: false,
-            stale: reason == Reason::UpstreamClosed,
-        });
+        sink.head().await.map_err(|failed| broken(&failed))?;
+        progress.whole.set(true);
+        relay::run(errand, &mut source, reply, &progress, done).await
+    } else {
+        both(errand, deadline, &mut sink, &mut source, body, reply, &progress, done).await
+    };
+    match relayed {
+        Ok(relayed) => {
+            if relayed.switched {
+                source.leave_rest();
+            }
+            Ok(relayed)
+        }
+        Err(reason) => {
+            let stale = reason == Reason::UpstreamClosed && !source.received();
+            Err(Broken { reason, sent_nothing: false, stale })
+        }
     }
-    let awaits_client = Cell::new(false);
-    let mut send = pin!(send(errand, socket, tools.deadline, patience, body, &sent_nothing, &awaits_client));
-    let mut receive = pin!(relay.run(reply));
+}
+
+/// Sends the request while its answer is waited for and passed on.
+#[expect(clippy::too_many_arguments, reason = "two directions, and what they share")]
+async fn both<K: RequestSink, S: ResponseSource, B: RequestBody, R: Responder>(
+    errand: &Errand<'_>,
+    deadline: &Deadline,
+    sink: &mut K,
+    source: &mut S,
+    body: &mut B,
+    reply: &mut R,
+    progress: &Progress,
+    done: &mut Exchanged,
+) -> Result<Relayed, Reason> {
+    let mut send = pin!(send(errand, sink, body, progress));
+    let mut receive = pin!(relay::run(errand, source, reply, progress, done));
     let mut sending = true;
     poll_fn(|cx| {
         if sending && let Poll::Ready(sent) = send.as_mut().poll(cx) {
             sending = false;
-            match sent {
-                Ok(()) => sent_whole.set(true),
-                // The app may have answered before it read everything (413, 403): its answer still counts.
-                Err(Stopped::Server) => {}
-                Err(Stopped::Client(reason)) => {
-                    return Poll::Ready(Err(Broken { reason, sent_nothing: false, stale: false }));
-                }
+            progress.awaits_client.set(false);
+            progress.whole.set(sent.is_ok());
+            if let Err(Stopped::Client(reason)) = sent
+                && !progress.answering.get()
+            {
+                return Poll::Ready(Err(reason));
             }
+            // The app's time to answer begins now. It may also have answered before it read everything (413, 403), or go on with
+            // an answer for which it needs nothing more.
+            deadline.arm(errand.upstream.response_timeout);
         }
-        if sending && awaits_client.get() {
-            // The app's time to answer begins when it has the whole request. Until then the client's own deadline runs.
-            tools.deadline.arm(patience);
+        if sending && progress.awaits_client.get() {
+            // While the client keeps the app waiting, the client's own deadline runs, and the app's does not.
+            deadline.disarm();
         }
-        receive.as_mut().poll(cx).map_err(|reason| Broken {
-            reason,
-            sent_nothing: sent_nothing.get(),
-            stale: reason == Reason::UpstreamClosed,
-        })
+        receive.as_mut().poll(cx)
     })
     .await
 }
@@ -204,57 +221,29 @@ enum Stopped {
     Server,
 }
 
-/// Sends head and body. `awaits_client` is set while it waits for the client.
-async fn send<B: RequestBody>(
+/// Sends head and body.
+async fn send<K: RequestSink, B: RequestBody>(
     errand: &Errand<'_>,
-    socket: &Socket,
-    deadline: &Deadline,
-    patience: Duration,
+    sink: &mut K,
     body: &mut B,
-    sent_nothing: &Cell<bool>,
-    awaits_client: &Cell<bool>,
+    progress: &Progress,
 ) -> Result<(), Stopped> {
-    let chunked = errand.framing == Framing::Chunked;
+    let refused = |_| Stopped::Server;
     // Head and first part go out together where the part is at hand. A client that waits for `100 Continue` would wait for ever.
-    let mut head = errand.head;
     if !body.has_buffered() {
-        write_all(socket, &mut [IoSlice::new(head)], deadline, patience).await.map_err(|_| Stopped::Server)?;
-        sent_nothing.set(false);
-        head = &[];
+        sink.head().await.map_err(refused)?;
     }
     loop {
-        awaits_client.set(true);
+        progress.awaits_client.set(true);
         let part = body.read().await.map_err(Stopped::Client)?;
-        awaits_client.set(false);
-        let Some(part) = part else { break };
-        let mut size = [0; 18];
-        let (before, after): (&[u8], &[u8]) =
-            if chunked { (chunked::header(part.len(), &mut size), b"\r\n") } else { (b"", b"") };
-        let mut parts = [head, before, part, after].map(IoSlice::new);
-        sent_nothing.set(false);
-        write_all(socket, &mut parts, deadline, patience).await.map_err(|_| Stopped::Server)?;
-        head = &[];
+        progress.awaits_client.set(false);
+        match part {
+            Some(part) => sink.part(part).await.map_err(refused)?,
+            None => break,
+        }
     }
-    if chunked {
-        let trailers = public(body.trailers(), errand.private);
-        let mut parts = [head, b"0\r\n", &trailers, b"\r\n"].map(IoSlice::new);
-        write_all(socket, &mut parts, deadline, patience).await.map_err(|_| Stopped::Server)?;
-    }
-    Ok(())
-}
-
-/// The trailers without those that are named like a private field.
-fn public<'t>(trailers: &'t [u8], private: &[FieldName]) -> Cow<'t, [u8]> {
-    let is_private = |line: &&[u8]| {
-        let name = line.split(|&byte| byte == b':').next().unwrap_or_default();
-        private.iter().any(|private| private.matches(name))
-    };
-    let lines = || trailers.split_inclusive(|&byte| byte == b'\n');
-    if lines().any(|line| is_private(&line)) {
-        Cow::Owned(lines().filter(|line| !is_private(line)).flatten().copied().collect())
-    } else {
-        Cow::Borrowed(trailers)
-    }
+    let trailers = trailers::without(body.trailers(), errand.private);
+    sink.finish(&trailers).await.map_err(refused)
 }
 
 fn broken(failed: &WriteFailed) -> Broken {

@@ -7,8 +7,9 @@ use probegate_policies::client::Identity;
 use probegate_policies::reason::Reason;
 
 use super::Received;
+use super::answer;
 use super::exchange::Exchanged;
-use super::judge::{Judgement, Part};
+use super::judge::{Judgement, Part, Refused};
 use super::target::Target;
 use crate::connection::Facts;
 use crate::plan::{AccessFormat, Deny, Plan, Service};
@@ -36,6 +37,8 @@ pub struct Outcome {
     pub retried: bool,
     /// The judgement let the request in.
     pub passed: bool,
+    /// What the client saw of a refusal.
+    pub deny: Deny,
     /// The head of the app's answer was passed on.
     pub head_sent: bool,
 }
@@ -67,7 +70,7 @@ pub fn finish(
     let now = Instant::now();
     worker.deadlines.observe(now);
     let service = judgement.service.and_then(|index| Some((plan.services.get(index)?, active.stats.get(index)?)));
-    let status = status(judgement, service.map(|(service, _)| service), outcome);
+    let status = status(outcome);
     let decision = decision(outcome);
     let duration = now.saturating_duration_since(received.started);
     let sample = Sample {
@@ -150,14 +153,7 @@ pub fn finish_unread(
     if active.plan.access_log.format == AccessFormat::Off {
         return;
     }
-    // The first line, as far as it came: what it says is the sender's claim.
-    let line = bytes.split(|&byte| byte == b'\n').next().unwrap_or_default();
-    let line = line.get(..line.len().min(256)).unwrap_or_default().trim_ascii();
-    let mut words = line.split(|&byte| byte == b' ');
-    let method = words.next().unwrap_or_default();
-    // A head that has lost its first line begins with a field, whose value may be a secret.
-    let is_method = method.len() <= 32 && method.iter().all(|byte| byte.is_ascii_uppercase() || *byte == b'-');
-    let (method, target) = if is_method { (method, words.next().unwrap_or_default()) } else { (&b""[..], &b""[..]) };
+    let (method, target) = claimed(bytes);
     let entry = Entry {
         id,
         facts,
@@ -183,6 +179,23 @@ pub fn finish_unread(
     worker.lines.borrow_mut().write(&active.plan, &entry);
 }
 
+/// Method and target of a first line that looks like one; anything else may be a body with a secret in it, and is not logged.
+fn claimed(bytes: &[u8]) -> (&[u8], &[u8]) {
+    let line = bytes.split(|&byte| byte == b'\n').next().unwrap_or_default();
+    let line = line.get(..line.len().min(256)).unwrap_or_default().trim_ascii();
+    let mut words = line.split(|&byte| byte == b' ');
+    match (words.next(), words.next()) {
+        (Some(method), Some(target))
+            if method.len() <= 32
+                && method.iter().all(u8::is_ascii_uppercase)
+                && (target.starts_with(b"/") || target.starts_with(b"http")) =>
+        {
+            (method, target)
+        }
+        _ => (b"", b""),
+    }
+}
+
 /// What became of a request, from why it did not end properly.
 fn decision(outcome: &Outcome) -> Decision {
     match outcome.reason {
@@ -197,23 +210,14 @@ fn decision(outcome: &Outcome) -> Decision {
 }
 
 /// The status the client saw.
-fn status(judgement: &Judgement<'_>, service: Option<&Service>, outcome: &Outcome) -> u16 {
-    let deny = service.map(|service| match judgement.part {
-        Part::Probe(index) => service.probes.get(index).map_or(Deny::Forbidden, |probe| probe.deny),
-        Part::Route(index) => service.routes.get(index).map_or(Deny::Forbidden, |route| route.deny),
-        Part::Rest => Deny::Forbidden,
-    });
+fn status(outcome: &Outcome) -> u16 {
     match (outcome.reason, outcome.upstream_status) {
         (Some(Reason::ClientClosed), _) => 499,
-        (Some(reason), _) if reason.status() == 403 => match deny {
-            Some(Deny::Hidden) => 404,
-            // nginx's number for a connection that was closed without an answer.
-            Some(Deny::Close) => 444,
-            _ => 403,
-        },
         // An answer that broke off after its head was passed on keeps the status that the client saw.
         (Some(_), Some(status)) if outcome.head_sent => status,
-        (Some(reason), _) => reason.status(),
+        // nginx's number for a connection that was closed without an answer.
+        (Some(_), _) if outcome.deny == Deny::Close => 444,
+        (Some(reason), _) => answer::status(Refused { reason, deny: outcome.deny }),
         (None, Some(status)) => status,
         (None, None) => 200,
     }

@@ -52,8 +52,7 @@ impl UpstreamHead<'_> {
             Name::Host | Name::ContentLength | Name::Forwarding | Name::Underscore | Name::Upgrade | Name::Expect => {
                 false
             }
-            Name::Other => !self.is_private(field.name.of(bytes)),
-            _ => true,
+            _ => !self.is_private(field.name.of(bytes)),
         });
         match self.framing {
             Framing::None if matches!(self.method, b"POST" | b"PUT" | b"PATCH") => {

@@ -140,20 +140,22 @@ fn enter<F: Fields + ?Sized>(
     judgement.service = Some(index);
     observer.service(service);
 
-    if let Some(path) = &judgement.path {
-        judgement.part = part(service, path.path)?;
-        // A spelling that a server behind us could read as another part of the service is not let through on the strength of one
-        // reading (D16).
-        if let Some(folded) = path.folded
-            && part(service, folded)? != judgement.part
-        {
-            return Err(Reason::PathAmbiguous.into());
-        }
+    // `OPTIONS *` is about all of the service: what guards its root guards that.
+    let (path, folded) = judgement.path.as_ref().map_or((&b"/"[..], None), |path| (path.path, path.folded));
+    judgement.part = part(service, path);
+    // A spelling that a server behind us could read as another part of the service is not let through on the strength of one
+    // reading (D16).
+    let other = folded.map(|folded| part(service, folded)).filter(|other| *other != judgement.part);
+    let other = other.or_else(|| probe_behind_slash(service, path)).or_else(|| probe_behind_slash(service, folded?));
+    if let Some(other) = other {
+        let denies = [deny(service, judgement.part), deny(service, other)];
+        let deny = denies.into_iter().find(|deny| *deny != Deny::Forbidden).unwrap_or_default();
+        return Err(Refused { reason: Reason::PathAmbiguous, deny });
     }
     observer.part(service, judgement.part);
 
     let facts = Facts { identity: &judgement.identity, fields: question.fields, unix: question.now.unix };
-    let (rule, deny, limits) = match judgement.part {
+    let (rule, limits) = match judgement.part {
         Part::Probe(index) => {
             let probe = service.probes.get(index).ok_or(Reason::PathInvalid)?;
             let permit = probe.allow.judge(&facts, observer);
@@ -167,33 +169,45 @@ fn enter<F: Fields + ?Sized>(
         }
         Part::Route(index) => {
             let route = service.routes.get(index).ok_or(Reason::PathInvalid)?;
-            (Some(&route.allow), route.deny, route.limits.as_slice())
+            (Some(&route.allow), route.limits.as_slice())
         }
-        Part::Rest => (None, Deny::Forbidden, &[][..]),
+        Part::Rest => (None, &[][..]),
     };
     let permit = match rule {
         Some(rule) => rule.judge(&facts, observer),
         None => Rule::anyone().judge(&facts, &mut ()),
     };
-    let permit = permit.map_err(|refusal| Refused { reason: refusal.into(), deny })?;
-    let limits = service.limits.iter().chain(limits).copied();
+    // Refused requests count as well: whoever guesses tokens is limited like everybody else.
+    // A limit that the service and the route name counts once.
+    let added = limits.iter().filter(|limit| !service.limits.contains(limit));
+    let limits = service.limits.iter().chain(added).copied();
     judgement.limited = limiter.admit(plan, limits, question.method, &judgement.identity, question.now);
-    match judgement.limited {
-        Some(limited) if !limited.decision.admitted => Err(Reason::LimitExceeded.into()),
-        _ => Ok(permit),
+    if judgement.limited.is_some_and(|limited| !limited.decision.admitted) {
+        return Err(Reason::LimitExceeded.into());
     }
+    permit.map_err(|refusal| Refused { reason: refusal.into(), deny: deny(service, judgement.part) })
 }
 
 /// Which part of the service a path belongs to.
-fn part(service: &Service, path: &[u8]) -> Result<Part, Reason> {
-    if let Some(index) = service.probes.iter().position(|probe| probe.path.as_bytes() == path) {
-        return Ok(Part::Probe(index));
+fn part(service: &Service, path: &[u8]) -> Part {
+    match service.probes.iter().position(|probe| probe.path.as_bytes() == path) {
+        Some(index) => Part::Probe(index),
+        None => service.route_table.find(path).map_or(Part::Rest, Part::Route),
     }
-    // Many servers answer `/readyz/` as `/readyz`: neither a probe here nor safe to pass on.
-    if let Some(cut) = path.strip_suffix(b"/")
-        && service.probes.iter().any(|probe| probe.path.as_bytes() == cut)
-    {
-        return Err(Reason::PathAmbiguous);
+}
+
+/// Many servers answer `/readyz/` as `/readyz`: neither a probe here nor safe to pass on.
+fn probe_behind_slash(service: &Service, path: &[u8]) -> Option<Part> {
+    let cut = path.strip_suffix(b"/")?;
+    service.probes.iter().position(|probe| probe.path.as_bytes() == cut).map(Part::Probe)
+}
+
+/// What strangers see of a part.
+fn deny(service: &Service, part: Part) -> Deny {
+    match part {
+        Part::Probe(index) => service.probes.get(index).map(|probe| probe.deny),
+        Part::Route(index) => service.routes.get(index).map(|route| route.deny),
+        Part::Rest => None,
     }
-    Ok(service.route_table.find(path).map_or(Part::Rest, Part::Route))
+    .unwrap_or_default()
 }

@@ -19,6 +19,9 @@ use crate::state::State;
 /// How often the end of the last request is looked for.
 const LOOK: Duration = Duration::from_millis(10);
 
+/// What writing the last log lines may take beyond the deadline.
+const GRACE: Duration = Duration::from_secs(2);
+
 /// Waits for signals on behalf of Pingora.
 pub(super) struct Watch {
     state: Arc<State>,
@@ -105,6 +108,7 @@ impl Watch {
 async fn drain(state: &State, fleet: &Fleet) {
     let shutdown = state.active().plan.shutdown.clone();
     state.start_draining();
+    end_at_the_latest(shutdown.delay + shutdown.drain + GRACE);
     tracing::info!(delay = ?shutdown.delay, deadline = ?shutdown.drain, "draining");
     tokio::time::sleep(shutdown.delay).await;
     state.start_closing();
@@ -126,6 +130,17 @@ async fn drain(state: &State, fleet: &Fleet) {
     }
     state.access_log.flush(Duration::from_secs(1));
     tracing::info!("drained");
+}
+
+/// Ends the process even where this thread can not: a log that nobody reads blocks whoever writes to it.
+fn end_at_the_latest(patience: Duration) {
+    let watchdog = std::thread::Builder::new().name("watchdog".into()).spawn(move || {
+        std::thread::sleep(patience);
+        std::process::exit(0);
+    });
+    if let Err(error) = watchdog {
+        tracing::warn!(%error, "nothing watches over the deadline");
+    }
 }
 
 /// Whether a process listens on this Unix socket.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use async_trait::async_trait;
@@ -36,6 +36,20 @@ impl fmt::Debug for Fleet {
     }
 }
 
+/// Bound sockets with a duplicate for every worker.
+#[derive(Debug)]
+pub struct Prepared {
+    listening: Listening,
+    sockets: Vec<TcpListener>,
+}
+
+impl Prepared {
+    /// As bound.
+    pub fn address(&self) -> SocketAddr {
+        self.listening.bound
+    }
+}
+
 /// Starts as many workers as the plan says.
 pub(super) fn start_workers(state: &Arc<State>) -> io::Result<Fleet> {
     let count = state.active().plan.workers;
@@ -46,23 +60,29 @@ pub(super) fn start_workers(state: &Arc<State>) -> io::Result<Fleet> {
 }
 
 impl Fleet {
-    /// Lets the workers accept on sockets that are bound.
+    /// Readies bound sockets for the workers. Nothing is accepted on them yet.
     ///
     /// # Errors
     /// The system has no descriptors left.
-    pub fn open(&self, listening: Listening) -> io::Result<()> {
-        for (index, remote) in self.remotes.iter().enumerate() {
-            // Where there are fewer sockets than workers, some workers share one.
-            let Some(socket) = listening.sockets.get(index % listening.sockets.len().max(1)) else {
-                continue;
-            };
-            remote.tell(Command::Listen(listening.configured, socket.try_clone()?));
+    pub fn prepare(&self, listening: Listening) -> io::Result<Prepared> {
+        // Where there are fewer sockets than workers, some workers share one.
+        let of = |index: usize| listening.sockets.get(index % listening.sockets.len().max(1));
+        let sockets = (0..self.remotes.len()).filter_map(|index| of(index).map(TcpListener::try_clone));
+        let sockets = sockets.collect::<io::Result<_>>()?;
+        Ok(Prepared { listening, sockets })
+    }
+
+    /// Lets the workers accept.
+    pub fn open(&self, prepared: Prepared) {
+        for (remote, socket) in self.remotes.iter().zip(prepared.sockets) {
+            remote.tell(Command::Listen(prepared.listening.configured, socket));
         }
-        if let Some(table) = self.table.get() {
-            listen::register(&listening, table)?;
+        if let Some(table) = self.table.get()
+            && let Err(error) = listen::register(&prepared.listening, table)
+        {
+            tracing::error!(%error, "this listener cannot be handed over later");
         }
-        self.listening.lock().unwrap_or_else(PoisonError::into_inner).push(listening);
-        Ok(())
+        self.listening.lock().unwrap_or_else(PoisonError::into_inner).push(prepared.listening);
     }
 
     /// Binds what `plan` listens on and the fleet does not yet. Nothing is accepted on it before [`Fleet::open`].
@@ -162,7 +182,8 @@ impl Front {
             self.fleet.table.set(Arc::clone(fds)).ok();
         }
         for listening in ready {
-            self.fleet.open(listening).map_err(system("listeners"))?;
+            let prepared = self.fleet.prepare(listening).map_err(system("listeners"))?;
+            self.fleet.open(prepared);
         }
         if let Some(socket) = admin {
             admin::start(socket, Arc::clone(&self.state)).map_err(system("admin listener"))?;

@@ -8,9 +8,9 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use probegate_policies::client::Identity;
 use probegate_policies::reason::Reason;
@@ -129,9 +129,7 @@ impl AccessLogger {
     /// # Errors
     /// The thread can not be started, or the file can not be opened.
     pub fn start(target: &LogTarget) -> io::Result<(Self, JoinHandle<()>)> {
-        if let LogTarget::File(path) = target {
-            drop(open(path)?);
-        }
+        prove(target)?;
         let (queue, messages) = sync_channel(QUEUE);
         let shared = Arc::new(Shared::default());
         let logger = Self { queue, shared: Arc::clone(&shared) };
@@ -152,10 +150,18 @@ impl AccessLogger {
 
     /// Waits until everything handed over so far is written, at the longest `patience`.
     pub fn flush(&self, patience: Duration) {
+        let until = Instant::now() + patience;
         let (done, wait) = sync_channel(1);
-        if self.queue.send(Message::Flush(done)).is_ok() {
-            wait.recv_timeout(patience).ok();
+        let mut message = Message::Flush(done);
+        // A writer that is stuck (nobody reads the pipe) keeps its queue full: it is not waited for beyond the patience.
+        while let Err(TrySendError::Full(back)) = self.queue.try_send(message) {
+            if Instant::now() >= until {
+                return;
+            }
+            message = back;
+            std::thread::sleep(Duration::from_millis(5));
         }
+        wait.recv_timeout(until.saturating_duration_since(Instant::now())).ok();
     }
 }
 
@@ -241,6 +247,19 @@ fn write_file(file: &mut Option<(LogTarget, File)>, target: &LogTarget, path: &P
         *file = Some((target.clone(), open(path)?));
     }
     file.as_mut().map_or(Ok(()), |(_, file)| file.write_all(text))
+}
+
+/// Tries whether lines can be written there.
+///
+/// # Errors
+/// The file can not be opened.
+pub fn prove(target: &LogTarget) -> io::Result<()> {
+    match target {
+        LogTarget::File(path) => {
+            open(path).map(drop).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
+        }
+        LogTarget::Stderr | LogTarget::Stdout => Ok(()),
+    }
 }
 
 fn open(path: &Path) -> io::Result<File> {

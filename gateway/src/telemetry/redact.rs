@@ -16,7 +16,7 @@ const SECRET_NAMES: [&[u8]; 12] = [
     b"credential",
 ];
 
-/// Appends a request target or a URL with the values of secret query parameters, and a user with password, replaced.
+/// Appends a request target with the values of secret query parameters replaced.
 pub fn push_target(out: &mut Vec<u8>, target: &[u8]) {
     let at = target.iter().position(|&byte| byte == b'?').map_or(target.len(), |at| at + 1);
     let (path, query) = target.split_at(at);
@@ -47,18 +47,20 @@ fn shown(parameter: &[u8]) -> usize {
     parameter.len()
 }
 
-/// Appends what stands before the query, without the user of `http://user:password@host/`.
+/// `http://user:password@host/` is refused, but logged.
 fn push_path(out: &mut Vec<u8>, path: &[u8]) {
-    let authority = memchr::memmem::find(path, b"://").map_or(path.len(), |at| at + 3);
-    let (scheme, rest) = path.split_at(authority);
-    out.extend_from_slice(scheme);
-    let end = rest.iter().position(|&byte| byte == b'/').unwrap_or(rest.len());
-    match rest.get(..end).and_then(|authority| authority.iter().rposition(|&byte| byte == b'@')) {
-        Some(at) => {
+    let user = memchr::memmem::find(path, b"://").and_then(|scheme| {
+        let from = scheme + 3;
+        let authority = path.get(from..)?.split(|&byte| byte == b'/').next()?;
+        Some((from, from + memchr::memrchr(b'@', authority)?))
+    });
+    match user {
+        Some((from, at)) if !path.starts_with(b"/") => {
+            out.extend_from_slice(path.get(..from).unwrap_or_default());
             out.extend_from_slice(b"[redacted]");
-            out.extend_from_slice(rest.get(at..).unwrap_or_default());
+            out.extend_from_slice(path.get(at..).unwrap_or_default());
         }
-        None => out.extend_from_slice(rest),
+        _ => out.extend_from_slice(path),
     }
 }
 
@@ -86,6 +88,10 @@ mod tests {
             ("/a?zipcode=123", "/a?zipcode=123"),
             ("/a?password", "/a?password"),
             ("/a?%74oken=abc", "/a?%74oken=[redacted]"),
+            ("/a?x=1;token=abc;y=2", "/a?x=1;token=[redacted]"),
+            ("http://user:secret@host/a?b=c", "http://[redacted]@host/a?b=c"),
+            ("http://host/a@b", "http://host/a@b"),
+            ("/@/a://b@c", "/@/a://b@c"),
             ("/a?b=1;token=a;c&d=2", "/a?b=1;token=[redacted]&d=2"),
             ("/a?b=1;c=2", "/a?b=1;c=2"),
             ("http://me:pass@a/b@c?d", "http://[redacted]@a/b@c?d"),

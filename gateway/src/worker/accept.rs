@@ -144,7 +144,6 @@ struct Open {
 
 impl Open {
     fn new(worker: &Rc<Worker>) -> Self {
-        worker.connections.set(worker.connections.get() + 1);
         worker.state.metrics.connections.fetch_add(1, Ordering::Relaxed);
         worker.state.metrics.accepted.fetch_add(1, Ordering::Relaxed);
         Self { worker: Rc::clone(worker) }
@@ -153,7 +152,6 @@ impl Open {
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.worker.connections.set(self.worker.connections.get().saturating_sub(1));
         if self.worker.state.is_draining()
             && let Ok(mut lines) = self.worker.lines.try_borrow_mut()
         {

@@ -8,9 +8,9 @@ use crate::wire::buffer::Buffer;
 use crate::wire::head::{RequestHead, ResponseHead};
 
 /// Size of the buffer for a request head at first; it grows to the configured bound.
-const HEAD: usize = 8 * 1024;
+const HEAD: usize = 2 * 1024;
 
-/// Size of the buffer for bodies and answers at first.
+/// Size of the buffers for bodies and answers, once there is a request that needs them.
 const BODY: usize = 16 * 1024;
 
 /// Workspaces kept by a worker for later.
@@ -43,15 +43,23 @@ impl Workspace {
     fn new() -> Box<Self> {
         Box::new(Self {
             head: Buffer::new(HEAD),
-            body: Buffer::new(BODY),
+            body: Buffer::new(0),
             request: RequestHead::default(),
             judge: Scratch::default(),
-            errand: Vec::with_capacity(2048),
-            answer: Buffer::new(BODY),
+            errand: Vec::new(),
+            answer: Buffer::new(0),
             response: ResponseHead::default(),
-            reply: Vec::with_capacity(2048),
+            reply: Vec::new(),
             text: Vec::new(),
         })
+    }
+}
+
+impl Workspace {
+    /// The head is complete: memory for the rest. A client that never completes one holds little.
+    pub fn furnish(&mut self) {
+        self.body.grow(BODY);
+        self.answer.grow(BODY);
     }
 }
 

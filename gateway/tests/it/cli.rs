@@ -5,7 +5,7 @@ use std::process::Command;
 
 use crate::harness::{
     APP_TOKEN, Config, Ended, Folder, Gate, Gateway, Program, TOKEN, Upstream, curl, eventually, exchange, get, ok,
-    probegate, root, run,
+    probegate, root, run, wait_ready,
 };
 
 const GOOD: &str = "services: {app: {upstream: {servers: [\"127.0.0.1:8000\"]}}}\n";
@@ -104,6 +104,7 @@ fn healthcheck_follows_the_gateways_readiness() {
     });
     let gateway = Gateway::start(Config::before(&app));
     let address = gateway.admin().to_string();
+    wait_ready(&gateway);
     let healthcheck = || ended(&["healthcheck", "--address", &address]);
     let ready = healthcheck();
     assert_eq!((ready.code, &*ready.out, &*ready.err), (Some(0), "", ""));
@@ -122,6 +123,14 @@ fn healthcheck_follows_the_gateways_readiness() {
     let gone = healthcheck();
     assert_eq!(gone.code, Some(1));
     assert!(gone.err.starts_with(&format!("no answer from {address}: ")), "{}", gone.err);
+}
+
+#[test]
+fn healthcheck_gives_up_on_a_gateway_that_hangs() {
+    let hangs = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let result = ended(&["healthcheck", "--address", &hangs.local_addr().unwrap().to_string()]);
+    assert_eq!(result.code, Some(1));
+    assert!(result.err.starts_with("no answer from "), "{}", result.err);
 }
 
 #[test]
@@ -208,7 +217,7 @@ fn proxy_guards_an_app_without_a_file() {
     let forged = exchange(listener, "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 10.0.0.1\r\n\r\n");
     assert_eq!(forged.status, 200);
     assert_eq!(app.requests().last().unwrap().all("x-real-ip"), ["127.0.0.1"]);
-    assert_eq!(get(admin, "/readyz").status, 200);
+    eventually("it is ready", || (get(admin, "/readyz").status == 200).then_some(()));
     program.signal("TERM");
     let result = program.wait();
     assert_eq!(result.code, Some(0));

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::harness::{APP_TOKEN, Folder, Gateway, TOKEN, get, probegate, root, run};
+use crate::harness::{APP_TOKEN, Folder, Gateway, TOKEN, get, probegate, root, run, wait_ready};
 
 /// `examples/NAME/probegate.yaml`, by name.
 fn examples() -> Vec<(String, PathBuf)> {
@@ -53,7 +53,7 @@ fn every_example_starts_and_answers() {
         let text = movable(&std::fs::read_to_string(&file).unwrap(), &folder);
         let builder = Gateway::with(text).env("PROBE_TOKEN", TOKEN).env("APP_PROBE_TOKEN", APP_TOKEN);
         let mut gateway = builder.start();
-        assert_eq!(get(gateway.admin(), "/readyz").status, 200, "{name}");
+        wait_ready(&gateway);
         // No app stands behind it here, and not every one of them knows this host.
         let status = get(gateway.address(), "/").status;
         assert!([421, 502, 504].contains(&status), "{name}: {status}");

@@ -81,7 +81,7 @@ fn rfc_9110_10_1_1_from_http_1_0_or_without_a_body_it_means_nothing() {
     });
     let gateway = Gateway::start(Config::before(&app));
     for request in
-        [HEAD.replace("1.1", "1.0") + "body", HEAD.replace("4", "0"), HEAD.replace("Content-Length: 4\r\n", "")]
+        [HEAD.replace("1.1", "1.0") + "body", HEAD.replace('4', "0"), HEAD.replace("Content-Length: 4\r\n", "")]
     {
         assert_eq!(exchange(gateway.address(), &request).status, 200, "{request}");
     }

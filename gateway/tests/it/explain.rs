@@ -180,7 +180,7 @@ fn observed(gateway: &Gateway, request: &Request, number: usize) -> Option<Outco
     let from: std::net::Ipv4Addr = request.from.parse().unwrap();
     let mut client = Client::connect_from(from.octets(), gateway.address());
     let target = format!("{}?number={number}", request.target);
-    let fields: String = request.fields.iter().map(|field| format!("{field}\r\n")).collect();
+    let fields = request.fields.iter().map(|field| format!("{field}\r\n")).collect::<Vec<_>>().concat();
     client.send(format!(
         "{} {target} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n{fields}\r\n",
         request.method, request.host

@@ -16,10 +16,11 @@ use std::time::{Duration, Instant};
 pub(crate) use client::{Client, End, exchange, get};
 pub(crate) use config::Config;
 pub(crate) use extra::{
-    APP_TOKEN, Ended, Program, TOKEN, accepts, curl, free_address, metric, metrics, probegate, root, run,
+    APP_TOKEN, Ended, Program, TOKEN, accepts, curl, free_address, listening_on, metric, metrics, probegate, root, run,
+    wait_for_metric, wait_ready,
 };
 pub(crate) use folder::Folder;
-pub(crate) use gateway::{Builder, Gateway};
+pub(crate) use gateway::Gateway;
 pub(crate) use message::{Request, Response};
 pub(crate) use upstream::{Connection, Unreachable, Upstream, ok};
 

@@ -110,7 +110,7 @@ fn d16_no_field_that_tells_about_clients_reaches_the_app_under_any_spelling() {
                 name.replace('-', "_"),
                 name.replacen('-', "_", 1),
             ];
-            let lines: String = spellings.iter().map(|name| format!("{name}: 10.66.66.66\r\n")).collect();
+            let lines = spellings.map(|name| format!("{name}: 10.66.66.66\r\n")).concat();
             let request = seen(&gateway, &app, from, &lines);
             let claimed: Vec<_> = request.fields().into_iter().filter(|(_, value)| value.contains("66.66")).collect();
             // What a trusted proxy says in the configured field is the client.

@@ -1,24 +1,16 @@
 //! The life of the process: reload, drain, and the signals for both. The hand-over to a new process is in `handover`.
 
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::harness::{
-    Client, Config, Folder, Gate, Gateway, Upstream, accepts, eventually, exchange, free_address, get, metric, ok,
+    Client, Config, Folder, Gate, Gateway, Upstream, accepts, eventually, exchange, free_address, get, listening_on,
+    metric, ok, wait_ready,
 };
 
-/// Listens on `listeners` instead of a port that the kernel chooses.
-pub(crate) fn listening_on(config: &Config, listeners: &[String]) -> String {
-    let lines: String = listeners.iter().map(|address| format!("  - address: \"{address}\"\n")).collect();
-    let text = config.to_string();
-    let changed = text.replacen("  - address: \"127.0.0.1:0\"\n", &lines, 1);
-    assert_ne!(text, changed);
-    changed
-}
-
 /// Writes the configuration and asks for a reload; whether it was put in force.
-fn reload(gateway: &Gateway, config: impl ToString) -> bool {
+fn reload(gateway: &Gateway, config: &(impl ToString + ?Sized)) -> bool {
     let counts = || (metric(gateway, "probegate_reloads_total"), metric(gateway, "probegate_reload_failures_total"));
     let (reloads, failures) = counts();
     std::fs::write(gateway.config_path(), config.to_string()).unwrap();
@@ -93,12 +85,12 @@ fn limits_keep_their_state_over_a_reload() {
     let gateway = Gateway::start(config.clone().top("limits: {few: {rate: 1/d, burst: 2}}"));
     let statuses = |count: usize| -> Vec<u16> { (0..count).map(|_| get(gateway.address(), "/").status).collect() };
     assert_eq!(statuses(2), [200, 200]);
-    assert!(reload(&gateway, config.clone().top("# nothing new\nlimits: {few: {rate: 1/d, burst: 2}}")));
+    assert!(reload(&gateway, &config.clone().top("# nothing new\nlimits: {few: {rate: 1/d, burst: 2}}")));
     assert_eq!(statuses(2), [200, 429]);
     // More room under the same name: what was used stays used.
-    assert!(reload(&gateway, config.clone().top("limits: {few: {rate: 1/d, burst: 3}}")));
+    assert!(reload(&gateway, &config.clone().top("limits: {few: {rate: 1/d, burst: 3}}")));
     assert_eq!(statuses(2), [200, 429]);
-    assert!(!reload(&gateway, config.top("limits: {fewer: {rate: 1/d}}")));
+    assert!(!reload(&gateway, &config.top("limits: {fewer: {rate: 1/d}}")));
     assert_eq!(statuses(1), [429], "nor does a reload that was refused forget anything");
 }
 
@@ -107,14 +99,14 @@ fn a_reload_binds_new_listeners_and_closes_old_ones() {
     let (app, gate) = slow_app();
     let config = Config::before(&app).workers(2);
     let [first, second] = [free_address(), free_address()];
-    let on = |listeners: &[_]| listening_on(&config, listeners);
-    let gateway = Gateway::start(on(&[first.to_string()]));
+    let on = |listeners: &[SocketAddr]| listening_on(&config, listeners);
+    let gateway = Gateway::start(on(&[first]));
     assert_eq!(gateway.address(), first);
     let mut early = in_flight(&gateway, &app);
 
-    assert!(reload(&gateway, on(&[first.to_string(), second.to_string()])));
+    assert!(reload(&gateway, &on(&[first, second])));
     assert_eq!((get(first, "/").status, get(second, "/").status), (200, 200));
-    assert!(reload(&gateway, on(&[second.to_string()])));
+    assert!(reload(&gateway, &on(&[second])));
     eventually("the old listener is closed", || (!accepts(first)).then_some(()));
     for _ in 0..20 {
         assert_eq!(get(second, "/").status, 200);
@@ -124,7 +116,7 @@ fn a_reload_binds_new_listeners_and_closes_old_ones() {
     early.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     assert_eq!(early.response().status, 200, "its connection lives on");
     // A port that was given back can be had again.
-    assert!(reload(&gateway, on(&[first.to_string(), second.to_string()])));
+    assert!(reload(&gateway, &on(&[first, second])));
     assert_eq!((get(first, "/").status, get(second, "/").status), (200, 200));
 }
 
@@ -152,7 +144,7 @@ fn a_bad_file_changes_nothing_and_says_why() {
     assert!(metric(&gateway, "probegate_reloads_total") < 0.5);
     assert!((metric(&gateway, "probegate_config_loaded_timestamp_seconds") - loaded).abs() < 0.5);
     assert_eq!(own_readiness(&gateway), 200);
-    assert!(reload(&gateway, config.to_string().replace("/shut", "/elsewhere")), "and a good file still works");
+    assert!(reload(&gateway, &config.to_string().replace("/shut", "/elsewhere")), "and a good file still works");
     assert_eq!(get(gateway.address(), "/shut").status, 200);
 }
 
@@ -163,10 +155,10 @@ fn a_reload_that_cannot_bind_changes_nothing() {
     let [own, free] = [free_address(), free_address()];
     let taken = TcpListener::bind(free_address()).unwrap();
     let address = taken.local_addr().unwrap();
-    let gateway = Gateway::start(listening_on(&config, &[own.to_string()]));
+    let gateway = Gateway::start(listening_on(&config, &[own]));
 
     let shut = config.service("routes:\n  - {path: /, allow: {network: nobody}}");
-    let shut = listening_on(&shut, &[free.to_string(), address.to_string()]);
+    let shut = listening_on(&shut, &[free, address]);
     assert!(!reload(&gateway, &shut));
     let reason = error_log(&gateway, "reload refused");
     assert!(reason.contains(&format!("cannot listen on {address}")), "{reason}");
@@ -176,6 +168,23 @@ fn a_reload_that_cannot_bind_changes_nothing() {
     assert!(reload(&gateway, &shut), "once the port is free");
     assert_eq!((get(free, "/").status, get(address, "/").status), (403, 403));
     eventually("the old listener is closed", || (!accepts(own)).then_some(()));
+}
+
+#[test]
+fn an_access_log_that_cannot_be_written_is_refused_at_the_start_and_by_a_reload() {
+    let app = Upstream::answering(|_| ok(""));
+    let folder = Folder::new();
+    let path = folder.path().join("missing/access.log").display().to_string();
+    let config = Config::before(&app);
+    let unwritable = config.clone().top(&format!("log: {{access: {{to: {path}}}}}"));
+    let gateway = Gateway::start(&config);
+    assert!(!reload(&gateway, &unwritable));
+    assert!(error_log(&gateway, "reload refused").contains(&path));
+    assert_eq!(get(gateway.address(), "/still-logged").status, 200);
+    gateway.access("/still-logged");
+    let mut gateway = Gateway::with(&unwritable).spawn();
+    assert_eq!(gateway.wait_exit().code(), Some(1));
+    error_log(&gateway, &path);
 }
 
 #[test]
@@ -198,7 +207,7 @@ fn sigterm_fails_own_readiness_finishes_what_runs_refuses_newcomers_and_exits_0_
     idle.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     assert_eq!(idle.response().status, 200);
     let mut early = in_flight(&gateway, &app);
-    assert_eq!(own_readiness(&gateway), 200);
+    wait_ready(&gateway);
 
     gateway.signal("TERM");
     eventually("own readiness fails", || (own_readiness(&gateway) == 503).then_some(()));
@@ -246,6 +255,17 @@ fn a_stream_in_flight_is_whole_after_sigterm_and_a_new_request_on_its_connection
 }
 
 #[test]
+fn a_connection_that_never_asks_anything_does_not_hold_the_end_up() {
+    let app = Upstream::answering(|_| ok(""));
+    let mut gateway = Gateway::start(Config::before(&app).top("shutdown: {drain: 10m}"));
+    let mut silent = Client::connect(gateway.address());
+    eventually("it is accepted", || (metric(&gateway, "probegate_connections") > 0.5).then_some(()));
+    gateway.signal("TERM");
+    silent.expect_closed();
+    assert_eq!(gateway.wait_exit().code(), Some(0));
+}
+
+#[test]
 fn the_deadline_ends_what_is_stuck_and_the_exit_code_is_still_0() {
     let (app, gate) = slow_app();
     let mut gateway = Gateway::start(Config::before(&app).top("shutdown: {delay: 200ms, drain: 300ms}"));
@@ -289,8 +309,8 @@ fn a_taken_address_ends_the_start_at_once_and_is_named() {
     let address = taken.local_addr().unwrap().to_string();
     let config = Config::before(&app).workers(2);
     let configurations = [
-        ("the listener", listening_on(&config, &[address.clone()])),
-        ("the second listener", listening_on(&config, &["127.0.0.1:0".to_owned(), address.clone()])),
+        ("the listener", listening_on(&config, &[&*address])),
+        ("the second listener", listening_on(&config, &["127.0.0.1:0", &address])),
         (
             "the admin address",
             config

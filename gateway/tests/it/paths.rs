@@ -69,7 +69,7 @@ fn d16_no_spelling_of_a_guarded_probe_reaches_the_app() {
         ("/readyz;", 400),
         ("/readyz;a=b", 400),
         ("/;/readyz", 400),
-        ("/x;/../readyz", 400),
+        ("/x;/../readyz", 403),
         ("/..;/readyz", 400),
         ("/readyz%3b", 400),
         ("/readyz%3Bx", 400),
@@ -142,7 +142,9 @@ fn d16_no_reading_that_leaves_a_step_out_reaches_the_guarded_path() {
     let app = Upstream::answering(|_| ok("reached"));
     let gateway = guarded(&app);
     // Tomcat cuts `;parameters` up to the next slash before it decodes: what it sees is /readyz and /admin/users.
-    for target in ["/readyz;%2f..", "/readyz;\\..", "/readyz;%5c..", "/readyz;%2fx%2f..%2f..", "/admin/users;%2f..%2f.."] {
+    for target in
+        ["/readyz;%2f..", "/readyz;\\..", "/readyz;%5c..", "/readyz;%2fx%2f..%2f..", "/admin/users;%2f..%2f.."]
+    {
         assert_eq!(get(gateway.address(), target).status, 400, "{target}");
     }
     assert_eq!(app.connections(), 0, "{:?}", app.targets());
@@ -233,7 +235,7 @@ fn d16_random_spellings_never_reach_the_app_as_the_guarded_path() {
     let mut state = 7usize;
     for _ in 0..3000 {
         let mut target = "/".to_owned();
-        for _ in 0..1 + state % 6 {
+        for _ in 0..=(state % 6) {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             target.push_str(pieces[(state >> 33) % pieces.len()]);
         }

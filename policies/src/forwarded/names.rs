@@ -11,15 +11,17 @@ const FAMILY: &[u8] = b"x-forwarded-";
 #[inline]
 pub fn is_forwarding_field(wire_name: &[u8]) -> bool {
     let alike: &[&[u8]] = match wire_name.len() {
+        // No claim about a client, but libraries take it for one about their own proxy (httpoxy).
+        5 => &[b"proxy"],
         8 => &[b"x-scheme"],
         9 => &[b"forwarded", b"x-real-ip", b"client-ip"],
-        11 => &[b"x-client-ip", b"x-remote-ip"],
+        11 => &[b"x-client-ip", b"x-remote-ip", b"x-forwarded"],
         12 => &[b"x-request-id", b"x-url-scheme"],
-        13 => &[b"x-rewrite-url", b"x-remote-addr"],
-        14 => &[b"true-client-ip", b"x-original-url"],
-        15 => &[b"x-original-host", b"front-end-https"],
+        13 => &[b"x-rewrite-url", b"x-remote-addr", b"forwarded-for"],
+        14 => &[b"true-client-ip", b"x-original-url", b"x-original-uri"],
+        15 => &[b"x-original-host", b"front-end-https", b"proxy-client-ip"],
         16 => &[b"cf-connecting-ip", b"fastly-client-ip", b"x-azure-clientip"],
-        18 => &[b"cf-connecting-ipv6"],
+        18 => &[b"cf-connecting-ipv6", b"wl-proxy-client-ip"],
         19 => &[b"x-cluster-client-ip"],
         24 => &[b"x-original-forwarded-for", b"x-envoy-external-address"],
         _ => &[],

@@ -24,8 +24,9 @@ pub(super) fn has_escape(decoded: &[u8]) -> bool {
 /// The most generous reading: see [`super::Canonical::folded`].
 pub(super) fn fold<'b>(path: &[u8], out: &'b mut Vec<u8>) -> Result<&'b [u8], InvalidPath> {
     to_the_end(path, out);
-    if let Some(nul) = memchr::memchr(0, out) {
-        out.truncate(nul);
+    // Where another server's string, or its path, ends.
+    if let Some(end) = memchr::memchr3(0, b'?', b'#', out) {
+        out.truncate(end);
     }
     for byte in out.iter_mut().filter(|byte| **byte == b'\\') {
         *byte = b'/';

@@ -105,6 +105,7 @@ fn compile(
 fn app_token(raw: raw::AppToken, path: &ConfigPath, cx: &mut Context<'_>) -> Option<plan::AppToken> {
     let raw::AppToken { header, env, file, value } = raw;
     let field = token::field(header)?;
+    token::refuse_taken(&field.name, path, cx);
     if !secret::exactly_one(&[("env", env.is_some()), ("file", file.is_some()), ("value", value.is_some())], path, cx) {
         return None;
     }

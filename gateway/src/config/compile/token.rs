@@ -37,10 +37,7 @@ fn token_set(name: &str, raw: raw::TokenSet, path: &ConfigPath, cx: &mut Context
     let raw::TokenSet { header, forward, slots } = raw;
     let forward = forward.is_some_and(|Leaf(Flag(forward))| forward);
     let field = field(header)?.name;
-    if is_taken(&field) {
-        let message = format!("`{field}` means something else already and cannot carry a token");
-        cx.error(&path.key("header"), message, format!("write a header of your own, such as `{DEFAULT_FIELD}`"));
-    }
+    refuse_taken(&field, path, cx);
     let slots = cx.required(slots, path, "slots", "slots: [{name: ci, env: PROBE_TOKEN}]")?;
     let path = path.key("slots");
     if slots.is_empty() {
@@ -104,11 +101,14 @@ pub(super) fn field(raw: Option<Leaf<FieldText>>) -> Option<FieldText> {
     raw.map_or_else(|| FieldText::from_text(DEFAULT_FIELD).ok(), |Leaf(field)| Some(field))
 }
 
-/// Fields that the gateway or HTTP itself acts on.
-fn is_taken(field: &FieldName) -> bool {
+/// Reports a field that the gateway or HTTP itself acts on.
+pub(super) fn refuse_taken(field: &FieldName, path: &ConfigPath, cx: &mut Context<'_>) {
     const TAKEN: [&str; 8] =
         ["host", "connection", "content-length", "transfer-encoding", "upgrade", "te", "cookie", "expect"];
-    TAKEN.contains(&field.as_str())
+    if TAKEN.contains(&field.as_str()) {
+        let message = format!("`{field}` means something else already and cannot carry a token");
+        cx.error(&path.key("header"), message, format!("write a header of your own, such as `{DEFAULT_FIELD}`"));
+    }
 }
 
 /// Every field that apps do not see; reports sets that disagree about one.

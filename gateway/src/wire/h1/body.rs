@@ -4,6 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use probegate_policies::reason::Reason;
+use tokio::task::coop::consume_budget;
 
 use super::chunked::Decoder;
 use super::io::read;
@@ -120,6 +121,7 @@ impl<T: Transport> RequestBody for Body<'_, T> {
                 return Ok(None);
             }
             self.buffer.compact();
+            consume_budget().await;
             self.deadline.arm(self.patience);
             match read(self.transport, self.buffer, self.deadline).await {
                 Ok(0) => return Err(Reason::ClientClosed),

@@ -5,6 +5,9 @@ use super::trailers;
 /// Chunk extensions are skipped; more than this in one line is an attack.
 const MAX_EXTENSION: usize = 4096;
 
+/// Chunk extensions of a whole body that its data does not account for.
+const MAX_EXCESS: u64 = 16 * 1024;
+
 /// A trailer section larger than this is refused.
 const MAX_TRAILERS: usize = 8192;
 
@@ -49,6 +52,8 @@ pub struct Decoder {
     /// Hexadecimal digits or extension bytes seen in this line.
     seen: usize,
     trailers: Vec<u8>,
+    /// Framing that came without a fair amount of data.
+    excess: u64,
 }
 
 impl Decoder {
@@ -99,6 +104,12 @@ impl Decoder {
                 State::Extension
             }
             (State::SizeLf, b'\n') => {
+                // A line may cost as much as its chunk carries, and a little more; the rest is counted.
+                let fair = 64 + 2 * self.left;
+                self.excess = (self.excess + self.seen as u64).saturating_sub(fair);
+                if self.excess > MAX_EXCESS {
+                    return Err(InvalidChunk);
+                }
                 self.seen = 0;
                 if self.left == 0 { State::TrailerStart } else { State::Data }
             }
@@ -141,9 +152,6 @@ pub fn header(size: usize, into: &mut [u8; 18]) -> &[u8] {
     }
     into.get(..digits + 2).unwrap_or_default()
 }
-
-/// The end of a chunked body without trailers.
-pub const LAST: &[u8] = b"0\r\n\r\n";
 
 fn hex(digit: u8) -> u8 {
     match digit {
@@ -211,6 +219,13 @@ mod tests {
         assert_eq!(decode(&long, 100), Err(InvalidChunk));
         let trailers = [b"0\r\n".to_vec(), vec![b'a'; 9000], b"\r\n".to_vec()].concat();
         assert_eq!(decode(&trailers, 100), Err(InvalidChunk));
+    }
+
+    #[test]
+    fn extensions_that_outweigh_the_data_are_refused() {
+        let chunk = [b"1;".to_vec(), vec![b'a'; 4000], b"\r\nx\r\n".to_vec()].concat();
+        assert_eq!(decode(&chunk.repeat(20), 1000), Err(InvalidChunk));
+        assert!(decode(&b"1;a=b\r\nx\r\n".repeat(5000), 1000).is_ok());
     }
 
     #[test]

@@ -71,6 +71,9 @@ fn length(value: &[u8]) -> Option<u64> {
     digits.then(|| value.iter().fold(0, |length, &digit| length * 10 + u64::from(digit - b'0')))
 }
 
+/// Options of `Connection` that are looked at.
+const MOST_OPTIONS: usize = 16;
+
 /// What the `Connection` field of a message says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Connection {
@@ -82,13 +85,19 @@ pub struct Connection {
     pub upgrade: bool,
     /// It names fields that are for this connection only.
     pub nominates: bool,
+    /// It has more options than any real sender needs. Each of them is compared with every field.
+    pub excessive: bool,
 }
 
 impl Connection {
     /// Reads all `Connection` lines.
     pub fn of(view: FieldView<'_>) -> Self {
         let mut connection = Self::default();
-        for option in view.of(Name::Connection).flat_map(elements) {
+        for (index, option) in view.of(Name::Connection).flat_map(elements).enumerate() {
+            if index == MOST_OPTIONS {
+                connection.excessive = true;
+                break;
+            }
             if option.eq_ignore_ascii_case(b"close") {
                 connection.close = true;
             } else if option.eq_ignore_ascii_case(b"keep-alive") {

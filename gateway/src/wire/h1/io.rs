@@ -5,6 +5,7 @@ use std::io::{self, IoSlice};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use crate::wire::WriteFailed;
 use crate::wire::buffer::Buffer;
 use crate::wire::deadline::Deadline;
 use crate::wire::transport::Transport;
@@ -37,24 +38,6 @@ pub fn poll_read(
             Poll::Pending => return Poll::Pending,
         }
     }
-}
-
-/// Waits until something can be read, holding no buffer.
-pub async fn readable(transport: &impl Transport, deadline: &Deadline) -> io::Result<()> {
-    poll_fn(|cx| match transport.poll_read_ready(cx) {
-        Poll::Pending if deadline.poll_expired(cx) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
-        other => other,
-    })
-    .await
-}
-
-/// A write that did not come to its end.
-#[derive(Debug)]
-pub struct WriteFailed {
-    /// Why.
-    pub error: io::Error,
-    /// Bytes that were handed to the kernel before.
-    pub written: usize,
 }
 
 /// Writes all parts in order. The deadline is armed with `patience` whenever the other side has taken something.
@@ -119,7 +102,7 @@ pub async fn linger(transport: &impl Transport, scratch: &mut Buffer, deadline: 
 }
 
 /// Ready when the other side has closed while nothing was expected of it. Bytes that have arrived instead (a pipelined request) end
-/// the watch: from then on a close can not be told from them.
+/// the watch for as long as nobody takes them: a close can not be told from them.
 pub fn poll_closed(transport: &impl Transport, cx: &mut Context<'_>) -> Poll<Closed> {
     match ready!(transport.poll_peek(cx)) {
         Ok(0) | Err(_) => Poll::Ready(Closed::Yes),

@@ -36,10 +36,11 @@ pub struct Reply<'a, T> {
     date: &'a [u8],
     client: Client,
     started: bool,
+    /// An interim response is being written.
+    begun: bool,
     /// The body goes out in chunks.
     chunked: bool,
     sent: u64,
-    watching: bool,
     /// Told when an answer begins, for those who survive this reply.
     announced: Option<&'a Cell<bool>>,
 }
@@ -63,9 +64,9 @@ impl<'a, T: Transport> Reply<'a, T> {
             date,
             client,
             started: false,
+            begun: false,
             chunked: false,
             sent: 0,
-            watching: true,
             announced: None,
         }
     }
@@ -125,10 +126,14 @@ impl<T: Transport> Responder for Reply<'_, T> {
             return Ok(());
         }
         self.status_line(head.status, head.reason.of(bytes));
-        copy_fields(self.out, &head.fields, bytes, |_| true);
+        // RFC 9110 §8.6: no length in an interim response.
+        copy_fields(self.out, &head.fields, bytes, |field| field.known != Name::ContentLength);
         self.out.extend_from_slice(b"\r\n");
         let out = std::mem::take(self.out);
+        // Until it is whole, nothing else can be said: whoever gives up on this write must not answer behind half a head.
+        self.begun = true;
         let sent = self.send(&mut [IoSlice::new(&out)]).await;
+        self.begun = sent.is_err();
         *self.out = out;
         self.out.clear();
         sent
@@ -141,7 +146,7 @@ impl<T: Transport> Responder for Reply<'_, T> {
         copy_fields(self.out, &head.fields, bytes, |field| match field.known {
             Name::Upgrade => switching,
             // A length that was not sent must not be promised; one in answer to HEAD is told as it is. RFC 9110 §8.6: never with 204.
-            Name::ContentLength => framing != ClientFraming::Streamed && head.status != 204,
+            Name::ContentLength => framing != ClientFraming::Streamed && !matches!(head.status, 101 | 204),
             _ => true,
         });
         if !head.fields.iter().any(|field| field.known == Name::Date) {
@@ -165,7 +170,7 @@ impl<T: Transport> Responder for Reply<'_, T> {
     }
 
     fn started(&self) -> bool {
-        self.started
+        self.started || self.begun
     }
 
     async fn write(&mut self, data: &[u8], end: Option<&[u8]>) -> Result<(), ClientGone> {
@@ -240,19 +245,13 @@ impl<T: Transport> Responder for Reply<'_, T> {
     }
 
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if !self.watching {
-            return Poll::Pending;
-        }
         match poll_closed(self.transport, cx) {
             Poll::Ready(Closed::Yes) => {
                 self.client.persists = false;
                 Poll::Ready(())
             }
-            Poll::Ready(Closed::Unknown) => {
-                self.watching = false;
-                Poll::Pending
-            }
-            Poll::Pending => Poll::Pending,
+            // Bytes of the body that were not read yet, or of the next request. When they are gone, the next look tells.
+            Poll::Ready(Closed::Unknown) | Poll::Pending => Poll::Pending,
         }
     }
 }

@@ -71,11 +71,6 @@ impl RequestParser {
             Err(Reason::TargetTooLong)
         }
     }
-
-    /// Whether a first byte of a request was seen.
-    pub fn is_idle(&self, bytes: &[u8]) -> bool {
-        !self.started && self.empty_lines == 0 && bytes.is_empty()
-    }
 }
 
 /// `method SP request-target SP HTTP-version`, single spaces, nothing else.

@@ -1,5 +1,9 @@
 //! Trailer sections (RFC 9110 §6.5): what may be passed on.
 
+use std::borrow::Cow;
+
+use probegate_policies::fields::FieldName;
+
 use super::lines::{self, Lines};
 use crate::wire::head::Name;
 
@@ -46,6 +50,23 @@ pub fn filter(section: &[u8]) -> Option<Vec<u8>> {
         }
     }
     Some(kept)
+}
+
+/// The lines of a filtered section whose names are not in `names`.
+pub fn without<'a>(section: &'a [u8], names: &[FieldName]) -> Cow<'a, [u8]> {
+    if section.is_empty() || names.is_empty() {
+        return Cow::Borrowed(section);
+    }
+    let (mut lines, mut kept) = (Lines::default(), Vec::new());
+    while let Ok(Some((start, end))) = lines.next(section) {
+        let line = section.get(start..end).unwrap_or_default();
+        let name = line.split(|&byte| byte == b':').next().unwrap_or_default();
+        if !names.iter().any(|private| private.matches(name)) {
+            kept.extend_from_slice(line);
+            kept.extend_from_slice(b"\r\n");
+        }
+    }
+    Cow::Owned(kept)
 }
 
 #[cfg(test)]

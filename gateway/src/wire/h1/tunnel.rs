@@ -7,6 +7,8 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
+use tokio::task::coop::consume_budget;
+
 use super::io::{read, write_all};
 use crate::wire::buffer::Buffer;
 use crate::wire::deadline::Deadline;
@@ -99,6 +101,7 @@ async fn copy<F: Transport, T: Transport>(
             passed.set(passed.get() + buffer.len() as u64);
             buffer.clear();
         }
+        consume_budget().await;
         from_deadline.arm(patience);
         to_deadline.arm(patience);
         if read(from, buffer, from_deadline).await? == 0 {

@@ -57,11 +57,6 @@ impl Client {
         Self { stream, buffer: Vec::new(), ended: None }
     }
 
-    /// Its own address.
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.stream.local_addr().unwrap()
-    }
-
     /// Sends bytes.
     pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.stream.write_all(bytes.as_ref()).unwrap();
@@ -184,7 +179,7 @@ impl Client {
         if self.ended.is_some() {
             return self.ended;
         }
-        let mut bytes = [0; 64 * 1024];
+        let mut bytes = [0; 16 * 1024];
         match self.stream.read(&mut bytes) {
             Ok(0) => self.ended = Some(End::Closed),
             Ok(count) => self.buffer.extend_from_slice(&bytes[..count]),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
+use std::fmt::Display;
 use std::io::Read;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
@@ -9,8 +10,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
-use super::{Gateway, Response, eventually, get};
+use super::{Gateway, PATIENCE, Response, eventually, get};
 
 /// A token of 128 bits and more, for configurations that take theirs from the environment.
 pub(crate) const TOKEN: &str = "c0ffee00c0ffee00c0ffee00c0ffee00c0ffee00c0ffee00";
@@ -30,6 +32,15 @@ pub(crate) fn free_address() -> SocketAddr {
     let [.., high, low] = std::process::id().to_be_bytes();
     let ip = [127, high | 0x80, low, NEXT.fetch_add(1, Ordering::Relaxed)];
     TcpListener::bind((std::net::Ipv4Addr::from(ip), 0)).unwrap().local_addr().unwrap()
+}
+
+/// A configuration that listens on `listeners` instead of a port that the kernel chooses.
+pub(crate) fn listening_on(config: &impl ToString, listeners: &[impl Display]) -> String {
+    let lines: Vec<_> = listeners.iter().map(|address| format!("  - address: \"{address}\"\n")).collect();
+    let text = config.to_string();
+    let changed = text.replacen("  - address: \"127.0.0.1:0\"\n", &lines.concat(), 1);
+    assert_ne!(text, changed, "there is no such listener");
+    changed
 }
 
 /// Whether something accepts connections there.
@@ -118,9 +129,13 @@ impl Program {
         assert!(status.success());
     }
 
-    /// Whether it still runs.
-    pub(crate) fn is_running(&mut self) -> bool {
-        self.child.try_wait().unwrap().is_none()
+    /// Asks it to end with a signal, and waits a while. For programs with children, which a kill would leave behind.
+    pub(crate) fn end(mut self, signal: &str) {
+        self.signal(signal);
+        let deadline = Instant::now() + PATIENCE;
+        while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(3));
+        }
     }
 
     /// Waits for its end.
@@ -173,6 +188,24 @@ pub(crate) fn metrics(gateway: &Gateway) -> BTreeMap<String, f64> {
         assert!(series.insert(name.to_owned(), value.parse().unwrap()).is_none(), "twice: {line:?}");
     }
     series
+}
+
+/// Waits until a series has this value: a request is counted a moment after its answer.
+pub(crate) fn wait_for_metric(gateway: &Gateway, name: &str, value: f64) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let found = metric(gateway, name);
+        if (found - value).abs() < 0.1 {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{name} is {found} and not {value}");
+        std::thread::sleep(Duration::from_millis(3));
+    }
+}
+
+/// Waits until the gateway says that it is ready, a moment after it has said where it listens.
+pub(crate) fn wait_ready(gateway: &Gateway) {
+    eventually("it is ready", || (get(gateway.admin(), "/readyz").status == 200).then_some(()));
 }
 
 /// One series that a gateway shows; one that is not there counts as 0.

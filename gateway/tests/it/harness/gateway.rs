@@ -75,7 +75,7 @@ impl Builder {
         let reader = log.read(child.stderr.take().unwrap());
         Gateway {
             child,
-            folder: self.folder,
+            _folder: self.folder,
             config: self.config,
             log,
             reader: Some(reader),
@@ -89,7 +89,7 @@ impl Builder {
 #[derive(Debug)]
 pub(crate) struct Gateway {
     child: Child,
-    folder: Folder,
+    _folder: Folder,
     config: PathBuf,
     log: Arc<Log>,
     reader: Option<JoinHandle<()>>,
@@ -99,6 +99,10 @@ pub(crate) struct Gateway {
 
 impl Gateway {
     /// One with this configuration, not yet started.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "texts and configurations, borrowed or not, all read the same at the call"
+    )]
     pub(crate) fn with(config: impl ToString) -> Builder {
         let folder = Folder::new();
         let config = folder.write("probegate.yaml", config.to_string());
@@ -115,11 +119,6 @@ impl Gateway {
         *self.addresses.first().expect("a gateway that was started with `start`")
     }
 
-    /// Where its listeners are.
-    pub(crate) fn addresses(&self) -> &[SocketAddr] {
-        &self.addresses
-    }
-
     /// Where its admin listener is.
     pub(crate) fn admin(&self) -> SocketAddr {
         self.wait_for_log(|line| line["message"] == "admin listener");
@@ -129,11 +128,6 @@ impl Gateway {
     /// Its configuration file.
     pub(crate) fn config_path(&self) -> &Path {
         &self.config
-    }
-
-    /// The folder of its configuration file, which is its current one.
-    pub(crate) fn folder(&self) -> &Folder {
-        &self.folder
     }
 
     /// Its process id.
@@ -197,7 +191,8 @@ impl Drop for Gateway {
         }
         let lines = self.log_lines();
         if std::thread::panicking() {
-            println!("--- the gateway's log\n{}", lines.join("\n"));
+            let last = lines.len().saturating_sub(50);
+            println!("--- the end of the gateway's log\n{}", lines[last..].join("\n"));
         } else if !self.may_panic {
             let panicked: Vec<_> = lines.iter().filter(|line| line.contains("panicked at")).collect();
             assert!(panicked.is_empty(), "the gateway panicked: {lines:#?}");

@@ -83,11 +83,6 @@ impl Response {
         Self { status: status.parse().unwrap(), reason: reason.to_owned(), fields, ..Self::default() }
     }
 
-    /// The values of all lines with this name.
-    pub(crate) fn all(&self, name: &str) -> Vec<String> {
-        all(&self.fields, name)
-    }
-
     /// The value of the only line with this name.
     pub(crate) fn field(&self, name: &str) -> Option<String> {
         only(&self.fields, name)

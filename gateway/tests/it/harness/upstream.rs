@@ -30,7 +30,7 @@ pub(crate) struct Upstream {
 #[derive(Debug)]
 enum Place {
     Tcp(SocketAddr),
-    Unix(PathBuf, Folder),
+    Unix { path: PathBuf, _folder: Folder },
 }
 
 #[derive(Debug, Default)]
@@ -61,7 +61,7 @@ impl Upstream {
         let path = folder.path().join("app.sock");
         let listener = UnixListener::bind(&path).unwrap();
         let accept = move || listener.accept().map(|(stream, _)| Stream::Unix(stream));
-        Self::start(Place::Unix(path, folder), accept, script)
+        Self::start(Place::Unix { path, _folder: folder }, accept, script)
     }
 
     /// Runs `script` for every connection, in a thread of its own. The connection is closed at its end.
@@ -95,7 +95,7 @@ impl Upstream {
     pub(crate) fn server(&self) -> String {
         match &self.place {
             Place::Tcp(address) => address.to_string(),
-            Place::Unix(path, _) => format!("unix:{}", path.display()),
+            Place::Unix { path, .. } => format!("unix:{}", path.display()),
         }
     }
 
@@ -143,7 +143,7 @@ impl Drop for Upstream {
         // Wakes the acceptor up.
         match &self.place {
             Place::Tcp(address) => drop(TcpStream::connect(address)),
-            Place::Unix(path, _) => drop(UnixStream::connect(path)),
+            Place::Unix { path, .. } => drop(UnixStream::connect(path)),
         }
         if let Some(acceptor) = self.acceptor.take() {
             acceptor.join().ok();
@@ -173,8 +173,8 @@ impl Connection {
     fn new(stream: Stream, shared: Arc<Shared>) -> Self {
         let patience = Some(PATIENCE);
         match &stream {
-            Stream::Tcp(stream) => stream.set_read_timeout(patience).and(stream.set_write_timeout(patience)),
-            Stream::Unix(stream) => stream.set_read_timeout(patience).and(stream.set_write_timeout(patience)),
+            Stream::Tcp(stream) => stream.set_read_timeout(patience).and_then(|()| stream.set_write_timeout(patience)),
+            Stream::Unix(stream) => stream.set_read_timeout(patience).and_then(|()| stream.set_write_timeout(patience)),
         }
         .unwrap();
         shared.open.fetch_add(1, Ordering::SeqCst);
@@ -303,7 +303,7 @@ impl Connection {
     }
 
     fn receive(&mut self) -> Option<()> {
-        let mut bytes = [0; 64 * 1024];
+        let mut bytes = [0; 16 * 1024];
         let count = self.stream().read(&mut bytes).unwrap_or(0);
         let bytes = &bytes[..count];
         self.buffer.extend_from_slice(bytes);
