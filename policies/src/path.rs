@@ -17,6 +17,7 @@ use crate::text::hex_digit;
 pub struct Scratch {
     decoded: Vec<u8>,
     folded: Vec<u8>,
+    cut: Vec<u8>,
     rewritten: Vec<u8>,
 }
 
@@ -26,9 +27,12 @@ pub struct Canonical<'a> {
     /// Decoded once, without dot segments: what policies match and what the application sees.
     pub path: &'a [u8],
     /// The most generous reading a server behind us could take of an ambiguous spelling: decoded to the end, `\` as
-    /// `/`, `;parameters` cut, cut at NUL, empty segments merged, dot segments removed, trailing slash cut. `None`: the
-    /// spelling has one reading only.
+    /// `/`, `;parameters` cut, cut at NUL, `?` and `#`, empty segments merged, dot segments removed, trailing slash
+    /// cut. `None`: the spelling has one reading only.
     pub folded: Option<&'a [u8]>,
+    /// The same by a server that cuts `;parameters` before it decodes, as servlet containers do: for it,
+    /// `/a;%2f..` is `/a`. `None`: there are no parameters to cut.
+    pub cut: Option<&'a [u8]>,
     /// The path as it must be sent upstream, still percent-encoded, where dot segments had to be removed. `None`: send
     /// it as received.
     pub rewritten: Option<&'a [u8]>,
@@ -61,7 +65,7 @@ pub enum InvalidPath {
 pub fn canonicalise<'a>(path: &'a [u8], scratch: &'a mut Scratch) -> Result<Canonical<'a>, InvalidPath> {
     let found = survey(path)?;
     if found & UNUSUAL == 0 {
-        return Ok(Canonical { path, folded: None, rewritten: None });
+        return Ok(Canonical { path, folded: None, cut: None, rewritten: None });
     }
     read(path, found, scratch)
 }
@@ -71,15 +75,18 @@ fn read<'a>(path: &'a [u8], mut found: u8, scratch: &'a mut Scratch) -> Result<C
     if found & ESCAPE != 0 {
         found |= survey_escapes(path)?;
     }
-    let Scratch { decoded, folded, rewritten } = scratch;
+    let Scratch { decoded, folded, cut, rewritten } = scratch;
     let rewritten = dots::remove(path, rewritten)?;
     let sent = rewritten.unwrap_or(path);
     let path = if found & ESCAPE == 0 { sent } else { decode::once(sent, decoded) };
     if found & ESCAPED_PERCENT != 0 && decode::has_escape(path) {
         found |= AMBIGUOUS;
     }
-    let folded = if found & AMBIGUOUS == 0 { None } else { Some(decode::fold(sent, folded)?) };
-    Ok(Canonical { path, folded, rewritten })
+    if found & AMBIGUOUS == 0 {
+        return Ok(Canonical { path, folded: None, cut: None, rewritten });
+    }
+    let cut = if memchr::memchr(b';', sent).is_some() { Some(decode::fold_cut(sent, cut)?) } else { None };
+    Ok(Canonical { path, folded: Some(decode::fold(sent, folded)?), cut, rewritten })
 }
 
 // What a survey finds, as bits, so that one pass over the bytes needs no branch per question.

@@ -200,8 +200,8 @@ impl Out {
             return;
         };
         let mut text = format!("`{}`", show(path.path));
-        if let Some(folded) = path.folded {
-            text.push_str(&format!(", ambiguous: another server could read `{}`", show(folded)));
+        for reading in [path.folded, path.cut.filter(|cut| path.folded != Some(cut))].into_iter().flatten() {
+            text.push_str(&format!(", ambiguous: another server could read `{}`", show(reading)));
         }
         if let Some(rewritten) = path.rewritten {
             text.push_str(&format!(", sent as `{}`", show(rewritten)));

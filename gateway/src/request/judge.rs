@@ -141,12 +141,13 @@ fn enter<F: Fields + ?Sized>(
     observer.service(service);
 
     // `OPTIONS *` is about all of the service: what guards its root guards that.
-    let (path, folded) = judgement.path.as_ref().map_or((&b"/"[..], None), |path| (path.path, path.folded));
+    let (path, readings) =
+        judgement.path.as_ref().map_or((&b"/"[..], [None; 2]), |path| (path.path, [path.folded, path.cut]));
     judgement.part = part(service, path);
     // A spelling that a server behind us could read as another part of the service is not let through on the strength of one
     // reading (D16).
-    let other = folded.map(|folded| part(service, folded)).filter(|other| *other != judgement.part);
-    let other = other.or_else(|| probe_behind_slash(service, path)).or_else(|| probe_behind_slash(service, folded?));
+    let mut others = readings.into_iter().flatten().map(|reading| part(service, reading));
+    let other = others.find(|other| *other != judgement.part).or_else(|| probe_behind_slash(service, path));
     if let Some(other) = other {
         let denies = [deny(service, judgement.part), deny(service, other)];
         let deny = denies.into_iter().find(|deny| *deny != Deny::Forbidden).unwrap_or_default();

@@ -181,17 +181,19 @@ fn rfc_9112_8_a_truncated_answer_stays_visibly_truncated() {
     });
     let gateway = Gateway::start(Config::before(&app));
     for version in ["1.1", "1.0"] {
-        for target in ["/length", "/length/reset", "/chunk", "/no-last-chunk", "/no-last-chunk/reset"] {
+        for target in ["/length", "/chunk", "/no-last-chunk", "/length/reset", "/no-last-chunk/reset"] {
             let mut client = Client::connect(gateway.address());
             client.send(format!("GET {target} HTTP/{version}\r\nHost: a\r\n\r\n"));
-            // A reset may overtake the head on its way; an answer that arrives as a whole may not.
-            let head = client.rest();
-            let text = String::from_utf8_lossy(&head.0).into_owned();
-            assert!(!text.contains("0\r\n\r\n") && !text.ends_with("\r\n0\r\n"), "{version} {target}: {text}");
-            if !text.contains("Content-Length: 10") && version == "1.0" && !target.starts_with("/length/") {
-                assert_eq!(head.1, End::Reset, "{version} {target}: {text}");
+            let (response, end) = client.response_and_end();
+            if target.ends_with("/reset") && response.status == 502 {
+                continue; // the reset overtook the answer
             }
-            assert!(!text.is_empty() || head.1 == End::Reset, "{version} {target}");
+            assert_ne!(end, End::Whole, "{version} {target}: {response:?}");
+            assert_eq!((response.status, &*response.text()), (200, "hello"), "{version} {target}");
+            if version == "1.0" {
+                // Without a length or chunks, a proper end would say that this was all.
+                assert_eq!(end, End::Reset, "{version} {target}");
+            }
         }
     }
     let line = gateway.access("/chunk");

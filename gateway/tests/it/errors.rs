@@ -151,15 +151,12 @@ fn rfc_9112_9_6_an_early_answer_reaches_a_client_that_is_still_sending() {
 fn rfc_9110_15_5_20_hosts_of_nobody_are_421() {
     let app = Upstream::answering(|_| ok(""));
     let gateway = Gateway::start(Config::before(&app).service("hosts: [app.example, \"*.wild.example\"]"));
-    for host in ["other.example", "app.example.", "wild.example", "127.0.0.1", "app.example.evil"] {
-        if host == "app.example." {
-            continue; // the same name, written absolutely
-        }
+    for host in ["other.example", "wild.example", "127.0.0.1", "app.example.evil", "xapp.example"] {
         refused(&gateway, format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"), 421, "host_unknown");
     }
     refused(&gateway, "GET / HTTP/1.0\r\n\r\n", 421, "host_unknown");
     assert_eq!(app.connections(), 0);
-    for host in ["app.example", "APP.example:8080", "x.wild.example"] {
+    for host in ["app.example", "APP.example:8080", "app.example.", "x.wild.example"] {
         assert_eq!(
             exchange(gateway.address(), format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")).status,
             200,

@@ -284,10 +284,12 @@ fn the_deadline_ends_what_is_stuck_and_the_exit_code_is_still_0() {
 #[test]
 fn during_the_delay_requests_are_taken_while_readiness_fails_and_a_second_signal_ends_it() {
     let app = Upstream::answering(|_| ok(""));
-    let mut gateway = Gateway::start(Config::before(&app).top("shutdown: {delay: 10m}"));
+    let config = Config::before(&app).top("shutdown: {delay: 10m}").service("probes: {readyz: {serve: answer}}");
+    let mut gateway = Gateway::start(config);
+    assert_eq!(get(gateway.address(), "/readyz").status, 200);
     gateway.signal("TERM");
     eventually("own readiness fails", || (own_readiness(&gateway) == 503).then_some(()));
-    for count in 1..=20 {
+    for count in 2..=21 {
         let mut client = Client::connect(gateway.address());
         // It sends only once it was accepted: a connection without a request is none that may be closed.
         eventually("it is accepted", || {
@@ -297,6 +299,7 @@ fn during_the_delay_requests_are_taken_while_readiness_fails_and_a_second_signal
         let response = client.response();
         assert_eq!((response.status, response.closes()), (200, true));
     }
+    assert_eq!(get(gateway.address(), "/readyz").status, 503, "a probe that the gateway answers fails as well");
     assert!(gateway.is_running());
     gateway.signal("TERM");
     assert_eq!(gateway.wait_exit().code(), Some(0));

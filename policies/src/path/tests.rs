@@ -18,6 +18,22 @@ fn check(path: &str, decoded: &str, folded: Option<&str>, rewritten: Option<&str
 }
 
 #[test]
+fn d16_parameters_may_be_cut_before_or_after_decoding() {
+    let mut scratch = Scratch::default();
+    for (path, folded, cut) in [
+        ("/readyz;%2f..", "/", "/readyz"),
+        ("/readyz;\\..", "/", "/readyz"),
+        ("/admin/users;%2f..%2f../x", "/x", "/admin/users/x"),
+        ("/a;v=1/b;c", "/a/b", "/a/b"),
+    ] {
+        let canonical = canonicalise(path.as_bytes(), &mut scratch).unwrap();
+        assert_eq!(canonical.folded, Some(folded.as_bytes()), "{path}");
+        assert_eq!(canonical.cut, Some(cut.as_bytes()), "{path}");
+    }
+    assert_eq!(canonicalise(b"/a//b", &mut scratch).unwrap().cut, None);
+}
+
+#[test]
 fn plain_paths_are_themselves() {
     for path in ["/", "/readyz", "/readyz/", "/a.b/c..d/.e", "/a/.well-known/x", "/a:@!$&'()*+,=~-_", "/\"<>^`{|}"] {
         check(path, path, None, None);
@@ -166,7 +182,7 @@ fn special_path() -> impl Strategy<Value = Vec<u8>> {
 
 fn check_properties(path: &[u8]) -> Result<(), TestCaseError> {
     let mut scratch = Scratch::default();
-    let Ok(Canonical { path: decoded, folded, rewritten }) = canonicalise(path, &mut scratch) else {
+    let Ok(Canonical { path: decoded, folded, cut: _, rewritten }) = canonicalise(path, &mut scratch) else {
         return Ok(());
     };
     prop_assert_eq!(decoded.first(), Some(&b'/'));
@@ -175,19 +191,19 @@ fn check_properties(path: &[u8]) -> Result<(), TestCaseError> {
         prop_assert!(!folded.windows(2).any(|pair| pair == b"//"));
         // A control byte can only come out of a second decoding, and does not go in again.
         if !folded.iter().any(u8::is_ascii_control) {
-            let expected = Canonical { path: folded, folded: None, rewritten: None };
+            let expected = Canonical { path: folded, folded: None, cut: None, rewritten: None };
             let encoded = encode(folded);
             prop_assert_eq!(canonicalise(&encoded, &mut again), Ok(expected));
         }
     } else {
-        let expected = Canonical { path: decoded, folded: None, rewritten: None };
+        let expected = Canonical { path: decoded, folded: None, cut: None, rewritten: None };
         let encoded = encode(decoded);
         prop_assert_eq!(canonicalise(&encoded, &mut again), Ok(expected));
     }
     if let Some(sent) = rewritten {
-        let expected = Canonical { path: decoded, folded: None, rewritten: None };
+        let expected = Canonical { path: decoded, folded: None, cut: None, rewritten: None };
         let read = canonicalise(sent, &mut again);
-        prop_assert_eq!(read.map(|c| Canonical { folded: None, ..c }), Ok(expected));
+        prop_assert_eq!(read.map(|c| Canonical { folded: None, cut: None, ..c }), Ok(expected));
     }
     Ok(())
 }
