@@ -31,5 +31,6 @@ mod probes;
 mod proxy;
 mod readme;
 mod smuggling;
+mod splitting;
 mod tokens;
 mod upgrade;
