@@ -81,7 +81,7 @@ fn fields_that_claim_to_know_the_client_never_reach_the_app() {
         "Proxy-Client-IP",
         "WL-Proxy-Client-IP",
     ];
-    let fields: String = claims.iter().map(|name| format!("{name}: 10.9.9.9\r\n")).collect();
+    let fields = claims.map(|name| format!("{name}: 10.9.9.9\r\n")).concat();
     exchange(gateway.address(), format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n"));
     assert!(!app.request().text().contains("10.9.9.9"), "{}", app.request().text());
 }
@@ -228,4 +228,45 @@ fn a_client_that_floods_one_connection_leaves_the_others_their_turn() {
         stop.store(true, std::sync::atomic::Ordering::Relaxed);
         drop(gateway);
     });
+}
+
+#[test]
+fn an_answer_in_progress_is_finished_although_the_client_stopped_sending() {
+    let app = Upstream::scripted(|connection| {
+        // It answers before it has read the body, and takes its time.
+        connection.head();
+        connection.write("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfirst");
+        std::thread::sleep(Duration::from_millis(700));
+        connection.write("-last");
+        connection.wait_closed();
+    });
+    let gateway = Gateway::start(Config::before(&app).top("timeouts: {body: 300ms}"));
+    let mut client = Client::connect(gateway.address());
+    client.send("POST / HTTP/1.0\r\nHost: a\r\nContent-Length: 100\r\n\r\nonly this");
+    assert_eq!(client.response().text(), "first-last");
+}
+
+#[test]
+fn the_gateway_ends_in_time_although_nobody_reads_its_log() {
+    let app = Upstream::answering(|_| ok(""));
+    let folder = crate::harness::Folder::new();
+    let config = Config::before(&app).top("shutdown: {drain: 1s}");
+    let address = crate::harness::free_address();
+    let path = folder.write("probegate.yaml", crate::harness::listening_on(&config, &[address]));
+    // A pipe that is never read fills up.
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_probegate"))
+        .args(["run", "-c"])
+        .arg(path)
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    eventually("listening", || crate::harness::accepts(address).then_some(()));
+    let long = format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "a".repeat(4000));
+    for _ in 0..200 {
+        assert_eq!(exchange(address, &long).status, 200);
+    }
+    let stopped = std::process::Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
+    assert!(stopped.success());
+    let status = eventually("the end", || child.try_wait().unwrap());
+    assert_eq!(status.code(), Some(0));
 }

@@ -186,6 +186,7 @@ impl Client {
             Err(error) if matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) => {
                 self.ended = Some(End::Reset);
             }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => panic!("{error} after {:?}", String::from_utf8_lossy(&self.buffer)),
         }
         self.ended

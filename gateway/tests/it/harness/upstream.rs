@@ -304,7 +304,12 @@ impl Connection {
 
     fn receive(&mut self) -> Option<()> {
         let mut bytes = [0; 16 * 1024];
-        let count = self.stream().read(&mut bytes).unwrap_or(0);
+        let count = loop {
+            match self.stream().read(&mut bytes) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                other => break other.unwrap_or(0),
+            }
+        };
         let bytes = &bytes[..count];
         self.buffer.extend_from_slice(bytes);
         self.shared.received.lock().unwrap()[self.number].extend_from_slice(bytes);
