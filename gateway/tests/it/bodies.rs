@@ -190,7 +190,7 @@ fn rfc_9112_8_a_truncated_answer_stays_visibly_truncated() {
             }
             assert_ne!(end, End::Whole, "{version} {target}: {response:?}");
             assert_eq!((response.status, &*response.text()), (200, "hello"), "{version} {target}");
-            if version == "1.0" {
+            if version == "1.0" && !target.starts_with("/length") {
                 // Without a length or chunks, a proper end would say that this was all.
                 assert_eq!(end, End::Reset, "{version} {target}");
             }

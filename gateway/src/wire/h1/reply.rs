@@ -40,6 +40,8 @@ pub struct Reply<'a, T> {
     begun: bool,
     /// The body goes out in chunks.
     chunked: bool,
+    /// The end of the connection is the end of the body.
+    until_close: bool,
     sent: u64,
     /// Told when an answer begins, for those who survive this reply.
     announced: Option<&'a Cell<bool>>,
@@ -66,6 +68,7 @@ impl<'a, T: Transport> Reply<'a, T> {
             started: false,
             begun: false,
             chunked: false,
+            until_close: false,
             sent: 0,
             announced: None,
         }
@@ -161,6 +164,7 @@ impl<T: Transport> Responder for Reply<'_, T> {
                 if self.chunked {
                     self.out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
                 } else {
+                    self.until_close = true;
                     self.client.persists = false;
                 }
             }
@@ -234,8 +238,9 @@ impl<T: Transport> Responder for Reply<'_, T> {
 
     fn truncate(&mut self) {
         self.client.persists = false;
-        // A body that ends with the connection has no other way of showing that it is not whole.
-        if !self.chunked {
+        // A body that ends with the connection has no other way of showing that it is not whole. Where a length or a last chunk is
+        // missing, an ordinary close shows it, and what was sent still arrives.
+        if self.until_close {
             self.transport.reset_on_close();
         }
     }
