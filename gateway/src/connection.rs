@@ -13,6 +13,7 @@ use probegate_policies::forwarded::Scheme;
 use probegate_policies::reason::Reason;
 use tokio::task::coop::consume_budget;
 
+use crate::request::finish::finish_unread;
 use crate::request::{self, After, Received};
 use crate::wire::deadline::Deadline;
 use crate::wire::h1::body::Body;
@@ -23,7 +24,7 @@ use crate::wire::h1::request::{HeadBounds, RequestParser};
 use crate::wire::h1::tunnel::{self, End};
 use crate::wire::head::{FieldView, Version};
 use crate::wire::transport::Transport;
-use crate::wire::{Framing, RequestBody, Responder};
+use crate::wire::{Framing, RequestBody};
 use crate::worker::Worker;
 use crate::worker::workspace::Workspace;
 
@@ -152,16 +153,33 @@ async fn one_request<T: Transport>(
             contained(worker, transport, facts, waits, workspace, started).await
         }
         Ok(None) => Next::Close,
-        Err(reason) => {
-            let active = worker.active();
-            let date = worker.date.get();
-            let client = Client { version: Version::Http11, to_head: false, persists: false };
-            let Workspace { reply, text, head, .. } = workspace;
-            let mut reply = Reply::new(transport, &waits.client, active.plan.timeouts.write, reply, &date, client);
-            request::refuse_unread(worker, &active, facts, reason, head.filled(), text, &mut reply).await;
-            Next::Linger
-        }
+        Err(reason) => last_words(worker, transport, facts, waits, workspace, reason, false).await,
     }
+}
+
+/// Ends a connection whose request never became one, or was lost. `answered`: an answer had begun, so that nothing can be said any more.
+async fn last_words<T: Transport>(
+    worker: &Worker,
+    transport: &T,
+    facts: &Facts,
+    waits: &Waits,
+    workspace: &mut Workspace,
+    reason: Reason,
+    answered: bool,
+) -> Next {
+    let active = worker.active();
+    let date = worker.date.get();
+    let client = Client { version: Version::Http11, to_head: false, persists: false };
+    let Workspace { reply, text, head, .. } = workspace;
+    let mut reply = Reply::new(transport, &waits.client, active.plan.timeouts.write, reply, &date, client);
+    if answered {
+        // What kind of answer it was is lost with the request: the reset shows that it is not whole, whatever it was.
+        transport.reset_on_close();
+        finish_unread(worker, &active, facts, reason, head.filled(), &worker.request_id(), 0);
+        return Next::Close;
+    }
+    request::refuse_unread(worker, &active, facts, reason, head.filled(), text, &mut reply).await;
+    Next::Linger
 }
 
 /// Reads a request head. `None`: the connection ended before one began.
@@ -219,20 +237,10 @@ async fn contained<T: Transport>(
         })
         .await
     };
-    if let Some(next) = caught {
-        return next;
+    match caught {
+        Some(next) => next,
+        None => last_words(worker, transport, facts, waits, workspace, Reason::Panicked, answered.get()).await,
     }
-    let active = worker.active();
-    let date = worker.date.get();
-    let client = Client { version: Version::Http11, to_head: false, persists: false };
-    let Workspace { reply, text, head, .. } = workspace;
-    let mut reply = Reply::new(transport, &waits.client, active.plan.timeouts.write, reply, &date, client);
-    if answered.get() {
-        reply.truncate();
-        return Next::Close;
-    }
-    request::refuse_unread(worker, &active, facts, Reason::Panicked, head.filled(), text, &mut reply).await;
-    Next::Linger
 }
 
 /// One request from its head to the state of the connection after it.

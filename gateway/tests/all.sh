@@ -53,8 +53,8 @@ step_test() {
     cargo test --locked --workspace --features probegate/fault-injection
 }
 
-# The program as the tests build it; they have done so unless this step runs alone.
-build() { cargo build --locked -p probegate --features fault-injection; }
+# The program exactly as the tests build it: after them, nothing is left to do.
+build() { cargo test --locked --workspace --features probegate/fault-injection --no-run; }
 probegate=${CARGO_TARGET_DIR:-target}/debug/probegate
 
 # Every configuration that the project ships, for the program and against the schema it prints.
