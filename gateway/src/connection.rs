@@ -114,10 +114,12 @@ async fn wait<T: Transport>(worker: &Worker, transport: &T, deadline: &Deadline,
     let begun = Instant::now();
     worker.deadlines.observe(begun);
     deadline.arm(worker.active().plan.timeouts.keep_alive);
-    let mut hurried = false;
+    let (mut hurried, mut looked) = (false, false);
     poll_fn(|cx| {
-        // Tokio takes an accepted socket for readable before it has asked; only a look tells whether something has come.
-        let ready = if newcomer { transport.poll_peek(cx).map_ok(|_| ()) } else { transport.poll_read_ready(cx) };
+        // Tokio takes an accepted socket for readable before it has asked, and one whose last read just filled the buffer as well: the
+        // first time, only a look tells whether something has come.
+        let ready = if looked { transport.poll_read_ready(cx) } else { transport.poll_peek(cx).map_ok(|_| ()) };
+        looked = true;
         if let Poll::Ready(ready) = ready {
             return Poll::Ready(ready.is_ok());
         }
@@ -263,10 +265,11 @@ async fn exchange<T: Transport>(
         Ok(_) if connection.excessive => Err(Reason::FieldInvalid),
         framed => framed,
     };
+    let framed_well = framed.is_ok();
     let client = Client {
         version: request.version,
         to_head: request.method.of(bytes) == b"HEAD",
-        persists: framed.is_ok() && connection.persists(request.version) && !worker.state.is_draining(),
+        persists: framed_well && connection.persists(request.version) && !worker.state.is_draining(),
     };
     let mut body = Body::new(transport, &waits.body, timeouts.body, body, framed.unwrap_or(Framing::None));
     let mut reply = Reply::new(transport, &waits.client, timeouts.write, reply, &date, client);
@@ -286,7 +289,7 @@ async fn exchange<T: Transport>(
             Next::Again
         }
         // Closing on bytes that were not read would reset the connection, and the answer with it.
-        After::Done if whole && leftover.is_empty() => Next::Close,
+        After::Done if whole && framed_well && leftover.is_empty() && !transport.has_unread() => Next::Close,
         After::Done => Next::Linger,
         After::Abort => Next::Close,
         After::Switched(socket) => {

@@ -61,12 +61,13 @@ impl Pools {
         let count = upstream.servers.len();
         let first = if count > 1 { self.turn.replace(self.turn.get().wrapping_add(1)) } else { 0 };
         let mut failed = Reason::UpstreamUnreachable;
+        let shunned = self.shunned(upstream);
         // Servers that failed a moment ago are asked only when no other is left.
         for last_resort in [false, true] {
             for step in 0..count {
                 let index = first.wrapping_add(step) % count;
                 let Some(server) = upstream.servers.get(index) else { continue };
-                if self.is_shunned(server, count) != last_resort {
+                if (shunned >> index.min(63) & 1 == 1) != last_resort {
                     continue;
                 }
                 if reuse && let Some(socket) = self.take(server.key) {
@@ -80,7 +81,10 @@ impl Pools {
                     Err(reason) => {
                         tracing::debug!(server = &*server.label, reason = reason.label(), "cannot connect");
                         failed = reason;
-                        self.shunned.borrow_mut().insert(server.key, Instant::now() + SHUNNED);
+                        // What this gateway lacks itself is not the server's fault.
+                        if reason != Reason::UpstreamBusy {
+                            self.shunned.borrow_mut().insert(server.key, Instant::now() + SHUNNED);
+                        }
                     }
                 }
             }
@@ -107,9 +111,15 @@ impl Pools {
         self.shunned.borrow_mut().retain(|_, until| now < *until);
     }
 
-    /// Whether a server failed a moment ago. The only server of an upstream is always worth a try.
-    fn is_shunned(&self, server: &Server, count: usize) -> bool {
-        count > 1 && self.shunned.borrow().contains_key(&server.key)
+    /// Which servers failed a moment ago, as bits by index. The only server of an upstream is always worth a try.
+    fn shunned(&self, upstream: &Upstream) -> u64 {
+        let shunned = self.shunned.borrow();
+        if shunned.is_empty() || upstream.servers.len() < 2 {
+            return 0;
+        }
+        // Beyond 63 servers the rest is never avoided.
+        let servers = upstream.servers.iter().enumerate().take(63);
+        servers.filter(|(_, server)| shunned.contains_key(&server.key)).fold(0, |bits, (index, _)| bits | 1 << index)
     }
 
     /// The connection that was used last is the one whose server has closed it least likely.
@@ -141,6 +151,7 @@ impl Pools {
                 Err(error) => last = error,
             }
         }
+        self.names.distrust(key);
         Err(last)
     }
 }

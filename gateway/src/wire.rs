@@ -41,7 +41,7 @@ pub trait RequestBody {
     fn is_complete(&self) -> bool;
 
     /// Whether the next part is at hand already.
-    fn has_buffered(&self) -> bool;
+    fn has_buffered(&mut self) -> bool;
 
     /// Bytes of the body read so far, without framing.
     fn received(&self) -> u64;
@@ -107,7 +107,7 @@ pub trait ResponseSource {
     fn begin(&mut self, framing: Framing);
 
     /// Whether the next part is at hand already.
-    fn has_buffered(&self) -> bool;
+    fn has_buffered(&mut self) -> bool;
 
     /// Waits for the next part of the body.
     ///

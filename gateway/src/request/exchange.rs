@@ -200,6 +200,10 @@ async fn both<K: RequestSink, S: ResponseSource, B: RequestBody, R: Responder>(
             {
                 return Poll::Ready(Err(reason));
             }
+            if let Err(Stopped::Server { timed_out: true }) = sent {
+                // The deadline has passed: whoever waits for the answer sees it.
+                return receive.as_mut().poll(cx);
+            }
             // The app's time to answer begins now. It may also have answered before it read everything (413, 403), or go on with
             // an answer for which it needs nothing more.
             deadline.arm(errand.upstream.response_timeout);
@@ -218,7 +222,10 @@ enum Stopped {
     /// The client's part of it failed.
     Client(Reason),
     /// The server does not take it; its answer, or that there is none, tells why.
-    Server,
+    Server {
+        /// It took nothing for too long.
+        timed_out: bool,
+    },
 }
 
 /// Sends head and body.
@@ -228,7 +235,7 @@ async fn send<K: RequestSink, B: RequestBody>(
     body: &mut B,
     progress: &Progress,
 ) -> Result<(), Stopped> {
-    let refused = |_| Stopped::Server;
+    let refused = |failed: WriteFailed| Stopped::Server { timed_out: failed.error.kind() == io::ErrorKind::TimedOut };
     // Head and first part go out together where the part is at hand. A client that waits for `100 Continue` would wait for ever.
     if !body.has_buffered() {
         sink.head().await.map_err(refused)?;

@@ -22,6 +22,8 @@ pub trait Transport {
     fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
     /// Waits until bytes or the end of the stream are there and says which, without taking them: `0` is the end.
     fn poll_peek(&self, cx: &mut Context<'_>) -> Poll<io::Result<usize>>;
+    /// Whether bytes have arrived that nobody has read. Asks the kernel; for the end of a connection.
+    fn has_unread(&self) -> bool;
     /// Says that nothing more will be written.
     fn shut_down_write(&self) -> io::Result<()>;
     /// Makes the coming close visible as an error to the other side (a reset instead of an end).
@@ -69,6 +71,10 @@ impl Transport for TcpStream {
     fn poll_peek(&self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let mut byte = [0];
         Self::poll_peek(self, cx, &mut tokio::io::ReadBuf::new(&mut byte))
+    }
+
+    fn has_unread(&self) -> bool {
+        socket2::SockRef::from(self).peek(&mut [std::mem::MaybeUninit::uninit()]).is_ok_and(|n| n > 0)
     }
 
     fn shut_down_write(&self) -> io::Result<()> {
@@ -154,6 +160,13 @@ impl Transport for Socket {
             Self::Tcp(stream) => Transport::poll_peek(stream, cx),
             // Only clients are watched for their going, and they come over TCP.
             Self::Unix(_) => Poll::Pending,
+        }
+    }
+
+    fn has_unread(&self) -> bool {
+        match self {
+            Self::Tcp(stream) => stream.has_unread(),
+            Self::Unix(_) => false,
         }
     }
 

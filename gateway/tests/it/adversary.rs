@@ -270,3 +270,61 @@ fn the_gateway_ends_in_time_although_nobody_reads_its_log() {
     let status = eventually("the end", || child.try_wait().unwrap());
     assert_eq!(status.code(), Some(0));
 }
+
+#[test]
+fn unread_bytes_behind_a_last_request_do_not_destroy_its_answer() {
+    let body = "x".repeat(6_000_000);
+    let answer = ok(&body);
+    let app = Upstream::answering(move |_| answer.clone());
+    let gateway = Gateway::start(Config::before(&app));
+    let mut client = Client::connect_narrow(gateway.address());
+    client.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    let head = client.head();
+    assert!(head.starts_with(b"HTTP/1.1 200"));
+    // An old browser's line end, long after the request.
+    client.send("\r\n");
+    assert_eq!(client.exactly(body.len()).len(), body.len());
+}
+
+#[test]
+fn an_answer_that_announces_a_chunk_shows_its_head_at_once() {
+    let gate = std::sync::Arc::new(crate::harness::Gate::default());
+    let opened = std::sync::Arc::clone(&gate);
+    let app = Upstream::scripted(move |connection| {
+        connection.request();
+        connection.write("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n");
+        opened.wait();
+        connection.write("hello\r\n0\r\n\r\n");
+        connection.wait_closed();
+    });
+    let gateway = Gateway::start(Config::before(&app));
+    let mut client = Client::connect(gateway.address());
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert!(client.head().starts_with(b"HTTP/1.1 200"), "before any data");
+    gate.open();
+    assert_eq!(client.exactly(10), b"5\r\nhello\r\n");
+}
+
+#[test]
+fn a_request_that_fills_a_buffer_exactly_leaves_its_connection_idle() {
+    let app = Upstream::answering(|_| ok(""));
+    let gateway = Gateway::start(
+        Config::before(&app)
+            .top("networks: {office: [203.0.113.0/24]}\ntimeouts: {head: 300ms, keep_alive: 10s}")
+            .service("routes: [{path: /denied, allow: {network: office}}]"),
+    );
+    for size in [2047, 2048, 4096] {
+        let mut client = Client::connect(gateway.address());
+        let fixed = "GET /denied HTTP/1.1\r\nHost: a\r\nX: \r\n\r\n".len();
+        let request = format!("GET /denied HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(size - fixed));
+        client.send(&request);
+        assert_eq!(client.response().status, 403);
+        // Idle for longer than a head may take.
+        let idle = Instant::now();
+        while idle.elapsed() < Duration::from_millis(700) {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        client.send(&request);
+        assert_eq!(client.response().status, 403, "{size}");
+    }
+}

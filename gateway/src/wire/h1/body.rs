@@ -29,6 +29,8 @@ pub struct Body<'a, T> {
     given: usize,
     received: u64,
     most: u64,
+    /// What `has_buffered` found: the length of a part, or why there is none.
+    ready: Option<Result<usize, Reason>>,
 }
 
 impl<'a, T: Transport> Body<'a, T> {
@@ -56,6 +58,7 @@ impl<'a, T: Transport> Body<'a, T> {
             given: 0,
             received: 0,
             most: u64::MAX,
+            ready: None,
         }
     }
 
@@ -104,8 +107,11 @@ impl<T: Transport> RequestBody for Body<'_, T> {
         self.left == 0
     }
 
-    fn has_buffered(&self) -> bool {
-        self.buffer.len() > self.given
+    fn has_buffered(&mut self) -> bool {
+        if self.ready.is_none() {
+            self.ready = self.take_buffered().transpose();
+        }
+        self.ready.is_some() || self.left == 0
     }
 
     fn received(&self) -> u64 {
@@ -113,6 +119,10 @@ impl<T: Transport> RequestBody for Body<'_, T> {
     }
 
     async fn read(&mut self) -> Result<Option<&[u8]>, Reason> {
+        if let Some(ready) = self.ready.take() {
+            let produced = ready?;
+            return Ok(self.buffer.filled().get(..produced));
+        }
         loop {
             if let Some(produced) = self.take_buffered()? {
                 return Ok(self.buffer.filled().get(..produced));
@@ -137,6 +147,7 @@ impl<T: Transport> RequestBody for Body<'_, T> {
     }
 
     fn discard(&mut self) -> bool {
+        self.ready = None;
         loop {
             match self.take_buffered() {
                 Ok(Some(_)) => {}

@@ -41,6 +41,8 @@ enum State {
     TrailerLf,
     EndLf,
     Done,
+    /// Nothing can be made of it any more.
+    Broken,
 }
 
 /// Decodes one body as its bytes arrive.
@@ -76,7 +78,10 @@ impl Decoder {
             }
             let byte = bytes.get(at).copied().ok_or(InvalidChunk)?;
             at += 1;
-            self.framing_byte(byte)?;
+            if let Err(invalid) = self.framing_byte(byte) {
+                self.state = State::Broken;
+                return Err(invalid);
+            }
         }
         Ok(Decoded { produced, consumed: at, done: self.state == State::Done })
     }

@@ -83,6 +83,8 @@ pub struct ResponseReader<'a, T> {
     decoder: Decoder,
     received: bool,
     clean: bool,
+    /// A part that was decoded to see whether there is one.
+    decoded: Option<(usize, bool)>,
 }
 
 impl<'a, T: Transport> ResponseReader<'a, T> {
@@ -107,6 +109,7 @@ impl<'a, T: Transport> ResponseReader<'a, T> {
             decoder: Decoder::default(),
             received: false,
             clean: false,
+            decoded: None,
         }
     }
 
@@ -204,13 +207,35 @@ impl<T: Transport> ResponseSource for ResponseReader<'_, T> {
         };
     }
 
-    fn has_buffered(&self) -> bool {
-        self.framing == Framing::None || self.buffer.len() > self.given
+    fn has_buffered(&mut self) -> bool {
+        if self.framing != Framing::None && self.buffer.len() <= self.given {
+            return false;
+        }
+        self.buffer.consume(std::mem::take(&mut self.given));
+        match self.decode() {
+            // Framing alone is no part: whoever waits for one would wait for long.
+            Ok((0, false)) => {
+                self.buffer.consume(std::mem::take(&mut self.given));
+                false
+            }
+            Ok(decoded) => {
+                self.decoded = Some(decoded);
+                true
+            }
+            // Reported again when the part is asked for: a broken coding stays broken.
+            Err(_) => true,
+        }
     }
 
     async fn part(&mut self) -> Result<Part<'_>, Reason> {
-        self.buffer.consume(std::mem::take(&mut self.given));
+        let decoded = self.decoded.take();
+        if decoded.is_none() {
+            self.buffer.consume(std::mem::take(&mut self.given));
+        }
         let (produced, end) = loop {
+            if let Some(decoded) = decoded {
+                break decoded;
+            }
             if self.framing == Framing::None || !self.buffer.is_empty() {
                 let (produced, end) = self.decode()?;
                 if produced > 0 || end {

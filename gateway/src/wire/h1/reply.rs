@@ -86,8 +86,12 @@ impl<'a, T: Transport> Reply<'a, T> {
 
     fn begin(&mut self) {
         self.started = true;
+        self.announce(true);
+    }
+
+    fn announce(&self, begun: bool) {
         if let Some(announced) = self.announced {
-            announced.set(true);
+            announced.set(begun);
         }
     }
 
@@ -130,13 +134,15 @@ impl<T: Transport> Responder for Reply<'_, T> {
         }
         self.status_line(head.status, head.reason.of(bytes));
         // RFC 9110 §8.6: no length in an interim response.
-        copy_fields(self.out, &head.fields, bytes, |field| field.known != Name::ContentLength);
+        copy_fields(self.out, &head.fields, bytes, |field| !matches!(field.known, Name::ContentLength | Name::Upgrade));
         self.out.extend_from_slice(b"\r\n");
         let out = std::mem::take(self.out);
         // Until it is whole, nothing else can be said: whoever gives up on this write must not answer behind half a head.
         self.begun = true;
+        self.announce(true);
         let sent = self.send(&mut [IoSlice::new(&out)]).await;
         self.begun = sent.is_err();
+        self.announce(self.begun);
         *self.out = out;
         self.out.clear();
         sent
