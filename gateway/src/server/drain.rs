@@ -114,12 +114,12 @@ async fn drain(state: &State, fleet: &Fleet) {
     state.start_closing();
     fleet.close_all();
     let deadline = Instant::now() + shutdown.drain;
-    // The workers need a moment to accept what the kernel had queued; connections that wait for a request end at their next tick.
-    let settled = Instant::now() + crate::wire::deadline::TICK * 2;
     loop {
+        // First the workers accept what the kernel had queued; connections that wait for a request end at their next tick.
+        let accepting = state.metrics.accepting.load(Ordering::Acquire);
         let open = state.metrics.connections.load(Ordering::Acquire);
         let now = Instant::now();
-        if open <= 0 && now >= settled {
+        if accepting <= 0 && open <= 0 {
             break;
         }
         if now >= deadline {

@@ -31,6 +31,8 @@ pub struct Metrics {
     identity_unknown: [AtomicU64; 3],
     /// Client connections that are open.
     pub connections: AtomicI64,
+    /// Listening sockets that the workers accept on.
+    pub accepting: AtomicI64,
     /// Client connections that were accepted.
     pub accepted: AtomicU64,
     /// Requests that panicked are counted by reason; this counts failures to accept.
@@ -55,6 +57,7 @@ impl Metrics {
             limited: Mutex::default(),
             identity_unknown: Default::default(),
             connections: AtomicI64::new(0),
+            accepting: AtomicI64::new(0),
             accepted: AtomicU64::new(0),
             accept_failures: AtomicU64::new(0),
             reloads: AtomicU64::new(0),

@@ -95,6 +95,7 @@ async fn tick(worker: Rc<Worker>) {
 
 /// Accepts until the listener is closed; then takes what had already arrived in the kernel's queue, because closing would reset it.
 async fn accept(worker: Rc<Worker>, listener: tokio::net::TcpListener, mut closed: watch::Receiver<bool>) {
+    let _accepting = Accepting::new(&worker);
     let gate = closed.clone();
     let Ok(local) = listener.local_addr() else { return };
     loop {
@@ -135,6 +136,25 @@ fn begin(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, local: Socket
     spawn_local(async move {
         connection::serve(&open.worker, stream, Facts::plain(peer, local)).await;
     });
+}
+
+/// Counts a listening socket while it is accepted on: the end of the process waits for that.
+struct Accepting {
+    worker: Rc<Worker>,
+}
+
+impl Accepting {
+    fn new(worker: &Rc<Worker>) -> Self {
+        worker.state.metrics.accepting.fetch_add(1, Ordering::Relaxed);
+        Self { worker: Rc::clone(worker) }
+    }
+}
+
+impl Drop for Accepting {
+    fn drop(&mut self) {
+        // After the connections that were accepted have been counted.
+        self.worker.state.metrics.accepting.fetch_sub(1, Ordering::Release);
+    }
 }
 
 /// Counts a connection as open while it exists.
