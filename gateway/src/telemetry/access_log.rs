@@ -12,6 +12,7 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use once_cell::unsync::OnceCell;
 use probegate_policies::client::Identity;
 use probegate_policies::reason::Reason;
 
@@ -212,7 +213,8 @@ impl LineBuffer {
 
 /// The writer's thread.
 fn write_all(messages: &Receiver<Message>, shared: &Shared) {
-    let mut file: Option<(LogTarget, File)> = None;
+    // Opened by the first line that needs it; a failure leaves it to the next one to try again.
+    let mut file: OnceCell<(LogTarget, File)> = OnceCell::new();
     let mut reported = 0;
     while let Ok(message) = messages.recv() {
         let (target, text, count) = match message {
@@ -222,13 +224,13 @@ fn write_all(messages: &Receiver<Message>, shared: &Shared) {
                 continue;
             }
         };
-        if shared.reopen.swap(false, Ordering::AcqRel) || file.as_ref().is_some_and(|(open, _)| *open != target) {
-            file = None;
+        if shared.reopen.swap(false, Ordering::AcqRel) || file.get().is_some_and(|(open, _)| *open != target) {
+            file = OnceCell::new();
         }
         let written = match &target {
             LogTarget::Stderr => io::stderr().lock().write_all(&text),
             LogTarget::Stdout => io::stdout().lock().write_all(&text),
-            LogTarget::File(path) => write_file(&mut file, &target, path, &text),
+            LogTarget::File(path) => write_file(&file, &target, path, &text),
         };
         if let Err(error) = written {
             shared.dropped.fetch_add(count, Ordering::Relaxed);
@@ -242,11 +244,11 @@ fn write_all(messages: &Receiver<Message>, shared: &Shared) {
     }
 }
 
-fn write_file(file: &mut Option<(LogTarget, File)>, target: &LogTarget, path: &Path, text: &[u8]) -> io::Result<()> {
-    if file.is_none() {
-        *file = Some((target.clone(), open(path)?));
-    }
-    file.as_mut().map_or(Ok(()), |(_, file)| file.write_all(text))
+fn write_file(file: &OnceCell<(LogTarget, File)>, target: &LogTarget, path: &Path, text: &[u8]) -> io::Result<()> {
+    let (_, file) = file.get_or_try_init(|| open(path).map(|file| (target.clone(), file)))?;
+    // A shared file can be written to as well: `Write` is there for `&File`.
+    let mut file = file;
+    file.write_all(text)
 }
 
 /// Tries whether lines can be written there.
