@@ -111,8 +111,9 @@ pub async fn serve<T: Transport>(worker: &Worker, transport: T, facts: Facts) {
 /// When the gateway goes down, a connection that has been served ends here at once. One that is new gets the chance to send the
 /// request it was made for.
 async fn wait<T: Transport>(worker: &Worker, transport: &T, deadline: &Deadline, newcomer: bool) -> bool {
-    let begun = Instant::now();
-    worker.deadlines.observe(begun);
+    // The request before has told the time when it ended.
+    let begun = newcomer.then(Instant::now);
+    begun.into_iter().for_each(|begun| worker.deadlines.observe(begun));
     deadline.arm(worker.active().plan.timeouts.keep_alive);
     let (mut hurried, mut looked) = (false, false);
     poll_fn(|cx| {
@@ -124,7 +125,10 @@ async fn wait<T: Transport>(worker: &Worker, transport: &T, deadline: &Deadline,
             return Poll::Ready(ready.is_ok());
         }
         // The worker wakes all its connections when the gateway begins to go down, and when its listeners are closed.
-        if newcomer && worker.state.is_closing() && !hurried {
+        if let Some(begun) = begun
+            && worker.state.is_closing()
+            && !hurried
+        {
             hurried = true;
             worker.deadlines.observe(Instant::now());
             deadline.arm(NEWCOMER.saturating_sub(begun.elapsed()));

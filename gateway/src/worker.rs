@@ -18,6 +18,9 @@ use crate::telemetry::access_log::LineBuffer;
 use crate::upstream::Pools;
 use crate::wire::deadline::Deadlines;
 
+/// Digits of a request id.
+const HEX: &[u8; 16] = b"0123456789abcdef";
+
 /// What the connections of a worker share.
 #[derive(Debug)]
 #[expect(
@@ -76,11 +79,11 @@ impl Worker {
 
     /// A request id: 128 random bits in hexadecimal.
     pub fn request_id(&self) -> [u8; 32] {
-        let bits = self.random.borrow_mut().u128(..);
+        let bytes = self.random.borrow_mut().u128(..).to_le_bytes();
         let mut id = [0; 32];
-        for (index, digit) in id.iter_mut().enumerate() {
-            let nibble = usize::try_from((bits >> (index * 4)) & 0xf).unwrap_or(0);
-            *digit = b"0123456789abcdef".get(nibble).copied().unwrap_or(b'0');
+        let (pairs, _) = id.as_chunks_mut::<2>();
+        for (pair, byte) in pairs.iter_mut().zip(bytes) {
+            *pair = [byte >> 4, byte & 0xf].map(|nibble| HEX.get(usize::from(nibble)).copied().unwrap_or(b'0'));
         }
         id
     }

@@ -8,7 +8,7 @@ use probegate_policies::reason::Reason;
 use super::judge::Refused;
 use crate::plan::{Deny, Limit};
 use crate::wire::head::elements;
-use crate::wire::text::reason_phrase;
+use crate::wire::text::{push_number, reason_phrase};
 use crate::wire::{Answer, Responder};
 
 const JSON: &[u8] = b"application/problem+json";
@@ -82,8 +82,10 @@ pub fn problem(out: &mut Vec<u8>, reason: Reason, status: Option<u16>, id: &[u8;
         Some(_) => "https://iana.org/assignments/http-problem-types#quota-exceeded",
         None => "about:blank",
     };
-    let written = write!(out, "{{\"type\":\"{kind}\",\"title\":\"{}\",\"status\":{status}", reason_phrase(status));
-    debug_assert!(written.is_ok());
+    for part in ["{\"type\":\"", kind, "\",\"title\":\"", reason_phrase(status), "\",\"status\":"] {
+        out.extend_from_slice(part.as_bytes());
+    }
+    push_number(out, u64::from(status));
     if !matches!(status, 403 | 404) {
         out.extend_from_slice(b",\"detail\":\"");
         out.extend_from_slice(reason.text().as_bytes());
