@@ -113,7 +113,9 @@ pub async fn serve<T: Transport>(worker: &Worker, transport: T, facts: Facts) {
 async fn wait<T: Transport>(worker: &Worker, transport: &T, deadline: &Deadline, newcomer: bool) -> bool {
     // The request before has told the time when it ended.
     let begun = newcomer.then(Instant::now);
-    begun.into_iter().for_each(|begun| worker.deadlines.observe(begun));
+    if let Some(begun) = begun {
+        worker.deadlines.observe(begun);
+    }
     deadline.arm(worker.active().plan.timeouts.keep_alive);
     let (mut hurried, mut looked) = (false, false);
     poll_fn(|cx| {
