@@ -109,6 +109,7 @@ pub fn judge(case: &mut Case<'_>) -> bool {
         host: target.host,
         fields: &fields,
         peer: PEER,
+        certificate: None,
         now: Now { nanos: case.clock, unix: 1_800_000_000 },
     };
     judge::judge(case.plan, case.limiter, &question, &mut case.scratch, &mut ()).verdict.is_ok()

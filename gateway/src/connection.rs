@@ -6,6 +6,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
+use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -32,7 +33,7 @@ use crate::worker::workspace::Workspace;
 const NEWCOMER: Duration = Duration::from_secs(1);
 
 /// What is known about a connection from the start.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Facts {
     /// The other side's address, canonical.
     pub peer: IpAddr,
@@ -42,9 +43,40 @@ pub struct Facts {
     pub local_port: u16,
     /// How it is protected.
     pub scheme: Scheme,
+    /// What the handshake told, on a TLS connection.
+    pub secured: Option<Rc<Secured>>,
+    /// Requests are redirected to HTTPS on this port.
+    pub redirect_https: Option<u16>,
+}
+
+/// What a TLS handshake told about a connection.
+#[derive(Clone, Debug)]
+pub struct Secured {
+    /// The name the client asked for, lower-case.
+    pub server_name: Option<Box<str>>,
+    /// The version of TLS, as it is logged.
+    pub version: &'static str,
+    /// The cipher suite, as it is logged.
+    pub cipher: &'static str,
+    /// The client's certificate, verified.
+    pub certificate: Option<ClientCertificate>,
+}
+
+/// A client's certificate, after it was verified.
+#[derive(Clone, Debug)]
+pub struct ClientCertificate {
+    /// The sets it belongs to, a bit for each of [`crate::plan::Plan::client_certificates`].
+    pub sets: u64,
+    /// Whom it names, as it is logged.
+    pub subject: Box<str>,
 }
 
 impl Facts {
+    /// The sets that the client's certificate belongs to, a bit for each; `None`: it showed none.
+    pub fn certificate(&self) -> Option<u64> {
+        self.secured.as_ref()?.certificate.as_ref().map(|certificate| certificate.sets)
+    }
+
     /// The facts of a plain TCP connection.
     pub fn plain(peer: SocketAddr, local: SocketAddr) -> Self {
         Self {
@@ -52,6 +84,8 @@ impl Facts {
             peer_port: peer.port(),
             local_port: local.port(),
             scheme: Scheme::Http,
+            secured: None,
+            redirect_https: None,
         }
     }
 }

@@ -5,6 +5,9 @@
 //!
 //! Invariant: no serde, no YAML and no Pingora here. `config` makes plans, everything else only reads them.
 
+mod listener;
+mod upstream;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,10 +16,16 @@ use probegate_policies::access::{Origin, Rule};
 use probegate_policies::client::TrustedProxies;
 use probegate_policies::fields::FieldName;
 use probegate_policies::host::HostTable;
+use probegate_policies::hsts::Hsts;
 use probegate_policies::limit::Quota;
 use probegate_policies::probe::{ProbeKind, VersionInfo};
 use probegate_policies::route::{PathPrefix, RouteTable};
 use secrecy::SecretSlice;
+
+pub use self::listener::{
+    Acme, Certificate, CertificateSet, Challenge, ClientCertificates, Listener, ListenerTls, ProxyHeader,
+};
+pub use self::upstream::{Server, ServerAddress, Upstream, UpstreamProtocol, UpstreamTls};
 
 /// Everything the gateway runs from.
 #[derive(Debug)]
@@ -45,15 +54,12 @@ pub struct Plan {
     pub bounds: Bounds,
     /// What happens between SIGTERM and the end.
     pub shutdown: Shutdown,
+    /// Sets of client certificates; the index is the bit that rules ask for.
+    pub client_certificates: Vec<CertificateSet>,
+    /// Where the gateway keeps what must survive it: ACME accounts and certificates.
+    pub storage: PathBuf,
     /// Fields that carry the gateway's own tokens: not passed on to apps, unless the token set says `forward: true`.
     pub private_fields: Vec<FieldName>,
-}
-
-/// One listening address.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listener {
-    /// The address to bind. Port 0 lets the kernel choose; the choice is logged.
-    pub address: SocketAddr,
 }
 
 /// One app behind the gateway.
@@ -75,45 +81,26 @@ pub struct Service {
     pub upgrades: Vec<Box<str>>,
     /// The largest request body in bytes; beyond it 413.
     pub max_body: u64,
+    /// Browsers are told to come back over HTTPS only (RFC 6797).
+    pub hsts: Option<Hsts>,
+    /// What becomes of the field `Server`.
+    pub server_header: ServerHeader,
+    /// Clients that name one of its hosts in the handshake are asked for a certificate.
+    pub clients: Option<ClientCertificates>,
     /// Where the service is defined.
     pub origin: Origin,
 }
 
-/// The servers of a service and how they are spoken to.
-#[derive(Debug)]
-pub struct Upstream {
-    /// At least one.
-    pub servers: Vec<Server>,
-    /// To establish a connection, name resolution included.
-    pub connect_timeout: Duration,
-    /// From the complete request to the first byte of the answer, and between two parts of its body.
-    pub response_timeout: Duration,
-    /// How long an unused connection is kept. Must stay below the app's own keep-alive time (gunicorn: 2 s).
-    pub idle_timeout: Duration,
-    /// Unused connections kept for each server and worker.
-    pub max_idle: usize,
-}
-
-/// One server of an upstream.
-#[derive(Debug)]
-pub struct Server {
-    /// Where it listens.
-    pub address: ServerAddress,
-    /// As written in the configuration; a log field.
-    pub label: Box<str>,
-    /// Identifies everything that connections to it share: equal keys may share a connection, across reloads too.
-    pub key: u64,
-}
-
-/// How a server is reached.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum ServerAddress {
-    /// An address known when the configuration was read.
-    Tcp(SocketAddr),
-    /// A name and a port, resolved when a connection is made (the answer is kept for a few seconds).
-    Name(Box<str>, u16),
-    /// A Unix socket, such as gunicorn's `--bind unix:/run/app.sock`.
-    Unix(PathBuf),
+/// What becomes of `Server` in answers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ServerHeader {
+    /// There is none, whatever the app says.
+    #[default]
+    Off,
+    /// The app's, if it sends one.
+    Pass,
+    /// This one.
+    Text(Box<str>),
 }
 
 /// One probe of a service.
@@ -264,6 +251,10 @@ pub struct Timeouts {
     pub write: Duration,
     /// Silence in both directions of an upgraded connection (WebSocket).
     pub tunnel: Duration,
+    /// From the first byte of a TLS connection to the end of its handshake.
+    pub handshake: Duration,
+    /// The age at which a connection is told to end after the request it is at.
+    pub connection: Duration,
 }
 
 /// Sizes that a client may not exceed.
@@ -277,6 +268,19 @@ pub struct Bounds {
     pub target: usize,
     /// Connections over all listeners; beyond it new ones wait in the kernel's queue.
     pub connections: usize,
+    /// Connections of one client's network (an IPv4 address, 64 bits of an IPv6 one); beyond it new ones are closed. Trusted proxies, and
+    /// senders of the PROXY protocol, are not bound: behind them the client they name is.
+    pub connections_per_client: usize,
+    /// Requests that one connection may bring.
+    pub requests_per_connection: usize,
+    /// TLS handshakes in flight over all listeners.
+    pub handshakes: usize,
+    /// Requests at a time on one HTTP/2 connection.
+    pub streams: usize,
+    /// Bytes a second that a request body must come with on average, once [`Timeouts::body`] has passed; 0: any.
+    pub body_rate: u64,
+    /// Bytes a second that a client must take of an answer on average, once [`Timeouts::write`] has passed; 0: any.
+    pub write_rate: u64,
 }
 
 /// What happens between SIGTERM and the end.

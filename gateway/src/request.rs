@@ -113,6 +113,7 @@ pub async fn serve<B: RequestBody, R: Responder>(
         host: asked.host,
         fields: &fields,
         peer: received.facts.peer,
+        certificate: received.facts.certificate(),
         now,
     };
     let mut judgement = judge::judge(plan, &active.limiter, &question, scratch, &mut ());

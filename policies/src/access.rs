@@ -46,6 +46,13 @@ pub enum Condition {
     },
     /// Whoever presents one of the secrets.
     Token(Arc<TokenSet>),
+    /// Clients whose certificate was verified against one set of authorities (and names).
+    Certificate {
+        /// The name the configuration gives the set.
+        name: Box<str>,
+        /// Its bit in [`Facts::certificate`].
+        bit: u8,
+    },
     /// Whom at least one rule lets in, asked in order. A token field sent twice refuses as soon as it is reached,
     /// whatever stands behind it; a rule before it that lets the request in has never looked at the field.
     Any(Box<[Rule]>),
@@ -60,6 +67,9 @@ pub struct Facts<'a, F: ?Sized> {
     pub identity: &'a Identity,
     /// What it sent.
     pub fields: &'a F,
+    /// The sets of client certificates that the client's certificate belongs to, a bit for each; `None`: it showed none. Whoever fills
+    /// this has verified the certificate.
+    pub certificate: Option<u64>,
     /// When, in seconds since the Unix epoch.
     pub unix: u64,
 }
@@ -118,6 +128,13 @@ impl Rule {
                 let slot = set.check(facts.fields, facts.unix);
                 slot.map(|index| Permit { token: Some((Arc::clone(set), index)) })
             }
+            Condition::Certificate { bit, .. } => match facts.certificate {
+                Some(sets) if sets.checked_shr(u32::from(*bit)).is_some_and(|sets| sets & 1 == 1) => {
+                    Ok(Permit { token: None })
+                }
+                Some(_) => Err(Refusal::CertificateWrong),
+                None => Err(Refusal::CertificateMissing),
+            },
             Condition::Any(rules) => any(rules, depth, facts, trace),
             Condition::All(rules) => all(rules, depth, facts, trace),
         };
@@ -167,6 +184,7 @@ impl fmt::Display for Rule {
             Condition::Anyone => return f.write_str("anyone"),
             Condition::Network { name, .. } => return write!(f, "network {name}"),
             Condition::Token(set) => return write!(f, "token {}", set.name),
+            Condition::Certificate { name, .. } => return write!(f, "client_certificate {name}"),
             Condition::Any(rules) => ("any", rules),
             Condition::All(rules) => ("all", rules),
         };

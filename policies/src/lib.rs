@@ -14,6 +14,7 @@ pub mod client;
 pub mod fields;
 pub mod forwarded;
 pub mod host;
+pub mod hsts;
 pub mod ip;
 pub mod limit;
 pub mod now;

@@ -48,6 +48,8 @@ reasons! {
     TokenDuplicated 403 "token_duplicated" "the token field was sent more than once"
     TokenExpired 403 "token_expired" "the token has expired"
     TokenNotYetValid 403 "token_not_yet_valid" "the token is not valid yet"
+    CertificateMissing 403 "certificate_missing" "the client showed no certificate"
+    CertificateWrong 403 "certificate_wrong" "the client's certificate is not a known one"
     LimitExceeded 429 "limit_exceeded" "the client sent more requests than its limit allows"
 
     // What was asked for.
@@ -57,6 +59,7 @@ reasons! {
     HostInvalid 400 "host_invalid" "the host is not a valid one"
     HostDuplicated 400 "host_duplicated" "more than one host was named"
     HostUnknown 421 "host_unknown" "no service has this host"
+    HostMisdirected 421 "host_misdirected" "the host is not one that this connection was made for"
     MethodNotAllowed 405 "method_not_allowed" "the method is not allowed here"
     ExpectationUnknown 417 "expectation_unknown" "the expectation cannot be met"
 
@@ -75,7 +78,22 @@ reasons! {
     BodyTooLarge 413 "body_too_large" "the body is too large"
     BodyInvalid 400 "body_invalid" "the body does not follow its transfer coding"
     BodyTimeout 408 "body_timeout" "the body did not arrive in time"
+    BodyTooSlow 408 "body_too_slow" "the body arrived too slowly"
     ClientClosed 499 "client_closed" "the client closed the connection before it was answered"
+
+    ClientStalled 499 "client_stalled" "the client did not take the answer in time"
+
+    // Its connection. None of these is answered: there is nobody yet who could be.
+    ConnectionsExceeded 503 "connections_exceeded" "the client has more connections open than it may"
+    HandshakesExceeded 503 "handshakes_exceeded" "too many handshakes are in flight"
+    HandshakeTimeout 408 "handshake_timeout" "the handshake was not completed in time"
+    HandshakeFailed 400 "handshake_failed" "the handshake failed"
+    ServerNameUnknown 421 "server_name_unknown" "no certificate is for the server name that was asked for"
+    ProxyHeaderInvalid 400 "proxy_header_invalid" "the PROXY protocol header is missing or not a valid one"
+    ProxyHeaderTimeout 408 "proxy_header_timeout" "the PROXY protocol header did not arrive in time"
+    ProxySenderUnknown 403 "proxy_sender_unknown" "the PROXY protocol is not taken from this sender"
+    Http2Invalid 400 "http2_invalid" "the connection does not follow HTTP/2"
+    Http2Flood 400 "http2_flood" "the connection sends more control frames than it may"
 
     // The application.
     UpstreamUnreachable 502 "upstream_unreachable" "the application cannot be reached"
@@ -83,6 +101,7 @@ reasons! {
     UpstreamClosed 502 "upstream_closed" "the application closed the connection before it answered"
     UpstreamConnectTimeout 504 "upstream_connect_timeout" "the application did not accept a connection in time"
     UpstreamTimeout 504 "upstream_timeout" "the application did not answer in time"
+    UpstreamTlsFailed 502 "upstream_tls_failed" "the application could not be reached safely"
     UpstreamBusy 503 "upstream_busy" "the gateway has no connection to the application to spare"
     ProbeRedirected 503 "probe_redirected" "the application answered a probe with a redirect"
     ProbeTimeout 504 "probe_timeout" "the application did not answer a probe in time"
@@ -101,6 +120,8 @@ impl From<Refusal> for Reason {
             Refusal::TokenDuplicated => Self::TokenDuplicated,
             Refusal::TokenExpired => Self::TokenExpired,
             Refusal::TokenNotYetValid => Self::TokenNotYetValid,
+            Refusal::CertificateMissing => Self::CertificateMissing,
+            Refusal::CertificateWrong => Self::CertificateWrong,
         }
     }
 }
@@ -145,6 +166,8 @@ mod tests {
             (Refusal::TokenDuplicated, "token_duplicated"),
             (Refusal::TokenExpired, "token_expired"),
             (Refusal::TokenNotYetValid, "token_not_yet_valid"),
+            (Refusal::CertificateMissing, "certificate_missing"),
+            (Refusal::CertificateWrong, "certificate_wrong"),
         ];
         for (refusal, label) in refusals {
             assert_eq!((Reason::from(refusal).status(), Reason::from(refusal).label()), (403, label));

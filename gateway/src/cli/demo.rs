@@ -43,7 +43,7 @@ pub(super) fn run(address: SocketAddr, admin: SocketAddr) -> ExitCode {
     };
     // The demo shows a token in clear text on purpose; its lints would only distract.
     loaded.lints.clear();
-    loaded.plan.listeners = vec![Listener { address }];
+    loaded.plan.listeners = vec![Listener::plain(address)];
     loaded.plan.admin = Some(admin);
     // As bound, which is what to try where port 0 was asked for.
     let announce = move |_: &Plan, listening: &[Listening], bound: Option<SocketAddr>| {

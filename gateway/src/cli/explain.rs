@@ -94,6 +94,7 @@ fn explain(loaded: &Loaded, arguments: &Arguments) -> (String, bool) {
         host: asked.host,
         fields: &fields,
         peer: probegate_policies::ip::canonical(arguments.from),
+        certificate: None,
         now: Now { nanos: 1, unix: unix_time() },
     };
     let limiter = Limiter::new(plan, None, &Seed([0; 4]));

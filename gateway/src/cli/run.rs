@@ -35,7 +35,7 @@ pub(super) fn proxy(server: &str, listen: SocketAddr, admin: SocketAddr) -> Exit
             return ExitCode::from(USAGE);
         }
     };
-    loaded.plan.listeners = vec![Listener { address: listen }];
+    loaded.plan.listeners = vec![Listener::plain(listen)];
     loaded.plan.admin = Some(admin);
     start(loaded, Options { config: None, upgrade: false, upgrade_socket: None, announce: Box::new(announce) })
 }

@@ -4,7 +4,9 @@
 //! is left, and only the last step asks whether a plan came out of it.
 
 mod context;
+mod hsts;
 mod limit;
+mod listener;
 mod names;
 mod network;
 mod probe;
@@ -13,6 +15,7 @@ mod route;
 mod rule;
 mod secret;
 mod service;
+mod tls;
 mod token;
 
 use super::raw;
@@ -35,9 +38,11 @@ pub(super) fn plan(config: raw::Config, cx: &mut Context<'_>) -> Option<Plan> {
         client_ip,
         networks,
         tokens,
+        client_certificates,
         limits,
         services,
         admin,
+        storage,
         log,
         timeouts,
         bounds,
@@ -46,13 +51,15 @@ pub(super) fn plan(config: raw::Config, cx: &mut Context<'_>) -> Option<Plan> {
     let client = process::client_ip(client_ip, cx);
     let networks = network::networks(networks, cx);
     let tokens = token::tokens(tokens, cx);
+    let (certificate_names, client_certificates) = tls::sets(client_certificates, cx);
     let (limit_names, limits) = limit::limits(limits, cx);
-    let definitions = Definitions { networks, tokens, limits: limit_names };
+    let definitions = Definitions { networks, tokens, certificates: certificate_names, limits: limit_names };
     let services = service::services(services, &definitions, cx);
 
-    let listeners = process::listeners(listeners, cx);
+    let listeners = listener::listeners(listeners, &definitions, cx);
     let workers = process::workers(workers, cx);
     let admin = process::admin(admin.as_ref(), &listeners, cx);
+    let storage = process::storage(storage, cx);
     let (log_level, access_log) = process::log(log, cx);
     let timeouts = process::timeouts(timeouts, cx);
     let bounds = process::bounds(bounds, cx);
@@ -79,6 +86,8 @@ pub(super) fn plan(config: raw::Config, cx: &mut Context<'_>) -> Option<Plan> {
         timeouts,
         bounds,
         shutdown,
+        client_certificates,
+        storage,
         private_fields,
     })
 }
@@ -87,5 +96,7 @@ pub(super) fn plan(config: raw::Config, cx: &mut Context<'_>) -> Option<Plan> {
 pub(super) struct Definitions {
     pub(super) networks: Names<Network>,
     pub(super) tokens: Names<token::Tokens>,
+    /// Indices into the plan's list, and bits of rules.
+    pub(super) certificates: Names<usize>,
     pub(super) limits: Names<usize>,
 }

@@ -14,6 +14,9 @@ pub trait Environment {
     /// At most `limit` bytes of a file. Relative paths begin at the folder of the configuration.
     fn read(&self, path: &Path, limit: usize) -> io::Result<Vec<u8>>;
 
+    /// Where a path of the configuration leads. Relative paths begin at the folder of the configuration.
+    fn resolve(&self, path: &Path) -> PathBuf;
+
     /// Seconds since 1970.
     fn unix(&self) -> u64;
 
@@ -41,6 +44,10 @@ impl Environment for System {
 
     fn read(&self, path: &Path, limit: usize) -> io::Result<Vec<u8>> {
         read_start(&self.folder.join(path), limit)
+    }
+
+    fn resolve(&self, path: &Path) -> PathBuf {
+        self.folder.join(path)
     }
 
     fn unix(&self) -> u64 {

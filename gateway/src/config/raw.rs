@@ -8,6 +8,7 @@
 mod access;
 mod process;
 mod service;
+mod tls;
 
 use std::net::SocketAddr;
 
@@ -16,11 +17,12 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub(super) use access::{Allow, Conditions, Limit, Slot, TokenSet};
-pub(super) use process::{AccessLog, Admin, Bounds, ClientIp, Listener, Log, Shutdown, Timeouts};
-pub(super) use service::{AppToken, Probe, Probes, Route, Service, Upstream, Version};
+pub(super) use process::{AccessLog, Admin, Bounds, ClientIp, Listener, Log, ProxyProtocol, Shutdown, Timeouts};
+pub(super) use service::{AppToken, Hsts, Probe, Probes, Route, Service, Upstream, Version};
+pub(super) use tls::{Acme, Certificate, CertificateSet, ClientCertificates, ListenerTls, UpstreamTls};
 
 use super::shape::{List, Named, Toggle};
-use super::value::{Leaf, Workers};
+use super::value::{FilePath, Leaf, Workers};
 
 /// The configuration of a probegate gateway.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -37,6 +39,8 @@ pub(super) struct Config {
     pub(super) networks: Option<Named<List<Leaf<IpNet>>>>,
     /// Sets of tokens by name, for `allow: {token: NAME}`.
     pub(super) tokens: Option<Named<TokenSet>>,
+    /// Sets of client certificates by name, for `allow: {client_certificate: NAME}`.
+    pub(super) client_certificates: Option<Named<CertificateSet>>,
     /// Rate limits by name. They apply where a service or a route names them.
     pub(super) limits: Option<Named<Limit>>,
     /// The apps behind the gateway, by name.
@@ -44,6 +48,9 @@ pub(super) struct Config {
     pub(super) services: Option<Named<Service>>,
     /// Where metrics and the gateway's own probes are served. Default: `127.0.0.1:9900`.
     pub(super) admin: Option<Toggle<Admin>>,
+    /// The folder for what must survive the gateway: ACME accounts and certificates. Default: `$STATE_DIRECTORY`, which systemd sets, or
+    /// `/var/lib/probegate`.
+    pub(super) storage: Option<Leaf<FilePath>>,
     /// What is logged.
     pub(super) log: Option<Log>,
     /// Deadlines towards clients.

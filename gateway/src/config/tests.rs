@@ -37,6 +37,10 @@ impl Environment for Fixed {
         }
     }
 
+    fn resolve(&self, path: &Path) -> PathBuf {
+        Path::new("/etc/probegate").join(path)
+    }
+
     fn unix(&self) -> u64 {
         TODAY
     }

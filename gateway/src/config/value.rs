@@ -8,6 +8,7 @@ mod access;
 mod address;
 mod amount;
 mod choice;
+mod protocol;
 mod text;
 
 use std::borrow::Cow;
@@ -20,6 +21,7 @@ use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor}
 pub(super) use address::ServerWord;
 pub(super) use amount::{Count, Date, Seconds, Size, Workers};
 pub(super) use choice::{DenyWord, Flag, LimitKeyWord, Method, MissingWord, ServeWord, Upgrade};
+pub(super) use protocol::{AcmeDirectory, ChallengeWord, DomainName, ProtocolWord, RedirectWord, ServerHeaderWord};
 pub(super) use text::{ExactPath, FieldText, FilePath, Host, LogLevel, Name, SecretText, Sha256, Text, Variable};
 
 /// A value that is written as one word.

@@ -29,6 +29,8 @@ pub struct Question<'a, F: ?Sized> {
     pub fields: &'a F,
     /// The address the connection comes from.
     pub peer: IpAddr,
+    /// The sets that the client's certificate belongs to, a bit for each; `None`: it showed none.
+    pub certificate: Option<u64>,
     /// The time.
     pub now: Now,
 }
@@ -155,7 +157,12 @@ fn enter<F: Fields + ?Sized>(
     }
     observer.part(service, judgement.part);
 
-    let facts = Facts { identity: &judgement.identity, fields: question.fields, unix: question.now.unix };
+    let facts = Facts {
+        identity: &judgement.identity,
+        fields: question.fields,
+        certificate: question.certificate,
+        unix: question.now.unix,
+    };
     let (rule, limits) = match judgement.part {
         Part::Probe(index) => {
             let probe = service.probes.get(index).ok_or(Reason::PathInvalid)?;

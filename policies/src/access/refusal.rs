@@ -17,6 +17,10 @@ pub enum Refusal {
     TokenExpired,
     /// The token will be a secret.
     TokenNotYetValid,
+    /// The client showed no certificate.
+    CertificateMissing,
+    /// The client's certificate is not one of those.
+    CertificateWrong,
 }
 
 impl Refusal {
@@ -31,12 +35,14 @@ impl Refusal {
 
     const fn weight(self) -> u8 {
         match self {
-            Self::TokenDuplicated => 6,
-            Self::TokenWrong => 5,
-            Self::TokenExpired => 4,
-            Self::TokenNotYetValid => 3,
-            Self::IdentityUnknown => 2,
-            Self::OutsideNetwork => 1,
+            Self::TokenDuplicated => 8,
+            Self::TokenWrong => 7,
+            Self::TokenExpired => 6,
+            Self::TokenNotYetValid => 5,
+            Self::CertificateWrong => 4,
+            Self::IdentityUnknown => 3,
+            Self::OutsideNetwork => 2,
+            Self::CertificateMissing => 1,
             Self::TokenMissing => 0,
         }
     }

@@ -37,7 +37,7 @@ fn unknown() -> Identity {
 }
 
 fn judge(rule: &Rule, identity: &Identity, fields: &[(&[u8], &[u8])]) -> Result<Permit, Refusal> {
-    rule.judge(&Facts { identity, fields, unix: 1000 }, &mut ())
+    rule.judge(&Facts { identity, fields, certificate: None, unix: 1000 }, &mut ())
 }
 
 fn refusal(rule: &Rule, identity: &Identity, fields: &[(&[u8], &[u8])]) -> Option<Refusal> {
@@ -142,7 +142,7 @@ fn a_trace_sees_what_was_asked_and_what_came_of_it() {
     }
     let mut lines = Lines(Vec::new());
     let (rule, identity) = (any_of([internal(), token(), Rule::anyone()]), known("8.8.8.8"));
-    let outcome = rule.judge(&Facts { identity: &identity, fields: RIGHT, unix: 0 }, &mut lines);
+    let outcome = rule.judge(&Facts { identity: &identity, fields: RIGHT, certificate: None, unix: 0 }, &mut lines);
     assert!(outcome.is_ok());
     let expected = [
         "1 7 network internal: Err(OutsideNetwork)",
@@ -150,4 +150,19 @@ fn a_trace_sees_what_was_asked_and_what_came_of_it() {
         "0 7 any [network internal, token probe, anyone]: Ok(())",
     ];
     assert_eq!(lines.0, expected);
+}
+
+#[test]
+fn a_certificate_opens_only_the_doors_of_its_own_sets() {
+    let rule =
+        |bit| Rule { origin: Origin { line: 1 }, condition: Condition::Certificate { name: "partners".into(), bit } };
+    let ask = |bit, certificate| {
+        let identity = known("192.0.2.1");
+        rule(bit).judge(&Facts { identity: &identity, fields: RIGHT, certificate, unix: 0 }, &mut ()).err()
+    };
+    assert_eq!(ask(1, Some(0b10)), None);
+    assert_eq!(ask(0, Some(0b10)), Some(Refusal::CertificateWrong));
+    assert_eq!(ask(0, Some(0)), Some(Refusal::CertificateWrong));
+    assert_eq!(ask(0, None), Some(Refusal::CertificateMissing));
+    assert_eq!(ask(200, Some(u64::MAX)), Some(Refusal::CertificateWrong), "a bit that no set has");
 }

@@ -1,6 +1,9 @@
 //! What concerns the gateway as a whole: listeners, trusted proxies, logs, deadlines, bounds.
 
+use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -8,8 +11,8 @@ use probegate_policies::client::{ForwardingField, Missing, TrustedProxies};
 use probegate_policies::ip::IpSet;
 
 use super::Context;
-use crate::config::shape::{List, Toggle};
-use crate::config::value::{FieldText, Leaf, LogLevel, MissingWord, Seconds, Size, Workers};
+use crate::config::shape::Toggle;
+use crate::config::value::{FieldText, FilePath, Leaf, LogLevel, MissingWord, Seconds, Size, Workers};
 use crate::config::{ConfigPath, lint, raw};
 use crate::plan;
 
@@ -43,29 +46,6 @@ pub(super) fn client_ip(raw: Option<raw::ClientIp>, cx: &mut Context<'_>) -> Cli
     let missing = missing.map_or(Missing::Unknown, |Leaf(MissingWord(missing))| missing);
     let set = IpSet::new(trusted.iter().map(|(net, _)| *net));
     Client { proxies: TrustedProxies::new(set, field, missing), trusted }
-}
-
-pub(super) fn listeners(raw: Option<List<raw::Listener>>, cx: &mut Context<'_>) -> Vec<plan::Listener> {
-    let path = ConfigPath::root().key("listeners");
-    let Some(raw) = raw else {
-        return vec![plan::Listener { address: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8080)) }];
-    };
-    if raw.is_empty() {
-        cx.error(&path, "`listeners` is empty: nobody could connect", "write `[{address: 0.0.0.0:8080}]`");
-    }
-    let mut listeners: Vec<plan::Listener> = Vec::new();
-    for (index, listener) in raw {
-        let raw::Listener { address } = listener;
-        let path = path.index(index);
-        let Some(Leaf(address)) = cx.required(address, &path, "address", "address: 0.0.0.0:8080") else {
-            continue;
-        };
-        if address.port() != 0 && listeners.iter().any(|other| other.address == address) {
-            cx.error(&path.key("address"), format!("`{address}` is listened on twice"), "remove one of the two");
-        }
-        listeners.push(plan::Listener { address });
-    }
-    listeners
 }
 
 pub(super) fn workers(raw: Option<Leaf<Workers>>, cx: &Context<'_>) -> usize {
@@ -117,7 +97,7 @@ pub(super) fn log(raw: Option<raw::Log>, cx: &mut Context<'_>) -> (String, plan:
 }
 
 pub(super) fn timeouts(raw: Option<raw::Timeouts>, cx: &mut Context<'_>) -> plan::Timeouts {
-    let raw::Timeouts { head, keep_alive, body, write, tunnel } = raw.unwrap_or_default();
+    let raw::Timeouts { head, keep_alive, body, write, tunnel, handshake, connection } = raw.unwrap_or_default();
     let path = ConfigPath::root().key("timeouts");
     plan::Timeouts {
         head: cx.deadline(head, &path, "head", Duration::from_secs(10)),
@@ -125,17 +105,42 @@ pub(super) fn timeouts(raw: Option<raw::Timeouts>, cx: &mut Context<'_>) -> plan
         body: cx.deadline(body, &path, "body", Duration::from_secs(30)),
         write: cx.deadline(write, &path, "write", Duration::from_secs(60)),
         tunnel: cx.deadline(tunnel, &path, "tunnel", Duration::from_secs(3600)),
+        handshake: cx.deadline(handshake, &path, "handshake", Duration::from_secs(10)),
+        connection: cx.deadline(connection, &path, "connection", Duration::from_secs(3600)),
     }
 }
 
 pub(super) fn bounds(raw: Option<raw::Bounds>, cx: &mut Context<'_>) -> plan::Bounds {
-    let raw::Bounds { head, fields, target, connections } = raw.unwrap_or_default();
+    let raw::Bounds {
+        head,
+        fields,
+        target,
+        connections,
+        connections_per_client,
+        requests_per_connection,
+        handshakes,
+        streams,
+        body_rate,
+        write_rate,
+    } = raw.unwrap_or_default();
     let path = ConfigPath::root().key("bounds");
     let bounds = plan::Bounds {
         head: size(head, &path.key("head"), 32 << 10, cx),
         fields: cx.number(fields, &path, "fields", 8..=1000, 100),
         target: size(target, &path.key("target"), 8 << 10, cx),
         connections: cx.number(connections, &path, "connections", 1..=1 << 20, 16_384),
+        connections_per_client: cx.number(connections_per_client, &path, "connections_per_client", 1..=1 << 20, 1024),
+        requests_per_connection: cx.number(
+            requests_per_connection,
+            &path,
+            "requests_per_connection",
+            1..=usize::MAX >> 1,
+            10_000,
+        ),
+        handshakes: cx.number(handshakes, &path, "handshakes", 1..=1 << 20, 1024),
+        streams: cx.number(streams, &path, "streams", 1..=10_000, 100),
+        body_rate: cx.number(body_rate, &path, "body_rate", 0..=1 << 30, 240) as u64,
+        write_rate: cx.number(write_rate, &path, "write_rate", 0..=1 << 30, 240) as u64,
     };
     if bounds.target > bounds.head {
         let message = format!(
@@ -167,5 +172,20 @@ pub(super) fn shutdown(raw: Option<raw::Shutdown>, cx: &mut Context<'_>) -> plan
         // Zero is fine here: most load balancers look away on their own.
         delay: delay.map_or(Duration::ZERO, |Leaf(Seconds(delay))| delay),
         drain: cx.deadline(drain, &path, "drain", Duration::from_secs(30)),
+    }
+}
+
+/// The folder for what must survive the gateway.
+pub(super) fn storage(raw: Option<Leaf<FilePath>>, cx: &Context<'_>) -> PathBuf {
+    match raw {
+        Some(Leaf(FilePath(path))) => cx.environment().resolve(&path),
+        // systemd sets it for `StateDirectory=`; of several folders, the first is ours.
+        None => match cx.environment().variable("STATE_DIRECTORY") {
+            Some(folders) if !folders.is_empty() => {
+                let first = folders.split(|&byte| byte == b':').next().unwrap_or_default();
+                PathBuf::from(OsString::from_vec(first.to_vec()))
+            }
+            _ => PathBuf::from("/var/lib/probegate"),
+        },
     }
 }

@@ -29,7 +29,7 @@ pub(super) fn internal(definitions: &Definitions, path: &ConfigPath, cx: &mut Co
 pub(in crate::config) fn is_open(rule: &Rule) -> bool {
     match &rule.condition {
         Condition::Anyone => true,
-        Condition::Network { .. } | Condition::Token(_) => false,
+        Condition::Network { .. } | Condition::Token(_) | Condition::Certificate { .. } => false,
         Condition::Any(rules) => rules.iter().any(is_open),
         Condition::All(rules) => !rules.is_empty() && rules.iter().all(is_open),
     }
@@ -46,10 +46,11 @@ fn condition(
     definitions: &Definitions,
     cx: &mut Context<'_>,
 ) -> Option<Condition> {
-    let raw::Conditions { network: in_network, token: with_token, any, all } = raw;
+    let raw::Conditions { network: in_network, token: with_token, client_certificate, any, all } = raw;
     let given = [
         ("network", in_network.is_some()),
         ("token", with_token.is_some()),
+        ("client_certificate", client_certificate.is_some()),
         ("any", any.is_some()),
         ("all", all.is_some()),
     ];
@@ -61,7 +62,7 @@ fn condition(
             cx.error(
                 path,
                 "this condition is empty",
-                "write `anyone`, `{network: NAME}`, `{token: NAME}`, `{any: […]}` or `{all: […]}`",
+                "write `anyone`, `{network: NAME}`, `{token: NAME}`, `{client_certificate: NAME}`, `{any: […]}` or `{all: […]}`",
             );
             return None;
         }
@@ -82,6 +83,9 @@ fn condition(
     } else if let Some(Leaf(Name(name))) = with_token {
         let tokens = definitions.tokens.find(&name, &path.key("token"), cx)?;
         Some(Condition::Token(Arc::clone(&tokens.set)))
+    } else if let Some(Leaf(Name(name))) = client_certificate {
+        let bit = *definitions.certificates.find(&name, &path.key("client_certificate"), cx)?;
+        Some(Condition::Certificate { name, bit: u8::try_from(bit).ok()? })
     } else if let Some(rules) = any {
         Some(Condition::Any(list(rules, &path.key("any"), definitions, cx)))
     } else {

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use probegate_policies::host::{HostPattern, HostTable};
 
-use super::{Context, Definitions, limit, names, probe, route};
+use super::{Context, Definitions, hsts, limit, names, probe, route, tls};
 use crate::config::shape::{List, Named};
-use crate::config::value::{Leaf, ServerWord, Size, Upgrade};
+use crate::config::value::{Flag, Leaf, ProtocolWord, ServerHeaderWord, ServerWord, Size, Upgrade};
 use crate::config::{ConfigPath, raw};
 use crate::plan;
 
@@ -105,7 +105,22 @@ fn compile(
     cx: &mut Context<'_>,
 ) -> Option<plan::Service> {
     // The hosts of all services are compared with one another, and were taken out before.
-    let raw::Service { hosts: _, upstream, max_body, upgrades, probes, limits, routes } = raw;
+    let raw::Service {
+        hosts: _,
+        upstream,
+        max_body,
+        hsts: transport,
+        server_header,
+        client_certificates,
+        upgrades,
+        probes,
+        limits,
+        routes,
+    } = raw;
+    let hsts = transport.and_then(|raw| hsts::hsts(raw, &path.key("hsts"), cx));
+    let server_header = server_header.map_or(plan::ServerHeader::Off, |Leaf(ServerHeaderWord(header))| header);
+    let clients =
+        client_certificates.and_then(|raw| tls::clients(raw, &path.key("client_certificates"), definitions, cx));
     let probes = probe::probes(probes, &name, path, definitions, cx);
     let limits = limit::indices(limits, &path.key("limits"), &definitions.limits, cx);
     let (routes, route_table) = route::routes(routes, &path.key("routes"), &probes, definitions, cx);
@@ -126,6 +141,9 @@ fn compile(
         limits,
         upgrades,
         max_body,
+        hsts,
+        server_header,
+        clients,
         origin,
     })
 }
@@ -147,7 +165,19 @@ fn compile_max_body(raw: Option<Leaf<Size>>, path: &ConfigPath, cx: &mut Context
 }
 
 fn compile_upstream(raw: raw::Upstream, path: &ConfigPath, cx: &mut Context<'_>) -> Option<plan::Upstream> {
-    let raw::Upstream { servers, connect_timeout, response_timeout, idle_timeout, max_idle } = raw;
+    let raw::Upstream {
+        servers,
+        connect_timeout,
+        response_timeout,
+        idle_timeout,
+        max_idle,
+        protocol,
+        tls: secure,
+        proxy_protocol,
+    } = raw;
+    let protocol = protocol.map_or(plan::UpstreamProtocol::Http1, |Leaf(ProtocolWord(protocol))| protocol);
+    let proxy = proxy_protocol.is_some_and(|Leaf(Flag(proxy))| proxy);
+    let mut tls = secure.map(|raw| tls::upstream(raw, &path.key("tls"), cx));
     let connect_timeout = cx.deadline(connect_timeout, path, "connect_timeout", Duration::from_secs(5));
     let response_timeout = cx.deadline(response_timeout, path, "response_timeout", Duration::from_secs(60));
     let idle_timeout = cx.deadline(idle_timeout, path, "idle_timeout", Duration::from_millis(1500));
@@ -158,13 +188,52 @@ fn compile_upstream(raw: raw::Upstream, path: &ConfigPath, cx: &mut Context<'_>)
         cx.error(&path, "`servers` is empty: nobody would answer", "write `[\"127.0.0.1:8000\"]`");
     }
     let mut compiled: Vec<plan::Server> = Vec::new();
-    for (index, Leaf(ServerWord { address, label })) in servers {
+    let servers: Vec<_> = servers.into_iter().collect();
+    // `https://` on one server means TLS; on some of several it would leave open what the others mean.
+    let marked = servers.iter().filter(|(_, Leaf(server))| server.tls == Some(true)).count();
+    if let Some((index, Leaf(server))) = servers.iter().find(|(_, Leaf(server))| match server.tls {
+        Some(true) => marked < servers.len() && tls.is_none(),
+        Some(false) => marked > 0 || tls.is_some(),
+        None => false,
+    }) {
+        let message = format!("server `{}` disagrees with the others about TLS", server.label);
+        cx.error(
+            &path.index(*index),
+            message,
+            "write `https://` at all of them, or at none and `tls: {}` beside `servers`",
+        );
+    }
+    if marked > 0 && tls.is_none() {
+        tls = Some(plan::UpstreamTls { ca: None, certificate: None, server_name: None, verify: true });
+    }
+    if let Some(tls) = &tls
+        && tls.server_name.is_none()
+        && let Some((index, _)) =
+            servers.iter().find(|(_, Leaf(server))| matches!(server.address, plan::ServerAddress::Unix(_)))
+    {
+        cx.error(
+            &path.index(*index),
+            "a socket has no name that a certificate could carry",
+            "write `tls: {server_name: app.internal}` beside `servers`",
+        );
+    }
+    for (index, Leaf(ServerWord { address, label, tls: _ })) in servers {
         if compiled.iter().any(|server| server.address == address) {
             cx.error(&path.index(index), format!("server `{label}` is listed twice"), "remove one of the two");
         }
         let mut hasher = DefaultHasher::new();
-        address.hash(&mut hasher);
+        // Whatever a connection depends on: two upstreams that differ in any of it must not share one.
+        (&address, protocol, &tls, proxy).hash(&mut hasher);
         compiled.push(plan::Server { address, label, key: hasher.finish() });
     }
-    Some(plan::Upstream { servers: compiled, connect_timeout, response_timeout, idle_timeout, max_idle })
+    Some(plan::Upstream {
+        servers: compiled,
+        connect_timeout,
+        response_timeout,
+        idle_timeout,
+        max_idle,
+        protocol,
+        tls,
+        proxy,
+    })
 }

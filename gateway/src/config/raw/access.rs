@@ -88,6 +88,8 @@ pub(in crate::config) struct Conditions {
     pub(in crate::config) network: Option<Leaf<Name>>,
     /// Clients that show a token of this set.
     pub(in crate::config) token: Option<Leaf<Name>>,
+    /// Clients that showed a certificate of this set.
+    pub(in crate::config) client_certificate: Option<Leaf<Name>>,
     /// Clients that meet at least one of these conditions.
     pub(in crate::config) any: Option<List<Allow>>,
     /// Clients that meet all of these conditions.

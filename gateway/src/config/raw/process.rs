@@ -3,9 +3,9 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::Address;
+use super::{Address, ListenerTls};
 use crate::config::shape::List;
-use crate::config::value::{Count, FieldText, Leaf, LogLevel, MissingWord, Seconds, Size};
+use crate::config::value::{Count, FieldText, Flag, Leaf, LogLevel, MissingWord, RedirectWord, Seconds, Size};
 use crate::plan::{AccessFormat, LogTarget};
 use ipnet::IpNet;
 
@@ -16,6 +16,26 @@ pub(in crate::config) struct Listener {
     /// Where to listen. Port 0 lets the system choose.
     #[schemars(required)]
     pub(in crate::config) address: Option<Address>,
+    /// It speaks TLS, with these certificates.
+    pub(in crate::config) tls: Option<ListenerTls>,
+    /// Whether requests are redirected to HTTPS, all but those for probes and ACME challenges: `true` for port 443, or another port.
+    /// Default: `false`.
+    pub(in crate::config) redirect_https: Option<Leaf<RedirectWord>>,
+    /// Every connection begins with a PROXY protocol header, version 1 or 2.
+    pub(in crate::config) proxy_protocol: Option<ProxyProtocol>,
+    /// Whether HTTP/2 is spoken, too. Default: `true` with TLS, `false` without (where clients have to know that it is).
+    pub(in crate::config) http2: Option<Leaf<Flag>>,
+}
+
+/// The PROXY protocol on a listener.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, expecting = "a mapping such as `{from: [10.0.0.5]}`")]
+pub(in crate::config) struct ProxyProtocol {
+    /// Networks of the load balancers that send it. Connections from elsewhere are refused.
+    #[schemars(required)]
+    pub(in crate::config) from: Option<List<Leaf<IpNet>>>,
+    /// For the whole header. Default: `3s`.
+    pub(in crate::config) timeout: Option<Leaf<Seconds>>,
 }
 
 /// How the client behind trusted proxies is found.
@@ -74,6 +94,10 @@ pub(in crate::config) struct Timeouts {
     pub(in crate::config) write: Option<Leaf<Seconds>>,
     /// Silence in both directions of an upgraded connection (WebSocket). Default: `1h`.
     pub(in crate::config) tunnel: Option<Leaf<Seconds>>,
+    /// From the first byte of a TLS connection to the end of its handshake. Default: `10s`.
+    pub(in crate::config) handshake: Option<Leaf<Seconds>>,
+    /// The age at which a connection is told to end after the requests it is at. Default: `1h`.
+    pub(in crate::config) connection: Option<Leaf<Seconds>>,
 }
 
 /// Sizes that a client may not exceed.
@@ -88,6 +112,18 @@ pub(in crate::config) struct Bounds {
     pub(in crate::config) target: Option<Leaf<Size>>,
     /// Connections over all listeners. Default: 16384.
     pub(in crate::config) connections: Option<Leaf<Count>>,
+    /// Connections of one client (an IPv4 address, 64 bits of an IPv6 one). Trusted proxies are not bound. Default: 1024.
+    pub(in crate::config) connections_per_client: Option<Leaf<Count>>,
+    /// Requests that one connection may bring. Default: 10000.
+    pub(in crate::config) requests_per_connection: Option<Leaf<Count>>,
+    /// TLS handshakes in flight over all listeners. Default: 1024.
+    pub(in crate::config) handshakes: Option<Leaf<Count>>,
+    /// Requests at a time on one HTTP/2 connection. Default: 100.
+    pub(in crate::config) streams: Option<Leaf<Count>>,
+    /// Bytes a second that a request body must come with on average, once the deadline `body` has passed. 0: any. Default: 240.
+    pub(in crate::config) body_rate: Option<Leaf<Count>>,
+    /// Bytes a second that a client must take of an answer on average, once the deadline `write` has passed. 0: any. Default: 240.
+    pub(in crate::config) write_rate: Option<Leaf<Count>>,
 }
 
 /// What happens between SIGTERM and the end.

@@ -3,11 +3,11 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::Allow;
+use super::{Allow, ClientCertificates, UpstreamTls};
 use crate::config::shape::{List, Toggle};
 use crate::config::value::{
-    Count, DenyWord, ExactPath, FieldText, FilePath, Host, Leaf, Name, Seconds, SecretText, ServeWord, ServerWord,
-    Size, Text, Upgrade, Variable,
+    Count, Date, DenyWord, ExactPath, FieldText, FilePath, Flag, Host, Leaf, Name, ProtocolWord, Seconds, SecretText,
+    ServeWord, ServerHeaderWord, ServerWord, Size, Text, Upgrade, Variable,
 };
 use probegate_policies::host::HostPattern;
 use probegate_policies::route::PathPrefix;
@@ -24,6 +24,12 @@ pub(in crate::config) struct Service {
     pub(in crate::config) upstream: Option<Upstream>,
     /// The largest request body. Default: `1MiB`.
     pub(in crate::config) max_body: Option<Leaf<Size>>,
+    /// Browsers are told to come back over HTTPS only (`Strict-Transport-Security`). Default: they are not.
+    pub(in crate::config) hsts: Option<Hsts>,
+    /// What becomes of `Server` in answers: `off` (default) for none, `pass` for the app's, or a text of your own.
+    pub(in crate::config) server_header: Option<Leaf<ServerHeaderWord>>,
+    /// Clients that name one of the hosts in the handshake are asked for a certificate. Default: as the listener says.
+    pub(in crate::config) client_certificates: Option<ClientCertificates>,
     /// Protocols that clients may switch to. Default: `[websocket]`; `[]` for none.
     pub(in crate::config) upgrades: Option<List<Leaf<Upgrade>>>,
     /// The probes. One that is not mentioned is guarded with its defaults.
@@ -49,6 +55,29 @@ pub(in crate::config) struct Upstream {
     pub(in crate::config) idle_timeout: Option<Leaf<Seconds>>,
     /// Unused connections kept for each server and worker. Default: 64.
     pub(in crate::config) max_idle: Option<Leaf<Count>>,
+    /// What the app speaks: `http1` (default) or `http2`, which gRPC needs.
+    pub(in crate::config) protocol: Option<Leaf<ProtocolWord>>,
+    /// The app is spoken to over TLS. Default: it is not, unless a server is written as `https://…`.
+    pub(in crate::config) tls: Option<UpstreamTls>,
+    /// Whether every connection begins with a PROXY protocol header (version 2) that names the client. Such a connection serves one request.
+    /// Default: `false`.
+    pub(in crate::config) proxy_protocol: Option<Leaf<Flag>>,
+}
+
+/// `Strict-Transport-Security`: browsers are told to come back over HTTPS only.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, expecting = "a mapping such as `{max_age: 8760h, since: 2026-12-01}`")]
+pub(in crate::config) struct Hsts {
+    /// How long browsers remember it.
+    #[schemars(required)]
+    pub(in crate::config) max_age: Option<Leaf<Seconds>>,
+    /// The day a ramp begins: browsers are told to remember it as long as it has been told already, five minutes on the first day, up to
+    /// `max_age`. Default: no ramp.
+    pub(in crate::config) since: Option<Leaf<Date>>,
+    /// Whether it holds for subdomains, too. Default: `false`.
+    pub(in crate::config) include_subdomains: Option<Leaf<Flag>>,
+    /// Whether browsers may ship it. Default: `false`.
+    pub(in crate::config) preload: Option<Leaf<Flag>>,
 }
 
 /// The probes of an app. `off` hands a probe's path to the app like any other.

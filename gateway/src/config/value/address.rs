@@ -42,23 +42,25 @@ pub(crate) struct ServerWord {
     pub(crate) address: ServerAddress,
     /// As written.
     pub(crate) label: Box<str>,
+    /// Whether it is spoken to over TLS, if it says so: `https://`, `http://`.
+    pub(crate) tls: Option<bool>,
 }
 
 impl Word for ServerWord {
     const EXPECTED: &'static str = "a server such as `127.0.0.1:8000`, `app:8000` or `unix:/run/app.sock`";
-    const PATTERN: &'static str = "^(unix:/.+|(http://)?([A-Za-z0-9._-]+|\\[[0-9A-Fa-f:.]+\\]):[0-9]{1,5}/?)$";
+    const PATTERN: &'static str = "^(unix:/.+|(https?://)?([A-Za-z0-9._-]+|\\[[0-9A-Fa-f:.]+\\]):[0-9]{1,5}/?)$";
 
     fn from_text(text: &str) -> Result<Self, Invalid> {
         let invalid = || Invalid::expected::<Self>(&format!("`{text}`"));
-        if text.starts_with("https://") {
-            return Err(Invalid::new("upstreams are spoken to without TLS, `https://` is not there yet")
-                .hint("name a port on which the app takes plain HTTP, or a Unix socket"));
-        }
+        let (tls, bare) = match (text.strip_prefix("https://"), text.strip_prefix("http://")) {
+            (Some(bare), _) => (Some(true), bare),
+            (_, Some(bare)) => (Some(false), bare),
+            (None, None) => (None, text),
+        };
         let address = if let Some(path) = text.strip_prefix("unix:") {
             unix(path).ok_or_else(|| invalid().hint("a socket is written as an absolute path: `unix:/run/app.sock`"))?
         } else {
-            let authority = text.strip_prefix("http://").unwrap_or(text);
-            let authority = authority.strip_suffix('/').unwrap_or(authority);
+            let authority = bare.strip_suffix('/').unwrap_or(bare);
             if authority.contains(['/', '?']) {
                 return Err(Invalid::new(format!("a server has no path, found `{text}`"))
                     .hint("clients' paths are passed on as they are"));
@@ -71,7 +73,7 @@ impl Word for ServerWord {
                 }
             })?
         };
-        Ok(Self { address, label: text.into() })
+        Ok(Self { address, label: text.into(), tls })
     }
 
     fn from_number(number: u64) -> Result<Self, Invalid> {

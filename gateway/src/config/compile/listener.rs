@@ -1,0 +1,67 @@
+//! Where clients are accepted.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use probegate_policies::ip::IpSet;
+
+use super::{Context, Definitions, tls};
+use crate::config::shape::List;
+use crate::config::value::{Flag, Leaf, RedirectWord};
+use crate::config::{ConfigPath, raw};
+use crate::plan;
+
+pub(super) fn listeners(
+    raw: Option<List<raw::Listener>>,
+    definitions: &Definitions,
+    cx: &mut Context<'_>,
+) -> Vec<plan::Listener> {
+    let path = ConfigPath::root().key("listeners");
+    let Some(raw) = raw else {
+        let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8080));
+        return vec![plan::Listener::plain(address)];
+    };
+    if raw.is_empty() {
+        cx.error(&path, "`listeners` is empty: nobody could connect", "write `[{address: 0.0.0.0:8080}]`");
+    }
+    let mut listeners: Vec<plan::Listener> = Vec::new();
+    for (index, listener) in raw {
+        let raw::Listener { address, tls, redirect_https, proxy_protocol, http2 } = listener;
+        let path = path.index(index);
+        let tls_broken = cx.is_broken(&path.key("tls"));
+        let secure = tls.is_some() || tls_broken;
+        let tls = tls.and_then(|tls| tls::listener(tls, &path.key("tls"), definitions, cx));
+        let proxy = proxy_protocol.and_then(|proxy| proxy_header(proxy, &path.key("proxy_protocol"), cx));
+        let redirect_https = redirect_https.and_then(|Leaf(RedirectWord(port))| port);
+        if secure && redirect_https.is_some() {
+            cx.error(
+                &path.key("redirect_https"),
+                "this listener speaks TLS: a redirect to HTTPS would lead to itself",
+                "remove it here; it belongs to the listener on port 80",
+            );
+        }
+        let http2 = http2.map_or(secure, |Leaf(Flag(http2))| http2);
+        let Some(Leaf(address)) = cx.required(address, &path, "address", "address: 0.0.0.0:8080") else {
+            continue;
+        };
+        if address.port() != 0 && listeners.iter().any(|other| other.address == address) {
+            cx.error(&path.key("address"), format!("`{address}` is listened on twice"), "remove one of the two");
+        }
+        listeners.push(plan::Listener { address, tls, redirect_https, proxy, http2 });
+    }
+    listeners
+}
+
+fn proxy_header(raw: raw::ProxyProtocol, path: &ConfigPath, cx: &mut Context<'_>) -> Option<plan::ProxyHeader> {
+    let raw::ProxyProtocol { from, timeout } = raw;
+    let from = cx.required(from, path, "from", "from: [10.0.0.5]");
+    if from.as_ref().is_some_and(List::is_empty) {
+        cx.error(
+            &path.key("from"),
+            "`from` is empty: every connection would be refused",
+            "write the addresses of your load balancers",
+        );
+    }
+    let timeout = cx.deadline(timeout, path, "timeout", Duration::from_secs(3));
+    Some(plan::ProxyHeader { from: IpSet::new(from?.into_iter().map(|(_, Leaf(net))| net)), timeout })
+}

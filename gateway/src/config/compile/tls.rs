@@ -1,0 +1,166 @@
+//! Certificates, on both sides of the gateway.
+
+use std::path::PathBuf;
+
+use super::{Context, Definitions, Names};
+use crate::config::shape::{List, Named};
+use crate::config::value::{AcmeDirectory, ChallengeWord, DomainName, FilePath, Flag, Leaf, Name, Text};
+use crate::config::{ConfigPath, raw};
+use crate::plan;
+
+/// Rules ask for a set by a bit of a word.
+const MOST_SETS: usize = 64;
+
+/// Sets of client certificates: their names, and what they are.
+pub(super) fn sets(
+    raw: Option<Named<raw::CertificateSet>>,
+    cx: &mut Context<'_>,
+) -> (Names<usize>, Vec<plan::CertificateSet>) {
+    let mut names = Names::new("client certificate", "client_certificates", cx);
+    let mut sets = Vec::new();
+    for (name, raw) in raw.unwrap_or_default() {
+        let path = ConfigPath::root().key("client_certificates").key(&name);
+        let set = raw.and_then(|raw| set(&name, raw, &path, cx));
+        let index = set.map(|set| {
+            sets.push(set);
+            sets.len() - 1
+        });
+        if sets.len() == MOST_SETS + 1 {
+            cx.key_error(&path, format!("there are more than {MOST_SETS} sets of client certificates"), "join some");
+        }
+        names.define(name, index, cx);
+    }
+    (names, sets)
+}
+
+fn set(name: &str, raw: raw::CertificateSet, path: &ConfigPath, cx: &mut Context<'_>) -> Option<plan::CertificateSet> {
+    let raw::CertificateSet { ca, names } = raw;
+    let ca = file(cx.required(ca, path, "ca", "ca: partners.pem"), cx)?;
+    if names.as_ref().is_some_and(List::is_empty) {
+        cx.error(
+            &path.key("names"),
+            "`names` is empty: no certificate would be in the set",
+            "leave it out to accept every certificate of the authorities",
+        );
+    }
+    let names = names.into_iter().flatten().map(|(_, Leaf(Text(name)))| name).collect();
+    Some(plan::CertificateSet { name: name.into(), ca, names })
+}
+
+/// TLS on a listener.
+pub(super) fn listener(
+    raw: raw::ListenerTls,
+    path: &ConfigPath,
+    definitions: &Definitions,
+    cx: &mut Context<'_>,
+) -> Option<plan::ListenerTls> {
+    let raw::ListenerTls { certificates, default, client_certificates } = raw;
+    let clients = client_certificates.and_then(|raw| clients(raw, &path.key("client_certificates"), definitions, cx));
+    let raw = cx.required(certificates, path, "certificates", "certificates: [{cert: fullchain.pem, key: key.pem}]")?;
+    let path = path.key("certificates");
+    if raw.is_empty() {
+        cx.error(
+            &path,
+            "`certificates` is empty: no handshake could succeed",
+            "write `[{cert: fullchain.pem, key: key.pem}]`",
+        );
+    }
+    let certificates =
+        raw.into_iter().filter_map(|(index, raw)| certificate(raw, &path.index(index), cx)).collect::<Vec<_>>();
+    let default = default.map(|Leaf(DomainName(name))| name);
+    Some(plan::ListenerTls { certificates, default, clients })
+}
+
+fn certificate(raw: raw::Certificate, path: &ConfigPath, cx: &mut Context<'_>) -> Option<plan::Certificate> {
+    let raw::Certificate { cert, key, acme: ordered } = raw;
+    let ordered_here = ordered.is_some() || cx.is_broken(&path.key("acme"));
+    if ordered_here && (cert.is_some() || key.is_some()) {
+        cx.key_error(
+            &path.key("acme"),
+            "a certificate comes from files or is ordered by ACME, not both",
+            "write two certificates, or remove one of the two",
+        );
+        return None;
+    }
+    if ordered_here {
+        return acme(ordered?, &path.key("acme"), cx).map(plan::Certificate::Acme);
+    }
+    let cert = file(cx.required(cert, path, "cert", "cert: fullchain.pem"), cx);
+    let key = file(cx.required(key, path, "key", "key: key.pem"), cx);
+    Some(plan::Certificate::Files { cert: cert?, key: key? })
+}
+
+fn acme(raw: raw::Acme, path: &ConfigPath, cx: &mut Context<'_>) -> Option<plan::Acme> {
+    let raw::Acme { domains, email, directory, ca, challenges } = raw;
+    let ca = file(ca, cx);
+    let email = email.map(|Leaf(Text(email))| email);
+    if email.as_ref().is_some_and(|email| !email.contains('@')) {
+        cx.error(&path.key("email"), "`email` is not an e-mail address", "write one such as `ops@example.com`");
+    }
+    let challenges: Vec<_> = match challenges {
+        None => vec![plan::Challenge::TlsAlpn01, plan::Challenge::Http01],
+        Some(list) if list.is_empty() => {
+            cx.error(&path.key("challenges"), "`challenges` is empty: no order could succeed", "leave it out");
+            Vec::new()
+        }
+        Some(list) => list.into_iter().map(|(_, Leaf(ChallengeWord(challenge)))| challenge).collect(),
+    };
+    let directory = directory.map_or_else(AcmeDirectory::production, |Leaf(directory)| directory).0;
+    let raw = cx.required(domains, path, "domains", "domains: [shop.example.com]")?;
+    let path = path.key("domains");
+    if raw.is_empty() {
+        cx.error(&path, "`domains` is empty: there is nothing to order", "write `[shop.example.com]`");
+    }
+    let mut domains: Vec<Box<str>> = Vec::new();
+    for (index, Leaf(DomainName(domain))) in raw {
+        let path = path.index(index);
+        if domains.contains(&domain) {
+            cx.error(&path, format!("`{domain}` is listed twice"), "remove one of the two");
+        }
+        domains.push(domain);
+    }
+    Some(plan::Acme { domains, email, directory, ca, challenges })
+}
+
+/// Which client certificates are asked for.
+pub(super) fn clients(
+    raw: raw::ClientCertificates,
+    path: &ConfigPath,
+    definitions: &Definitions,
+    cx: &mut Context<'_>,
+) -> Option<plan::ClientCertificates> {
+    let raw::ClientCertificates { accept, required } = raw;
+    let raw = cx.required(accept, path, "accept", "accept: [partners]")?;
+    let path = path.key("accept");
+    if raw.is_empty() {
+        cx.error(&path, "`accept` is empty: no certificate would do", "name a set of `client_certificates`");
+    }
+    let accept = raw
+        .into_iter()
+        .filter_map(|(index, Leaf(Name(name)))| definitions.certificates.find(&name, &path.index(index), cx).copied())
+        .collect();
+    Some(plan::ClientCertificates { accept, required: required.is_some_and(|Leaf(Flag(required))| required) })
+}
+
+/// TLS towards an app.
+pub(super) fn upstream(raw: raw::UpstreamTls, path: &ConfigPath, cx: &mut Context<'_>) -> plan::UpstreamTls {
+    let raw::UpstreamTls { ca, cert, key, server_name, verify } = raw;
+    let certificate = match (cert, key) {
+        (None, None) => None,
+        (cert, key) => {
+            let cert = file(cx.required(cert, path, "cert", "cert: gateway.pem"), cx);
+            let key = file(cx.required(key, path, "key", "key: gateway.key"), cx);
+            cert.zip(key)
+        }
+    };
+    plan::UpstreamTls {
+        ca: file(ca, cx),
+        certificate,
+        server_name: server_name.map(|Leaf(DomainName(name))| name),
+        verify: verify.is_none_or(|Leaf(Flag(verify))| verify),
+    }
+}
+
+fn file(raw: Option<Leaf<FilePath>>, cx: &Context<'_>) -> Option<PathBuf> {
+    raw.map(|Leaf(FilePath(path))| cx.environment().resolve(&path))
+}
