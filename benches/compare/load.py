@@ -3,7 +3,9 @@
 import http.client
 import json
 import pathlib
+import re
 import socket
+import ssl
 import subprocess
 import time
 
@@ -14,8 +16,18 @@ class Wrong(Exception):
     """A peer does not do the same work as the others."""
 
 
-def ask(port, path, headers=()):
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+def trusting():
+    """A client's side of TLS that believes the certificate made for the run, as wrk and h2load do."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
+
+
+def ask(port, path, headers=(), tls=False):
+    if tls:
+        connection = http.client.HTTPSConnection("localhost", port, timeout=10, context=trusting())
+    else:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     try:
         connection.request("GET", path, headers=dict(headers))
         answer = connection.getresponse()
@@ -31,9 +43,9 @@ def expect(what, found, wanted):
 
 def check_scenario(port, scenario):
     for _ in range(scenario.reached_after):
-        if ask(port, scenario.path, scenario.headers)[0] == scenario.status:
+        if ask(port, scenario.path, scenario.headers, scenario.tls)[0] == scenario.status:
             break
-    status, body = ask(port, scenario.path, scenario.headers)
+    status, body = ask(port, scenario.path, scenario.headers, scenario.tls)
     expect(f"{scenario.name}: status", status, scenario.status)
     if scenario.length is not None:
         expect(f"{scenario.name}: length", len(body), scenario.length)
@@ -68,8 +80,27 @@ def check_same_work(port):
     expect("/version", answer, {"service": "app", "environment": "local", "version": "unknown"})
 
 
+def drive_http2(port, scenario, seconds, core):
+    """Load over HTTP/2 for some seconds; what h2load counted."""
+    command = ["taskset", "-c", core, "h2load", f"-D{seconds}", f"-c{scenario.connections}", f"-m{scenario.streams}", "-t1"]
+    output = subprocess.run(
+        [*command, f"https://localhost:{port}{scenario.path}"], capture_output=True, text=True, check=True
+    ).stdout
+    requests = re.search(r"(\d+) succeeded, (\d+) failed", output)
+    received = re.search(r"traffic: .*?\((\d+)\) total", output)
+    protocol = re.search(r"Application protocol: (\S+)", output)
+    expect(f"{scenario.name}: protocol", protocol and protocol[1], "h2")
+    succeeded, failed = int(requests[1]), int(requests[2])
+    bad = sum(int(count) for count in re.findall(r"(\d+) [345]xx", output))
+    if not succeeded or bad or failed > scenario.connections * scenario.streams:  # those in flight at the end
+        raise Wrong(f"{scenario.name}: {succeeded} answers, {failed} failed, {bad} of the wrong status")
+    return {"requests": succeeded, "bytes": int(received[1]), "seconds": seconds, "bad": bad, "broken": 0}
+
+
 def drive(port, scenario, seconds, core):
     """Load for some seconds; what wrk counted."""
+    if scenario.streams:
+        return drive_http2(port, scenario, seconds, core)
     fields = [part for name, value in scenario.headers for part in ("-H", f"{name}: {value}")]
     command = [
         "taskset",
@@ -82,7 +113,8 @@ def drive(port, scenario, seconds, core):
         "-s",
         str(REPORT),
         *fields,
-        f"http://127.0.0.1:{port}{scenario.path}",
+        # By name: a server with several certificates has to be told which one is meant.
+        f"https://localhost:{port}{scenario.path}" if scenario.tls else f"http://127.0.0.1:{port}{scenario.path}",
     ]
     output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     counted = json.loads(output.rpartition("@@")[2])
@@ -98,11 +130,14 @@ def drive(port, scenario, seconds, core):
     return counted
 
 
-def idle_connections(port, count):
+def idle_connections(port, count, tls=False):
     """Opens connections that had one answer each, and keeps them."""
     request, sockets = b"GET /1k HTTP/1.1\r\nHost: localhost\r\n\r\n", []
+    context = trusting()
     for _ in range(count):
         connection = socket.create_connection(("127.0.0.1", port), 10)
+        if tls:
+            connection = context.wrap_socket(connection, server_hostname="localhost")
         connection.sendall(request)
         received = b""
         while len(received.partition(b"\r\n\r\n")[2]) < 1024:
@@ -119,5 +154,5 @@ def still_open(connection):
     connection.setblocking(False)
     try:
         return connection.recv(1) != b""
-    except BlockingIOError:
+    except (BlockingIOError, ssl.SSLWantReadError):
         return True

@@ -11,7 +11,7 @@ Rounds are interleaved: each scenario visits every peer in turn, freshly started
 hits all of them. Requests per second depend on who else uses core 1 and are shown for orientation; what to trust is the
 CPU time of the proxy per request and its ratio to the reference of the same round.
 
-Needs nginx, haproxy, wrk and taskset. Raw results go to benches/runs/ as JSON lines.
+Needs nginx, haproxy, wrk, h2load (nghttp2-client), openssl and taskset. Raw results go to benches/runs/ as JSON lines.
 """
 
 import argparse
@@ -19,6 +19,7 @@ import json
 import os
 import pathlib
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
@@ -38,34 +39,53 @@ IDLE_CONNECTIONS = 5000
 
 
 def nginx(conf):
-    return lambda folder, _: ["nginx", "-p", folder, "-c", CONF / conf, "-g", "daemon off;"]
+    return lambda folder, _: ["nginx", "-p", folder, "-c", pathlib.Path(folder) / conf, "-g", "daemon off;"]
 
 
-# Name to (port, command in the foreground).
+def probegate(folder, binary):
+    return [binary, "run", "-c", pathlib.Path(folder) / "probegate.yaml"]
+
+
+# Name to (port, port with TLS, command in the foreground).
 PEERS = {
-    "nginx": (19101, nginx("nginx.conf")),
-    "nginx-tuned": (19104, nginx("nginx-tuned.conf")),
-    "haproxy": (19102, lambda _, __: ["haproxy", "-f", CONF / "haproxy.cfg", "-db"]),
-    "probegate": (19103, lambda _, binary: [binary, "run", "-c", CONF / "probegate.yaml"]),
+    "nginx": (19101, 19111, nginx("nginx.conf")),
+    "nginx-tuned": (19104, 19114, nginx("nginx-tuned.conf")),
+    "haproxy": (19102, 19112, lambda _, __: ["haproxy", "-f", CONF / "haproxy.cfg", "-db"]),
+    "probegate": (19103, 19113, probegate),
 }
+MEMORY = {"mem": False, "mem_tls": True}
 
 
 def prepare(folder):
     """The files that the upstream serves. Started by root, nginx works as a user who has to be let in."""
     folder.chmod(0o755)
+    # Beside the certificate, which nginx and probegate look for where their configuration lies.
+    shutil.copytree(CONF, folder, dirs_exist_ok=True)
     (folder / "www").mkdir()
     (folder / "tmp").mkdir()
     for name, size in (("100k", 100 << 10), ("10m", 10 << 20), ("page", 12 << 10)):
         (folder / "www" / name).write_bytes(b"x" * size)
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "30"]
+        + ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-keyout", "key.pem", "-out", "cert.pem"],
+        cwd=folder,
+        capture_output=True,
+        check=True,
+    )
+    (folder / "both.pem").write_bytes((folder / "cert.pem").read_bytes() + (folder / "key.pem").read_bytes())
 
 
 def start(name, options, folder):
-    port, command = PEERS[name]
+    port, _, command = PEERS[name]
     return processes.Process(name, command(folder, options.probegate), port, PROXY_CORE, folder)
 
 
+def port_of(name, tls):
+    return PEERS[name][1 if tls else 0]
+
+
 def measure(peer, upstream, name, scenario, seconds):
-    port = PEERS[name][0]
+    port = port_of(name, scenario.tls)
     load.check_scenario(port, scenario)
     load.drive(port, scenario, 1, LOAD_CORE)  # connections to the upstream, caches, tables
     upstream_before, began = processes.cpu_times(upstream.pid)[0], time.monotonic()
@@ -88,9 +108,9 @@ def measure(peer, upstream, name, scenario, seconds):
     }
 
 
-def measure_memory(peer, name):
+def measure_memory(peer, name, tls):
     idle, idle_anonymous = processes.memory(peer.pid)
-    sockets = load.idle_connections(PEERS[name][0], IDLE_CONNECTIONS)
+    sockets = load.idle_connections(port_of(name, tls), IDLE_CONNECTIONS, tls)
     held, _ = processes.memory(peer.pid)
     alive = sum(map(load.still_open, sockets))
     for connection in sockets:
@@ -167,11 +187,11 @@ def print_table(name, rows, peers):
         )
 
 
-def print_memory(rows, peers):
-    print(f"\nmem: resident KiB alone, with {IDLE_CONNECTIONS} idle connections, after them; bytes for each connection")
+def print_memory(name, rows, peers):
+    print(f"\n{name}: resident KiB alone, with {IDLE_CONNECTIONS} idle connections, after them; bytes for each connection")
     print(f"  {'peer':14}{'alone':>9}{'with':>9}{'after':>9}{'bytes':>8}")
     for peer in peers:
-        own = [row for row in rows if (row["peer"], row["scenario"]) == (peer, "mem")]
+        own = [row for row in rows if (row["peer"], row["scenario"]) == (peer, name)]
         if own:
             print(
                 f"  {peer:14}"
@@ -193,7 +213,7 @@ def arguments():
 
         return parse
 
-    every = [*scenarios.ALL, "mem"]
+    every = [*scenarios.ALL, *MEMORY]
     target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
@@ -216,7 +236,7 @@ def check(options, chosen, folder):
     for name in options.peers:
         port = PEERS[name][0]
         with start(name, options, folder):
-            for question in [load.check_same_work, *(lambda port, s=s: load.check_scenario(port, s) for s in chosen)]:
+            for question in [load.check_same_work, *(lambda _, s=s: load.check_scenario(port_of(name, s.tls), s) for s in chosen)]:
                 try:
                     question(port)
                 except (load.Wrong, OSError, ValueError) as problem:
@@ -235,8 +255,8 @@ def measure_all(options, chosen, upstream, folder, raw):
                 # Started anew for each: no scenario inherits the connections and tables of another.
                 with start(peer_name, options, folder) as peer:
                     try:
-                        if name == "mem":
-                            result = measure_memory(peer, peer_name)
+                        if name in MEMORY:
+                            result = measure_memory(peer, peer_name, MEMORY[name])
                         else:
                             result = measure(peer, upstream, peer_name, scenarios.ALL[name], options.seconds)
                     except (load.Wrong, OSError) as problem:
@@ -245,7 +265,7 @@ def measure_all(options, chosen, upstream, folder, raw):
                 rows.append({"peer": peer_name, "scenario": name, "round": number, **result})
                 raw.write(json.dumps(rows[-1]) + "\n")
                 raw.flush()
-                figure = f"{result['held_kib']:8.0f} KiB" if name == "mem" else f"{result['us']:8.2f} µs"
+                figure = f"{result['held_kib']:8.0f} KiB" if name in MEMORY else f"{result['us']:8.2f} µs"
                 print(f"round {number + 1}/{options.rounds}  {peer_name:12} {name:10} {figure}", flush=True)
     return rows, wrong
 
@@ -255,7 +275,7 @@ def main():
     if "probegate" in options.peers and not options.probegate.exists():
         sys.exit(f"{options.probegate} is missing: cargo build --release -p probegate, or -p nginx,nginx-tuned,haproxy")
     processes.allow_many_files()
-    chosen = [scenarios.ALL[name] for name in options.scenarios if name != "mem"]
+    chosen = [scenarios.ALL[name] for name in options.scenarios if name not in MEMORY]
 
     with tempfile.TemporaryDirectory(prefix="probegate-bench-") as name:
         folder = pathlib.Path(name)
@@ -272,8 +292,8 @@ def main():
                     rows, wrong = measure_all(options, chosen, upstream, folder, raw)
                 for scenario in chosen:
                     print_table(scenario.name, rows, options.peers)
-                if "mem" in options.scenarios:
-                    print_memory(rows, options.peers)
+                for memory in MEMORY.keys() & set(options.scenarios):
+                    print_memory(memory, rows, options.peers)
                 print(f"\nraw results: {out}")
     for problem in wrong:
         print(f"WRONG {problem}", file=sys.stderr)

@@ -39,6 +39,8 @@ class Scenario:
     headers: tuple[tuple[str, str], ...] = ()
     connections: int = 64
     reference: str = "nginx"  # whom the others are compared with
+    tls: bool = False  # over TLS 1.3
+    streams: int = 0  # over HTTP/2, so many requests at a time on each connection
     reached_after: int = 0  # the status comes only after up to so many requests (a limit)
     about: str = ""
 
@@ -73,6 +75,34 @@ ALL = {
             headers=(("Connection", "close"),),
             connections=16,
             about="a new TCP connection for each 1 KiB proxied",
+        ),
+        Scenario("tls", "/1k", length=1024, tls=True, about="1 KiB proxied over TLS 1.3, keep-alive"),
+        Scenario(
+            "tls_new",
+            "/1k",
+            length=1024,
+            tls=True,
+            headers=(("Connection", "close"),),
+            connections=16,
+            about="a new TLS 1.3 connection (full handshake, ECDSA P-256) for each 1 KiB proxied",
+        ),
+        Scenario(
+            "tls_h2",
+            "/1k",
+            length=1024,
+            tls=True,
+            streams=32,
+            connections=16,
+            about="1 KiB proxied over HTTP/2 and TLS 1.3, 32 requests at a time on each connection",
+        ),
+        Scenario(
+            "tls_100k",
+            "/100k",
+            length=100 << 10,
+            tls=True,
+            connections=16,
+            reference="nginx-tuned",
+            about="100 KiB proxied over TLS 1.3",
         ),
     )
 }
