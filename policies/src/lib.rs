@@ -20,6 +20,7 @@ pub mod limit;
 pub mod now;
 pub mod path;
 pub mod probe;
+pub mod proxy;
 pub mod reason;
 pub mod route;
 mod text;
