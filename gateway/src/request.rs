@@ -10,10 +10,12 @@ pub mod judge;
 pub mod prepare;
 pub mod probe;
 pub mod relay;
+pub mod stamp;
 pub mod target;
 
 use std::time::Instant;
 
+use probegate_policies::forwarded::{Scheme, scheme};
 use probegate_policies::probe::ProbeKind;
 use probegate_policies::reason::Reason;
 
@@ -23,7 +25,7 @@ use self::judge::{Judgement, Part, Question, Refused, Scratch};
 use self::prepare::Case;
 use self::target::Target;
 use crate::connection::Facts;
-use crate::plan::{Deny, Serve, Service};
+use crate::plan::{Deny, Plan, Serve, Service};
 use crate::state::Active;
 use crate::wire::buffer::Buffer;
 use crate::wire::deadline::Deadline;
@@ -124,6 +126,11 @@ pub async fn serve<B: RequestBody, R: Responder>(
     let service = judgement.service.and_then(|index| plan.services.get(index));
     let verdict = verdict.and_then(|permit| Ok((permit, check(received, service, body)?)));
 
+    if let Some(service) = service {
+        let secure = || client_scheme(plan, received.facts, &fields) == Scheme::Https;
+        stamp::put(service, secure, now.unix, text, reply);
+    }
+
     // The verdict's consequence.
     let mut outcome = Outcome::default();
     let mut after = After::Done;
@@ -175,6 +182,11 @@ pub async fn serve<B: RequestBody, R: Responder>(
     }
     finish::finish(worker, active, received, &asked, &judgement, &outcome, &id, body.received(), reply.sent());
     after
+}
+
+/// The scheme that the client used: what a trusted proxy says, else what the connection is.
+pub fn client_scheme(plan: &Plan, facts: &Facts, fields: &FieldView<'_>) -> Scheme {
+    scheme(plan.client.trusts(facts.peer), fields, facts.scheme)
 }
 
 /// Answers what never became a request that could be judged.

@@ -17,7 +17,7 @@ use std::task::{Context, Poll};
 
 use probegate_policies::reason::Reason;
 
-use self::head::ResponseHead;
+use self::head::{Name, ResponseHead};
 
 /// How the body of a message ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,12 +153,38 @@ pub struct Answer<'a> {
     pub body: &'a [u8],
 }
 
+/// Fields of a response that the gateway decides about, whoever answers. The default lets neither of the app's pass and adds nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stamp<'a> {
+    /// The app's `Server` passes.
+    pub server: bool,
+    /// The app's `Strict-Transport-Security` passes.
+    pub transport_security: bool,
+    /// Field lines with CRLF that the response head carries besides.
+    pub lines: &'a [u8],
+}
+
+impl Stamp<'_> {
+    /// Whether a field of the app's passes.
+    pub fn keeps(&self, known: Name) -> bool {
+        match known {
+            Name::Server => self.server,
+            Name::StrictTransportSecurity => self.transport_security,
+            _ => true,
+        }
+    }
+}
+
 /// The answer could not be delivered: the client went away or took nothing for too long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClientGone;
 
 /// The client's side of a response.
 pub trait Responder {
+    /// Puts `stamp` on the response, on the app's as on one of the gateway's own. Only before `start` and `answer`; without it, the default
+    /// holds.
+    fn stamp(&mut self, stamp: &Stamp<'_>);
+
     /// Sends an interim response (1xx except 101) that the upstream sent.
     fn interim(&mut self, head: &ResponseHead, bytes: &[u8]) -> impl Future<Output = Result<(), ClientGone>>;
 

@@ -46,6 +46,10 @@ pub enum Name {
     HopByHop,
     /// `Referer`.
     Referer,
+    /// `Server`: whether the app's passes is the gateway's decision.
+    Server,
+    /// `Strict-Transport-Security`: the gateway's own replaces the app's.
+    StrictTransportSecurity,
     /// `Trailer`.
     Trailer,
     /// `Transfer-Encoding`.
@@ -66,7 +70,7 @@ impl Name {
         let known = match name.len() {
             2 => &[("te", Self::HopByHop)][..],
             4 => &[("host", Self::Host), ("date", Self::Date)][..],
-            6 => &[("accept", Self::Accept), ("expect", Self::Expect)],
+            6 => &[("accept", Self::Accept), ("expect", Self::Expect), ("server", Self::Server)],
             7 => &[("referer", Self::Referer), ("upgrade", Self::Upgrade), ("trailer", Self::Trailer)],
             10 => &[("connection", Self::Connection), ("user-agent", Self::UserAgent), ("keep-alive", Self::HopByHop)],
             13 => &[("authorization", Self::Authorization)],
@@ -74,6 +78,7 @@ impl Name {
             16 => &[("proxy-connection", Self::HopByHop)],
             17 => &[("transfer-encoding", Self::TransferEncoding)],
             19 => &[("proxy-authorization", Self::HopByHop)],
+            25 => &[("strict-transport-security", Self::StrictTransportSecurity)],
             _ => &[],
         };
         if let Some((_, known)) = known.iter().find(|(known, _)| name.eq_ignore_ascii_case(known.as_bytes())) {

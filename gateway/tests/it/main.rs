@@ -20,6 +20,7 @@ mod expect;
 mod explain;
 mod handover;
 mod harness;
+mod headers;
 mod identity;
 mod lifecycle;
 mod limits;

@@ -12,7 +12,7 @@ use crate::wire::deadline::Deadline;
 use crate::wire::head::{Name, ResponseHead, Version};
 use crate::wire::text::{push_number, reason_phrase};
 use crate::wire::transport::Transport;
-use crate::wire::{Answer, ClientFraming, ClientGone, Responder};
+use crate::wire::{Answer, ClientFraming, ClientGone, Responder, Stamp};
 
 /// Everything about the client that decides how a response is written.
 #[derive(Clone, Copy, Debug)]
@@ -43,6 +43,10 @@ pub struct Reply<'a, T> {
     /// The end of the connection is the end of the body.
     until_close: bool,
     sent: u64,
+    /// Which of the app's fields pass; its lines are in `lines`.
+    stamp: Stamp<'static>,
+    /// Lines of the stamp.
+    lines: Vec<u8>,
     /// Told when an answer begins, for those who survive this reply.
     announced: Option<&'a Cell<bool>>,
 }
@@ -70,6 +74,8 @@ impl<'a, T: Transport> Reply<'a, T> {
             chunked: false,
             until_close: false,
             sent: 0,
+            stamp: Stamp::default(),
+            lines: Vec::new(),
             announced: None,
         }
     }
@@ -127,6 +133,13 @@ impl<'a, T: Transport> Reply<'a, T> {
 }
 
 impl<T: Transport> Responder for Reply<'_, T> {
+    fn stamp(&mut self, stamp: &Stamp<'_>) {
+        self.stamp = Stamp { lines: &[], ..*stamp };
+        // Allocates only where the service adds a field.
+        self.lines.clear();
+        self.lines.extend_from_slice(stamp.lines);
+    }
+
     async fn interim(&mut self, head: &ResponseHead, bytes: &[u8]) -> Result<(), ClientGone> {
         // RFC 9110 §15.2: an HTTP/1.0 client does not know interim responses.
         if self.client.version == Version::Http10 {
@@ -134,7 +147,10 @@ impl<T: Transport> Responder for Reply<'_, T> {
         }
         self.status_line(head.status, head.reason.of(bytes));
         // RFC 9110 §8.6: no length in an interim response.
-        copy_fields(self.out, &head.fields, bytes, |field| !matches!(field.known, Name::ContentLength | Name::Upgrade));
+        let stamp = self.stamp;
+        copy_fields(self.out, &head.fields, bytes, |field| {
+            !matches!(field.known, Name::ContentLength | Name::Upgrade) && stamp.keeps(field.known)
+        });
         self.out.extend_from_slice(b"\r\n");
         let out = std::mem::take(self.out);
         // Until it is whole, nothing else can be said: whoever gives up on this write must not answer behind half a head.
@@ -152,12 +168,14 @@ impl<T: Transport> Responder for Reply<'_, T> {
         self.begin();
         self.status_line(head.status, head.reason.of(bytes));
         let switching = head.status == 101;
+        let stamp = self.stamp;
         copy_fields(self.out, &head.fields, bytes, |field| match field.known {
             Name::Upgrade => switching,
             // A length that was not sent must not be promised; one in answer to HEAD is told as it is. RFC 9110 §8.6: never with 204.
             Name::ContentLength => framing != ClientFraming::Streamed && !matches!(head.status, 101 | 204),
-            _ => true,
+            known => stamp.keeps(known),
         });
+        self.out.extend_from_slice(&self.lines);
         if !head.fields.iter().any(|field| field.known == Name::Date) {
             // RFC 9110 §6.6.1: a recipient with a clock adds it.
             self.field(b"Date", self.date);
@@ -222,6 +240,7 @@ impl<T: Transport> Responder for Reply<'_, T> {
         for (name, value) in answer.fields {
             self.field(name.as_bytes(), value);
         }
+        self.out.extend_from_slice(&self.lines);
         self.out.extend_from_slice(b"Content-Length: ");
         push_number(self.out, answer.body.len() as u64);
         self.out.extend_from_slice(b"\r\n");
