@@ -9,6 +9,7 @@
 pub mod buffer;
 pub mod deadline;
 pub mod h1;
+pub mod h2;
 pub mod head;
 pub mod text;
 pub mod transport;

@@ -36,7 +36,7 @@ impl<'a> Target<'a> {
         let field = match (hosts.next(), hosts.next(), head.version) {
             (Some(host), None, _) => Some(host),
             (None, _, Version::Http10) => None,
-            (None, _, Version::Http11) => return Err(Reason::HostMissing),
+            (None, _, Version::Http11 | Version::Http2) => return Err(Reason::HostMissing),
             (Some(_), Some(_), _) => return Err(Reason::HostDuplicated),
         };
         let target = head.target.of(bytes);

@@ -106,7 +106,7 @@ pub struct Field {
     pub known: Name,
 }
 
-/// A version of HTTP/1.
+/// A version of HTTP.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Version {
     /// HTTP/1.0
@@ -114,6 +114,8 @@ pub enum Version {
     /// HTTP/1.1
     #[default]
     Http11,
+    /// HTTP/2. Its head is written down as one of HTTP/1 and then read like one ([`super::h2`]).
+    Http2,
 }
 
 impl Version {
@@ -122,6 +124,7 @@ impl Version {
         match self {
             Self::Http10 => "HTTP/1.0",
             Self::Http11 => "HTTP/1.1",
+            Self::Http2 => "HTTP/2.0",
         }
     }
 }

@@ -113,7 +113,7 @@ impl<'a, T: Transport> Reply<'a, T> {
         match (self.client.persists, self.client.version) {
             (false, _) => self.out.extend_from_slice(b"Connection: close\r\n"),
             (true, Version::Http10) => self.out.extend_from_slice(b"Connection: keep-alive\r\n"),
-            (true, Version::Http11) => {}
+            (true, Version::Http11 | Version::Http2) => {}
         }
     }
 

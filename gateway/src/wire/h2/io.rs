@@ -1,0 +1,285 @@
+//! The bytes of an HTTP/2 connection, as the crate `h2` wants to read and write them.
+//!
+//! `h2` writes frame by frame and asks for a flush behind each of them. A connection with many small answers at once would pay a system call
+//! (and a TLS record) for every one. So a [`Wire`] gathers small writes, takes the flush as said, and whoever drives the connection sends
+//! what was gathered when `h2` has done all it can: [`Wire::step`] does both. Large frames are not copied; they leave at once, behind
+//! what was gathered before them.
+//!
+//! Invariant: `h2` is polled through [`Wire::step`] only, or what it wrote would stay here.
+
+use std::cell::{Cell, RefCell};
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::task::coop::poll_proceed;
+
+use crate::wire::transport::Transport;
+
+/// Writes below this size are gathered: copying them costs less than a system call.
+const SMALL: usize = 8 * 1024;
+
+/// Gathered bytes are sent when they are this many: the size of two TLS records.
+const FULL: usize = 32 * 1024;
+
+/// A read fills at most this much at once, so that a connection with little to say does not pay for clearing a large buffer.
+const READ: usize = 16 * 1024;
+
+/// An HTTP/2 connection's transport, shared between `h2` (through [`Io`]) and whoever drives the connection.
+#[derive(Debug)]
+pub struct Wire<T> {
+    transport: T,
+    /// Bytes that were read before it was known that this is HTTP/2.
+    early: RefCell<Vec<u8>>,
+    /// Small writes that wait for the end of the step.
+    gathered: RefCell<Vec<u8>>,
+    /// How much of them has been sent.
+    sent: Cell<usize>,
+    /// Bytes that the transport has taken, ever: shows whether the other side still takes something.
+    written: Cell<u64>,
+    /// Why nothing can be written any more.
+    broken: Cell<Option<io::ErrorKind>>,
+}
+
+/// What `h2` reads from and writes to.
+#[derive(Debug)]
+pub struct Io<T>(Rc<Wire<T>>);
+
+impl<T: Transport> Wire<T> {
+    /// A connection over `transport` of which `early` has been read already.
+    pub fn new(transport: T, early: Vec<u8>) -> Rc<Self> {
+        Rc::new(Self {
+            transport,
+            early: RefCell::new(early),
+            gathered: RefCell::default(),
+            sent: Cell::new(0),
+            written: Cell::new(0),
+            broken: Cell::new(None),
+        })
+    }
+
+    /// What `h2` gets.
+    pub fn io(self: &Rc<Self>) -> Io<T> {
+        Io(Rc::clone(self))
+    }
+
+    /// The transport itself.
+    pub fn transport(&self) -> &T {
+        &self.transport
+    }
+
+    /// Bytes that the transport has taken, ever.
+    pub fn written(&self) -> u64 {
+        self.written.get()
+    }
+
+    /// Whether something waits to be sent.
+    pub fn holds_back(&self) -> bool {
+        !self.gathered.borrow().is_empty()
+    }
+
+    /// Runs one step of `h2`, and sends what it wrote. Where sending fails, the task is woken: the next step finds the error.
+    pub fn step<R>(&self, cx: &mut Context<'_>, step: impl FnOnce(&mut Context<'_>) -> Poll<R>) -> Poll<R> {
+        let done = step(cx);
+        if let Poll::Ready(Err(_)) = self.poll_send(cx)
+            && done.is_pending()
+        {
+            cx.waker().wake_by_ref();
+        }
+        done
+    }
+
+    /// Sends what was gathered.
+    pub fn poll_send(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_write_behind(&[], cx).map_ok(|_| ())
+    }
+
+    /// Gives up the memory for gathered writes; for a connection that has nothing to do.
+    pub fn rest(&self) {
+        let mut gathered = self.gathered.borrow_mut();
+        if gathered.is_empty() {
+            *gathered = Vec::new();
+        }
+    }
+
+    /// Sends what was gathered and then a part of `bufs`: how much of `bufs` was taken. With nothing in `bufs`, ready when all is sent.
+    fn poll_write_behind(&self, bufs: &[IoSlice<'_>], cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if let Some(kind) = self.broken.get() {
+            return Poll::Ready(Err(kind.into()));
+        }
+        let mut gathered = self.gathered.borrow_mut();
+        let wanted = bufs.iter().any(|buf| !buf.is_empty());
+        while wanted || !gathered.is_empty() {
+            let before = gathered.get(self.sent.get()..).unwrap_or_default();
+            // `h2` never has more than a head and a payload at once.
+            let slice = |index: usize| bufs.get(index).map_or(&[][..], |buf| buf);
+            let parts = [before, slice(0), slice(1), slice(2)].map(IoSlice::new);
+            let first = usize::from(before.is_empty());
+            let count = 1 + bufs.len().min(3);
+            match self.transport.try_write(parts.get(first..count).unwrap_or_default()) {
+                Ok(0) => return self.fail(io::ErrorKind::WriteZero),
+                Ok(n) => {
+                    self.written.set(self.written.get() + n as u64);
+                    let behind = n.saturating_sub(before.len());
+                    self.sent.set(self.sent.get() + n - behind);
+                    if self.sent.get() == gathered.len() {
+                        gathered.clear();
+                        self.sent.set(0);
+                    }
+                    if behind > 0 {
+                        return Poll::Ready(Ok(behind));
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if let Err(error) = ready!(self.transport.poll_write_ready(cx)) {
+                        return self.fail(error.kind());
+                    }
+                }
+                Err(error) => return self.fail(error.kind()),
+            }
+        }
+        Poll::Ready(Ok(0))
+    }
+
+    fn fail(&self, kind: io::ErrorKind) -> Poll<io::Result<usize>> {
+        self.broken.set(Some(kind));
+        Poll::Ready(Err(kind.into()))
+    }
+}
+
+impl<T: Transport> AsyncRead for Io<T> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let wire = &*self.0;
+        {
+            let mut early = wire.early.borrow_mut();
+            if !early.is_empty() {
+                let n = early.len().min(buf.remaining());
+                buf.put_slice(early.get(..n).unwrap_or_default());
+                early.drain(..n);
+                if early.is_empty() {
+                    *early = Vec::new();
+                }
+                return Poll::Ready(Ok(()));
+            }
+        }
+        // A client that sends without end shares the worker with the others: `h2` reads until nothing is there.
+        let turn = ready!(poll_proceed(cx));
+        loop {
+            let room = buf.remaining().min(READ);
+            match wire.transport.try_read(buf.initialize_unfilled_to(room)) {
+                Ok(n) => {
+                    buf.advance(n);
+                    turn.made_progress();
+                    return Poll::Ready(Ok(()));
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+            ready!(wire.transport.poll_read_ready(cx))?;
+        }
+    }
+}
+
+impl<T: Transport> AsyncWrite for Io<T> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[IoSlice::new(buf)])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let wire = &*self.0;
+        let size: usize = bufs.iter().map(|buf| buf.len()).sum();
+        if size < SMALL && wire.broken.get().is_none() {
+            let mut gathered = wire.gathered.borrow_mut();
+            if gathered.len() + size <= FULL {
+                for buf in bufs {
+                    gathered.extend_from_slice(buf);
+                }
+                return Poll::Ready(Ok(size));
+            }
+        }
+        wire.poll_write_behind(bufs, cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.0.broken.get() {
+            Some(kind) => Poll::Ready(Err(kind.into())),
+            None => Poll::Ready(Ok(())),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.0.poll_send(cx))?;
+        Poll::Ready(self.0.transport.shut_down_write())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    async fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (one, other) = tokio::join!(TcpStream::connect(address), listener.accept());
+        (one.unwrap(), other.unwrap().0)
+    }
+
+    #[tokio::test]
+    async fn small_writes_leave_together_and_large_ones_at_once_in_order() {
+        let (mut client, server) = pair().await;
+        let wire = Wire::new(server, b"early".to_vec());
+        let mut io = wire.io();
+        io.write_all(b"one ").await.unwrap();
+        io.write_all(b"two ").await.unwrap();
+        io.flush().await.unwrap();
+        assert_eq!((wire.written(), wire.holds_back()), (0, true));
+        let large = vec![b'x'; SMALL];
+        io.write_all(&large).await.unwrap();
+        assert_eq!((wire.written(), wire.holds_back()), (8 + SMALL as u64, false));
+        poll_fn(|cx| wire.step(cx, |cx| std::pin::pin!(io.write_all(b"three")).poll(cx))).await.unwrap();
+        io.shutdown().await.unwrap();
+        let mut got = Vec::new();
+        client.read_to_end(&mut got).await.unwrap();
+        assert_eq!(got, [b"one two ", &large[..], b"three"].concat());
+
+        client.write_all(b" and late").await.unwrap();
+        client.shutdown().await.unwrap();
+        let mut got = Vec::new();
+        io.read_to_end(&mut got).await.unwrap();
+        assert_eq!(got, b"early and late");
+    }
+
+    #[tokio::test]
+    async fn a_client_that_takes_nothing_is_not_buffered_for() {
+        let (client, server) = pair().await;
+        let wire = Wire::new(server, Vec::new());
+        let mut io = wire.io();
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let part = vec![b'x'; SMALL - 1];
+        let mut taken = 0;
+        while Pin::new(&mut io).poll_write(&mut cx, &part).is_ready() {
+            taken += part.len();
+            assert!(taken < 64 * 1024 * 1024, "never full");
+            tokio::task::yield_now().await;
+        }
+        assert!(wire.gathered.borrow().capacity() <= 2 * FULL);
+        drop(client);
+    }
+}
