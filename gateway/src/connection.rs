@@ -8,9 +8,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use probegate_policies::forwarded::Scheme;
+use probegate_policies::proxy::Header;
 use probegate_policies::reason::Reason;
 use tokio::task::coop::consume_budget;
 
@@ -26,11 +27,8 @@ use crate::wire::h1::tunnel::{self, End};
 use crate::wire::head::{FieldView, Version};
 use crate::wire::transport::Transport;
 use crate::wire::{Framing, RequestBody};
-use crate::worker::Worker;
 use crate::worker::workspace::Workspace;
-
-/// How long a connection may exist without a request once the listeners are closed.
-const NEWCOMER: Duration = Duration::from_secs(1);
+use crate::worker::{NEWCOMER, Worker};
 
 /// What is known about a connection from the start.
 #[derive(Clone, Debug)]
@@ -86,6 +84,15 @@ impl Facts {
             scheme: Scheme::Http,
             secured: None,
             redirect_https: None,
+        }
+    }
+
+    /// A PROXY protocol header speaks for the connection: from here on, the client it names is the peer.
+    pub fn relayed(&mut self, header: &Header) {
+        if let Header::Relayed { source, destination } = header {
+            self.peer = source.ip();
+            self.peer_port = source.port();
+            self.local_port = destination.port();
         }
     }
 }

@@ -2,11 +2,12 @@
 //!
 //! In reading order: [`cli`] starts things; [`config`] turns a file into a [`plan`]; [`server`] runs workers under Pingora's `Server`;
 //! a [`worker`] accepts connections; [`connection`] is the life of a connection and [`request`] the life of a request: judge,
-//! exchange, finish; [`wire`] moves bytes; [`upstream`] keeps connections to apps; [`limiter`] and [`state`] outlive plans;
+//! exchange, finish; [`wire`] moves bytes; [`upstream`] keeps connections to apps; [`limiter`], [`clients`] and [`state`] outlive plans;
 //! [`telemetry`] tells about all of it. The rules themselves are in the crate `probegate-policies`.
 
 pub mod admin;
 pub mod cli;
+pub mod clients;
 pub mod config;
 pub mod connection;
 pub mod limiter;

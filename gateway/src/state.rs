@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use probegate_policies::limit::Seed;
 use probegate_policies::now::Now;
 
+use crate::clients::Clients;
 use crate::limiter::Limiter;
 use crate::plan::Plan;
 use crate::telemetry::access_log::AccessLogger;
@@ -42,6 +43,8 @@ pub struct State {
     ready: AtomicBool,
     /// Counters.
     pub metrics: Metrics,
+    /// Who has connections open.
+    pub clients: Clients,
     /// Where access-log lines go.
     pub access_log: AccessLogger,
     /// The zero of [`Now::nanos`].
@@ -62,6 +65,7 @@ impl State {
             handed_over: AtomicBool::new(false),
             ready: AtomicBool::new(false),
             metrics,
+            clients: Clients::default(),
             access_log,
             origin: Instant::now(),
             seed,

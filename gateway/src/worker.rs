@@ -4,12 +4,13 @@
 
 pub mod accept;
 pub mod date;
+mod greet;
 pub mod workspace;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use self::date::Date;
 use self::workspace::Workspaces;
@@ -17,6 +18,9 @@ use crate::state::{Active, State};
 use crate::telemetry::access_log::LineBuffer;
 use crate::upstream::Pools;
 use crate::wire::deadline::Deadlines;
+
+/// How long a connection may exist without a request once the listeners are closed.
+pub const NEWCOMER: Duration = Duration::from_secs(1);
 
 /// Digits of a request id.
 const HEX: &[u8; 16] = b"0123456789abcdef";

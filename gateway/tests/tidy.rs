@@ -151,6 +151,7 @@ fn layers_do_not_know_what_is_above_them() {
     let all = [
         "admin",
         "cli",
+        "clients",
         "config",
         "connection",
         "limiter",

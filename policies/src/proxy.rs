@@ -1,4 +1,4 @@
-//! The PROXY protocol (HAProxy's `doc/proxy-protocol.txt`, versions 1 and 2): the header with which a load balancer says, before anything
+//! The PROXY protocol (`proxy-protocol.txt`, versions 1 and 2): the header with which a load balancer says, before anything
 //! else, whose connection it passes on.
 //!
 //! Whether such a header is due is never guessed from the bytes: a listener demands it or knows nothing of it. Invariant: addresses that

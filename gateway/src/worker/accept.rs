@@ -15,8 +15,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
 use tokio::task::{LocalSet, spawn_local};
 
-use super::Worker;
-use crate::connection::{self, Facts};
+use super::{Worker, greet};
 use crate::state::State;
 use crate::wire::deadline::TICK;
 
@@ -66,7 +65,7 @@ async fn run(worker: Rc<Worker>, mut inbox: UnboundedReceiver<Command>) {
                 Ok(socket) => {
                     let (close, closed) = watch::channel(false);
                     listeners.push((address, close));
-                    spawn_local(accept(Rc::clone(&worker), socket, closed));
+                    spawn_local(accept(Rc::clone(&worker), address, socket, closed));
                 }
                 Err(error) => tracing::error!(%address, %error, "cannot accept"),
             },
@@ -94,7 +93,12 @@ async fn tick(worker: Rc<Worker>) {
 }
 
 /// Accepts until the listener is closed; then takes what had already arrived in the kernel's queue, because closing would reset it.
-async fn accept(worker: Rc<Worker>, listener: tokio::net::TcpListener, mut closed: watch::Receiver<bool>) {
+async fn accept(
+    worker: Rc<Worker>,
+    configured: SocketAddr,
+    listener: tokio::net::TcpListener,
+    mut closed: watch::Receiver<bool>,
+) {
     let _accepting = Accepting::new(&worker);
     let gate = closed.clone();
     let Ok(local) = listener.local_addr() else { return };
@@ -118,7 +122,7 @@ async fn accept(worker: Rc<Worker>, listener: tokio::net::TcpListener, mut close
         };
         match accepted {
             None => return,
-            Some(Ok((stream, peer))) => begin(&worker, stream, peer, local),
+            Some(Ok((stream, peer))) => begin(&worker, stream, peer, local, configured),
             Some(Err(error)) => {
                 worker.state.metrics.accept_failures.fetch_add(1, Ordering::Relaxed);
                 // A client that left while it waited is nothing; no descriptors left is, and trying at once would spin.
@@ -131,10 +135,10 @@ async fn accept(worker: Rc<Worker>, listener: tokio::net::TcpListener, mut close
     }
 }
 
-fn begin(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, local: SocketAddr) {
+fn begin(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, local: SocketAddr, listener: SocketAddr) {
     let open = Open::new(worker);
     spawn_local(async move {
-        connection::serve(&open.worker, stream, Facts::plain(peer, local)).await;
+        greet::greet(&open.worker, stream, peer, local, listener).await;
     });
 }
 

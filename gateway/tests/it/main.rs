@@ -31,6 +31,7 @@ mod panic;
 mod paths;
 mod probes;
 mod proxy;
+mod proxy_protocol;
 mod readme;
 mod smuggling;
 mod splitting;

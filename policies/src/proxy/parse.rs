@@ -86,14 +86,14 @@ fn text(bytes: &[u8]) -> Result<Option<(Header, usize)>, Invalid> {
 
 /// The fields of a line from the family on. Where the line is not `complete` yet, its last field may be anything.
 fn fields(line: &[u8], v4: bool, complete: bool) -> Result<Header, Invalid> {
-    let nobody = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
+    let nobody = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
     let mut words = line.split(|&byte| byte == b' ');
     let count = words.clone().count();
     // One space between two words, none at the end.
     if count > 5 || complete && count != 5 {
         return Err(Invalid);
     }
-    let (mut addresses, mut ports) = ([nobody.ip(); 2], [0; 2]);
+    let (mut addresses, mut ports) = ([nobody; 2], [0; 2]);
     words.next();
     for (index, word) in words.enumerate() {
         let open = !complete && index + 2 == count;
@@ -111,7 +111,7 @@ fn fields(line: &[u8], v4: bool, complete: bool) -> Result<Header, Invalid> {
     }
     let [source, destination] = [0, 1].map(|index| {
         let (ip, port) = (addresses.get(index).copied(), ports.get(index).copied());
-        SocketAddr::new(ip.unwrap_or(nobody.ip()), port.unwrap_or_default())
+        SocketAddr::new(ip.unwrap_or(nobody), port.unwrap_or_default())
     });
     if complete { relayed(source, destination) } else { Ok(Header::Own) }
 }

@@ -1,0 +1,69 @@
+//! What happens on a new connection before its first request: who sends it (the PROXY protocol), whether its client has too many already,
+//! and then the protocol that it speaks.
+//!
+//! Invariant: whoever is refused here is told nothing; the log and the metrics are.
+
+mod proxy_header;
+
+use std::net::SocketAddr;
+
+use probegate_policies::reason::Reason;
+use tokio::net::TcpStream;
+
+use super::Worker;
+use crate::clients::Counted;
+use crate::connection::{self, Facts};
+use crate::request::finish::finish_unread;
+
+/// Serves a connection that was accepted on the listener configured as `listener`, to its end.
+pub(super) async fn greet(
+    worker: &Worker,
+    stream: TcpStream,
+    peer: SocketAddr,
+    local: SocketAddr,
+    listener: SocketAddr,
+) {
+    let mut facts = Facts::plain(peer, local);
+    // Counts the connection for as long as it lasts.
+    let _counted = match admit(worker, &stream, listener, &mut facts).await {
+        Ok(counted) => counted,
+        Err(Left) => return,
+    };
+    connection::serve(worker, stream, facts).await;
+}
+
+/// The connection was refused, or ended by itself; what there was to say has been said.
+struct Left;
+
+/// Finds out whose connection it is, and counts it. `None`: it is not bound.
+async fn admit<'a>(
+    worker: &'a Worker,
+    stream: &TcpStream,
+    listener: SocketAddr,
+    facts: &mut Facts,
+) -> Result<Option<Counted<'a>>, Left> {
+    let active = worker.active();
+    let plan = &active.plan;
+    let listener = plan.listeners.iter().find(|known| known.address == listener);
+    let refused = |facts: &Facts, reason: Reason| {
+        finish_unread(worker, &active, facts, reason, b"", &worker.request_id(), 0);
+        Left
+    };
+    let proxy = listener.and_then(|listener| listener.proxy.as_ref());
+    if let Some(proxy) = proxy {
+        if !proxy.from.contains(facts.peer) {
+            return Err(refused(facts, Reason::ProxySenderUnknown));
+        }
+        match proxy_header::read(worker, stream, proxy.timeout).await {
+            Ok(Some(header)) => facts.relayed(&header),
+            Ok(None) => return Err(Left),
+            Err(reason) => return Err(refused(facts, reason)),
+        }
+    }
+    // Behind proxies there are many clients, and each of them is bound by the limits on its requests.
+    if plan.client.trusts(facts.peer) || proxy.is_some_and(|proxy| proxy.from.contains(facts.peer)) {
+        return Ok(None);
+    }
+    let counted = worker.state.clients.enter(facts.peer, plan.bounds.connections_per_client);
+    counted.map(Some).ok_or_else(|| refused(facts, Reason::ConnectionsExceeded))
+}
