@@ -110,6 +110,7 @@ pub fn judge(case: &mut Case<'_>) -> bool {
         fields: &fields,
         peer: PEER,
         certificate: None,
+        redirect: None,
         now: Now { nanos: case.clock, unix: 1_800_000_000 },
     };
     judge::judge(case.plan, case.limiter, &question, &mut case.scratch, &mut ()).verdict.is_ok()

@@ -9,6 +9,7 @@ pub mod headers;
 pub mod judge;
 pub mod prepare;
 pub mod probe;
+pub mod redirect;
 pub mod relay;
 pub mod stamp;
 pub mod target;
@@ -21,7 +22,7 @@ use probegate_policies::reason::Reason;
 
 use self::exchange::Exchanged;
 use self::finish::Outcome;
-use self::judge::{Judgement, Part, Question, Refused, Scratch};
+use self::judge::{Judgement, Part, Question, Refused, Scratch, Way};
 use self::prepare::Case;
 use self::target::Target;
 use crate::connection::Facts;
@@ -116,6 +117,7 @@ pub async fn serve<B: RequestBody, R: Responder>(
         fields: &fields,
         peer: received.facts.peer,
         certificate: received.facts.certificate(),
+        redirect: redirects(plan, received.facts, &fields),
         now,
     };
     let mut judgement = judge::judge(plan, &active.limiter, &question, scratch, &mut ());
@@ -124,7 +126,10 @@ pub async fn serve<B: RequestBody, R: Responder>(
     }
     let verdict = std::mem::replace(&mut judgement.verdict, Err(Reason::Panicked.into()));
     let service = judgement.service.and_then(|index| plan.services.get(index));
-    let verdict = verdict.and_then(|permit| Ok((permit, check(received, service, body)?)));
+    let verdict = verdict.and_then(|way| match way {
+        Way::In(permit) => Ok(Ok((permit, check(received, service, body)?))),
+        Way::Https(port) => Ok(Err(port)),
+    });
 
     if let Some(service) = service {
         let secure = || client_scheme(plan, received.facts, &fields) == Scheme::Https;
@@ -145,7 +150,11 @@ pub async fn serve<B: RequestBody, R: Responder>(
                 refuse(received, active, &judgement, refused, &id, text, body, reply).await;
             }
         }
-        Ok((permit, (service, expects))) => {
+        Ok(Err(port)) => {
+            outcome.redirected = true;
+            redirect::answer(port, &asked, text, body, reply).await;
+        }
+        Ok(Ok((permit, (service, expects)))) => {
             outcome.passed = true;
             outcome.slot = permit.slot().map(|(set, slot)| (set.into(), slot.into()));
             let probe = match judgement.part {
@@ -187,6 +196,11 @@ pub async fn serve<B: RequestBody, R: Responder>(
 /// The scheme that the client used: what a trusted proxy says, else what the connection is.
 pub fn client_scheme(plan: &Plan, facts: &Facts, fields: &FieldView<'_>) -> Scheme {
     scheme(plan.client.trusts(facts.peer), fields, facts.scheme)
+}
+
+/// The port on which the client is to come back over HTTPS, where the listener says so and the client does not use HTTPS already.
+pub fn redirects(plan: &Plan, facts: &Facts, fields: &FieldView<'_>) -> Option<u16> {
+    facts.redirect_https.filter(|_| client_scheme(plan, facts, fields) == Scheme::Http)
 }
 
 /// Answers what never became a request that could be judged.

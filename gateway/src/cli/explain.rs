@@ -8,17 +8,20 @@ use std::process::ExitCode;
 
 use probegate_policies::access::{Refusal, Rule, Trace};
 use probegate_policies::client::{Identity, Step, Watch};
+use probegate_policies::forwarded::Scheme;
+use probegate_policies::host::parse_authority;
 use probegate_policies::limit::Seed;
 use probegate_policies::now::Now;
 use probegate_policies::reason::Reason;
 
 use super::{USAGE, colour, print, say};
 use crate::config::{self, Loaded};
+use crate::connection::Facts;
 use crate::limiter::Limiter;
-use crate::plan::{Deny, Plan, Serve, Service};
-use crate::request::judge::{self, Judgement, Observer, Part, Question, Scratch};
+use crate::plan::{Deny, Listener, Plan, Serve, Service};
+use crate::request::judge::{self, Judgement, Observer, Part, Question, Scratch, Way};
 use crate::request::target::Target;
-use crate::request::{self, answer};
+use crate::request::{self, answer, redirect};
 use crate::state::unix_time;
 use crate::wire::h1::framing;
 use crate::wire::h1::request::{HeadBounds, RequestParser};
@@ -38,7 +41,7 @@ pub(super) struct Arguments {
     fields: Vec<String>,
     /// The method.
     method: String,
-    /// The URL: `http://host/path`, or `/path` for a configuration with one service.
+    /// The URL: `https://host/path`, `http://host/path` (which a listener may redirect), or `/path` for a configuration with one service.
     url: String,
 }
 
@@ -88,6 +91,7 @@ fn explain(loaded: &Loaded, arguments: &Arguments) -> (String, bool) {
     };
     out.line("request", &format!("{} {} from {}", arguments.method, arguments.url, arguments.from));
     let fields = FieldView { bytes: &bytes, fields: &head.fields };
+    let way_in = Entrance::of(plan, arguments);
     let question = Question {
         method: head.method.of(&bytes),
         path: asked.path,
@@ -95,6 +99,7 @@ fn explain(loaded: &Loaded, arguments: &Arguments) -> (String, bool) {
         fields: &fields,
         peer: probegate_policies::ip::canonical(arguments.from),
         certificate: None,
+        redirect: request::redirects(plan, &way_in.facts, &fields),
         now: Now { nanos: 1, unix: unix_time() },
     };
     let limiter = Limiter::new(plan, None, &Seed([0; 4]));
@@ -106,15 +111,25 @@ fn explain(loaded: &Loaded, arguments: &Arguments) -> (String, bool) {
     out.place(plan, &judgement, asked.host);
     out.rules(&watched);
     out.limits(plan, &judgement);
+    if judgement.service.is_some() {
+        out.redirect(way_in.listener, question.redirect, judgement.part);
+    }
     let service = judgement.service.and_then(|index| plan.services.get(index));
-    if let (Ok(_), Some(service)) = (&judgement.verdict, service)
+    if let (Ok(Way::In(_)), Some(service)) = (&judgement.verdict, service)
         && let Err(reason) = request::expects(&head, &fields, body, service)
     {
         out.verdict(reason, reason.status(), None);
         return (out.text, false);
     }
     match &judgement.verdict {
-        Ok(permit) => {
+        Ok(Way::Https(port)) => {
+            let mut place = Vec::new();
+            redirect::place(*port, &asked, &mut place);
+            let text = format!("redirected: {}, to {}", redirect::STATUS, String::from_utf8_lossy(&place));
+            out.line("verdict", &text);
+            (out.text, true)
+        }
+        Ok(Way::In(permit)) => {
             let probe = match (service, judgement.part) {
                 (Some(service), Part::Probe(index)) => service.probes.get(index),
                 _ => None,
@@ -136,6 +151,33 @@ fn explain(loaded: &Loaded, arguments: &Arguments) -> (String, bool) {
             out.verdict(refused.reason, answer::status(*refused), Some(refused.deny));
             (out.text, false)
         }
+    }
+}
+
+/// Where the request would come in.
+struct Entrance<'a> {
+    /// The listener that the URL leads to: the one with its port, else the first of its scheme; `None` for a path alone.
+    listener: Option<&'a Listener>,
+    facts: Facts,
+}
+
+impl<'a> Entrance<'a> {
+    fn of(plan: &'a Plan, arguments: &Arguments) -> Self {
+        let mut facts = Facts::plain((arguments.from, 0).into(), (arguments.from, 0).into());
+        let parts = arguments.url.split_once("://");
+        let secure = parts.is_some_and(|(scheme, _)| scheme.eq_ignore_ascii_case("https"));
+        if secure {
+            facts.scheme = Scheme::Https;
+        }
+        let listener = parts.and_then(|(_, rest)| {
+            let authority = rest.split(['/', '?']).next().unwrap_or_default();
+            let port = parse_authority(authority.as_bytes()).ok().and_then(|authority| authority.port);
+            let port = port.unwrap_or(if secure { 443 } else { 80 });
+            let of_scheme = || plan.listeners.iter().filter(|listener| listener.tls.is_some() == secure);
+            of_scheme().find(|listener| listener.address.port() == port).or_else(|| of_scheme().next())
+        });
+        facts.redirect_https = listener.and_then(|listener| listener.redirect_https);
+        Self { listener, facts }
     }
 }
 
@@ -271,6 +313,18 @@ impl Out {
             );
             self.line("limit", &text);
         }
+    }
+
+    fn redirect(&mut self, listener: Option<&Listener>, redirect: Option<u16>, part: Part) {
+        let Some((listener, port)) = listener.and_then(|listener| Some((listener, listener.redirect_https?))) else {
+            return;
+        };
+        let what = match (redirect, part) {
+            (None, _) => "a trusted proxy says that the client used HTTPS already",
+            (Some(_), Part::Probe(_)) => "but not for probes",
+            (Some(_), Part::Rest | Part::Route(_)) => "no rule is asked before that",
+        };
+        self.line("redirect", &format!("listener {} sends clients to HTTPS on port {port}: {what}", listener.address));
     }
 
     fn at(&self, line: u32) -> String {

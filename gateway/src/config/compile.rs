@@ -73,6 +73,9 @@ pub(super) fn plan(config: raw::Config, cx: &mut Context<'_>) -> Option<Plan> {
         private_fields.push(field.clone());
     }
     let (services, hosts) = services?;
+    if cx.is_clean() {
+        lint::https(&listeners, !client.trusted.is_empty(), &services, cx);
+    }
     cx.is_clean().then_some(Plan {
         listeners,
         workers,

@@ -112,6 +112,28 @@ pub(super) fn forwarding_without_proxies(path: &ConfigPath, cx: &mut Context<'_>
     );
 }
 
+/// Words about HTTPS where nobody speaks it. `terminated`: proxies in front may.
+pub(super) fn https(listeners: &[plan::Listener], terminated: bool, services: &[plan::Service], cx: &mut Context<'_>) {
+    if terminated || listeners.iter().any(|listener| listener.tls.is_some()) {
+        return;
+    }
+    let root = ConfigPath::root();
+    for (index, _) in listeners.iter().enumerate().filter(|(_, listener)| listener.redirect_https.is_some()) {
+        cx.lint(
+            &root.key("listeners").index(index).key("redirect_https"),
+            "clients are sent to HTTPS, but no listener speaks TLS",
+            "add a listener with `tls`, or list the proxies that speak it under `client_ip.trusted_proxies`",
+        );
+    }
+    for service in services.iter().filter(|service| service.hsts.is_some()) {
+        cx.lint(
+            &root.key("services").key(&service.name).key("hsts"),
+            "`hsts` is never sent: no listener speaks TLS, and no trusted proxy could say that the client did",
+            "add a listener with `tls`, or list the proxies that speak it under `client_ip.trusted_proxies`",
+        );
+    }
+}
+
 /// Proxies that are inside a network that opens doors.
 pub(super) fn trusted_proxies(trusted: &[(IpNet, ConfigPath)], networks: &Names<Network>, cx: &mut Context<'_>) {
     for entry in networks.iter().filter(|entry| entry.is_used()) {

@@ -10,6 +10,7 @@ use super::Received;
 use super::answer;
 use super::exchange::Exchanged;
 use super::judge::{Judgement, Part, Refused};
+use super::redirect;
 use super::target::Target;
 use crate::connection::Facts;
 use crate::plan::{AccessFormat, Deny, Plan, Service};
@@ -27,6 +28,8 @@ pub struct Outcome {
     pub slot: Option<(Box<str>, Box<str>)>,
     /// The gateway answered a probe itself.
     pub answered_here: bool,
+    /// The client was sent to HTTPS.
+    pub redirected: bool,
     /// Index of the server that was asked last.
     pub server: Option<usize>,
     /// Its status.
@@ -114,7 +117,7 @@ pub fn finish(
         decision,
         reason: outcome.reason,
         service: service.map(|(service, _)| &*service.name),
-        policy: service.and_then(|(service, _)| policy(plan, service, judgement)),
+        policy: service.filter(|_| !outcome.redirected).and_then(|(service, _)| policy(plan, service, judgement)),
         slot: outcome.slot.as_ref().map(|(set, slot)| (&**set, &**slot)),
         upstream: service
             .and_then(|(service, _)| service.upstream.servers.get(outcome.server?))
@@ -199,6 +202,7 @@ fn claimed(bytes: &[u8]) -> (&[u8], &[u8]) {
 /// What became of a request, from why it did not end properly.
 fn decision(outcome: &Outcome) -> Decision {
     match outcome.reason {
+        None if outcome.redirected => Decision::Redirect,
         None if outcome.answered_here => Decision::Answer,
         None => Decision::Forward,
         Some(Reason::LimitExceeded) => Decision::Limit,
@@ -218,6 +222,7 @@ fn status(outcome: &Outcome) -> u16 {
         // nginx's number for a connection that was closed without an answer.
         (Some(_), _) if outcome.deny == Deny::Close => 444,
         (Some(reason), _) => answer::status(Refused { reason, deny: outcome.deny }),
+        (None, _) if outcome.redirected => redirect::STATUS,
         (None, Some(status)) => status,
         (None, None) => 200,
     }

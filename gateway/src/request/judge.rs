@@ -1,6 +1,7 @@
 //! The judgement: what may become of a request. Written once, here, in this order:
 //!
-//! canonical path → client identity → service → probe or route → access → limits.
+//! canonical path → client identity → service → probe or route → access → limits; on a listener that redirects, limits → redirect instead of
+//! the last two.
 //!
 //! Invariant: no I/O, no clock, no protocol. Live requests and `probegate explain` run this same code; `explain` only watches it.
 
@@ -31,6 +32,8 @@ pub struct Question<'a, F: ?Sized> {
     pub peer: IpAddr,
     /// The sets that the client's certificate belongs to, a bit for each; `None`: it showed none.
     pub certificate: Option<u64>,
+    /// The listener sends clients to HTTPS on this port, and this one does not use it yet.
+    pub redirect: Option<u16>,
     /// The time.
     pub now: Now,
 }
@@ -58,7 +61,16 @@ pub struct Judgement<'a> {
     /// What the limits said, where any counted the request.
     pub limited: Option<Limited>,
     /// May it pass?
-    pub verdict: Result<Permit, Refused>,
+    pub verdict: Result<Way, Refused>,
+}
+
+/// Where a request goes that is not refused.
+#[derive(Debug)]
+pub enum Way {
+    /// In.
+    In(Permit),
+    /// Once more, over HTTPS on this port.
+    Https(u16),
 }
 
 /// Which part of a service a path belongs to.
@@ -136,7 +148,7 @@ fn enter<F: Fields + ?Sized>(
     question: &Question<'_, F>,
     judgement: &mut Judgement<'_>,
     observer: &mut impl Observer,
-) -> Result<Permit, Refused> {
+) -> Result<Way, Refused> {
     let index = plan.hosts.find(question.host).ok_or(Reason::HostUnknown)?;
     let service = plan.services.get(index).ok_or(Reason::HostUnknown)?;
     judgement.service = Some(index);
@@ -170,7 +182,7 @@ fn enter<F: Fields + ?Sized>(
             let permit = permit.map_err(|refusal| Refused { reason: refusal.into(), deny: probe.deny })?;
             // After the access rule, so that a stranger does not learn from a 405 that something is here (D10). Never limited.
             return if matches!(question.method, b"GET" | b"HEAD") {
-                Ok(permit)
+                Ok(Way::In(permit))
             } else {
                 Err(Reason::MethodNotAllowed.into())
             };
@@ -181,9 +193,11 @@ fn enter<F: Fields + ?Sized>(
         }
         Part::Rest => (None, &[][..]),
     };
-    let permit = match rule {
-        Some(rule) => rule.judge(&facts, observer),
-        None => Rule::anyone().judge(&facts, &mut ()),
+    let way = match (question.redirect, rule) {
+        // No rule is asked: the answer would tell strangers what is guarded, and the request comes again.
+        (Some(port), _) => Ok(Way::Https(port)),
+        (None, Some(rule)) => rule.judge(&facts, observer).map(Way::In),
+        (None, None) => Rule::anyone().judge(&facts, &mut ()).map(Way::In),
     };
     // Refused requests count as well: whoever guesses tokens is limited like everybody else.
     // A limit that the service and the route name counts once.
@@ -193,7 +207,11 @@ fn enter<F: Fields + ?Sized>(
     if judgement.limited.is_some_and(|limited| !limited.decision.admitted) {
         return Err(Reason::LimitExceeded.into());
     }
-    permit.map_err(|refusal| Refused { reason: refusal.into(), deny: deny(service, judgement.part) })
+    if matches!(way, Ok(Way::Https(_))) && question.host.is_empty() {
+        // HTTP/1.0 without a host: there is no place to send the client to.
+        return Err(Reason::HostMissing.into());
+    }
+    way.map_err(|refusal| Refused { reason: refusal.into(), deny: deny(service, judgement.part) })
 }
 
 /// Which part of the service a path belongs to.

@@ -33,6 +33,8 @@ pub enum Decision {
     Forward,
     /// The gateway answered a probe.
     Answer,
+    /// The client was sent to HTTPS.
+    Redirect,
     /// A rule kept it out.
     Deny,
     /// A limit kept it out.
@@ -45,13 +47,15 @@ pub enum Decision {
 
 impl Decision {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 6] = [Self::Forward, Self::Answer, Self::Deny, Self::Limit, Self::Refuse, Self::Fail];
+    pub const ALL: [Self; 7] =
+        [Self::Forward, Self::Answer, Self::Redirect, Self::Deny, Self::Limit, Self::Refuse, Self::Fail];
 
     /// As it is logged, and as a metric label.
     pub const fn label(self) -> &'static str {
         match self {
             Self::Forward => "forward",
             Self::Answer => "answer",
+            Self::Redirect => "redirect",
             Self::Deny => "deny",
             Self::Limit => "limit",
             Self::Refuse => "refuse",

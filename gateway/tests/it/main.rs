@@ -33,6 +33,7 @@ mod probes;
 mod proxy;
 mod proxy_protocol;
 mod readme;
+mod redirects;
 mod smuggling;
 mod splitting;
 mod tokens;
