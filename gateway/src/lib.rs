@@ -5,6 +5,7 @@
 //! exchange, finish; [`wire`] moves bytes; [`upstream`] keeps connections to apps; [`limiter`], [`clients`] and [`state`] outlive plans;
 //! [`telemetry`] tells about all of it. The rules themselves are in the crate `probegate-policies`.
 
+pub mod acme;
 pub mod admin;
 pub mod cli;
 pub mod clients;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use crate::acme;
 use crate::config;
 use crate::server::Fleet;
 use crate::state::{State, unix_time};
@@ -68,6 +69,7 @@ impl Reloader {
             self.fleet.open(prepared);
         }
         self.fleet.close_surplus(&self.state.active().plan);
+        acme::follow(&self.state);
         Ok(())
     }
 }

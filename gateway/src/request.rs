@@ -3,6 +3,7 @@
 //! Invariant: nothing here knows the protocol of the client. `connection` reads heads, [`crate::wire`] is the seam.
 
 pub mod answer;
+pub mod challenge;
 pub mod exchange;
 pub mod finish;
 pub mod headers;
@@ -108,6 +109,14 @@ pub async fn serve<B: RequestBody, R: Responder>(
         None => Target::of(received.head, received.bytes),
     };
     let asked = target.unwrap_or(Target { path: b"", query: b"", authority: b"", host: b"", port: None });
+
+    // An authority that validates a name.
+    if let Some(answer) = worker.state.acme.challenges.text(asked.path)
+        && matches!(received.head.method.of(received.bytes), b"GET" | b"HEAD")
+    {
+        challenge::answer(worker, active, received, &asked, scratch, &answer, &id, body, reply).await;
+        return After::Done;
+    }
 
     // The judgement.
     let question = Question {

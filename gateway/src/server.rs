@@ -19,6 +19,7 @@ use self::drain::{Signalled, Watch};
 pub use self::front::Fleet;
 use self::front::Front;
 use self::signals::Signals;
+use crate::acme;
 use crate::listen::{self, Listening};
 use crate::local::Socket;
 use crate::plan::Plan;
@@ -94,6 +95,7 @@ pub fn run(plan: Plan, options: Options, level: Level) -> Result<(), StartFailed
 
     let (access_log, _writer) = AccessLogger::start(&plan.access_log.target).map_err(system("access log"))?;
     let state = State::new(plan, seed, access_log);
+    acme::load(&state);
     let fleet = front::start_workers(&state).map_err(system("workers"))?;
     let reloader = Arc::new(Reloader::new(options.config.clone(), Arc::clone(&state), fleet.clone(), level));
     let upgrade_socket = options.upgrade_socket.clone();

@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use probegate_policies::limit::Seed;
 use probegate_policies::now::Now;
 
+use crate::acme::Acme;
 use crate::clients::Clients;
 use crate::limiter::Limiter;
 use crate::plan::Plan;
@@ -45,6 +46,8 @@ pub struct State {
     pub metrics: Metrics,
     /// Who has connections open.
     pub clients: Clients,
+    /// Certificates that are ordered.
+    pub acme: Acme,
     /// Where access-log lines go.
     pub access_log: AccessLogger,
     /// The zero of [`Now::nanos`].
@@ -66,6 +69,7 @@ impl State {
             ready: AtomicBool::new(false),
             metrics,
             clients: Clients::default(),
+            acme: Acme::default(),
             access_log,
             origin: Instant::now(),
             seed,

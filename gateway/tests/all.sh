@@ -94,7 +94,7 @@ prepare() {
   mkdir -p "$tools" &&
     need cc:build-essential cmake:cmake python3:python3 venv:python3-venv curl:curl openssl:openssl \
       redis-server:redis-server nginx:nginx-light haproxy:haproxy wrk:wrk h2load:nghttp2-client valgrind:valgrind \
-      shellcheck:shellcheck taskset:util-linux &&
+      shellcheck:shellcheck taskset:util-linux pebble:pebble pebble-challtestsrv:pebble &&
     venv "$root/target/django/venv" -r examples/django/requirements.txt &&
     venv "$tools/venv" check-jsonschema==0.39.0 &&
     install_cargo_deny

@@ -149,6 +149,7 @@ fn layers_do_not_know_what_is_above_them() {
     };
     // The layers that `layer` may name, itself included; all others are forbidden.
     let all = [
+        "acme",
         "admin",
         "cli",
         "clients",
@@ -179,6 +180,7 @@ fn layers_do_not_know_what_is_above_them() {
     only("request", &["request", "plan", "limiter", "upstream", "wire", "telemetry", "state", "worker", "connection"]);
     only("request/judge", &["request", "plan", "limiter"]);
     only("limiter", &["limiter", "plan"]);
+    only("acme", &["acme", "plan", "state", "tls"]);
     only("upstream", &["upstream", "plan", "wire"]);
 
     let plan =

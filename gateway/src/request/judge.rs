@@ -141,6 +141,20 @@ pub fn judge<'a, F: Fields + ?Sized>(
     judgement
 }
 
+/// Who asks, without a judgement: for what is answered before one.
+pub fn identify<'a, F: Fields + ?Sized>(
+    plan: &Plan,
+    peer: IpAddr,
+    fields: &F,
+    scratch: &'a mut Scratch,
+) -> Judgement<'a> {
+    let hops = &mut scratch.hops;
+    hops.clear();
+    let identity = plan.client.resolve(peer, fields, hops, &mut ());
+    let verdict = Err(Reason::PathInvalid.into());
+    Judgement { identity, hops, path: None, service: None, part: Part::Rest, limited: None, verdict }
+}
+
 /// The part of the judgement that may end early.
 fn enter<F: Fields + ?Sized>(
     plan: &Plan,

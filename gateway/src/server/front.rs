@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use pingora::server::{ListenFds, ShutdownWatch};
 use pingora::services::{ServiceReadyNotifier, ServiceWithDependents};
 
+use crate::acme;
 use crate::admin;
 use crate::listen::{self, BindFailed, Listening};
 use crate::local::Socket;
@@ -207,6 +208,8 @@ impl ServiceWithDependents for Front {
             std::process::exit(1);
         }
         self.state.set_ready();
+        // Not before the listeners are open: authorities come through them.
+        acme::follow(&self.state);
         ready.notify_ready();
         // The workers go on without this task; how they end is the business of `drain`.
         while !*shutdown.borrow() && shutdown.changed().await.is_ok() {}

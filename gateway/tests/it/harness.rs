@@ -8,6 +8,7 @@ mod extra;
 mod folder;
 mod gateway;
 mod message;
+pub(crate) mod pebble;
 mod upstream;
 
 use std::sync::{Condvar, Mutex};

@@ -8,6 +8,7 @@
     reason = "tests say what they expect in the shortest way; clippy.toml reaches only functions marked #[test]"
 )]
 
+mod acme;
 mod adversary;
 mod bodies;
 mod cli;

@@ -7,6 +7,7 @@ use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, Me
 
 use super::shard::{BOUNDS, ServiceStats};
 use super::{Metrics, UNKNOWN_REASONS};
+use crate::acme::Acme;
 use crate::state::State;
 
 /// A label (empty: none), its value, and a count.
@@ -122,6 +123,7 @@ pub(super) fn collect(metrics: &Metrics, state: &State) -> Vec<MetricFamily> {
             vec![gauge(vec![("version", env!("CARGO_PKG_VERSION").to_owned())], 1.0)],
         ),
     ];
+    families.extend(acme(&state.acme));
     let limits = || active.plan.limits.iter().zip(active.limiter.tables());
     families.push(family(
         "probegate_limited_total",
@@ -152,6 +154,24 @@ pub(super) fn collect(metrics: &Metrics, state: &State) -> Vec<MetricFamily> {
     ));
     families.retain(|family| !family.get_metric().is_empty());
     families
+}
+
+/// What became of orders for certificates; nothing before the first one.
+fn acme(acme: &Acme) -> [MetricFamily; 2] {
+    let [issued, failed, last] =
+        [&acme.issued, &acme.failed, &acme.last_failure].map(|counter| counter.load(Ordering::Relaxed));
+    let ordered = |result: &str, count| counter(vec![("result", result.to_owned())], count);
+    let results =
+        if issued + failed == 0 { vec![] } else { vec![ordered("issued", issued), ordered("failed", failed)] };
+    [
+        family("probegate_acme_orders_total", "Orders for certificates.", MetricType::COUNTER, results),
+        family(
+            "probegate_acme_last_failure_timestamp_seconds",
+            "When an order for a certificate failed last.",
+            MetricType::GAUGE,
+            if last == 0 { vec![] } else { vec![gauge(vec![], float(last))] },
+        ),
+    ]
 }
 
 fn family(name: &str, help: &str, kind: MetricType, metrics: Vec<Metric>) -> MetricFamily {
