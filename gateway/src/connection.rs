@@ -25,6 +25,7 @@ use crate::wire::h1::reply::{Client, Reply};
 use crate::wire::h1::request::{HeadBounds, RequestParser};
 use crate::wire::h1::tunnel::{self, End};
 use crate::wire::head::{FieldView, Version};
+use crate::wire::pace::Pace;
 use crate::wire::transport::Transport;
 use crate::wire::{Framing, RequestBody};
 use crate::worker::workspace::Workspace;
@@ -97,7 +98,7 @@ impl Facts {
     }
 }
 
-/// The waits of one connection.
+/// The waits of one connection, and how much of its life is left.
 #[derive(Debug)]
 struct Waits {
     /// For a head, for the next request, and for the client to take an answer.
@@ -106,6 +107,8 @@ struct Waits {
     body: Deadline,
     /// For the app.
     server: Deadline,
+    /// The request at hand is the last one: the connection has served as many as it may, or is as old as it may become.
+    last: Cell<bool>,
 }
 
 /// What becomes of the connection after a request.
@@ -120,8 +123,13 @@ enum Next {
 
 /// Serves a connection to its end.
 pub async fn serve<T: Transport>(worker: &Worker, transport: T, facts: Facts) {
-    let waits =
-        Waits { client: worker.deadlines.slot(), body: worker.deadlines.slot(), server: worker.deadlines.slot() };
+    let waits = Waits {
+        client: worker.deadlines.slot(),
+        body: worker.deadlines.slot(),
+        server: worker.deadlines.slot(),
+        last: Cell::new(false),
+    };
+    let (mut born, mut served) = (None, 0_usize);
     // Bytes of the next request that arrived with the one before.
     let mut carried: Option<Box<Workspace>> = None;
     let mut newcomer = true;
@@ -130,6 +138,14 @@ pub async fn serve<T: Transport>(worker: &Worker, transport: T, facts: Facts) {
             return;
         }
         newcomer = false;
+        // The time is known since the wait for the first request began.
+        let born = *born.get_or_insert_with(|| worker.deadlines.now());
+        served = served.saturating_add(1);
+        {
+            let plan = &worker.active().plan;
+            let age = worker.deadlines.now().saturating_sub(born);
+            waits.last.set(served >= plan.bounds.requests_per_connection || age >= plan.timeouts.connection);
+        }
         // A client that sends requests faster than it waits for answers shares the worker with the others.
         consume_budget().await;
         let mut workspace = carried.take().unwrap_or_else(|| worker.workspaces.take());
@@ -157,7 +173,11 @@ async fn wait<T: Transport>(worker: &Worker, transport: &T, deadline: &Deadline,
     if let Some(begun) = begun {
         worker.deadlines.observe(begun);
     }
-    deadline.arm(worker.active().plan.timeouts.keep_alive);
+    {
+        // Who just came is expected to ask for something, as if the first byte were here already.
+        let timeouts = &worker.active().plan.timeouts;
+        deadline.arm_idle(if newcomer { timeouts.head } else { timeouts.keep_alive });
+    }
     let (mut hurried, mut looked) = (false, false);
     poll_fn(|cx| {
         // Tokio takes an accepted socket for readable before it has asked, and one whose last read just filled the buffer as well: the
@@ -220,7 +240,8 @@ async fn last_words<T: Transport>(
     let date = worker.date.get();
     let client = Client { version: Version::Http11, to_head: false, persists: false };
     let Workspace { reply, text, head, .. } = workspace;
-    let mut reply = Reply::new(transport, &waits.client, active.plan.timeouts.write, reply, &date, client);
+    let pace = Pace::new(active.plan.timeouts.write, active.plan.bounds.write_rate);
+    let mut reply = Reply::new(transport, &waits.client, pace, reply, &date, client);
     if answered {
         // What kind of answer it was is lost with the request: the reset shows that it is not whole, whatever it was.
         transport.reset_on_close();
@@ -303,7 +324,7 @@ async fn exchange<T: Transport>(
     answered: &Cell<bool>,
 ) -> Next {
     let active = worker.active();
-    let timeouts = &active.plan.timeouts;
+    let (timeouts, bounds) = (&active.plan.timeouts, &active.plan.bounds);
     let date = worker.date.get();
     let Workspace { head, body, request, judge, errand, answer, response, reply, text } = workspace;
     let bytes = head.filled();
@@ -316,10 +337,20 @@ async fn exchange<T: Transport>(
     let client = Client {
         version: request.version,
         to_head: request.method.of(bytes) == b"HEAD",
-        persists: framed_well && connection.persists(request.version) && !worker.state.is_draining(),
+        persists: framed_well
+            && connection.persists(request.version)
+            && !worker.state.is_draining()
+            && !waits.last.get(),
     };
-    let mut body = Body::new(transport, &waits.body, timeouts.body, body, framed.unwrap_or(Framing::None));
-    let mut reply = Reply::new(transport, &waits.client, timeouts.write, reply, &date, client);
+    let mut body = Body::new(
+        transport,
+        &waits.body,
+        Pace::new(timeouts.body, bounds.body_rate),
+        body,
+        framed.unwrap_or(Framing::None),
+    );
+    let mut reply =
+        Reply::new(transport, &waits.client, Pace::new(timeouts.write, bounds.write_rate), reply, &date, client);
     reply.announce_to(answered);
     let received =
         Received { head: request, bytes, broken: framed.err(), asks_upgrade: connection.upgrade, started, facts };

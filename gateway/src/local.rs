@@ -18,6 +18,7 @@ use crate::wire::h1::io::{linger, read};
 use crate::wire::h1::reply::{Client, Reply};
 use crate::wire::h1::request::{HeadBounds, RequestParser};
 use crate::wire::head::{FieldView, RequestHead, Version};
+use crate::wire::pace::Pace;
 use crate::wire::transport::Transport;
 use crate::wire::{Answer, Framing, RequestBody, Responder};
 use crate::worker::date::Date;
@@ -149,8 +150,9 @@ async fn serve(stream: &impl Transport, page: &impl Fn(&Request<'_>) -> Page, de
         let client = Client { version: Version::Http11, to_head: !broken && method == b"HEAD", persists };
         rest.clear();
         rest.extend(bytes.get(head.len..).unwrap_or_default());
-        let mut body = Body::new(stream, &deadline, PATIENCE, &mut rest, framed.unwrap_or(Framing::None));
-        let mut reply = Reply::new(stream, &deadline, PATIENCE, &mut out, &date, client);
+        let mut body =
+            Body::new(stream, &deadline, Pace::patient(PATIENCE), &mut rest, framed.unwrap_or(Framing::None));
+        let mut reply = Reply::new(stream, &deadline, Pace::patient(PATIENCE), &mut out, &date, client);
         if !body.discard() {
             reply.close();
         }

@@ -36,6 +36,9 @@ use crate::wire::transport::Socket;
 use crate::wire::{Framing, RequestBody, Responder};
 use crate::worker::Worker;
 
+/// The status of reasons that nobody is left to be told.
+pub const NOBODY: u16 = 499;
+
 /// A request whose head was read.
 #[derive(Debug)]
 pub struct Received<'a> {
@@ -317,7 +320,7 @@ async fn conclude<B: RequestBody, R: Responder>(
         let probe = matches!(judgement.part, Part::Probe(_));
         let reason = if probe && reason == Reason::UpstreamTimeout { Reason::ProbeTimeout } else { reason };
         outcome.reason = Some(reason);
-        if reason == Reason::ClientClosed || reply.started() {
+        if reason.status() == NOBODY || reply.started() {
             if reply.started() {
                 // What is missing must be missing visibly.
                 reply.truncate();

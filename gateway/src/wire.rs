@@ -11,6 +11,7 @@ pub mod deadline;
 pub mod h1;
 pub mod h2;
 pub mod head;
+pub mod pace;
 pub mod text;
 pub mod tls;
 pub mod transport;
@@ -177,9 +178,23 @@ impl Stamp<'_> {
     }
 }
 
-/// The answer could not be delivered: the client went away or took nothing for too long.
+/// Why an answer could not be delivered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ClientGone;
+pub enum ClientGone {
+    /// The client went away.
+    Closed,
+    /// It took nothing, or too little, for too long.
+    Stalled,
+}
+
+impl From<ClientGone> for Reason {
+    fn from(gone: ClientGone) -> Self {
+        match gone {
+            ClientGone::Closed => Self::ClientClosed,
+            ClientGone::Stalled => Self::ClientStalled,
+        }
+    }
+}
 
 /// The client's side of a response.
 pub trait Responder {

@@ -10,6 +10,7 @@ pub mod workspace;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use self::date::Date;
@@ -19,7 +20,7 @@ use crate::telemetry::access_log::LineBuffer;
 use crate::upstream::Pools;
 use crate::wire::deadline::Deadlines;
 
-/// How long a connection may exist without a request once the listeners are closed.
+/// How long a connection may exist without a request once the listeners are closed, or when there is no room.
 pub const NEWCOMER: Duration = Duration::from_secs(1);
 
 /// Digits of a request id.
@@ -99,8 +100,22 @@ impl Worker {
         if hurry != self.hurried.replace(hurry) {
             self.deadlines.wake_all();
         }
+        self.make_room();
         self.pools.sweep(now);
         self.date.refresh();
         self.lines.borrow_mut().flush();
+    }
+
+    /// When nine tenths of the connections that may be open are, those that have been idle for longest end, so that clients who have nothing to
+    /// ask do not keep others out.
+    fn make_room(&self) {
+        let bound = self.active.borrow().1.plan.bounds.connections;
+        let open = usize::try_from(self.state.metrics.connections.load(Ordering::Relaxed)).unwrap_or_default();
+        let surplus = open.saturating_sub(bound - bound.div_ceil(10));
+        if surplus > 0 {
+            // Each worker gives its share; what it can not give, the next tick finds again.
+            let ended = self.deadlines.hurry_idle(surplus.div_ceil(self.state.metrics.workers()), NEWCOMER);
+            self.state.metrics.idle_ended.fetch_add(ended as u64, Ordering::Relaxed);
+        }
     }
 }

@@ -148,8 +148,9 @@ async fn attempt<B: RequestBody, R: Responder>(
 ) -> Result<Relayed, Broken> {
     // The one place that knows that apps are spoken to in HTTP/1.
     let (socket, deadline, patience) = (&connection.socket, tools.deadline, errand.upstream.response_timeout);
-    let mut sink = RequestWriter::new(socket, deadline, patience, errand.head, errand.framing);
+    // Where the time is for the whole exchange, no step of it begins a time of its own.
     let each = errand.total.is_none().then_some(patience);
+    let mut sink = RequestWriter::new(socket, deadline, each, errand.head, errand.framing);
     let mut source = ResponseReader::new(socket, deadline, each, tools.buffer, tools.response);
 
     let progress = Progress::default();
@@ -206,9 +207,11 @@ async fn both<K: RequestSink, S: ResponseSource, B: RequestBody, R: Responder>(
             }
             // The app's time to answer begins now. It may also have answered before it read everything (413, 403), or go on with
             // an answer for which it needs nothing more.
-            deadline.arm(errand.upstream.response_timeout);
+            if errand.total.is_none() {
+                deadline.arm(errand.upstream.response_timeout);
+            }
         }
-        if sending && progress.awaits_client.get() {
+        if sending && progress.awaits_client.get() && errand.total.is_none() {
             // While the client keeps the app waiting, the client's own deadline runs, and the app's does not.
             deadline.disarm();
         }

@@ -6,12 +6,12 @@ use std::time::Instant;
 use probegate_policies::client::Identity;
 use probegate_policies::reason::Reason;
 
-use super::Received;
 use super::answer;
 use super::exchange::Exchanged;
 use super::judge::{Judgement, Part, Refused};
 use super::redirect;
 use super::target::Target;
+use super::{NOBODY, Received};
 use crate::connection::Facts;
 use crate::plan::{AccessFormat, Deny, Plan, Service};
 use crate::state::Active;
@@ -216,7 +216,7 @@ fn decision(outcome: &Outcome) -> Decision {
 /// The status the client saw.
 fn status(outcome: &Outcome) -> u16 {
     match (outcome.reason, outcome.upstream_status) {
-        (Some(Reason::ClientClosed), _) => 499,
+        (Some(reason), _) if reason.status() == NOBODY => NOBODY,
         // An answer that broke off after its head was passed on keeps the status that the client saw.
         (Some(_), Some(status)) if outcome.head_sent => status,
         // nginx's number for a connection that was closed without an answer.

@@ -53,7 +53,7 @@ pub async fn run<S: ResponseSource, R: Responder>(
         match head.status {
             101 => return switch(errand, source, reply).await,
             100 if !errand.expects => {}
-            100..=199 => reply.interim(head, bytes).await.map_err(|_| Reason::ClientClosed)?,
+            100..=199 => reply.interim(head, bytes).await.map_err(Reason::from)?,
             _ => return pass(errand, source, reply, progress).await,
         }
     }
@@ -77,7 +77,7 @@ async fn switch<S: ResponseSource, R: Responder>(
         return Err(Reason::UpstreamInvalid);
     }
     reply.start(head, bytes, ClientFraming::None);
-    let failed = reply.write(&[], None).await.err().map(|_| Reason::ClientClosed);
+    let failed = reply.write(&[], None).await.err().map(Reason::from);
     Ok(Relayed { failed, reusable: false, switched: failed.is_none() })
 }
 
@@ -126,15 +126,14 @@ async fn body<S: ResponseSource, R: Responder>(
     reply: &mut R,
     progress: &Progress,
 ) -> Result<(), Reason> {
-    let gone = |_| Reason::ClientClosed;
     if !source.has_buffered() {
         // The head has to go out even where the body keeps the client waiting.
-        reply.write(&[], None).await.map_err(gone)?;
+        reply.write(&[], None).await.map_err(Reason::from)?;
     }
     loop {
         let part = watched(source.part(), reply, progress).await?;
         let data = if errand.to_head { &[][..] } else { part.data };
-        reply.write(data, part.end).await.map_err(gone)?;
+        reply.write(data, part.end).await.map_err(Reason::from)?;
         if part.end.is_some() {
             return Ok(());
         }

@@ -37,6 +37,8 @@ pub struct Metrics {
     pub accepted: AtomicU64,
     /// Requests that panicked are counted by reason; this counts failures to accept.
     pub accept_failures: AtomicU64,
+    /// Idle connections that were ended early to make room.
+    pub idle_ended: AtomicU64,
     /// Reloads that put a new configuration in force.
     pub reloads: AtomicU64,
     /// Reloads that were refused.
@@ -60,10 +62,16 @@ impl Metrics {
             accepting: AtomicI64::new(0),
             accepted: AtomicU64::new(0),
             accept_failures: AtomicU64::new(0),
+            idle_ended: AtomicU64::new(0),
             reloads: AtomicU64::new(0),
             reload_failures: AtomicU64::new(0),
             loaded_at: AtomicU64::new(crate::state::unix_time()),
         }
+    }
+
+    /// How many workers count here, at least one.
+    pub fn workers(&self) -> usize {
+        self.workers.max(1)
     }
 
     /// The counters of a service. A service that an earlier plan had keeps counting where it stopped.

@@ -11,6 +11,7 @@
 mod acme;
 mod adversary;
 mod bodies;
+mod bounds;
 mod cli;
 mod connections;
 mod defects;

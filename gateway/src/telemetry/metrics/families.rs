@@ -90,6 +90,11 @@ pub(super) fn collect(metrics: &Metrics, state: &State) -> Vec<MetricFamily> {
             metrics.accept_failures.load(Ordering::Relaxed),
         ),
         total(
+            "probegate_connections_idle_ended_total",
+            "Idle client connections ended early to make room for others.",
+            metrics.idle_ended.load(Ordering::Relaxed),
+        ),
+        total(
             "probegate_reloads_total",
             "Configurations put in force by a reload.",
             metrics.reloads.load(Ordering::Relaxed),

@@ -1,7 +1,6 @@
 //! A request body as it comes in.
 
 use std::io;
-use std::time::Duration;
 
 use probegate_policies::reason::Reason;
 use tokio::task::coop::consume_budget;
@@ -10,6 +9,7 @@ use super::chunked::Decoder;
 use super::io::read;
 use crate::wire::buffer::Buffer;
 use crate::wire::deadline::Deadline;
+use crate::wire::pace::{Pace, TooSlow};
 use crate::wire::transport::Transport;
 use crate::wire::{Framing, RequestBody};
 
@@ -18,7 +18,8 @@ use crate::wire::{Framing, RequestBody};
 pub struct Body<'a, T> {
     transport: &'a T,
     deadline: &'a Deadline,
-    patience: Duration,
+    /// How slowly it may come.
+    pace: Pace,
     /// What was received behind the head; in the end, what belongs to the next request.
     buffer: &'a mut Buffer,
     framing: Framing,
@@ -35,13 +36,7 @@ pub struct Body<'a, T> {
 
 impl<'a, T: Transport> Body<'a, T> {
     /// The body that begins with what `buffer` holds and goes on in `transport`.
-    pub fn new(
-        transport: &'a T,
-        deadline: &'a Deadline,
-        patience: Duration,
-        buffer: &'a mut Buffer,
-        framing: Framing,
-    ) -> Self {
+    pub fn new(transport: &'a T, deadline: &'a Deadline, pace: Pace, buffer: &'a mut Buffer, framing: Framing) -> Self {
         let left = match framing {
             Framing::None => 0,
             Framing::Length(length) => length,
@@ -50,7 +45,7 @@ impl<'a, T: Transport> Body<'a, T> {
         Self {
             transport,
             deadline,
-            patience,
+            pace,
             buffer,
             framing,
             decoder: Decoder::default(),
@@ -132,11 +127,18 @@ impl<T: Transport> RequestBody for Body<'_, T> {
             }
             self.buffer.compact();
             consume_budget().await;
-            self.deadline.arm(self.patience);
-            match read(self.transport, self.buffer, self.deadline).await {
+            self.deadline.arm(self.pace.patience());
+            let begun = self.deadline.now();
+            let came = read(self.transport, self.buffer, self.deadline).await;
+            // The client is waited for here and nowhere else: how long the app takes over a part does not count.
+            let waited = self.deadline.now().saturating_sub(begun);
+            match came {
                 Ok(0) => return Err(Reason::ClientClosed),
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::TimedOut => return Err(Reason::BodyTimeout),
+                Ok(n) => self.pace.step(waited, n).map_err(|TooSlow| Reason::BodyTooSlow)?,
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                    let silent = self.pace.is_silence(waited);
+                    return Err(if silent { Reason::BodyTimeout } else { Reason::BodyTooSlow });
+                }
                 Err(_) => return Err(Reason::ClientClosed),
             }
         }

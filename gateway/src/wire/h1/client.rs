@@ -8,11 +8,12 @@ use tokio::task::coop::consume_budget;
 
 use super::chunked::{self, Decoder};
 use super::framing::{self, Connection};
-use super::io::{read, write_all};
+use super::io::{read, write_paced};
 use super::response::{MAX_HEAD, ResponseParser};
 use crate::wire::buffer::Buffer;
 use crate::wire::deadline::Deadline;
 use crate::wire::head::{FieldView, Name, ResponseHead};
+use crate::wire::pace::Pace;
 use crate::wire::transport::Transport;
 use crate::wire::{Framing, Part, RequestSink, ResponseSource, WriteFailed};
 
@@ -24,7 +25,8 @@ const LARGE: usize = 64 * 1024;
 pub struct RequestWriter<'a, T> {
     transport: &'a T,
     deadline: &'a Deadline,
-    patience: Duration,
+    /// Time for each wait; `None`: the deadline was armed for the whole exchange.
+    each: Option<Duration>,
     /// What was not sent yet of the head.
     head: &'a [u8],
     chunked: bool,
@@ -32,12 +34,19 @@ pub struct RequestWriter<'a, T> {
 
 impl<'a, T: Transport> RequestWriter<'a, T> {
     /// A request that begins with `head`, whose body is framed as it says.
-    pub fn new(transport: &'a T, deadline: &'a Deadline, patience: Duration, head: &'a [u8], framing: Framing) -> Self {
-        Self { transport, deadline, patience, head, chunked: framing == Framing::Chunked }
+    pub fn new(
+        transport: &'a T,
+        deadline: &'a Deadline,
+        each: Option<Duration>,
+        head: &'a [u8],
+        framing: Framing,
+    ) -> Self {
+        Self { transport, deadline, each, head, chunked: framing == Framing::Chunked }
     }
 
     async fn send(&mut self, parts: &mut [IoSlice<'_>]) -> Result<(), WriteFailed> {
-        write_all(self.transport, parts, self.deadline, self.patience).await?;
+        let mut pace = self.each.map(Pace::patient);
+        write_paced(self.transport, parts, self.deadline, pace.as_mut()).await?;
         self.head = &[];
         consume_budget().await;
         Ok(())
@@ -263,5 +272,48 @@ impl<T: Transport> ResponseSource for ResponseReader<'_, T> {
 
     fn leave_rest(self) {
         self.buffer.consume(self.given);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use tokio::net::UnixStream;
+
+    use super::*;
+    use crate::wire::deadline::{Deadlines, TICK};
+    use crate::wire::transport::PlainSocket;
+
+    /// The reason why a head that nobody takes is given up, and how often the time was looked at until then, with a deadline of ten ticks.
+    async fn stuck(each: Option<Duration>) -> (io::ErrorKind, u32) {
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let socket = PlainSocket::Unix(ours);
+        let head = vec![b'x'; 4 << 20];
+        let origin = Instant::now();
+        let deadlines = Deadlines::new(origin);
+        let deadline = deadlines.slot();
+        deadline.arm(TICK * 10);
+        let mut writer = RequestWriter::new(&socket, &deadline, each, &head, Framing::None);
+        let mut sending = std::pin::pin!(writer.head());
+        let mut ticks = 0;
+        let failed = std::future::poll_fn(|cx| {
+            ticks += 1;
+            deadlines.sweep(origin + TICK * ticks);
+            let polled = sending.as_mut().poll(cx);
+            if polled.is_pending() {
+                cx.waker().wake_by_ref();
+            }
+            polled
+        });
+        (failed.await.unwrap_err().error.kind(), ticks)
+    }
+
+    #[tokio::test]
+    async fn a_head_that_does_not_fit_at_once_does_not_put_the_deadline_of_the_whole_exchange_off() {
+        let (kind, ticks) = stuck(None).await;
+        assert!(kind == io::ErrorKind::TimedOut && ticks <= 12, "{kind:?} {ticks}");
+        let (kind, ticks) = stuck(Some(TICK * 100)).await;
+        assert!(kind == io::ErrorKind::TimedOut && ticks >= 100, "{kind:?} {ticks}");
     }
 }

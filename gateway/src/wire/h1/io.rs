@@ -5,9 +5,12 @@ use std::io::{self, IoSlice};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use tokio::task::coop::consume_budget;
+
 use crate::wire::WriteFailed;
 use crate::wire::buffer::Buffer;
 use crate::wire::deadline::Deadline;
+use crate::wire::pace::Pace;
 use crate::wire::transport::Transport;
 
 /// Reads once into the room of `buffer`. `Ok(0)` is the end of the stream; an expired deadline is [`io::ErrorKind::TimedOut`].
@@ -47,9 +50,20 @@ pub async fn write_all(
     deadline: &Deadline,
     patience: Duration,
 ) -> Result<(), WriteFailed> {
+    write_paced(transport, parts, deadline, Some(&mut Pace::patient(patience))).await
+}
+
+/// Writes all parts in order, at the other side's pace; `None`: the deadline was armed for more than this write.
+pub async fn write_paced(
+    transport: &impl Transport,
+    parts: &mut [IoSlice<'_>],
+    deadline: &Deadline,
+    mut pace: Option<&mut Pace>,
+) -> Result<(), WriteFailed> {
     let mut parts = parts;
     IoSlice::advance_slices(&mut parts, 0);
-    let (mut armed, mut written) = (false, 0);
+    // Since when this write waits. In the common case everything fits at once and nobody does.
+    let (mut waits, mut written) = (None, 0);
     poll_fn(|cx| {
         let fail = |error: io::Error, written| Poll::Ready(Err(WriteFailed { error, written }));
         while !parts.is_empty() {
@@ -58,17 +72,23 @@ pub async fn write_all(
                 Ok(n) => {
                     written += n;
                     IoSlice::advance_slices(&mut parts, n);
-                    // In the common case everything fits at once and no deadline is needed.
-                    armed = false;
+                    if let Some(begun) = waits.take()
+                        && let Some(pace) = &mut pace
+                        && pace.step(deadline.now().saturating_sub(begun), n).is_err()
+                    {
+                        return fail(io::ErrorKind::TimedOut.into(), written);
+                    }
                     continue;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return fail(error, written),
             }
-            if !armed {
-                deadline.arm(patience);
-                armed = true;
+            if waits.is_none() {
+                waits = Some(deadline.now());
+                if let Some(pace) = &pace {
+                    deadline.arm(pace.patience());
+                }
             }
             match transport.poll_write_ready(cx) {
                 Poll::Ready(Ok(())) => {}
@@ -83,17 +103,21 @@ pub async fn write_all(
 }
 
 /// Ends the sending side and takes what the other side is still sending, for a while, so that an answer given before a body was read
-/// is not destroyed by a reset (RFC 9112 §9.6).
+/// is not destroyed by a reset (RFC 9112 §9.6). Bounded in silence, in time and in bytes: clients that send a body to its end before they look
+/// for an answer are served, and nobody can send for ever.
 pub async fn linger(transport: &impl Transport, scratch: &mut Buffer, deadline: &Deadline) {
-    const PATIENCE: Duration = Duration::from_secs(2);
-    const MOST: usize = 4 * 1024 * 1024;
+    const SILENCE: Duration = Duration::from_secs(2);
+    const TOTAL: Duration = Duration::from_secs(10);
+    const MOST: usize = 64 * 1024 * 1024;
     if transport.shut_down_write().is_err() {
         return;
     }
-    deadline.arm(PATIENCE);
-    let mut taken = 0;
+    let (begun, mut taken) = (deadline.now(), 0);
     while taken < MOST {
         scratch.clear();
+        deadline.arm(SILENCE.min(TOTAL.saturating_sub(deadline.now().saturating_sub(begun))));
+        // Somebody who sends without end does not keep the worker from its other connections.
+        consume_budget().await;
         match read(transport, scratch, deadline).await {
             Ok(n) if n > 0 => taken += n,
             _ => return,

@@ -1,15 +1,15 @@
 //! A response as it goes out to the client.
 
 use std::cell::Cell;
-use std::io::IoSlice;
+use std::io::{ErrorKind, IoSlice};
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use super::chunked;
 use super::fields::copy_fields;
-use super::io::{Closed, poll_closed, write_all};
+use super::io::{Closed, poll_closed, write_paced};
 use crate::wire::deadline::Deadline;
 use crate::wire::head::{Name, ResponseHead, Version};
+use crate::wire::pace::Pace;
 use crate::wire::text::{push_number, reason_phrase};
 use crate::wire::transport::Transport;
 use crate::wire::{Answer, ClientFraming, ClientGone, Responder, Stamp};
@@ -30,7 +30,8 @@ pub struct Client {
 pub struct Reply<'a, T> {
     transport: &'a T,
     deadline: &'a Deadline,
-    patience: Duration,
+    /// How slowly the client may take it.
+    pace: Pace,
     /// The head, until the first write.
     out: &'a mut Vec<u8>,
     date: &'a [u8],
@@ -56,7 +57,7 @@ impl<'a, T: Transport> Reply<'a, T> {
     pub fn new(
         transport: &'a T,
         deadline: &'a Deadline,
-        patience: Duration,
+        pace: Pace,
         out: &'a mut Vec<u8>,
         date: &'a [u8],
         client: Client,
@@ -65,7 +66,7 @@ impl<'a, T: Transport> Reply<'a, T> {
         Self {
             transport,
             deadline,
-            patience,
+            pace,
             out,
             date,
             client,
@@ -124,10 +125,15 @@ impl<'a, T: Transport> Reply<'a, T> {
     }
 
     async fn send(&mut self, parts: &mut [IoSlice<'_>]) -> Result<(), ClientGone> {
-        let sent = write_all(self.transport, parts, self.deadline, self.patience).await;
-        sent.map_err(|_| {
+        let sent = write_paced(self.transport, parts, self.deadline, Some(&mut self.pace)).await;
+        sent.map_err(|failed| {
             self.client.persists = false;
-            ClientGone
+            if failed.error.kind() != ErrorKind::TimedOut {
+                return ClientGone::Closed;
+            }
+            // The kernel would go on offering what it holds to somebody who does not take it.
+            self.transport.reset_on_close();
+            ClientGone::Stalled
         })
     }
 }
