@@ -38,6 +38,8 @@ pub struct Facts {
     pub peer: IpAddr,
     /// Its port.
     pub peer_port: u16,
+    /// The address it connected to, canonical.
+    pub local: IpAddr,
     /// The port it connected to.
     pub local_port: u16,
     /// How it is protected.
@@ -81,6 +83,7 @@ impl Facts {
         Self {
             peer: probegate_policies::ip::canonical(peer.ip()),
             peer_port: peer.port(),
+            local: probegate_policies::ip::canonical(local.ip()),
             local_port: local.port(),
             scheme: Scheme::Http,
             secured: None,
@@ -93,6 +96,7 @@ impl Facts {
         if let Header::Relayed { source, destination } = header {
             self.peer = source.ip();
             self.peer_port = source.port();
+            self.local = probegate_policies::ip::canonical(destination.ip());
             self.local_port = destination.port();
         }
     }

@@ -29,10 +29,10 @@ use self::target::Target;
 use crate::connection::Facts;
 use crate::plan::{Deny, Plan, Serve, Service};
 use crate::state::Active;
+use crate::upstream::Link;
 use crate::wire::buffer::Buffer;
 use crate::wire::deadline::Deadline;
 use crate::wire::head::{FieldView, Name, RequestHead, ResponseHead, Version};
-use crate::wire::transport::Socket;
 use crate::wire::{Framing, RequestBody, Responder};
 use crate::worker::Worker;
 
@@ -88,7 +88,7 @@ pub enum After {
     /// The connection has to end at once.
     Abort,
     /// The app switched protocols; what it sent behind its head is in the answer's buffer.
-    Switched(Socket),
+    Switched(Link),
 }
 
 /// Serves one request.

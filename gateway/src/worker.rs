@@ -58,10 +58,11 @@ impl Worker {
     /// A worker that serves `state`.
     pub fn new(id: usize, state: Arc<State>) -> Rc<Self> {
         let active = Rc::new(state.active());
+        let deadlines = Deadlines::new(state.origin());
         Rc::new(Self {
             id,
-            deadlines: Deadlines::new(state.origin()),
-            pools: Pools::default(),
+            pools: Pools::new(Rc::clone(&deadlines)),
+            deadlines,
             workspaces: Workspaces::default(),
             lines: RefCell::new(LineBuffer::new(state.access_log.clone())),
             date: Date::default(),

@@ -6,11 +6,13 @@
 
 mod crc32c;
 mod parse;
+mod write;
 
 use std::net::SocketAddr;
 
 pub use crc32c::crc32c;
 pub use parse::{Invalid, MAX_LENGTH, parse};
+pub use write::{Written, write};
 
 /// What the binary version begins with; no protocol in use begins so.
 pub const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";

@@ -8,18 +8,20 @@ use std::time::{Duration, Instant};
 
 use probegate_policies::access::Permit;
 use probegate_policies::fields::FieldName;
+use probegate_policies::proxy;
 use probegate_policies::reason::Reason;
 
 use super::relay::{self, Progress, Relayed};
 use crate::plan::Upstream;
-use crate::upstream::{Connection, Pools};
+use crate::upstream::{Channel, Connection, Link, Pools};
 use crate::wire::buffer::Buffer;
 use crate::wire::deadline::Deadline;
-use crate::wire::h1::client::{RequestWriter, ResponseReader};
 use crate::wire::h1::trailers;
 use crate::wire::head::ResponseHead;
-use crate::wire::transport::Socket;
-use crate::wire::{Framing, RequestBody, RequestSink, Responder, ResponseSource, WriteFailed};
+use crate::wire::{Framing, RequestBody, RequestSink, Responder, ResponseSource, WriteFailed, h1, h2};
+
+/// How often a request is sent at most. Only an app that has not looked at it gets it more than twice.
+const ATTEMPTS: usize = 3;
 
 /// What is put to the app, and under which conditions.
 #[derive(Debug)]
@@ -42,6 +44,8 @@ pub struct Errand<'a> {
     pub upgrade: Option<&'a [u8]>,
     /// The client waits for `100 Continue`.
     pub expects: bool,
+    /// Whose request it is, for apps that are told by the PROXY protocol.
+    pub client: proxy::Header,
     /// A redirect is a failure (probes, D15).
     pub refuse_redirects: bool,
     /// Time for the whole exchange; without it, the upstream's times for each step.
@@ -73,7 +77,7 @@ pub struct Exchanged {
     /// Why it is not a proper end.
     pub failed: Option<Reason>,
     /// The server switched protocols: the connection, and bytes behind its head are in the buffer.
-    pub switched: Option<Socket>,
+    pub switched: Option<Link>,
     /// The request was sent a second time on a new connection.
     pub retried: bool,
 }
@@ -91,9 +95,10 @@ pub async fn run<B: RequestBody, R: Responder>(
         tools.deadline.arm(total);
     }
     let mut reuse = true;
-    loop {
+    for left in (0..ATTEMPTS).rev() {
         let each = errand.total.is_none().then_some(errand.upstream.connect_timeout);
-        let connection = match tools.pools.connect(errand.upstream, reuse, tools.deadline, each).await {
+        let connect = tools.pools.connect(errand.upstream, reuse, &errand.client, tools.deadline, each);
+        let connection = match connect.await {
             Ok(connection) => connection,
             Err(reason) => {
                 done.failed = Some(reason);
@@ -104,17 +109,19 @@ pub async fn run<B: RequestBody, R: Responder>(
         match attempt(errand, tools, &connection, body, reply, &mut done).await {
             Ok(relayed) => {
                 done.failed = relayed.failed;
-                if relayed.switched {
-                    done.switched = Some(connection.socket);
-                } else if relayed.reusable {
-                    tools.pools.put(errand.upstream, connection, Instant::now());
+                match connection.channel {
+                    Channel::Own(link) if relayed.switched => done.switched = Some(link),
+                    _ if relayed.reusable => tools.pools.put(errand.upstream, connection, Instant::now()),
+                    _ => {}
                 }
                 break;
             }
+            // The app says that it has not looked at the request (RFC 9113 §8.7): somebody else may, or it may itself a moment later.
+            Err(Broken { unprocessed: true, .. }) if left > 0 && body.received() == 0 => done.retried = true,
             // The server closed the unused connection just when it was taken: nobody has answered, and asking again does no harm
             // where nothing arrived or where twice is the same as once.
-            Err(Broken { reason: _, sent_nothing, stale: true })
-                if connection.reused && body.received() == 0 && (sent_nothing || errand.idempotent) =>
+            Err(Broken { sent_nothing, stale: true, .. })
+                if left > 0 && connection.reused && body.received() == 0 && (sent_nothing || errand.idempotent) =>
             {
                 done.retried = true;
                 reuse = false;
@@ -136,8 +143,11 @@ struct Broken {
     sent_nothing: bool,
     /// The connection ended without a byte of an answer.
     stale: bool,
+    /// The app has not looked at the request, and said so.
+    unprocessed: bool,
 }
 
+/// The one place that knows which protocols apps are spoken to in.
 async fn attempt<B: RequestBody, R: Responder>(
     errand: &Errand<'_>,
     tools: &mut Tools<'_>,
@@ -146,13 +156,36 @@ async fn attempt<B: RequestBody, R: Responder>(
     reply: &mut R,
     done: &mut Exchanged,
 ) -> Result<Relayed, Broken> {
-    // The one place that knows that apps are spoken to in HTTP/1.
-    let (socket, deadline, patience) = (&connection.socket, tools.deadline, errand.upstream.response_timeout);
+    let (deadline, patience) = (tools.deadline, errand.upstream.response_timeout);
     // Where the time is for the whole exchange, no step of it begins a time of its own.
     let each = errand.total.is_none().then_some(patience);
-    let mut sink = RequestWriter::new(socket, deadline, each, errand.head, errand.framing);
-    let mut source = ResponseReader::new(socket, deadline, each, tools.buffer, tools.response);
+    let (buffer, response) = (&mut *tools.buffer, &mut *tools.response);
+    match &connection.channel {
+        Channel::Own(link) => {
+            let sink = h1::client::RequestWriter::new(link, deadline, each, errand.head, errand.framing);
+            let source = h1::client::ResponseReader::new(link, deadline, each, buffer, response);
+            converse(errand, deadline, sink, source, body, reply, done).await
+        }
+        Channel::Shared(stream) => {
+            let secured = errand.upstream.tls.is_some();
+            let sink = h2::client::RequestWriter::new(stream, deadline, each, errand.head, errand.framing, secured);
+            let source = h2::client::ResponseReader::new(stream, deadline, each, buffer, response);
+            let relayed = converse(errand, deadline, sink, source, body, reply, done).await;
+            relayed.map_err(|broken| Broken { unprocessed: stream.is_unprocessed(), ..broken })
+        }
+    }
+}
 
+/// Asks and passes the answer on.
+async fn converse<K: RequestSink, S: ResponseSource, B: RequestBody, R: Responder>(
+    errand: &Errand<'_>,
+    deadline: &Deadline,
+    mut sink: K,
+    mut source: S,
+    body: &mut B,
+    reply: &mut R,
+    done: &mut Exchanged,
+) -> Result<Relayed, Broken> {
     let progress = Progress::default();
     let relayed = if errand.framing == Framing::None {
         // The common case: one write, then the answer.
@@ -171,7 +204,7 @@ async fn attempt<B: RequestBody, R: Responder>(
         }
         Err(reason) => {
             let stale = reason == Reason::UpstreamClosed && !source.received();
-            Err(Broken { reason, sent_nothing: false, stale })
+            Err(Broken { reason, sent_nothing: false, stale, unprocessed: false })
         }
     }
 }
@@ -262,5 +295,6 @@ fn broken(failed: &WriteFailed) -> Broken {
         reason: if timed_out { Reason::UpstreamTimeout } else { Reason::UpstreamClosed },
         sent_nothing: failed.written == 0,
         stale: !timed_out,
+        unprocessed: false,
     }
 }

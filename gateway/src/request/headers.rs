@@ -27,6 +27,8 @@ pub struct UpstreamHead<'a> {
     pub upgrade: Option<&'a [u8]>,
     /// The client waits for `100 Continue`.
     pub expects: bool,
+    /// The client takes trailers, and the app may be told.
+    pub trailers: bool,
     /// What the app is told about the client.
     pub towards: Towards<'a>,
     /// A token the app wants to see.
@@ -68,6 +70,9 @@ impl UpstreamHead<'_> {
         }
         if self.expects {
             out.extend_from_slice(b"Expect: 100-continue\r\n");
+        }
+        if self.trailers {
+            out.extend_from_slice(b"TE: trailers\r\n");
         }
         if let Some(protocol) = self.upgrade {
             out.extend_from_slice(b"Connection: Upgrade\r\n");

@@ -1,13 +1,16 @@
 //! From a judged request to the errand for the app: which method, path, host, fields and deadlines.
 
+use std::net::SocketAddr;
+
 use probegate_policies::forwarded::{Scheme, Towards, scheme};
+use probegate_policies::proxy;
 
 use super::Received;
 use super::exchange::Errand;
 use super::headers::UpstreamHead;
 use super::judge::Judgement;
 use super::target::Target;
-use crate::plan::{ProbeForward, Service};
+use crate::plan::{ProbeForward, Service, UpstreamProtocol};
 use crate::state::Active;
 use crate::wire::Framing;
 use crate::wire::head::{Name, Version, elements};
@@ -38,8 +41,9 @@ impl<'a> Case<'a> {
         let method = received.head.method.of(received.bytes);
         let trusted = self.active.plan.client.trusts(received.facts.peer);
         let scheme = scheme(trusted, &received.fields(), received.facts.scheme);
-        // What belongs to the body and what to the new protocol could not be told apart.
-        let upgrade = if framing == Framing::None { upgrade(received, self.service) } else { None };
+        // What belongs to the body and what to the new protocol could not be told apart. HTTP/2 has no upgrades (RFC 9113 §8.6).
+        let http2 = self.service.upstream.protocol == UpstreamProtocol::Http2;
+        let upgrade = if framing == Framing::None && !http2 { upgrade(received, self.service) } else { None };
         let head = UpstreamHead {
             method,
             path: self.judgement.path.as_ref().and_then(|path| path.rewritten).unwrap_or(self.asked.path),
@@ -48,6 +52,7 @@ impl<'a> Case<'a> {
             framing,
             upgrade,
             expects: self.expects,
+            trailers: http2 && takes_trailers(received),
             towards: self.towards(scheme, self.asked.authority, self.port(trusted, scheme)),
             token: None,
             private: &self.active.plan.private_fields,
@@ -63,6 +68,7 @@ impl<'a> Case<'a> {
             asks_head: method == b"HEAD",
             upgrade,
             expects: self.expects,
+            client: self.client(),
             refuse_redirects: false,
             total: None,
         }
@@ -81,6 +87,7 @@ impl<'a> Case<'a> {
             framing: Framing::None,
             upgrade: None,
             expects: false,
+            trailers: false,
             towards: self.towards(Scheme::Https, host, 443),
             token: probe.token.as_ref(),
             private: &self.active.plan.private_fields,
@@ -96,6 +103,7 @@ impl<'a> Case<'a> {
             asks_head: false,
             upgrade: None,
             expects: false,
+            client: self.client(),
             refuse_redirects: true,
             total: Some(probe.timeout),
         }
@@ -106,6 +114,16 @@ impl<'a> Case<'a> {
         Towards { identity, hops, scheme, host, port, request_id: self.id }
     }
 
+    /// Whose request it is, in the terms of the PROXY protocol: the client, with its port where it is the peer; the peer, where nobody
+    /// knows the client.
+    fn client(&self) -> proxy::Header {
+        let facts = self.received.facts;
+        let ip = self.judgement.identity.known().unwrap_or(facts.peer);
+        let port = if ip == facts.peer { facts.peer_port } else { 0 };
+        let source = SocketAddr::new(ip, port);
+        proxy::Header::Relayed { source, destination: SocketAddr::new(facts.local, facts.local_port) }
+    }
+
     /// The port the client used: as `Host` says, or by the scheme where a trusted proxy stands in between, or the one of this listener.
     fn port(&self, trusted: bool, scheme: Scheme) -> u16 {
         self.asked.port.unwrap_or(match (trusted, scheme) {
@@ -114,6 +132,16 @@ impl<'a> Case<'a> {
             (false, _) => self.received.facts.local_port,
         })
     }
+}
+
+/// Whether the client says that it takes trailers (RFC 9110 §10.1.4).
+fn takes_trailers(received: &Received<'_>) -> bool {
+    let fields = received.fields();
+    let mut named = fields.fields.iter().filter(|field| field.known == Name::HopByHop);
+    named.any(|field| {
+        field.name.of(received.bytes).eq_ignore_ascii_case(b"te")
+            && elements(field.value.of(received.bytes)).any(|coding| coding.eq_ignore_ascii_case(b"trailers"))
+    })
 }
 
 /// The protocol the client wants to switch to and may: GET in HTTP/1.1 with `Connection: upgrade` and one protocol that the

@@ -7,6 +7,7 @@ mod config;
 mod extra;
 mod folder;
 mod gateway;
+mod http2_app;
 mod message;
 pub(crate) mod pebble;
 mod upstream;
@@ -22,6 +23,7 @@ pub(crate) use extra::{
 };
 pub(crate) use folder::Folder;
 pub(crate) use gateway::Gateway;
+pub(crate) use http2_app::{Call, Http2App, frame, head, next_frame, next_head, preface, send};
 pub(crate) use message::{Request, Response};
 pub(crate) use upstream::{Connection, Unreachable, Upstream, ok};
 

@@ -40,3 +40,4 @@ mod smuggling;
 mod splitting;
 mod tokens;
 mod upgrade;
+mod upstream_h2;

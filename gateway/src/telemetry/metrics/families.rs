@@ -54,7 +54,7 @@ pub(super) fn collect(metrics: &Metrics, state: &State) -> Vec<MetricFamily> {
         }),
         each(
             "probegate_upstream_retries_total",
-            "Requests sent again because a kept connection had been closed.",
+            "Requests sent again, because a kept connection had been closed or the app had not looked at them.",
             &|stats| vec![("", String::new(), stats.retried())],
         ),
         family(

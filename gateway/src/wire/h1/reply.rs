@@ -189,6 +189,14 @@ impl<T: Transport> Responder for Reply<'_, T> {
         if switching {
             self.out.extend_from_slice(b"Connection: Upgrade\r\n");
         } else {
+            if let ClientFraming::Length(length) = framing
+                && !head.fields.iter().any(|field| field.known == Name::ContentLength)
+            {
+                // Known from an app's HTTP/2, where the end of the stream tells it.
+                self.out.extend_from_slice(b"Content-Length: ");
+                push_number(self.out, length);
+                self.out.extend_from_slice(b"\r\n");
+            }
             if framing == ClientFraming::Streamed {
                 self.chunked = self.client.version == Version::Http11;
                 if self.chunked {
