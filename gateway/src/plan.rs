@@ -241,7 +241,7 @@ pub enum LogTarget {
 /// Deadlines towards clients.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Timeouts {
-    /// From the first byte of a request to the end of its head: 408.
+    /// From the first byte of a request to the end of its head: 408. Also for a new connection to send its first byte.
     pub head: Duration,
     /// Between two requests of a connection.
     pub keep_alive: Duration,
@@ -266,7 +266,7 @@ pub struct Bounds {
     pub fields: usize,
     /// The request target in bytes: 414.
     pub target: usize,
-    /// Connections over all listeners; beyond it new ones wait in the kernel's queue.
+    /// Connections over all listeners; beyond it new ones wait in the kernel's queue. When nine tenths are open, idle ones end early.
     pub connections: usize,
     /// Connections of one client's network (an IPv4 address, 64 bits of an IPv6 one); beyond it new ones are closed. Trusted proxies, and
     /// senders of the PROXY protocol, are not bound: behind them the client they name is.

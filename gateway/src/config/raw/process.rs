@@ -84,7 +84,7 @@ pub(in crate::config) struct AccessLog {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "a mapping from deadlines to durations")]
 pub(in crate::config) struct Timeouts {
-    /// From the first byte of a request to the end of its head. Default: `10s`.
+    /// From the first byte of a request to the end of its head; and for a new connection to send its first byte. Default: `10s`.
     pub(in crate::config) head: Option<Leaf<Seconds>>,
     /// Between two requests of a connection. Default: `75s`.
     pub(in crate::config) keep_alive: Option<Leaf<Seconds>>,
@@ -110,7 +110,7 @@ pub(in crate::config) struct Bounds {
     pub(in crate::config) fields: Option<Leaf<Count>>,
     /// The path and query of a request. Default: `8KiB`.
     pub(in crate::config) target: Option<Leaf<Size>>,
-    /// Connections over all listeners. Default: 16384.
+    /// Connections over all listeners. When nine tenths of them are open, idle ones end early. Default: 16384.
     pub(in crate::config) connections: Option<Leaf<Count>>,
     /// Connections of one client (an IPv4 address, 64 bits of an IPv6 one). Trusted proxies are not bound. Default: 1024.
     pub(in crate::config) connections_per_client: Option<Leaf<Count>>,
