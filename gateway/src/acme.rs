@@ -30,6 +30,8 @@ use self::keeper::Keeper;
 use self::storage::Folder;
 use crate::plan::{self, Certificate, Plan};
 use crate::state::{State, unix_time};
+use crate::tls::pem::Certified;
+use crate::tls::store::Id;
 
 /// How soon it is looked again whether a storage can be used that could not.
 const AGAIN: Duration = Duration::from_secs(60);
@@ -179,5 +181,9 @@ fn ordered(plan: &Plan) -> Vec<&plan::Acme> {
 
 /// Puts a certificate before clients.
 fn show(state: &State, acme: &plan::Acme, issued: &Issued) {
-    let _ = (state, acme, issued);
+    let id = Id::of(&Certificate::Acme(acme.clone()));
+    let Issued { certified, names, life, chance: _ } = issued;
+    let key = Arc::clone(certified);
+    let certified = Certified { key, names: names.clone(), not_before: life.not_before, not_after: life.not_after };
+    state.tls.store.install(&id, certified);
 }

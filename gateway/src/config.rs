@@ -24,6 +24,7 @@ use std::path::{Path, PathBuf};
 
 use schemars::generate::SchemaSettings;
 
+pub(crate) use environment::read_file;
 pub use environment::{Environment, System};
 pub use path::{ConfigPath, Segment};
 pub use problem::{Problem, Problems, Severity, Span, render};
@@ -127,7 +128,7 @@ impl std::error::Error for Failure {
 /// Reads and compiles a file. Relative paths in it begin at its folder.
 pub fn load(path: &Path) -> Result<Loaded, Failure> {
     let unreadable = |error| Failure::Unreadable { path: path.to_owned(), error };
-    let bytes = environment::read_file(path, LARGEST_FILE).map_err(unreadable)?;
+    let bytes = read_file(path, LARGEST_FILE).map_err(unreadable)?;
     let text = String::from_utf8(bytes)
         .map_err(|error| unreadable(io::Error::new(io::ErrorKind::InvalidData, error.utf8_error())))?;
     let source = Source { name: path.display().to_string(), text };

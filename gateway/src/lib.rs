@@ -20,6 +20,7 @@ pub mod request;
 pub mod server;
 pub mod state;
 pub mod telemetry;
+pub mod tls;
 pub mod upstream;
 pub mod wire;
 pub mod worker;

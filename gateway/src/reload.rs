@@ -10,6 +10,7 @@ use crate::server::Fleet;
 use crate::state::{State, unix_time};
 use crate::telemetry::access_log;
 use crate::telemetry::diagnostics::Level;
+use crate::tls;
 
 /// Loads the configuration again when asked to.
 #[derive(Debug)]
@@ -55,6 +56,7 @@ impl Reloader {
                 tracing::warn!("`{what}` has changed: that takes effect at the next start");
             }
         }
+        let secured = tls::server::prepare(&plan, &self.state.tls).map_err(|error| error.to_string())?;
         let bound = self.fleet.bind_missing(&plan).map_err(|error| error.to_string())?;
         let prepare = |listening| self.fleet.prepare(listening).map_err(|error| format!("listeners: {error}"));
         let prepared = bound.into_iter().map(prepare).collect::<Result<Vec<_>, _>>()?;
@@ -63,7 +65,7 @@ impl Reloader {
             tracing::warn!("{lint}");
         }
         self.level.set(&plan.log_level);
-        self.state.swap(plan);
+        self.state.swap(plan, secured);
         for prepared in prepared {
             tracing::info!(address = %prepared.address(), "listening");
             self.fleet.open(prepared);

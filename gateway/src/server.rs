@@ -27,6 +27,7 @@ use crate::reload::Reloader;
 use crate::state::State;
 use crate::telemetry::access_log::AccessLogger;
 use crate::telemetry::diagnostics::Level;
+use crate::tls;
 
 /// Tells people that everything is bound: the plan, its listeners, and where the admin listener is.
 pub type Announce = Box<dyn Fn(&Plan, &[Listening], Option<SocketAddr>) + Send + Sync>;
@@ -49,6 +50,9 @@ pub enum StartFailed {
     /// An address can not be bound.
     #[error(transparent)]
     Bind(#[from] listen::BindFailed),
+    /// A certificate can not be used.
+    #[error(transparent)]
+    Tls(#[from] tls::server::Failed),
     /// The system refuses something that is needed.
     #[error("{what}: {error}")]
     System {
@@ -94,8 +98,9 @@ pub fn run(plan: Plan, options: Options, level: Level) -> Result<(), StartFailed
     };
 
     let (access_log, _writer) = AccessLogger::start(&plan.access_log.target).map_err(system("access log"))?;
-    let state = State::new(plan, seed, access_log);
+    let state = State::new(plan, seed, access_log)?;
     acme::load(&state);
+    tls::watch::start(&state).map_err(system("threads"))?;
     let fleet = front::start_workers(&state).map_err(system("workers"))?;
     let reloader = Arc::new(Reloader::new(options.config.clone(), Arc::clone(&state), fleet.clone(), level));
     let upgrade_socket = options.upgrade_socket.clone();

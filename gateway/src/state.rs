@@ -1,5 +1,6 @@
 //! What outlives requests: the active plan with everything that hangs on it, the metrics, and whether the gateway is going down.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -14,6 +15,8 @@ use crate::limiter::Limiter;
 use crate::plan::Plan;
 use crate::telemetry::access_log::AccessLogger;
 use crate::telemetry::metrics::{Metrics, ServiceStats};
+use crate::tls::server::{Failed, Listener, Prepared};
+use crate::tls::{self, Shared};
 
 /// A plan in force.
 #[derive(Debug)]
@@ -26,6 +29,16 @@ pub struct Active {
     pub stats: Vec<Arc<ServiceStats>>,
     /// Refusals by its limits, in the plan's order.
     pub limited: Vec<Arc<AtomicU64>>,
+    /// TLS on its listeners, in the plan's order.
+    pub tls: Vec<Option<Arc<Listener>>>,
+}
+
+impl Active {
+    /// TLS on the listener that is configured as `address`; `None`: it speaks none.
+    pub fn secured(&self, address: SocketAddr) -> Option<Arc<Listener>> {
+        let index = self.plan.listeners.iter().position(|listener| listener.address == address)?;
+        self.tls.get(index)?.clone()
+    }
 }
 
 /// Shared by all threads of the gateway.
@@ -53,14 +66,21 @@ pub struct State {
     /// The zero of [`Now::nanos`].
     origin: Instant,
     seed: Seed,
+    /// Certificates, and what resumes sessions.
+    pub tls: Shared,
 }
 
 impl State {
     /// The state around a first plan. `seed` keeps clients from aiming at each other's place in the tables.
-    pub fn new(plan: Plan, seed: Seed, access_log: AccessLogger) -> Arc<Self> {
+    ///
+    /// # Errors
+    /// A certificate can not be read or used.
+    pub fn new(plan: Plan, seed: Seed, access_log: AccessLogger) -> Result<Arc<Self>, Failed> {
         let metrics = Metrics::new(plan.workers);
-        let active = activate(plan, None, &seed, &metrics);
-        Arc::new(Self {
+        let tls = Shared::default();
+        let listeners = tls::server::prepare(&plan, &tls)?.commit(&tls);
+        let active = activate(plan, listeners, None, &seed, &metrics);
+        Ok(Arc::new(Self {
             active: ArcSwap::from_pointee(active),
             generation: AtomicU64::new(1),
             draining: AtomicBool::new(false),
@@ -73,7 +93,8 @@ impl State {
             access_log,
             origin: Instant::now(),
             seed,
-        })
+            tls,
+        }))
     }
 
     /// The plan in force.
@@ -88,9 +109,10 @@ impl State {
     }
 
     /// Puts a new plan in force. Requests that run keep the one they began with.
-    pub fn swap(&self, plan: Plan) {
+    pub fn swap(&self, plan: Plan, prepared: Prepared) {
         let before = self.active.load_full();
-        self.active.store(Arc::new(activate(plan, Some(&before), &self.seed, &self.metrics)));
+        let listeners = prepared.commit(&self.tls);
+        self.active.store(Arc::new(activate(plan, listeners, Some(&before), &self.seed, &self.metrics)));
         self.generation.fetch_add(1, Ordering::Release);
     }
 
@@ -154,9 +176,15 @@ pub fn unix_time() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
-fn activate(plan: Plan, before: Option<&Active>, seed: &Seed, metrics: &Metrics) -> Active {
+fn activate(
+    plan: Plan,
+    tls: Vec<Option<Arc<Listener>>>,
+    before: Option<&Active>,
+    seed: &Seed,
+    metrics: &Metrics,
+) -> Active {
     let limiter = Limiter::new(&plan, before.map(|before| (&before.plan, &before.limiter)), seed);
     let stats = plan.services.iter().map(|service| metrics.service(&service.name)).collect();
     let limited = plan.limits.iter().map(|limit| metrics.limit(&limit.name)).collect();
-    Active { plan, limiter, stats, limited }
+    Active { plan, limiter, stats, limited, tls }
 }

@@ -60,7 +60,7 @@ impl Environment for System {
 }
 
 /// Reads a file that is not larger than `limit` bytes.
-pub(super) fn read_file(path: &Path, limit: usize) -> io::Result<Vec<u8>> {
+pub(crate) fn read_file(path: &Path, limit: usize) -> io::Result<Vec<u8>> {
     let content = read_start(path, limit.saturating_add(1))?;
     if content.len() > limit {
         return Err(io::Error::other(format!("it is larger than {} MiB", limit >> 20)));

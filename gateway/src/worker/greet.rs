@@ -1,8 +1,9 @@
 //! What happens on a new connection before its first request: who sends it (the PROXY protocol), whether its client has too many already,
-//! and then the protocol that it speaks.
+//! the TLS handshake, and then the protocol that it speaks.
 //!
 //! Invariant: whoever is refused here is told nothing; the log and the metrics are.
 
+mod handshake;
 mod proxy_header;
 
 use std::net::SocketAddr;
@@ -29,7 +30,14 @@ pub(super) async fn greet(
         Ok(counted) => counted,
         Err(Left) => return,
     };
-    connection::serve(worker, stream, facts).await;
+    let secured = worker.active().secured(listener);
+    let Some(secured) = secured else {
+        return connection::serve(worker, stream, facts).await;
+    };
+    // In a box: what a handshake needs is given back before the first request.
+    if let Some((tls, facts)) = Box::pin(handshake::secure(worker, stream, facts, &secured)).await {
+        connection::serve(worker, tls, facts).await;
+    }
 }
 
 /// The connection was refused, or ended by itself; what there was to say has been said.

@@ -10,6 +10,7 @@ mod gateway;
 mod http2_app;
 mod message;
 pub(crate) mod pebble;
+mod tls;
 mod upstream;
 
 use std::sync::{Condvar, Mutex};
@@ -25,6 +26,7 @@ pub(crate) use folder::Folder;
 pub(crate) use gateway::Gateway;
 pub(crate) use http2_app::{Call, Http2App, frame, head, next_frame, next_head, preface, send};
 pub(crate) use message::{Request, Response};
+pub(crate) use tls::{Authority, Issued, Wish};
 pub(crate) use upstream::{Connection, Unreachable, Upstream, ok};
 
 /// How long anything may take before a test gives up. Generous: it only ever passes when something is broken.

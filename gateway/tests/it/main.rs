@@ -38,6 +38,7 @@ mod readme;
 mod redirects;
 mod smuggling;
 mod splitting;
+mod tls;
 mod tokens;
 mod upgrade;
 mod upstream_h2;

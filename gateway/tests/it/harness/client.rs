@@ -1,12 +1,15 @@
 //! Clients: they send any bytes, and read answers strictly.
 
-use std::io::{ErrorKind, Read as _, Write as _};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpStream};
+use std::sync::Arc;
 
+use rustls::{ClientConfig, ClientConnection};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::PATIENCE;
 use super::message::{Framing, Response, dechunk, framing, head_end};
+use super::tls::{self, TlsStream};
 
 /// How a body, or a connection, came to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,12 +20,44 @@ pub(crate) enum End {
     Closed,
     /// The connection was reset.
     Reset,
+    /// TCP ended where TLS had not said so.
+    Truncated,
+}
+
+/// What a connection is made of.
+#[derive(Debug)]
+enum Stream {
+    Plain(TcpStream),
+    Tls(Box<TlsStream>),
+}
+
+impl Stream {
+    fn tcp(&self) -> &TcpStream {
+        match self {
+            Self::Plain(stream) => stream,
+            Self::Tls(stream) => &stream.sock,
+        }
+    }
+
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(stream) => stream.read(bytes),
+            Self::Tls(stream) => stream.read(bytes),
+        }
+    }
+
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Plain(stream) => stream.write_all(bytes),
+            Self::Tls(stream) => stream.write_all(bytes).and_then(|()| stream.flush()),
+        }
+    }
 }
 
 /// A connection to the gateway.
 #[derive(Debug)]
 pub(crate) struct Client {
-    stream: TcpStream,
+    stream: Stream,
     /// Received and not yet taken.
     buffer: Vec<u8>,
     ended: Option<End>,
@@ -54,7 +89,25 @@ impl Client {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
-        Self { stream, buffer: Vec::new(), ended: None }
+        Self { stream: Stream::Plain(stream), buffer: Vec::new(), ended: None }
+    }
+
+    /// Connects and shakes hands, asking for `name`.
+    pub(crate) fn secure(to: SocketAddr, config: &Arc<ClientConfig>, name: &str) -> Self {
+        Self::connect(to).secured(config, name).unwrap()
+    }
+
+    /// Shakes hands over this connection, asking for `name`; tells why it failed.
+    pub(crate) fn secured(self, config: &Arc<ClientConfig>, name: &str) -> io::Result<Self> {
+        let Stream::Plain(stream) = self.stream else { panic!("secured twice") };
+        let stream = Stream::Tls(Box::new(tls::shake(stream, config, name)?));
+        Ok(Self { stream, buffer: self.buffer, ended: None })
+    }
+
+    /// The TLS session.
+    pub(crate) fn session(&self) -> &ClientConnection {
+        let Stream::Tls(stream) = &self.stream else { panic!("no TLS here") };
+        &stream.conn
     }
 
     /// Sends bytes.
@@ -69,17 +122,18 @@ impl Client {
 
     /// Says that nothing more will be sent.
     pub(crate) fn half_close(&self) {
-        self.stream.shutdown(Shutdown::Write).unwrap();
+        self.stream.tcp().shutdown(Shutdown::Write).unwrap();
     }
 
     /// Goes away with a reset.
     pub(crate) fn reset(self) {
-        SockRef::from(&self.stream).set_linger(Some(std::time::Duration::ZERO)).unwrap();
+        SockRef::from(self.stream.tcp()).set_linger(Some(std::time::Duration::ZERO)).unwrap();
     }
 
     /// A second handle of the connection, to send from another thread.
     pub(crate) fn sender(&self) -> TcpStream {
-        self.stream.try_clone().unwrap()
+        assert!(matches!(self.stream, Stream::Plain(_)), "a TLS connection has one handle");
+        self.stream.tcp().try_clone().unwrap()
     }
 
     /// Reads the response to a request that was not HEAD; it has to be whole.
@@ -186,6 +240,7 @@ impl Client {
             Err(error) if matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) => {
                 self.ended = Some(End::Reset);
             }
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => self.ended = Some(End::Truncated),
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => panic!("{error} after {:?}", String::from_utf8_lossy(&self.buffer)),
         }

@@ -1,0 +1,131 @@
+//! The first message of a handshake, and what it decides: which certificate and which verification of clients the rest goes with.
+
+use std::future::poll_fn;
+use std::io;
+use std::sync::Arc;
+use std::task::Poll;
+
+use probegate_policies::reason::Reason;
+use rustls::ServerConfig;
+use rustls::server::{Accepted, Acceptor, ClientHello};
+
+use crate::acme::challenges::{ALPN, Challenges};
+use crate::wire::deadline::Deadline;
+use crate::wire::tls::Pipe;
+use crate::wire::transport::Transport;
+
+/// The fatal alert `unrecognized_name` in a record of its own (RFC 6066 §3, RFC 8446 §6).
+pub const UNRECOGNIZED_NAME: &[u8] = &[21, 3, 3, 0, 2, 2, 112];
+
+/// What is said to somebody who speaks HTTP where TLS is spoken.
+pub const PLAIN_HTTP: &[u8] =
+    b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 45\r\n\
+    Connection: close\r\n\r\nThis port speaks HTTPS: write https:// here.\n\n";
+
+/// A client that did not come as far as a complete first message.
+#[derive(Debug)]
+pub enum Unmet {
+    /// It went away before it said anything: somebody who looked whether the port is open.
+    Silent,
+    /// The reason to log.
+    Failed(Reason),
+    /// It speaks HTTP without TLS; these are its first bytes.
+    Plain(Box<[u8]>),
+}
+
+/// What of the first bytes is kept, to tell what they are.
+const KEPT: usize = 256;
+
+/// Reads through `Pipe` and remembers the beginning.
+struct Begun<'a, T> {
+    pipe: Pipe<'a, T>,
+    first: Vec<u8>,
+}
+
+impl<T: Transport> io::Read for Begun<'_, T> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let n = self.pipe.read(buf)?;
+        let room = KEPT.saturating_sub(self.first.len()).min(n);
+        self.first.extend_from_slice(buf.get(..room).unwrap_or_default());
+        Ok(n)
+    }
+}
+
+/// Reads the first message of a client. The caller has armed `deadline`.
+///
+/// # Errors
+/// There is none; an alert that says why was sent where one is due.
+pub async fn meet<T: Transport>(transport: &T, deadline: &Deadline) -> Result<Accepted, Unmet> {
+    let mut acceptor = Acceptor::default();
+    let mut begun = Begun { pipe: Pipe(transport), first: Vec::new() };
+    poll_fn(|cx| {
+        loop {
+            match acceptor.read_tls(&mut begun) {
+                Ok(0) if begun.first.is_empty() => return Poll::Ready(Err(Unmet::Silent)),
+                Ok(0) => return Poll::Ready(Err(Unmet::Failed(Reason::HandshakeFailed))),
+                Ok(_) => match acceptor.accept() {
+                    Ok(None) => {}
+                    Ok(Some(accepted)) => return Poll::Ready(Ok(accepted)),
+                    Err(_) if is_http(&begun.first) => {
+                        return Poll::Ready(Err(Unmet::Plain(std::mem::take(&mut begun.first).into())));
+                    }
+                    Err((error, mut alert)) => {
+                        tracing::debug!(%error, "handshake failed at its first message");
+                        alert.write_all(&mut Pipe(transport)).ok();
+                        return Poll::Ready(Err(Unmet::Failed(Reason::HandshakeFailed)));
+                    }
+                },
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => match transport.poll_read_ready(cx) {
+                    Poll::Ready(Ok(())) => {}
+                    Poll::Ready(Err(_)) => return Poll::Ready(Err(Unmet::Failed(Reason::HandshakeFailed))),
+                    Poll::Pending if deadline.poll_expired(cx) => {
+                        return Poll::Ready(Err(Unmet::Failed(Reason::HandshakeTimeout)));
+                    }
+                    Poll::Pending => return Poll::Pending,
+                },
+                Err(_) if begun.first.is_empty() => return Poll::Ready(Err(Unmet::Silent)),
+                Err(_) => return Poll::Ready(Err(Unmet::Failed(Reason::HandshakeFailed))),
+            }
+        }
+    })
+    .await
+}
+
+/// Whether bytes look like the beginning of a request: a method and a blank.
+fn is_http(first: &[u8]) -> bool {
+    let method = first.iter().take_while(|byte| byte.is_ascii_uppercase()).count();
+    (3..=16).contains(&method) && first.get(method) == Some(&b' ')
+}
+
+/// The answer to a challenge (`acme-tls/1`), when a first message asks for one. It is good for nothing else: the connection ends with its
+/// handshake (RFC 8737 §3).
+pub fn challenge(challenges: &Challenges, hello: &ClientHello<'_>) -> Option<Arc<ServerConfig>> {
+    let mut protocols = hello.alpn()?;
+    if protocols.next() != Some(ALPN) || protocols.next().is_some() {
+        return None;
+    }
+    challenges.handshake(&hello.server_name()?.to_ascii_lowercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_told_from_other_noise() {
+        for (first, http) in [
+            (&b"GET / HTTP/1.1\r\n"[..], true),
+            (b"PROPFIND /", true),
+            (b"GE", false),
+            (b"\x16\x03\x01", false),
+            (b"SSH-2.0-x", false),
+            (b"", false),
+        ] {
+            assert_eq!(is_http(first), http, "{first:?}");
+        }
+        let text = String::from_utf8(PLAIN_HTTP.to_vec()).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        assert!(head.contains(&format!("Content-Length: {}", body.len())), "{}", body.len());
+    }
+}
