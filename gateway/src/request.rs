@@ -135,6 +135,8 @@ pub async fn serve<B: RequestBody, R: Responder>(
     let mut judgement = judge::judge(plan, &active.limiter, &question, scratch, &mut ());
     if let Err(reason) = target {
         judgement.verdict = Err(reason.into());
+        // Whoever sends such a request means something else by what follows: a tunnel behind CONNECT, or another host's requests.
+        reply.close();
     }
     let verdict = std::mem::replace(&mut judgement.verdict, Err(Reason::Panicked.into()));
     let service = judgement.service.and_then(|index| plan.services.get(index));
@@ -257,12 +259,13 @@ pub fn expects(head: &RequestHead, fields: &FieldView<'_>, body: Framing, servic
     {
         return Err(Reason::BodyTooLarge);
     }
-    match fields.first(Name::Expect) {
+    let mut expected = fields.of(Name::Expect);
+    match (expected.next(), expected.next()) {
         // RFC 9110 §10.1.1: HTTP/1.0 did not know it.
-        Some(_) if head.version == Version::Http10 => Ok(false),
-        Some(value) if value.eq_ignore_ascii_case(b"100-continue") => Ok(body != Framing::None),
-        Some(_) => Err(Reason::ExpectationUnknown),
-        None => Ok(false),
+        (Some(_), _) if head.version == Version::Http10 => Ok(false),
+        (Some(value), None) if value.eq_ignore_ascii_case(b"100-continue") => Ok(body != Framing::None),
+        (Some(_), _) => Err(Reason::ExpectationUnknown),
+        (None, _) => Ok(false),
     }
 }
 

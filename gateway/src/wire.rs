@@ -208,6 +208,11 @@ pub trait Responder {
     /// Prepares the final response head. It is written together with the first part of the body, or by `finish`.
     fn start(&mut self, head: &ResponseHead, bytes: &[u8], framing: ClientFraming);
 
+    /// Takes `start` back. `false`: something of the answer may have left already, or this protocol does not hold heads back.
+    fn retract(&mut self) -> bool {
+        false
+    }
+
     /// Whether `start` was called: from then on nothing else can be answered.
     fn started(&self) -> bool;
 

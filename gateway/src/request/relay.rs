@@ -110,7 +110,12 @@ async fn pass<S: ResponseSource, R: Responder>(
     reply.start(head, bytes, client);
     source.begin(framing);
     let failed = body(errand, source, reply, progress).await.err();
-    if failed.is_some() {
+    if let Some(reason) = failed {
+        // A body that is broken from its first part on, behind a head that is still here: it was no answer.
+        if reason == Reason::UpstreamInvalid && reply.retract() {
+            progress.answering.set(false);
+            return Err(reason);
+        }
         // Where not even the head went out yet: it does, so that the client sees that an answer broke off.
         reply.write(&[], None).await.ok();
         reply.truncate();

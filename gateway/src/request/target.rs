@@ -24,11 +24,11 @@ impl<'a> Target<'a> {
     /// Reads target and `Host` of a request.
     ///
     /// # Errors
-    /// `Host` missing in HTTP/1.1, repeated, invalid, or different from the authority of an absolute target. `CONNECT` and `TRACE`
-    /// are not methods for what a gateway fronts.
+    /// `Host` missing in HTTP/1.1, repeated, invalid, or different from the authority of an absolute target. `CONNECT`, `TRACE`
+    /// and its old double `TRACK` are not methods for what a gateway fronts.
     pub fn of(head: &'a RequestHead, bytes: &'a [u8]) -> Result<Self, Reason> {
         let method = head.method.of(bytes);
-        if matches!(method, b"CONNECT" | b"TRACE") {
+        if matches!(method, b"CONNECT" | b"TRACE" | b"TRACK") {
             return Err(Reason::MethodNotAllowed);
         }
         let view = FieldView { bytes, fields: &head.fields };
@@ -47,7 +47,7 @@ impl<'a> Target<'a> {
             (Some(absolute), _) => absolute,
             (None, field) => field.unwrap_or_default(),
         };
-        let (host, port) = if authority.is_empty() && head.version == Version::Http10 {
+        let (host, port) = if authority.is_empty() && absolute.is_none() && head.version == Version::Http10 {
             (&b""[..], None)
         } else {
             let parsed = parse_authority(authority).map_err(|_| Reason::HostInvalid)?;
@@ -55,8 +55,13 @@ impl<'a> Target<'a> {
         };
         let at = rest.iter().position(|&byte| byte == b'?').unwrap_or(rest.len());
         let (path, query) = rest.split_at(at);
-        // RFC 9112 §3.2.1: an absolute target may leave the path out, before a query as well.
-        let path: &[u8] = if path.is_empty() { b"/" } else { path };
+        let path: &[u8] = match path {
+            // RFC 9112 §3.2.4: an absolute target without path and query, for OPTIONS, asks about the server as a whole.
+            b"" if method == b"OPTIONS" && query.is_empty() => b"*",
+            // RFC 9112 §3.2.1: an absolute target may leave the path out, before a query as well.
+            b"" => b"/",
+            path => path,
+        };
         Ok(Self { path, query, authority, host, port })
     }
 }
@@ -74,7 +79,7 @@ fn split(target: &[u8]) -> Result<(Option<&[u8]>, &[u8]), Reason> {
     let rest = rest.get(3..).unwrap_or_default();
     let at = rest.iter().position(|&byte| matches!(byte, b'/' | b'?' | b'#')).unwrap_or(rest.len());
     let (authority, path) = rest.split_at(at);
-    Ok((Some(authority), if path.is_empty() { b"/" } else { path }))
+    Ok((Some(authority), path))
 }
 
 #[cfg(test)]
@@ -98,6 +103,8 @@ mod tests {
         assert_eq!(of("GET http://x.y/a HTTP/1.1\r\nHost: x.y\r\n\r\n"), ok("/a", "", "x.y"));
         assert_eq!(of("GET http://x.y HTTP/1.1\r\nHost: X.Y\r\n\r\n"), ok("/", "", "x.y"));
         assert_eq!(of("GET http://x.y?a HTTP/1.1\r\nHost: x.y\r\n\r\n"), ok("/", "?a", "x.y"));
+        assert_eq!(of("OPTIONS http://x.y HTTP/1.1\r\nHost: x.y\r\n\r\n"), ok("*", "", "x.y"));
+        assert_eq!(of("OPTIONS http://x.y/ HTTP/1.1\r\nHost: x.y\r\n\r\n"), ok("/", "", "x.y"));
         assert_eq!(of("OPTIONS * HTTP/1.1\r\nHost: x.y\r\n\r\n"), ok("*", "", "x.y"));
         assert_eq!(of("GET / HTTP/1.0\r\n\r\n"), ok("/", "", ""));
         assert_eq!(of("GET / HTTP/1.1\r\nHost: [::1]:8080\r\n\r\n"), ok("/", "", "[::1]"));
@@ -115,6 +122,7 @@ mod tests {
             ("GET / HTTP/1.1\r\nHost:\r\n\r\n", Reason::HostInvalid),
             ("GET http://a/ HTTP/1.1\r\nHost: b\r\n\r\n", Reason::HostInvalid),
             ("GET http://user@a/ HTTP/1.1\r\nHost: user@a\r\n\r\n", Reason::HostInvalid),
+            ("GET http:///a HTTP/1.0\r\n\r\n", Reason::HostInvalid),
             ("GET ftp://a/ HTTP/1.1\r\nHost: a\r\n\r\n", Reason::RequestLineInvalid),
             ("GET a HTTP/1.1\r\nHost: a\r\n\r\n", Reason::RequestLineInvalid),
             ("CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n", Reason::MethodNotAllowed),

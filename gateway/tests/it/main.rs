@@ -10,10 +10,13 @@
 
 mod acme;
 mod adversary;
+mod attacks;
 mod bodies;
 mod bounds;
 mod cli;
 mod connections;
+#[path = "../attacks/corpus.rs"]
+mod corpus;
 mod defects;
 mod django;
 mod errors;

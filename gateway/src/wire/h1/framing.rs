@@ -21,23 +21,25 @@ pub fn request(head: &RequestHead, bytes: &[u8]) -> Result<Framing, Reason> {
             Some(length) => Ok(Framing::Length(length)),
             None => Err(Reason::FramingInvalid),
         },
-        (0, 1) if head.version == Version::Http11 => {
-            match view.first(Name::TransferEncoding) {
-                Some(value) if value.eq_ignore_ascii_case(b"chunked") => Ok(Framing::Chunked),
-                // RFC 9112 §6.1: a coding that is not understood is 501; `chunked` twice or not last has no meaning at all.
-                Some(value) if !elements(value).any(|coding| coding.eq_ignore_ascii_case(b"chunked")) => {
-                    Err(Reason::TransferCodingUnknown)
-                }
-                Some(value)
-                    if elements(value).last().is_some_and(|coding| coding.eq_ignore_ascii_case(b"chunked"))
-                        && elements(value).filter(|coding| coding.eq_ignore_ascii_case(b"chunked")).count() == 1 =>
-                {
-                    Err(Reason::TransferCodingUnknown)
-                }
-                _ => Err(Reason::FramingInvalid),
-            }
-        }
+        (0, 1) if head.version == Version::Http11 => match view.first(Name::TransferEncoding) {
+            Some(value) if value.eq_ignore_ascii_case(b"chunked") => Ok(Framing::Chunked),
+            Some(value) => Err(not_chunked(value)),
+            None => Err(Reason::FramingInvalid),
+        },
         _ => Err(Reason::FramingInvalid),
+    }
+}
+
+/// Why a `Transfer-Encoding` is not taken. RFC 9112 §6.1: a coding that is not understood is 501. A list without any, with commas too
+/// many, with `chunked` twice or not at its end has no meaning that everybody shares.
+#[cold]
+fn not_chunked(value: &[u8]) -> Reason {
+    let is_chunked = |coding: &[u8]| coding.eq_ignore_ascii_case(b"chunked");
+    let (codings, chunked) = (elements(value).count(), elements(value).filter(|coding| is_chunked(coding)).count());
+    match (codings, chunked) {
+        (1.., 0) => Reason::TransferCodingUnknown,
+        (2.., 1) if elements(value).last().is_some_and(is_chunked) => Reason::TransferCodingUnknown,
+        _ => Reason::FramingInvalid,
     }
 }
 
@@ -168,11 +170,10 @@ mod tests {
             ("1.1", "Transfer-Encoding: gzip, chunked\r\n", Err(Reason::TransferCodingUnknown)),
             ("1.1", "Transfer-Encoding: gzip\r\n", Err(Reason::TransferCodingUnknown)),
             ("1.1", "Transfer-Encoding: xchunked\r\n", Err(Reason::TransferCodingUnknown)),
-            ("1.1", "Transfer-Encoding: \x0bchunked\r\n", Err(Reason::FieldInvalid)),
+            ("1.1", "Transfer-Encoding:\r\n", Err(Reason::FramingInvalid)),
+            ("1.1", "Transfer-Encoding: chunked,\r\n", Err(Reason::FramingInvalid)),
+            ("1.1", "Transfer-Encoding: ,chunked\r\n", Err(Reason::FramingInvalid)),
         ] {
-            if expected == Err(Reason::FieldInvalid) {
-                continue; // refused before framing is looked at, see `lines`
-            }
             assert_eq!(of_request(version, fields), expected, "{version} {fields:?}");
         }
     }

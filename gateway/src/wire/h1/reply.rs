@@ -211,6 +211,17 @@ impl<T: Transport> Responder for Reply<'_, T> {
         self.out.extend_from_slice(b"\r\n");
     }
 
+    fn retract(&mut self) -> bool {
+        // The first write takes the head out.
+        if !self.started || self.out.is_empty() {
+            return false;
+        }
+        self.out.clear();
+        (self.started, self.chunked, self.until_close) = (false, false, false);
+        self.announce(false);
+        true
+    }
+
     fn started(&self) -> bool {
         self.started || self.begun
     }

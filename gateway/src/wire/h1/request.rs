@@ -85,12 +85,13 @@ fn request_line(
     let method = line.iter().position(|&byte| byte == b' ').ok_or(Reason::RequestLineInvalid)?;
     let version = line.iter().rposition(|&byte| byte == b' ').ok_or(Reason::RequestLineInvalid)?;
     let (name, rest) = line.split_at(method);
-    if name.is_empty() || name.len() > 32 || !name.iter().all(|&byte| lines::is_token(byte)) || version <= method {
+    if name.is_empty() || name.len() > 32 || !name.iter().all(|&byte| is_method_byte(byte)) || version <= method {
         return Err(Reason::RequestLineInvalid);
     }
     let target = rest.get(1..version - method).unwrap_or_default();
-    // The target is checked as a path or authority later; here only that it is one word of visible ASCII.
-    if target.is_empty() || !target.iter().all(|byte| (0x21..=0x7e).contains(byte)) {
+    // The target is checked as a path or authority later; here only that it is one word of visible ASCII. No fragment is part of it
+    // (RFC 9112 §3.2.1): who cuts one off and who does not would see two queries.
+    if target.is_empty() || !target.iter().all(|byte| matches!(byte, 0x21..=0x22 | 0x24..=0x7e)) {
         return Err(Reason::RequestLineInvalid);
     }
     let version_text = line.get(version + 1..).unwrap_or_default();
@@ -107,6 +108,12 @@ fn request_line(
     head.method = lines::span(start, start + method)?;
     head.target = lines::span(start + method + 1, start + version)?;
     Ok(())
+}
+
+/// Methods are capital letters by custom, and case counts (RFC 9110 §9.1). Servers that turn them into capitals would find HEAD, whose
+/// answer has no body, or TRACE where this gateway saw neither.
+fn is_method_byte(byte: u8) -> bool {
+    lines::is_token(byte) && !byte.is_ascii_lowercase()
 }
 
 #[cfg(test)]
@@ -144,6 +151,8 @@ mod tests {
             ("GET /a b HTTP/1.1", Reason::RequestLineInvalid),
             ("GET\t/ HTTP/1.1", Reason::RequestLineInvalid),
             ("G(T / HTTP/1.1", Reason::RequestLineInvalid),
+            ("head / HTTP/1.1", Reason::RequestLineInvalid),
+            ("GET /?a#b HTTP/1.1", Reason::RequestLineInvalid),
             (" GET / HTTP/1.1", Reason::RequestLineInvalid),
             ("GET /", Reason::RequestLineInvalid),
             ("GET / http/1.1", Reason::RequestLineInvalid),

@@ -24,7 +24,9 @@ impl ResponseParser {
     pub fn advance(&mut self, bytes: &[u8], head: &mut ResponseHead) -> Result<bool, InvalidResponse> {
         loop {
             let Some((start, end)) = self.lines.next(bytes).map_err(|_| InvalidResponse)? else {
-                return if bytes.len() < MAX_HEAD { Ok(false) } else { Err(InvalidResponse) };
+                // TLS, HTTP/2 and other protocols: say so at once instead of at the deadline.
+                let alien = !self.started && bytes.iter().zip(b"HTTP/1.").any(|(byte, expected)| byte != expected);
+                return if bytes.len() < MAX_HEAD && !alien { Ok(false) } else { Err(InvalidResponse) };
             };
             if !self.started {
                 status_line(bytes, start, end, head)?;
@@ -81,6 +83,9 @@ mod tests {
         assert_eq!(parse("HTTP/1.1 204\r\n\r\n"), Ok(Some((204, String::new()))));
         assert_eq!(parse("HTTP/1.1 204 \r\n\r\n"), Ok(Some((204, String::new()))));
         assert_eq!(parse("HTTP/1.1 200 O"), Ok(None));
+        assert_eq!(parse("HTT"), Ok(None));
+        assert_eq!(parse("HTTX"), Err(InvalidResponse));
+        assert_eq!(parse("\0\0\x12\x04"), Err(InvalidResponse));
         for bad in [
             "HTTP/2 200 OK",
             "HTTP/1.1  200 OK",
