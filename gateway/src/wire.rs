@@ -20,20 +20,8 @@ use std::task::{Context, Poll};
 
 use probegate_policies::reason::Reason;
 
+pub use self::head::Framing;
 use self::head::{Name, ResponseHead};
-
-/// How the body of a message ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Framing {
-    /// There is no body.
-    None,
-    /// Exactly this many bytes, at least one.
-    Length(u64),
-    /// Chunked (RFC 9112 §7.1), with trailers at its end.
-    Chunked,
-    /// Everything until the connection closes; responses only.
-    UntilClose,
-}
 
 /// The client's side of a request body.
 pub trait RequestBody {

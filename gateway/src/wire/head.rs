@@ -129,6 +129,19 @@ impl Version {
     }
 }
 
+/// How the body of a message ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    /// There is no body.
+    None,
+    /// Exactly this many bytes, at least one.
+    Length(u64),
+    /// Chunked (RFC 9112 §7.1), with trailers at its end.
+    Chunked,
+    /// Everything until the connection closes; responses only.
+    UntilClose,
+}
+
 /// The index of a request head.
 #[derive(Debug, Default)]
 pub struct RequestHead {

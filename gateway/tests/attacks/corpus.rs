@@ -47,7 +47,7 @@ pub(crate) fn groups(prefix: &str) -> Vec<Group> {
     let mut paths: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.retain(|path| {
         let name = path.file_name().unwrap().to_str().unwrap();
-        name.starts_with(prefix) && name.ends_with(".txt")
+        name.starts_with(prefix) && path.extension().is_some_and(|ending| ending == "txt")
     });
     paths.sort();
     paths.into_iter().map(Group::read).collect()

@@ -109,7 +109,7 @@ impl Stage {
         if given.has("leaves") {
             client.half_close();
         }
-        let (answers, followed) = self.answers(&mut client, given, alone);
+        let (answers, followed) = answers(&mut client, given, alone);
         // Each answer but interim ones has its line in the log.
         let finals = answers.iter().filter(|(status, _)| !matches!(status, 100 | 102..=199)).count();
         let lines = self.lines(finals.max(1) + usize::from(followed));
@@ -138,42 +138,6 @@ impl Stage {
         case
     }
 
-    /// The answers until the connection ends or the next request has its own; whether it has.
-    fn answers(&self, client: &mut Client, given: &Case, alone: bool) -> (Vec<(u16, &'static str)>, bool) {
-        let mut answers = Vec::new();
-        if given.has("leaves") {
-            client.expect_closed();
-            return (answers, false);
-        }
-        loop {
-            let to_head = answers.is_empty() && given.sent.starts_with(b"HEAD ");
-            let response = if to_head { client.response_to_head() } else { client.response() };
-            own_words(given, &response);
-            match response.status {
-                101 => {
-                    answers.push((101, "switched"));
-                    client.half_close();
-                    client.expect_closed();
-                    return (answers, false);
-                }
-                100..=199 => answers.push((response.status, "")),
-                200 if !to_head && response.body == b"/next" => return (answers, true),
-                status if response.closes() => {
-                    answers.push((status, "close"));
-                    client.half_close();
-                    client.expect_closed();
-                    return (answers, false);
-                }
-                status => {
-                    answers.push((status, "open"));
-                    if alone {
-                        return (answers, false);
-                    }
-                }
-            }
-        }
-    }
-
     /// The next lines of the access log.
     fn lines(&mut self, count: usize) -> Vec<Value> {
         let lines = eventually("the lines of the log", || {
@@ -198,6 +162,42 @@ impl Stage {
         let saw = masked(saw, "\r\nX-Request-ID: ", "ID", |byte| byte == b'\r');
         let port = format!("X-Forwarded-Port: {}\r\n", self.gateway.address().port());
         masked(saw, &port[..port.len() - 7], "PORT", |byte| byte == b'\r')
+    }
+}
+
+/// The answers until the connection ends or the next request has its own; whether it has.
+fn answers(client: &mut Client, given: &Case, alone: bool) -> (Vec<(u16, &'static str)>, bool) {
+    let mut answers = Vec::new();
+    if given.has("leaves") {
+        client.expect_closed();
+        return (answers, false);
+    }
+    loop {
+        let to_head = answers.is_empty() && given.sent.starts_with(b"HEAD ");
+        let response = if to_head { client.response_to_head() } else { client.response() };
+        own_words(given, &response);
+        match response.status {
+            101 => {
+                answers.push((101, "switched"));
+                client.half_close();
+                client.expect_closed();
+                return (answers, false);
+            }
+            100..=199 => answers.push((response.status, "")),
+            200 if !to_head && response.body == b"/next" => return (answers, true),
+            status if response.closes() => {
+                answers.push((status, "close"));
+                client.half_close();
+                client.expect_closed();
+                return (answers, false);
+            }
+            status => {
+                answers.push((status, "open"));
+                if alone {
+                    return (answers, false);
+                }
+            }
+        }
     }
 }
 

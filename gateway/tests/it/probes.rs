@@ -65,7 +65,7 @@ fn d10_other_methods_are_405_for_those_who_may_ask_and_nothing_but_a_refusal_for
         Gateway::start(Config::before(&app).top("networks: {nobody: [\"192.0.2.1/32\"]}").service(
             "probes:\n  readyz: {allow: {network: nobody}}\n  startupz: {allow: {network: nobody}, deny: 404}",
         ));
-    for method in ["POST", "PUT", "DELETE", "OPTIONS", "PATCH", "get"] {
+    for method in ["POST", "PUT", "DELETE", "OPTIONS", "PATCH", "GETT"] {
         let allowed = ask(&gateway, &format!("{method} /healthz"));
         assert_eq!((allowed.status, allowed.field("allow").as_deref()), (405, Some("GET, HEAD")), "{method}");
         let denied = ask(&gateway, &format!("{method} /readyz"));

@@ -1,0 +1,8 @@
+//! The parts of the gateway that read what others wrote, compiled alone. `config`, `plan` and the folder `wire` are links.
+
+// What only the rest of the gateway uses.
+#![allow(dead_code, unused_imports)]
+
+pub mod config;
+pub mod plan;
+pub mod wire;
