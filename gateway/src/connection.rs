@@ -1,4 +1,9 @@
 //! The life of a client's HTTP/1 connection: wait for bytes → read a head → serve the request → again, or end.
+//!
+//! [`preface`] tells HTTP/2 apart where nothing else does; its life is in [`h2`].
+
+mod h2;
+mod preface;
 
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -115,6 +120,17 @@ struct Waits {
     last: Cell<bool>,
 }
 
+impl Waits {
+    fn new(worker: &Worker) -> Self {
+        Self {
+            client: worker.deadlines.slot(),
+            body: worker.deadlines.slot(),
+            server: worker.deadlines.slot(),
+            last: Cell::new(false),
+        }
+    }
+}
+
 /// What becomes of the connection after a request.
 enum Next {
     /// Another request may come.
@@ -125,17 +141,43 @@ enum Next {
     Linger,
 }
 
+/// What is spoken on a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.
+    Http1,
+    /// HTTP/2, as the TLS handshake agreed.
+    Http2,
+    /// The first bytes tell.
+    Either,
+}
+
 /// Serves a connection to its end.
+pub async fn begin<T: Transport>(worker: &Rc<Worker>, transport: T, facts: Facts, protocol: Protocol) {
+    match protocol {
+        Protocol::Http1 => serve(worker, transport, facts).await,
+        // In a box: an idle connection of HTTP/1 must not carry what one of HTTP/2 needs.
+        Protocol::Http2 => Box::pin(h2::serve(worker, transport, Vec::new(), facts)).await,
+        Protocol::Either => preface::serve(worker, transport, facts).await,
+    }
+}
+
+/// Serves a connection of HTTP/1 to its end.
 pub async fn serve<T: Transport>(worker: &Worker, transport: T, facts: Facts) {
-    let waits = Waits {
-        client: worker.deadlines.slot(),
-        body: worker.deadlines.slot(),
-        server: worker.deadlines.slot(),
-        last: Cell::new(false),
-    };
+    http1(worker, transport, facts, Waits::new(worker), None).await;
+}
+
+/// Serves an HTTP/1 connection to its end. `carried`: bytes of its first request, which have been read already.
+async fn http1<T: Transport>(
+    worker: &Worker,
+    transport: T,
+    facts: Facts,
+    waits: Waits,
+    carried: Option<Box<Workspace>>,
+) {
     let (mut born, mut served) = (None, 0_usize);
     // Bytes of the next request that arrived with the one before.
-    let mut carried: Option<Box<Workspace>> = None;
+    let mut carried = carried;
     let mut newcomer = true;
     loop {
         if carried.is_none() && !wait(worker, &transport, &waits.client, newcomer).await {
@@ -356,8 +398,15 @@ async fn exchange<T: Transport>(
     let mut reply =
         Reply::new(transport, &waits.client, Pace::new(timeouts.write, bounds.write_rate), reply, &date, client);
     reply.announce_to(answered);
-    let received =
-        Received { head: request, bytes, broken: framed.err(), asks_upgrade: connection.upgrade, started, facts };
+    let received = Received {
+        head: request,
+        bytes,
+        broken: framed.err(),
+        asks_upgrade: connection.upgrade,
+        demands_upgrade: false,
+        started,
+        facts,
+    };
     let tools = request::Tools { judge, errand, answer, response, text, deadline: &waits.server };
     let after = request::serve(worker, &active, &received, tools, &mut body, &mut reply).await;
     let whole = body.discard();

@@ -50,6 +50,8 @@ pub struct Received<'a> {
     pub broken: Option<Reason>,
     /// `Connection: upgrade` was sent.
     pub asks_upgrade: bool,
+    /// Without the upgrade, no answer would make sense to the client (RFC 8441: an extended CONNECT).
+    pub demands_upgrade: bool,
     /// When its first byte came.
     pub started: Instant,
     /// What is known about its connection.
@@ -244,6 +246,9 @@ fn check<'a, B: RequestBody>(
     body: &mut B,
 ) -> Result<(&'a Service, bool), Refused> {
     let service = service.ok_or(Reason::HostUnknown)?;
+    if received.demands_upgrade && prepare::upgrade(received, service).is_none() {
+        return Err(Reason::MethodNotAllowed.into());
+    }
     let expects = expects(received.head, &received.fields(), body.framing(), service)?;
     body.limit(service.max_body);
     Ok((service, expects))

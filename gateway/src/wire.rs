@@ -190,6 +190,11 @@ pub trait Responder {
     /// holds.
     fn stamp(&mut self, stamp: &Stamp<'_>);
 
+    /// Whether this answer of the app's can be told to the client. Where it can not, the app is taken for broken.
+    fn accepts(&self, _head: &ResponseHead, _bytes: &[u8]) -> bool {
+        true
+    }
+
     /// Sends an interim response (1xx except 101) that the upstream sent.
     fn interim(&mut self, head: &ResponseHead, bytes: &[u8]) -> impl Future<Output = Result<(), ClientGone>>;
 

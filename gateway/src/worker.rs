@@ -94,6 +94,11 @@ impl Worker {
         id
     }
 
+    /// Random bytes that nobody has to be unable to guess.
+    pub fn nonce(&self) -> [u8; 16] {
+        self.random.borrow_mut().u128(..).to_le_bytes()
+    }
+
     /// What happens at every tick: late connections are woken, unused ones closed, log lines handed over.
     pub fn tick(&self, now: Instant) {
         self.deadlines.sweep(now);

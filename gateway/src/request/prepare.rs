@@ -144,11 +144,12 @@ fn takes_trailers(received: &Received<'_>) -> bool {
     })
 }
 
-/// The protocol the client wants to switch to and may: GET in HTTP/1.1 with `Connection: upgrade` and one protocol that the
+/// The protocol the client wants to switch to and may: GET in HTTP/1.1 with `Connection: upgrade` (or what stands for it in HTTP/2,
+/// [`crate::wire::h2::head`]) and one protocol that the
 /// configuration allows. Anything else is served as if it had not asked (RFC 9110 §7.8).
-fn upgrade<'a>(received: &Received<'a>, service: &Service) -> Option<&'a [u8]> {
+pub fn upgrade<'a>(received: &Received<'a>, service: &Service) -> Option<&'a [u8]> {
     let asks = received.asks_upgrade
-        && received.head.version == Version::Http11
+        && received.head.version != Version::Http10
         && received.head.method.of(received.bytes) == b"GET";
     if !asks {
         return None;

@@ -50,6 +50,9 @@ pub async fn run<S: ResponseSource, R: Responder>(
         let (head, bytes) = source.view();
         done.answered = Some(Instant::now());
         done.status = Some(head.status);
+        if (head.status == 101 || head.status >= 200) && !reply.accepts(head, bytes) {
+            return Err(Reason::UpstreamInvalid);
+        }
         match head.status {
             101 => return switch(errand, source, reply).await,
             100 if !errand.expects => {}

@@ -183,8 +183,15 @@ pub fn prepare(plan: &Plan, shared: &Shared) -> Result<Prepared, Failed> {
             }
             ids.push(id.clone());
         }
-        let mut maker =
-            Maker { plan, shared, tls, shelf: shared.store.shelf(own), sets: &mut sets, made: HashMap::new() };
+        let mut maker = Maker {
+            plan,
+            shared,
+            tls,
+            http2: listener.http2,
+            shelf: shared.store.shelf(own),
+            sets: &mut sets,
+            made: HashMap::new(),
+        };
         let own = maker.manner(tls.clients.as_ref())?;
         let services =
             plan.services.iter().map(|service| maker.manner(service.clients.as_ref().or(tls.clients.as_ref())));
@@ -201,6 +208,8 @@ struct Maker<'a> {
     plan: &'a Plan,
     shared: &'a Shared,
     tls: &'a ListenerTls,
+    /// HTTP/2 is offered.
+    http2: bool,
     shelf: Arc<Shelf>,
     sets: &'a mut HashMap<usize, Set>,
     made: HashMap<u64, Arc<Manner>>,
@@ -226,7 +235,10 @@ impl Maker<'_> {
         let (ticketer, sessions) = self.shared.resumption.of(verification).map_err(setup)?;
         config.ticketer = ticketer;
         config.session_storage = sessions;
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        // What stands first is taken where the client knows both.
+        let protocols = [&b"h2"[..], b"http/1.1"];
+        let first = usize::from(!self.http2);
+        config.alpn_protocols = protocols.iter().skip(first).map(|protocol| protocol.to_vec()).collect();
         let manner = Arc::new(Manner { config: Arc::new(config), clients });
         self.made.insert(verification, Arc::clone(&manner));
         Ok(manner)

@@ -7,18 +7,19 @@ mod handshake;
 mod proxy_header;
 
 use std::net::SocketAddr;
+use std::rc::Rc;
 
 use probegate_policies::reason::Reason;
 use tokio::net::TcpStream;
 
 use super::Worker;
 use crate::clients::Counted;
-use crate::connection::{self, Facts};
+use crate::connection::{self, Facts, Protocol};
 use crate::request::finish::finish_unread;
 
 /// Serves a connection that was accepted on the listener configured as `listener`, to its end.
 pub(super) async fn greet(
-    worker: &Worker,
+    worker: &Rc<Worker>,
     stream: TcpStream,
     peer: SocketAddr,
     local: SocketAddr,
@@ -30,13 +31,20 @@ pub(super) async fn greet(
         Ok(counted) => counted,
         Err(Left) => return,
     };
-    let secured = worker.active().secured(listener);
-    let Some(secured) = secured else {
-        return connection::serve(worker, stream, facts).await;
+    let active = worker.active();
+    let Some(secured) = active.secured(listener) else {
+        let http2 =
+            active.plan.listeners.iter().find(|known| known.address == listener).is_some_and(|known| known.http2);
+        // Without TLS, the client's first bytes tell what it speaks.
+        let protocol = if http2 { Protocol::Either } else { Protocol::Http1 };
+        drop(active);
+        return connection::begin(worker, stream, facts, protocol).await;
     };
+    drop(active);
     // In a box: what a handshake needs is given back before the first request.
     if let Some((tls, facts)) = Box::pin(handshake::secure(worker, stream, facts, &secured)).await {
-        connection::serve(worker, tls, facts).await;
+        let protocol = if handshake::speaks_http2(&tls) { Protocol::Http2 } else { Protocol::Http1 };
+        connection::begin(worker, tls, facts, protocol).await;
     }
 }
 

@@ -14,7 +14,7 @@ const HEAD: usize = 2 * 1024;
 const BODY: usize = 16 * 1024;
 
 /// Workspaces kept by a worker for later.
-const KEPT: usize = 128;
+const KEPT: usize = 256;
 
 /// Everything a request needs memory for.
 #[derive(Debug)]
@@ -59,6 +59,11 @@ impl Workspace {
     /// The head is complete: memory for the rest. A client that never completes one holds little.
     pub fn furnish(&mut self) {
         self.body.grow(BODY);
+        self.furnish_answer();
+    }
+
+    /// Memory for an answer only: bodies of HTTP/2 need none here.
+    pub fn furnish_answer(&mut self) {
         self.answer.grow(BODY);
     }
 }

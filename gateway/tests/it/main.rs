@@ -26,6 +26,7 @@ mod explain;
 mod handover;
 mod harness;
 mod headers;
+mod http2;
 mod identity;
 mod lifecycle;
 mod limits;

@@ -68,7 +68,7 @@ pub fn response(head: &ResponseHead, bytes: &[u8], to_head: bool) -> Option<Fram
 }
 
 /// Digits only: no sign, no list, no white space inside.
-fn length(value: &[u8]) -> Option<u64> {
+pub fn length(value: &[u8]) -> Option<u64> {
     let digits = (1..=18).contains(&value.len()) && value.iter().all(u8::is_ascii_digit);
     digits.then(|| value.iter().fold(0, |length, &digit| length * 10 + u64::from(digit - b'0')))
 }

@@ -16,7 +16,12 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::coop::poll_proceed;
 
+use super::guard::Guard;
+use crate::wire::deadline::Deadlines;
 use crate::wire::transport::Transport;
+
+/// What a client sends first (RFC 9113 §3.4).
+pub const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Writes below this size are gathered: copying them costs less than a system call.
 const SMALL: usize = 8 * 1024;
@@ -39,8 +44,12 @@ pub struct Wire<T> {
     sent: Cell<usize>,
     /// Bytes that the transport has taken, ever: shows whether the other side still takes something.
     written: Cell<u64>,
+    /// Whether the last attempt found that the transport takes no more.
+    blocked: Cell<bool>,
     /// Why nothing can be written any more.
     broken: Cell<Option<io::ErrorKind>>,
+    /// Sees all frames pass, and the clock it needs for that.
+    guard: Option<(RefCell<Guard>, Rc<Deadlines>)>,
 }
 
 /// What `h2` reads from and writes to.
@@ -56,8 +65,31 @@ impl<T: Transport> Wire<T> {
             gathered: RefCell::default(),
             sent: Cell::new(0),
             written: Cell::new(0),
+            blocked: Cell::new(false),
             broken: Cell::new(None),
+            guard: None,
         })
+    }
+
+    /// A client's connection, whose frames are watched.
+    pub fn watched(transport: T, early: Vec<u8>, deadlines: &Rc<Deadlines>) -> Rc<Self> {
+        let guard = RefCell::new(Guard::new(PREFACE.len(), deadlines.now()));
+        guard.borrow_mut().received(&early, deadlines.now());
+        Rc::new(Self {
+            transport,
+            early: RefCell::new(early),
+            gathered: RefCell::default(),
+            sent: Cell::new(0),
+            written: Cell::new(0),
+            blocked: Cell::new(false),
+            broken: Cell::new(None),
+            guard: Some((guard, Rc::clone(deadlines))),
+        })
+    }
+
+    /// What watches the frames, where something does.
+    pub fn guard(&self) -> Option<&RefCell<Guard>> {
+        self.guard.as_ref().map(|(guard, _)| guard)
     }
 
     /// What `h2` gets.
@@ -75,9 +107,9 @@ impl<T: Transport> Wire<T> {
         self.written.get()
     }
 
-    /// Whether something waits to be sent.
-    pub fn holds_back(&self) -> bool {
-        !self.gathered.borrow().is_empty()
+    /// Whether something waits to be sent that the transport would not take.
+    pub fn is_blocked(&self) -> bool {
+        self.blocked.get()
     }
 
     /// Runs one step of `h2`, and sends what it wrote. Where sending fails, the task is woken: the next step finds the error.
@@ -104,12 +136,27 @@ impl<T: Transport> Wire<T> {
         }
     }
 
+    /// Gathers small writes and lets large ones go.
+    fn take(&self, bufs: &[IoSlice<'_>], size: usize, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if size < SMALL && self.broken.get().is_none() {
+            let mut gathered = self.gathered.borrow_mut();
+            if gathered.len() + size <= FULL {
+                for buf in bufs {
+                    gathered.extend_from_slice(buf);
+                }
+                return Poll::Ready(Ok(size));
+            }
+        }
+        self.poll_write_behind(bufs, cx)
+    }
+
     /// Sends what was gathered and then a part of `bufs`: how much of `bufs` was taken. With nothing in `bufs`, ready when all is sent.
     fn poll_write_behind(&self, bufs: &[IoSlice<'_>], cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         if let Some(kind) = self.broken.get() {
             return Poll::Ready(Err(kind.into()));
         }
         let mut gathered = self.gathered.borrow_mut();
+        self.blocked.set(true);
         let wanted = bufs.iter().any(|buf| !buf.is_empty());
         while wanted || !gathered.is_empty() {
             let before = gathered.get(self.sent.get()..).unwrap_or_default();
@@ -129,6 +176,7 @@ impl<T: Transport> Wire<T> {
                         self.sent.set(0);
                     }
                     if behind > 0 {
+                        self.blocked.set(false);
                         return Poll::Ready(Ok(behind));
                     }
                 }
@@ -141,6 +189,7 @@ impl<T: Transport> Wire<T> {
                 Err(error) => return self.fail(error.kind()),
             }
         }
+        self.blocked.set(false);
         Poll::Ready(Ok(0))
     }
 
@@ -171,6 +220,13 @@ impl<T: Transport> AsyncRead for Io<T> {
             let room = buf.remaining().min(READ);
             match wire.transport.try_read(buf.initialize_unfilled_to(room)) {
                 Ok(n) => {
+                    if let Some((guard, clock)) = &wire.guard {
+                        let fresh = buf.initialize_unfilled_to(n);
+                        if !guard.borrow_mut().received(fresh, clock.now()) {
+                            // Whoever drives the connection ends it: nothing else is read from a client that floods.
+                            return Poll::Pending;
+                        }
+                    }
                     buf.advance(n);
                     turn.made_progress();
                     return Poll::Ready(Ok(()));
@@ -196,16 +252,16 @@ impl<T: Transport> AsyncWrite for Io<T> {
     ) -> Poll<io::Result<usize>> {
         let wire = &*self.0;
         let size: usize = bufs.iter().map(|buf| buf.len()).sum();
-        if size < SMALL && wire.broken.get().is_none() {
-            let mut gathered = wire.gathered.borrow_mut();
-            if gathered.len() + size <= FULL {
-                for buf in bufs {
-                    gathered.extend_from_slice(buf);
-                }
-                return Poll::Ready(Ok(size));
+        let taken = wire.take(bufs, size, cx);
+        if let (Some((guard, _)), Poll::Ready(Ok(taken))) = (&wire.guard, &taken) {
+            let (mut guard, mut left) = (guard.borrow_mut(), *taken);
+            for buf in bufs {
+                let seen = buf.len().min(left);
+                guard.sent(buf.get(..seen).unwrap_or_default());
+                left -= seen;
             }
         }
-        wire.poll_write_behind(bufs, cx)
+        taken
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -249,10 +305,10 @@ mod tests {
         io.write_all(b"one ").await.unwrap();
         io.write_all(b"two ").await.unwrap();
         io.flush().await.unwrap();
-        assert_eq!((wire.written(), wire.holds_back()), (0, true));
+        assert_eq!((wire.written(), !wire.gathered.borrow().is_empty()), (0, true));
         let large = vec![b'x'; SMALL];
         io.write_all(&large).await.unwrap();
-        assert_eq!((wire.written(), wire.holds_back()), (8 + SMALL as u64, false));
+        assert_eq!((wire.written(), !wire.gathered.borrow().is_empty()), (8 + SMALL as u64, false));
         poll_fn(|cx| wire.step(cx, |cx| std::pin::pin!(io.write_all(b"three")).poll(cx))).await.unwrap();
         io.shutdown().await.unwrap();
         let mut got = Vec::new();

@@ -61,7 +61,6 @@ pub(super) async fn secure<T: Transport>(
 }
 
 /// Whether ALPN chose HTTP/2.
-#[expect(dead_code, reason = "nothing speaks HTTP/2 yet")]
 pub(super) fn speaks_http2<T: Transport>(tls: &Tls<T>) -> bool {
     tls.with_session(|session| session.alpn_protocol() == Some(b"h2"))
 }

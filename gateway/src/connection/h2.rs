@@ -1,0 +1,333 @@
+//! The life of a client's HTTP/2 connection: preface → streams, each a task of its own → GOAWAY, and the end.
+//!
+//! One task drives the connection: it lets `h2` read and write, starts a task for every request ([`stream`]), and keeps the deadlines. It has as
+//! many requests at work as it allows, and no more: a client that resets its requests and sends others gets the next ones served when the
+//! tasks of the first have ended.
+//!
+//! Invariant: nothing here reads or answers a request.
+
+mod stream;
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use ::h2::Reason as Code;
+use ::h2::server::{Builder, Connection};
+use bytes::Bytes;
+use probegate_policies::reason::Reason;
+use tokio::task::spawn_local;
+
+use super::Facts;
+use crate::plan::{Bounds, Timeouts};
+use crate::request::finish::finish_unread;
+use crate::wire::buffer::Buffer;
+use crate::wire::deadline::Deadline;
+use crate::wire::h1::io::linger;
+use crate::wire::h2::io::{Io, Wire};
+use crate::wire::transport::Transport;
+use crate::worker::Worker;
+
+/// Window of a stream: what a client may send of one body before the app has taken it. At a round trip of 50 ms it allows 5 MiB/s for one
+/// upload.
+const STREAM_WINDOW: u32 = 256 * 1024;
+
+/// Window of the connection: all bodies together. It is the memory that a client can make the gateway hold for what apps do not take.
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+
+/// The smallest size of a frame that may be (RFC 9113 §4.2): no client has to wait for more than this of another stream's data.
+const FRAME: u32 = 16 * 1024;
+
+/// What is held of one answer for a client that does not take it; beyond it, the app waits.
+const SEND_BUFFER: usize = 32 * 1024;
+
+/// Streams that were reset here and are remembered for a second, because frames for them may be on their way.
+const RESET_KEPT: usize = 50;
+
+/// Requests that break the rules before the connection is ended.
+const MISTAKES: usize = 100;
+
+/// How long a client has to answer a GOAWAY before it is closed, with no request left.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// What the tasks of a connection's streams and its own share.
+#[derive(Debug, Default)]
+struct Shared {
+    /// Streams at work.
+    active: Cell<usize>,
+    /// The connection's task.
+    waker: RefCell<Option<Waker>>,
+}
+
+/// Counts a stream at work.
+#[derive(Debug)]
+struct Working(Rc<Shared>);
+
+impl Working {
+    fn new(shared: &Rc<Shared>) -> Self {
+        shared.active.set(shared.active.get() + 1);
+        Self(Rc::clone(shared))
+    }
+}
+
+impl Drop for Working {
+    fn drop(&mut self) {
+        self.0.active.set(self.0.active.get().saturating_sub(1));
+        if let Some(waker) = self.0.waker.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+}
+
+/// What is waited for, besides frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wait {
+    /// Nothing: requests are at work, and each keeps its own deadlines.
+    Work,
+    /// The next request.
+    Request,
+    /// The client takes more than these bytes.
+    Write(u64),
+    /// The client closes.
+    Farewell,
+}
+
+/// How a connection ended.
+#[derive(Debug)]
+enum End {
+    /// As it should, or because the client is gone.
+    Closed,
+    /// For a reason that is the client's fault.
+    Fault(Reason),
+}
+
+/// Serves an HTTP/2 connection to its end. `early`: what was read of it already.
+pub(super) async fn serve<T: Transport>(worker: &Rc<Worker>, transport: T, early: Vec<u8>, facts: Facts) {
+    let active = worker.active();
+    let (timeouts, bounds) = (&active.plan.timeouts, &active.plan.bounds);
+    worker.deadlines.observe(Instant::now());
+    let wire = Wire::watched(transport, early, &worker.deadlines);
+    let clock = worker.deadlines.slot();
+    let facts = Rc::new(facts);
+    let shared = Rc::new(Shared::default());
+    let end = match handshake(&wire, &clock, timeouts, bounds).await {
+        Err(end) => end,
+        Ok(connection) => {
+            let mut driver = Driver {
+                worker,
+                wire: &wire,
+                connection,
+                facts: &facts,
+                shared: &shared,
+                clock: &clock,
+                age: worker.deadlines.slot(),
+                timeouts,
+                streams: bounds.streams,
+                requests: bounds.requests_per_connection,
+                wait: Wait::Work,
+                leaving: false,
+                flooded: false,
+            };
+            driver.age.arm(timeouts.connection);
+            poll_fn(|cx| driver.poll(cx)).await
+            // Here `h2` tells every stream that is left that the connection is gone.
+        }
+    };
+    if let End::Fault(reason) = end {
+        finish_unread(worker, &active, &facts, reason, &[], &worker.request_id(), 0);
+    }
+    match end {
+        End::Fault(Reason::ClientStalled) => wire.transport().reset_on_close(),
+        // The GOAWAY must arrive before the close does.
+        _ => linger(wire.transport(), &mut Buffer::new(1024), &clock).await,
+    }
+    drop(wire);
+    // The connection counts as open while requests are at work for it: the end of the process waits for their lines.
+    poll_fn(|cx| {
+        *shared.waker.borrow_mut() = Some(cx.waker().clone());
+        if shared.active.get() == 0 { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+}
+
+/// Preface and first SETTINGS.
+async fn handshake<T: Transport>(
+    wire: &Rc<Wire<T>>,
+    clock: &Deadline,
+    timeouts: &Timeouts,
+    bounds: &Bounds,
+) -> Result<Connection<Io<T>, Bytes>, End> {
+    let streams = u32::try_from(bounds.streams).unwrap_or(u32::MAX);
+    // HTTP/2 counts 32 bytes for every field besides its text. Twice our own bound lets a head that is too large get here, where it is
+    // answered, logged and counted; what is larger still is answered by `h2`, and what is absurd ends the connection.
+    let list = u32::try_from(2 * bounds.head + 32 * bounds.fields).unwrap_or(u32::MAX);
+    let mut handshake = pin!(
+        Builder::new()
+            .max_concurrent_streams(streams)
+            .max_header_list_size(list)
+            .initial_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_frame_size(FRAME)
+            .max_send_buffer_size(SEND_BUFFER)
+            .max_concurrent_reset_streams(RESET_KEPT)
+            .max_pending_accept_reset_streams(bounds.streams)
+            .max_local_error_reset_streams(Some(MISTAKES))
+            .enable_connect_protocol()
+            .handshake(wire.io())
+    );
+    clock.arm(timeouts.head);
+    poll_fn(|cx| match wire.step(cx, |cx| handshake.as_mut().poll(cx)) {
+        Poll::Ready(Ok(connection)) => Poll::Ready(Ok(connection)),
+        Poll::Ready(Err(error)) => Poll::Ready(Err(fault(&error))),
+        Poll::Pending if clock.poll_expired(cx) => {
+            let begun = wire.guard().is_some_and(|guard| guard.borrow().begun());
+            Poll::Ready(Err(if begun { End::Fault(Reason::HeadTimeout) } else { End::Closed }))
+        }
+        Poll::Pending => Poll::Pending,
+    })
+    .await
+}
+
+/// A connection between its preface and its end.
+struct Driver<'a, T> {
+    worker: &'a Rc<Worker>,
+    wire: &'a Rc<Wire<T>>,
+    connection: Connection<Io<T>, Bytes>,
+    facts: &'a Rc<Facts>,
+    shared: &'a Rc<Shared>,
+    clock: &'a Deadline,
+    /// When the connection is told to end.
+    age: Deadline,
+    timeouts: &'a Timeouts,
+    /// Requests at a time.
+    streams: usize,
+    /// Requests that may still come.
+    requests: usize,
+    wait: Wait,
+    /// A GOAWAY was sent.
+    leaving: bool,
+    /// The client sent more control frames than it may.
+    flooded: bool,
+}
+
+impl<T: Transport> Driver<'_, T> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        *self.shared.waker.borrow_mut() = Some(cx.waker().clone());
+        loop {
+            if !self.leaving && (self.requests == 0 || self.worker.state.is_draining() || self.age.poll_expired(cx)) {
+                self.leave();
+            }
+            let wire = self.wire;
+            if let Poll::Ready(end) = wire.step(cx, |cx| self.advance(cx)) {
+                return Poll::Ready(end);
+            }
+            if self.suspects() {
+                continue;
+            }
+            self.arm();
+            if !self.clock.poll_expired(cx) {
+                return Poll::Pending;
+            }
+            match self.wait {
+                Wait::Request => self.leave(),
+                Wait::Write(_) => return Poll::Ready(End::Fault(Reason::ClientStalled)),
+                Wait::Farewell => return Poll::Ready(End::Closed),
+                // Never armed.
+                Wait::Work => return Poll::Pending,
+            }
+        }
+    }
+
+    /// Lets `h2` do all it can, and starts the requests that it finds.
+    fn advance(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        loop {
+            let polled = if self.shared.active.get() < self.streams {
+                self.connection.poll_accept(cx)
+            } else {
+                self.connection.poll_closed(cx).map(|closed| closed.err().map(Err))
+            };
+            match polled {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(None | Some(Err(_))) if self.flooded => {
+                    return Poll::Ready(End::Fault(Reason::Http2Flood));
+                }
+                Poll::Ready(None) => return Poll::Ready(End::Closed),
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(fault(&error)),
+                Poll::Ready(Some(Ok((request, respond)))) => {
+                    if let Some(guard) = self.wire.guard() {
+                        guard.borrow_mut().accepted(request.body().stream_id().as_u32());
+                    }
+                    self.requests = self.requests.saturating_sub(1);
+                    let working = Working::new(self.shared);
+                    let (worker, facts) = (Rc::clone(self.worker), Rc::clone(self.facts));
+                    spawn_local(stream::run(worker, facts, working, request, respond));
+                }
+            }
+        }
+    }
+
+    /// Asks the guard what it saw. `true`: the connection has to be ended.
+    fn suspects(&mut self) -> bool {
+        let Some(guard) = self.wire.guard() else { return false };
+        let (refused, flooded) = {
+            let mut guard = guard.borrow_mut();
+            (guard.take_refused(), guard.flooded())
+        };
+        for _ in 0..refused {
+            let (worker, active) = (self.worker, self.worker.active());
+            finish_unread(worker, &active, self.facts, Reason::Http2Invalid, &[], &worker.request_id(), 0);
+        }
+        if !flooded || self.flooded {
+            return false;
+        }
+        self.flooded = true;
+        self.connection.abrupt_shutdown(Code::ENHANCE_YOUR_CALM);
+        true
+    }
+
+    /// Says that no more requests are wanted (RFC 9113 §6.8). Those that come before the client has heard it are still served.
+    fn leave(&mut self) {
+        self.leaving = true;
+        self.connection.graceful_shutdown();
+    }
+
+    /// Arms the clock for what is waited for now.
+    fn arm(&mut self) {
+        let active = self.shared.active.get();
+        let wait = if self.wire.is_blocked() || (active == 0 && self.connection.has_streams()) {
+            Wait::Write(self.wire.written())
+        } else if active > 0 {
+            Wait::Work
+        } else if self.leaving {
+            Wait::Farewell
+        } else {
+            Wait::Request
+        };
+        if wait == self.wait {
+            return;
+        }
+        self.wait = wait;
+        match wait {
+            Wait::Work => self.clock.disarm(),
+            Wait::Request => {
+                self.wire.rest();
+                self.clock.arm_idle(self.timeouts.keep_alive);
+            }
+            Wait::Write(_) => self.clock.arm(self.timeouts.write),
+            Wait::Farewell => self.clock.arm(FAREWELL),
+        }
+    }
+}
+
+/// Whose fault an error is.
+fn fault(error: &::h2::Error) -> End {
+    match error.reason() {
+        _ if error.is_io() || error.is_remote() => End::Closed,
+        Some(Code::ENHANCE_YOUR_CALM) => End::Fault(Reason::Http2Flood),
+        Some(Code::NO_ERROR) => End::Closed,
+        _ => End::Fault(Reason::Http2Invalid),
+    }
+}
