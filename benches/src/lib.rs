@@ -109,7 +109,7 @@ pub fn judge(case: &mut Case<'_>) -> bool {
         host: target.host,
         fields: &fields,
         peer: PEER,
-        certificate: None,
+        handshake: None,
         redirect: None,
         now: Now { nanos: case.clock, unix: 1_800_000_000 },
     };

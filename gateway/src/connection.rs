@@ -21,6 +21,7 @@ use probegate_policies::reason::Reason;
 use tokio::task::coop::consume_budget;
 
 use crate::request::finish::finish_unread;
+use crate::request::judge::Handshake;
 use crate::request::{self, After, Received};
 use crate::wire::deadline::Deadline;
 use crate::wire::h1::body::Body;
@@ -78,9 +79,11 @@ pub struct ClientCertificate {
 }
 
 impl Facts {
-    /// The sets that the client's certificate belongs to, a bit for each; `None`: it showed none.
-    pub fn certificate(&self) -> Option<u64> {
-        self.secured.as_ref()?.certificate.as_ref().map(|certificate| certificate.sets)
+    /// What the judgement has to know of the handshake.
+    pub fn handshake(&self) -> Option<Handshake<'_>> {
+        let secured = self.secured.as_ref()?;
+        let certificate = secured.certificate.as_ref().map(|certificate| certificate.sets);
+        Some(Handshake { server_name: secured.server_name.as_deref(), certificate })
     }
 
     /// The facts of a plain TCP connection.

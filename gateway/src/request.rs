@@ -130,7 +130,7 @@ pub async fn serve<B: RequestBody, R: Responder>(
         host: asked.host,
         fields: &fields,
         peer: received.facts.peer,
-        certificate: received.facts.certificate(),
+        handshake: received.facts.handshake(),
         redirect: redirects(plan, received.facts, &fields),
         now,
     };

@@ -39,6 +39,12 @@ pub(super) struct Arguments {
     /// A field of the request, `Name: value`; may be repeated.
     #[arg(short = 'H', long = "header", value_name = "FIELD")]
     fields: Vec<String>,
+    /// Sets of client certificates that the client's certificate belongs to; may be repeated or separated by commas. Implies TLS.
+    #[arg(long = "client-certificate", value_name = "NAME", value_delimiter = ',')]
+    client_certificates: Vec<String>,
+    /// The name the client asked for in the TLS handshake; without it, the host of the URL. Implies TLS.
+    #[arg(long, value_name = "NAME")]
+    server_name: Option<String>,
     /// The method.
     method: String,
     /// The URL: `https://host/path`, `http://host/path` (which a listener may redirect), or `/path` for a configuration with one service.
@@ -92,13 +98,20 @@ fn explain(loaded: &Loaded, arguments: &Arguments) -> (String, bool) {
     out.line("request", &format!("{} {} from {}", arguments.method, arguments.url, arguments.from));
     let fields = FieldView { bytes: &bytes, fields: &head.fields };
     let way_in = Entrance::of(plan, arguments);
+    let handshake = match handshake(plan, arguments, asked.host) {
+        Ok(handshake) => handshake,
+        Err(unknown) => {
+            out.line("request", &format!("there is no client certificate `{unknown}` in the configuration"));
+            return (out.text, false);
+        }
+    };
     let question = Question {
         method: head.method.of(&bytes),
         path: asked.path,
         host: asked.host,
         fields: &fields,
         peer: probegate_policies::ip::canonical(arguments.from),
-        certificate: None,
+        handshake,
         redirect: request::redirects(plan, &way_in.facts, &fields),
         now: Now { nanos: 1, unix: unix_time() },
     };
@@ -179,6 +192,25 @@ impl<'a> Entrance<'a> {
         facts.redirect_https = listener.and_then(|listener| listener.redirect_https);
         Self { listener, facts }
     }
+}
+
+/// The handshake that the arguments pretend, for an `https://` URL and wherever they speak of it; or a set that does not exist.
+fn handshake<'a>(
+    plan: &Plan,
+    arguments: &'a Arguments,
+    host: &'a [u8],
+) -> Result<Option<judge::Handshake<'a>>, &'a str> {
+    let Arguments { client_certificates, server_name, url, .. } = arguments;
+    if client_certificates.is_empty() && server_name.is_none() && !url.starts_with("https://") {
+        return Ok(None);
+    }
+    let mut certificate = None;
+    for name in client_certificates {
+        let index = plan.client_certificates.iter().position(|set| *set.name == **name).ok_or(name.as_str())?;
+        certificate = Some(certificate.unwrap_or(0) | 1_u64 << index.min(63));
+    }
+    let server_name = server_name.as_deref().or_else(|| std::str::from_utf8(host).ok());
+    Ok(Some(judge::Handshake { server_name, certificate }))
 }
 
 /// The request as it would arrive.

@@ -4,6 +4,7 @@
 //! is left, and only the last step asks whether a plan came out of it.
 
 mod context;
+mod files;
 mod hsts;
 mod limit;
 mod listener;
@@ -18,7 +19,7 @@ mod service;
 mod tls;
 mod token;
 
-use super::raw;
+use super::{ConfigPath, raw};
 use probegate_policies::client::ForwardingField;
 
 use crate::plan::Plan;
@@ -73,6 +74,14 @@ pub(super) fn plan(config: raw::Config, cx: &mut Context<'_>) -> Option<Plan> {
         private_fields.push(field.clone());
     }
     let (services, hosts) = services?;
+    lint::certificates_not_asked_for(&definitions, &listeners, &services, cx);
+    if !listeners.iter().any(|listener| listener.tls.is_some()) {
+        for service in services.iter().filter(|service| service.clients.is_some()) {
+            let path = ConfigPath::root().key("services").key(&service.name).key("client_certificates");
+            let hint = "give a listener `tls`, or remove this";
+            cx.error(&path, "no listener speaks TLS: nobody could be asked for a certificate", hint);
+        }
+    }
     if cx.is_clean() {
         lint::https(&listeners, !client.trusted.is_empty(), &services, cx);
     }

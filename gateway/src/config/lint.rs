@@ -86,6 +86,40 @@ pub(super) fn expiry(expires: Option<u64>, path: &ConfigPath, cx: &mut Context<'
     }
 }
 
+/// A certificate that has expired or is about to, at the end of its validity in seconds since 1970.
+pub(super) fn certificate_expiry(not_after: u64, path: &ConfigPath, cx: &mut Context<'_>) {
+    const SOON: u64 = 14;
+    let now = cx.environment().unix();
+    let hint = "renew it; the gateway notices the new files by itself";
+    if not_after <= now {
+        cx.lint(path, "this certificate has expired: clients refuse it", hint);
+    } else if not_after - now < SOON * 24 * 3600 {
+        let days = (not_after - now) / (24 * 3600);
+        cx.lint(path, format!("this certificate expires in {days} days"), hint);
+    }
+}
+
+/// Sets of client certificates that nobody is ever asked for.
+pub(super) fn certificates_not_asked_for(
+    definitions: &Definitions,
+    listeners: &[plan::Listener],
+    services: &[plan::Service],
+    cx: &mut Context<'_>,
+) {
+    let of_listeners = listeners.iter().filter_map(|listener| listener.tls.as_ref()?.clients.as_ref());
+    let of_services = services.iter().filter_map(|service| service.clients.as_ref());
+    let asked: Vec<usize> =
+        of_listeners.chain(of_services).flat_map(|clients| clients.accept.iter().copied()).collect();
+    for entry in definitions.certificates.iter() {
+        if let (Some(path), Some(index)) = (&entry.path, &entry.value)
+            && !asked.contains(index)
+        {
+            let message = format!("no listener and no service asks for client certificate `{}`", entry.name);
+            cx.lint(path, message, "accept it under `client_certificates` of a listener or a service, or remove it");
+        }
+    }
+}
+
 /// A header that apps need for themselves, and that they no longer get because it carries a token of the gateway.
 pub(super) fn withheld(field: &FieldName, path: &ConfigPath, cx: &mut Context<'_>) {
     if field.as_str() == "authorization" {

@@ -4,6 +4,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use probegate_policies::fields::FieldName;
 use secrecy::ExposeSecret as _;
@@ -13,6 +14,21 @@ use crate::plan::{Deny, LimitKey, Serve, ServerAddress};
 
 /// Surroundings that are the same everywhere.
 struct Fixed;
+
+/// Certificates with their keys, each in one text: one for a shop, another one, and one that has expired.
+fn made() -> &'static (String, String, String) {
+    static MADE: LazyLock<(String, String, String)> = LazyLock::new(|| {
+        let make = |year| {
+            let names = ["shop.example.com".to_owned(), "*.example.org".to_owned()];
+            let mut params = rcgen::CertificateParams::new(names).unwrap();
+            params.not_after = rcgen::date_time_ymd(year, 1, 1);
+            let key = rcgen::KeyPair::generate().unwrap();
+            params.self_signed(&key).unwrap().pem() + &key.serialize_pem()
+        };
+        (make(2030), make(2030), make(2026))
+    });
+    &MADE
+}
 
 /// 22 November 2026.
 const TODAY: u64 = 1_795_305_600;
@@ -30,6 +46,10 @@ impl Environment for Fixed {
 
     fn read(&self, path: &Path, _: usize) -> io::Result<Vec<u8>> {
         match path.to_str() {
+            Some("tls/shop.pem" | "tls/shop.key" | "tls/ca.pem") => Ok(made().0.clone().into()),
+            Some("tls/other.key") => Ok(made().1.clone().into()),
+            Some("tls/expired.pem" | "tls/expired.key") => Ok(made().2.clone().into()),
+            Some("tls/empty.pem") => Ok(Vec::new()),
             Some("secrets/token") => Ok(format!("{STRONG}\n").into()),
             Some("secrets/empty") => Ok(b"\n".to_vec()),
             Some("secrets/two-lines") => Ok(b"one\ntwo\n".to_vec()),

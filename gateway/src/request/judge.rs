@@ -30,12 +30,21 @@ pub struct Question<'a, F: ?Sized> {
     pub fields: &'a F,
     /// The address the connection comes from.
     pub peer: IpAddr,
-    /// The sets that the client's certificate belongs to, a bit for each; `None`: it showed none.
-    pub certificate: Option<u64>,
+    /// What the handshake of the connection told; `None`: there was none.
+    pub handshake: Option<Handshake<'a>>,
     /// The listener sends clients to HTTPS on this port, and this one does not use it yet.
     pub redirect: Option<u16>,
     /// The time.
     pub now: Now,
+}
+
+/// What a handshake told about a connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Handshake<'a> {
+    /// The name the client asked for, lower-case.
+    pub server_name: Option<&'a str>,
+    /// The sets that the client's certificate belongs to, a bit for each; `None`: it showed none.
+    pub certificate: Option<u64>,
 }
 
 /// Memory that judgements reuse.
@@ -167,6 +176,9 @@ fn enter<F: Fields + ?Sized>(
     let service = plan.services.get(index).ok_or(Reason::HostUnknown)?;
     judgement.service = Some(index);
     observer.service(service);
+    if question.handshake.is_some_and(|handshake| is_misdirected(plan, index, handshake)) {
+        return Err(Reason::HostMisdirected.into());
+    }
 
     // `OPTIONS *` is about all of the service: what guards its root guards that.
     let (path, readings) =
@@ -182,11 +194,18 @@ fn enter<F: Fields + ?Sized>(
         return Err(Refused { reason: Reason::PathAmbiguous, deny });
     }
     observer.part(service, judgement.part);
+    // Where there was no handshake, nobody was asked. Probes have rules of their own.
+    if question.handshake.is_none()
+        && service.clients.as_ref().is_some_and(|clients| clients.required)
+        && !matches!(judgement.part, Part::Probe(_))
+    {
+        return Err(Reason::CertificateMissing.into());
+    }
 
     let facts = Facts {
         identity: &judgement.identity,
         fields: question.fields,
-        certificate: question.certificate,
+        certificate: question.handshake.and_then(|handshake| handshake.certificate),
         unix: question.now.unix,
     };
     let (rule, limits) = match judgement.part {
@@ -226,6 +245,14 @@ fn enter<F: Fields + ?Sized>(
         return Err(Reason::HostMissing.into());
     }
     way.map_err(|refusal| Refused { reason: refusal.into(), deny: deny(service, judgement.part) })
+}
+
+/// Whether a request came over a connection that was made for another service, where one of the two has demands of its own on client
+/// certificates: whoever passed the handshake for one has not passed it for the other.
+fn is_misdirected(plan: &Plan, asked: usize, handshake: Handshake<'_>) -> bool {
+    let named = handshake.server_name.and_then(|name| plan.hosts.find(name.as_bytes()));
+    let demands = |index: usize| plan.services.get(index).is_some_and(|service| service.clients.is_some());
+    named != Some(asked) && (demands(asked) || named.is_some_and(demands))
 }
 
 /// Which part of the service a path belongs to.

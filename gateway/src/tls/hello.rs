@@ -20,7 +20,7 @@ pub const UNRECOGNIZED_NAME: &[u8] = &[21, 3, 3, 0, 2, 2, 112];
 /// What is said to somebody who speaks HTTP where TLS is spoken.
 pub const PLAIN_HTTP: &[u8] =
     b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 45\r\n\
-    Connection: close\r\n\r\nThis port speaks HTTPS: write https:// here.\n\n";
+    Connection: close\r\n\r\nThis port speaks HTTPS: write https:// here.\n";
 
 /// A client that did not come as far as a complete first message.
 #[derive(Debug)]

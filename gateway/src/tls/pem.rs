@@ -46,9 +46,14 @@ impl Certified {
 
     /// Whether it is for `name`, by itself or by a wildcard for its first label.
     pub fn covers(&self, name: &str) -> bool {
-        let parent = name.split_once('.').map(|(_, parent)| parent);
-        self.names.iter().any(|known| &**known == name || known.strip_prefix("*.").is_some_and(|it| Some(it) == parent))
+        self.names.iter().any(|known| covers(known, name))
     }
+}
+
+/// Whether the name in a certificate, which may begin with `*.`, stands for `name`.
+pub fn covers(known: &str, name: &str) -> bool {
+    let parent = || name.split_once('.').map(|(_, parent)| parent);
+    known == name || known.strip_prefix("*.").is_some_and(|known| parent() == Some(known))
 }
 
 /// Why a certificate can not be used: which of the two files, and what is wrong with it.

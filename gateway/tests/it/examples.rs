@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::harness::{APP_TOKEN, Folder, Gateway, TOKEN, get, probegate, root, run, wait_ready};
+use crate::harness::{APP_TOKEN, Authority, Folder, Gateway, TOKEN, get, probegate, root, run, wait_ready};
 
 /// `examples/NAME/probegate.yaml`, by name.
 fn examples() -> Vec<(String, PathBuf)> {
@@ -22,10 +22,28 @@ fn examples() -> Vec<(String, PathBuf)> {
 #[test]
 fn every_example_passes_check() {
     for (name, file) in examples() {
+        let folder = Folder::new();
+        let (text, files) = certified(&std::fs::read_to_string(&file).unwrap());
+        let file = folder.write("probegate.yaml", text);
+        for (name, content) in &files {
+            folder.write(name, content);
+        }
         let result = run(&mut probegate(["check".as_ref(), file.as_os_str()]));
         assert_eq!(result.code, Some(0), "{name}: {}", result.err);
         assert!(!result.err.contains("error"), "{name}: {}", result.err);
     }
+}
+
+/// The text with certificate files beside it, and those files. Each holds a certificate with its key: readers take what they look for.
+fn certified(text: &str) -> (String, Vec<(String, String)>) {
+    let issued = Authority::new("Test").issue(&["shop.example.com", "*.example.com", "*.example.org"]);
+    let content = issued.cert + &issued.key;
+    let text = text.replace("/etc/probegate/", "");
+    let lines = text.lines().filter(|line| !line.trim_start().starts_with('#'));
+    let words = lines.flat_map(|line| line.split(|c: char| !c.is_ascii_alphanumeric() && !"-_./".contains(c)));
+    let names = words.filter(|word| word.ends_with(".pem") || word.ends_with(".key")).map(str::to_owned);
+    let files = names.map(|name| (name, content.clone())).collect();
+    (text, files)
 }
 
 /// The text with every listener and the admin listener on a port that the kernel chooses, and files where the test may write.
@@ -50,9 +68,9 @@ fn movable(text: &str, folder: &Folder) -> String {
 fn every_example_starts_and_answers() {
     for (name, file) in examples() {
         let folder = Folder::new();
-        let text = movable(&std::fs::read_to_string(&file).unwrap(), &folder);
+        let (text, files) = certified(&movable(&std::fs::read_to_string(&file).unwrap(), &folder));
         let builder = Gateway::with(text).env("PROBE_TOKEN", TOKEN).env("APP_PROBE_TOKEN", APP_TOKEN);
-        let mut gateway = builder.start();
+        let mut gateway = files.iter().fold(builder, |builder, (name, content)| builder.file(name, content)).start();
         wait_ready(&gateway);
         // No app stands behind it here, and not every one of them knows this host.
         let status = get(gateway.address(), "/").status;

@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
-use super::{Context, Definitions, Names};
+use super::{Context, Definitions, Names, files};
 use crate::config::shape::{List, Named};
 use crate::config::value::{AcmeDirectory, ChallengeWord, DomainName, FilePath, Flag, Leaf, Name, Text};
-use crate::config::{ConfigPath, raw};
+use crate::config::{ConfigPath, raw, suggest};
 use crate::plan;
+use crate::tls::pem;
 
 /// Rules ask for a set by a bit of a word.
 const MOST_SETS: usize = 64;
@@ -35,7 +36,9 @@ pub(super) fn sets(
 
 fn set(name: &str, raw: raw::CertificateSet, path: &ConfigPath, cx: &mut Context<'_>) -> Option<plan::CertificateSet> {
     let raw::CertificateSet { ca, names } = raw;
-    let ca = file(cx.required(ca, path, "ca", "ca: partners.pem"), cx)?;
+    let Leaf(FilePath(ca)) = cx.required(ca, path, "ca", "ca: partners.pem")?;
+    files::authorities(&ca, &path.key("ca"), cx);
+    let ca = cx.environment().resolve(&ca);
     if names.as_ref().is_some_and(List::is_empty) {
         cx.error(
             &path.key("names"),
@@ -57,7 +60,8 @@ pub(super) fn listener(
     let raw::ListenerTls { certificates, default, client_certificates } = raw;
     let clients = client_certificates.and_then(|raw| clients(raw, &path.key("client_certificates"), definitions, cx));
     let raw = cx.required(certificates, path, "certificates", "certificates: [{cert: fullchain.pem, key: key.pem}]")?;
-    let path = path.key("certificates");
+    let whole = path;
+    let path = whole.key("certificates");
     if raw.is_empty() {
         cx.error(
             &path,
@@ -65,13 +69,37 @@ pub(super) fn listener(
             "write `[{cert: fullchain.pem, key: key.pem}]`",
         );
     }
-    let certificates =
-        raw.into_iter().filter_map(|(index, raw)| certificate(raw, &path.index(index), cx)).collect::<Vec<_>>();
+    let mut certificates = Vec::new();
+    let (mut carried, mut broken) = (Vec::new(), false);
+    for (index, raw) in raw {
+        let Some((certificate, names)) = certificate(raw, &path.index(index), cx) else {
+            broken = true;
+            continue;
+        };
+        certificates.push(certificate);
+        carried.push(names);
+    }
     let default = default.map(|Leaf(DomainName(name))| name);
+    if let Some(name) = &default
+        && !broken
+        && !carried.iter().flatten().any(|known| pem::covers(known, name))
+    {
+        let names = suggest::list(carried.iter().flatten().map(|name| &**name));
+        cx.error(
+            &whole.key("default"),
+            format!("no certificate of this listener carries `{name}`"),
+            format!("name one that is carried: {names}"),
+        );
+    }
     Some(plan::ListenerTls { certificates, default, clients })
 }
 
-fn certificate(raw: raw::Certificate, path: &ConfigPath, cx: &mut Context<'_>) -> Option<plan::Certificate> {
+/// A certificate, and the names it carries.
+fn certificate(
+    raw: raw::Certificate,
+    path: &ConfigPath,
+    cx: &mut Context<'_>,
+) -> Option<(plan::Certificate, Vec<Box<str>>)> {
     let raw::Certificate { cert, key, acme: ordered } = raw;
     let ordered_here = ordered.is_some() || cx.is_broken(&path.key("acme"));
     if ordered_here && (cert.is_some() || key.is_some()) {
@@ -83,11 +111,16 @@ fn certificate(raw: raw::Certificate, path: &ConfigPath, cx: &mut Context<'_>) -
         return None;
     }
     if ordered_here {
-        return acme(ordered?, &path.key("acme"), cx).map(plan::Certificate::Acme);
+        let acme = acme(ordered?, &path.key("acme"), cx)?;
+        let names = acme.domains.clone();
+        return Some((plan::Certificate::Acme(acme), names));
     }
-    let cert = file(cx.required(cert, path, "cert", "cert: fullchain.pem"), cx);
-    let key = file(cx.required(key, path, "key", "key: key.pem"), cx);
-    Some(plan::Certificate::Files { cert: cert?, key: key? })
+    let cert = cx.required(cert, path, "cert", "cert: fullchain.pem");
+    let key = cx.required(key, path, "key", "key: key.pem");
+    let (Leaf(FilePath(cert)), Leaf(FilePath(key))) = (cert?, key?);
+    let certified = files::pair(&cert, &key, path, cx)?;
+    let (cert, key) = (cx.environment().resolve(&cert), cx.environment().resolve(&key));
+    Some((plan::Certificate::Files { cert, key }, certified.names))
 }
 
 fn acme(raw: raw::Acme, path: &ConfigPath, cx: &mut Context<'_>) -> Option<plan::Acme> {

@@ -51,6 +51,13 @@ pub(super) fn json(out: &mut Vec<u8>, entry: &Entry<'_>) {
         out.extend_from_slice(b",\"token\":");
         push_string(out, format!("{set}/{slot}").as_bytes());
     }
+    if let Some(secured) = &entry.facts.secured {
+        text(out, "tls_version", secured.version.as_bytes());
+        text(out, "tls_cipher", secured.cipher.as_bytes());
+        text(out, "server_name", secured.server_name.as_deref().unwrap_or_default().as_bytes());
+        let subject = secured.certificate.as_ref().map(|certificate| &*certificate.subject);
+        text(out, "client_certificate", subject.unwrap_or_default().as_bytes());
+    }
     text(out, "upstream", entry.upstream.unwrap_or_default().as_bytes());
     if let Some(status) = entry.upstream_status {
         number(out, "upstream_status", u64::from(status));

@@ -129,6 +129,35 @@ pub(super) fn collect(metrics: &Metrics, state: &State) -> Vec<MetricFamily> {
         ),
     ];
     families.extend(acme(&state.acme));
+    families.push(family(
+        "probegate_certificate_expiry_timestamp_seconds",
+        "When a certificate ends to be valid, by the first name in it.",
+        MetricType::GAUGE,
+        state
+            .tls
+            .store
+            .expiries()
+            .into_iter()
+            .map(|(name, at)| gauge(vec![("name", name.into())], float(at)))
+            .collect(),
+    ));
+    if active.tls.iter().any(Option::is_some) {
+        let handshakes = state.tls.handshakes().map(|(version, resumed, count)| {
+            counter(vec![("version", version.to_owned()), ("resumed", resumed.to_string())], count)
+        });
+        families.push(family(
+            "probegate_tls_handshakes_total",
+            "TLS handshakes that succeeded, by version and whether a session was resumed.",
+            MetricType::COUNTER,
+            handshakes.collect(),
+        ));
+        let failures = state.tls.reload_failures.load(Ordering::Relaxed);
+        families.push(total(
+            "probegate_certificate_reload_failures_total",
+            "Changed certificate files that could not be used; the certificate before stayed in force.",
+            failures,
+        ));
+    }
     let limits = || active.plan.limits.iter().zip(active.limiter.tables());
     families.push(family(
         "probegate_limited_total",
