@@ -4,6 +4,7 @@
 //! Each worker has a socket of its own for every address (`SO_REUSEPORT`): the kernel spreads new connections, and no two workers
 //! wake up for the same one.
 
+mod activation;
 mod inherit;
 
 use std::collections::HashSet;
@@ -13,6 +14,8 @@ use std::os::fd::IntoRawFd;
 
 use pingora::server::ListenFds;
 use socket2::{Domain, Protocol, Socket, Type};
+
+pub use self::activation::{Activated, ActivationFailed};
 
 /// Pingora hands over at most this many sockets to a new process.
 const MOST_SOCKETS: usize = 32;
@@ -33,13 +36,28 @@ pub struct Listening {
 
 /// A listener that could not be bound.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address}: {error}")]
+#[error("cannot listen on {address}: {error}{}", hint(*.address, .error))]
 pub struct BindFailed {
     /// The address.
     pub address: SocketAddr,
     /// Why.
     #[source]
     pub error: io::Error,
+}
+
+/// What to do about it, where that is known.
+fn hint(address: SocketAddr, error: &io::Error) -> &'static str {
+    if error.kind() == io::ErrorKind::PermissionDenied && (1..1024).contains(&address.port()) {
+        ". Ports below 1024 are for root, for programs with a capability (systemd: AmbientCapabilities=CAP_NET_BIND_SERVICE; elsewhere: setcap \
+         cap_net_bind_service=+ep on the program), and for sockets that systemd opens (a .socket unit)"
+    } else {
+        ""
+    }
+}
+
+/// The user whose rights this process has.
+pub fn user() -> u32 {
+    inherit::user()
 }
 
 /// Binds `address` with a socket for each of `workers` workers, of a program with `listeners` addresses.
@@ -95,13 +113,16 @@ pub fn register(listening: &Listening, fds: &ListenFds) -> io::Result<()> {
 /// Takes everything but the sockets of `keep` out of the table and closes it: a socket that stays open without anybody who accepts
 /// swallows connections.
 pub fn unregister_others(keep: &[SocketAddr], fds: &ListenFds) {
-    let keys = |address: &SocketAddr| (0..MOST_SOCKETS).map(|index| key(*address, index)).collect::<Vec<_>>();
-    let keys: HashSet<String> = keep.iter().flat_map(keys).collect();
+    let keys: HashSet<String> = keep.iter().copied().flat_map(keys).collect();
     fds.lock().close_unclaimed(&keys);
 }
 
-/// How a socket is called in a hand-over.
-pub fn key(address: SocketAddr, index: usize) -> String {
+/// How the sockets of a listener may be called in a hand-over. There may be more of them than this process has workers.
+pub fn keys(address: SocketAddr) -> impl Iterator<Item = String> {
+    (0..MOST_SOCKETS).map(move |index| key(address, index))
+}
+
+fn key(address: SocketAddr, index: usize) -> String {
     format!("{address}#{index}")
 }
 

@@ -184,7 +184,7 @@ pub async fn serve<B: RequestBody, R: Responder>(
             {
                 outcome.answered_here = true;
                 // A gateway that goes down is alive, and has started: only its readiness ends.
-                let passing = probe.kind != ProbeKind::Readyz || !worker.state.is_draining();
+                let passing = probe.kind != ProbeKind::Readyz || !worker.state.is_ending();
                 probe::answer(probe.kind, version, passing, &worker.date.get(), body, reply).await;
             } else {
                 let forward = probe.and_then(|probe| match &probe.serve {

@@ -4,6 +4,8 @@
 
 mod drain;
 mod front;
+mod handover;
+mod supervisor;
 
 pub mod signals;
 
@@ -18,9 +20,10 @@ use probegate_policies::limit::Seed;
 use self::drain::{Signalled, Watch};
 pub use self::front::Fleet;
 use self::front::Front;
+use self::handover::Meeting;
 use self::signals::Signals;
 use crate::acme;
-use crate::listen::{self, Listening};
+use crate::listen::{self, Activated, Listening};
 use crate::local::Socket;
 use crate::plan::Plan;
 use crate::reload::Reloader;
@@ -40,6 +43,8 @@ pub struct Options {
     pub upgrade: bool,
     /// Where sockets are handed over; `None`: they are not.
     pub upgrade_socket: Option<PathBuf>,
+    /// What a supervisor has opened for this process.
+    pub activated: Activated,
     /// Called once everything is bound.
     pub announce: Announce,
 }
@@ -53,6 +58,9 @@ pub enum StartFailed {
     /// A certificate can not be used.
     #[error(transparent)]
     Tls(#[from] tls::server::Failed),
+    /// A socket that a supervisor has opened can not be used.
+    #[error(transparent)]
+    Activation(#[from] listen::ActivationFailed),
     /// The system refuses something that is needed.
     #[error("{what}: {error}")]
     System {
@@ -70,6 +78,7 @@ pub enum StartFailed {
 /// Nothing has been served: an address is taken, or the system refuses threads, files or randomness.
 pub fn run(plan: Plan, options: Options, level: Level) -> Result<(), StartFailed> {
     let system = |what| move |error| StartFailed::System { what, error };
+    let meeting = options.upgrade_socket.as_deref().map(Meeting::at).transpose().map_err(system("upgrade socket"))?;
     let signals = Signals::install().map_err(system("signals"))?;
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(|error| StartFailed::System { what: "randomness", error: error.into() })?;
@@ -85,17 +94,26 @@ pub fn run(plan: Plan, options: Options, level: Level) -> Result<(), StartFailed
 
     let addresses: Vec<_> = plan.listeners.iter().map(|listener| listener.address).collect();
     let mut bound = Vec::new();
+    let mut activated = options.activated;
     if !options.upgrade {
         for address in &addresses {
-            bound.push(listen::bind(*address, plan.workers, addresses.len())?);
+            bound.push(match activated.claim(*address) {
+                Some(listening) => listening,
+                None => listen::bind(*address, plan.workers, addresses.len())?,
+            });
         }
     }
     let admin_socket = match plan.admin {
         Some(address) if !options.upgrade => {
-            Some(Socket::new(listen::bind(address, 1, 1)?).map_err(system("admin listener"))?)
+            let claimed = activated.claim(address);
+            let listening = claimed.map_or_else(|| listen::bind(address, 1, 1), Ok)?;
+            Some(Socket::new(listening).map_err(system("admin listener"))?)
         }
         _ => None,
     };
+    if !options.upgrade {
+        activated.finish()?;
+    }
 
     let (access_log, _writer) = AccessLogger::start(&plan.access_log.target).map_err(system("access log"))?;
     let state = State::new(plan, seed, access_log)?;
@@ -103,7 +121,6 @@ pub fn run(plan: Plan, options: Options, level: Level) -> Result<(), StartFailed
     tls::watch::start(&state).map_err(system("threads"))?;
     let fleet = front::start_workers(&state).map_err(system("workers"))?;
     let reloader = Arc::new(Reloader::new(options.config.clone(), Arc::clone(&state), fleet.clone(), level));
-    let upgrade_socket = options.upgrade_socket.clone();
 
     let conf = ServerConf {
         // The workers are ours; this thread only waits.
@@ -111,14 +128,15 @@ pub fn run(plan: Plan, options: Options, level: Level) -> Result<(), StartFailed
         work_stealing: false,
         grace_period_seconds: Some(0),
         graceful_shutdown_timeout_seconds: Some(0),
-        upgrade_sock: upgrade_socket.as_ref().map(|path| path.display().to_string()).unwrap_or_default(),
+        upgrade_sock: meeting.as_ref().map(Meeting::path).unwrap_or_default(),
         ..ServerConf::default()
     };
     let opt = Opt { upgrade: options.upgrade, ..Opt::default() };
     let mut server = Server::new_with_opt_and_conf(opt, conf);
     server.bootstrap();
-    server.add_service(Front::new(Arc::clone(&state), fleet.clone(), bound, admin_socket, options.announce));
-    let watch = Arc::new(Watch::new(state, fleet, reloader, signals, upgrade_socket));
-    server.run(RunArgs { shutdown_signal: Box::new(Signalled(Arc::clone(&watch))) });
-    watch.leave().map_err(system("event loop"))
+    let took = meeting.clone().filter(|_| options.upgrade);
+    server.add_service(Front::new(Arc::clone(&state), fleet.clone(), bound, admin_socket, options.announce, took));
+    let watch = Watch::new(state, fleet, reloader, signals, meeting);
+    server.run(RunArgs { shutdown_signal: Box::new(Signalled(watch)) });
+    Ok(())
 }

@@ -118,7 +118,7 @@ impl State {
 
     /// Whether the gateway can take traffic.
     pub fn is_ready(&self) -> bool {
-        self.ready.load(Ordering::Acquire) && !self.is_draining()
+        self.ready.load(Ordering::Acquire) && !self.is_ending()
     }
 
     /// Everything is bound and running.
@@ -130,6 +130,11 @@ impl State {
     #[inline]
     pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Acquire)
+    }
+
+    /// Whether the gateway is going down, and no new process takes its place.
+    pub fn is_ending(&self) -> bool {
+        self.is_draining() && !self.is_handed_over()
     }
 
     /// From now on the gateway is going down.

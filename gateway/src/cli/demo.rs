@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use super::run::start;
 use super::{USAGE, colour, say};
 use crate::config::{self, Source};
-use crate::listen::{self, Listening};
+use crate::listen::{self, Activated, Listening};
 use crate::local::{self, Page, Request, Socket};
 use crate::plan::{Listener, Plan};
 use crate::server::Options;
@@ -51,7 +51,14 @@ pub(super) fn run(address: SocketAddr, admin: SocketAddr) -> ExitCode {
         say(&instructions(address, bound.unwrap_or(admin), &token));
         tracing::info!(%address, "the demo listens; end it with Ctrl+C");
     };
-    start(loaded, Options { config: None, upgrade: false, upgrade_socket: None, announce: Box::new(announce) })
+    let options = Options {
+        config: None,
+        upgrade: false,
+        upgrade_socket: None,
+        activated: Activated::default(),
+        announce: Box::new(announce),
+    };
+    start(loaded, options)
 }
 
 fn instructions(address: SocketAddr, admin: SocketAddr, token: &str) -> String {

@@ -6,16 +6,25 @@ use std::process::ExitCode;
 
 use super::{USAGE, colour, say};
 use crate::config::{self, Loaded};
-use crate::listen::Listening;
+use crate::listen::{Activated, Listening};
 use crate::plan::{Listener, Plan, ServerAddress};
 use crate::server::{self, Options};
 use crate::telemetry::diagnostics;
 
 /// Runs from a file.
 pub(super) fn run(path: PathBuf, upgrade: bool, upgrade_socket: Option<PathBuf>) -> ExitCode {
+    // First of all, while there is one thread.
+    let activated = match Activated::take() {
+        Ok(activated) => activated,
+        Err(error) => {
+            say(&error.to_string());
+            return ExitCode::FAILURE;
+        }
+    };
     match config::load(&path) {
         Ok(loaded) => {
-            let options = Options { config: Some(path), upgrade, upgrade_socket, announce: Box::new(announce) };
+            let options =
+                Options { config: Some(path), upgrade, upgrade_socket, activated, announce: Box::new(announce) };
             start(loaded, options)
         }
         Err(failure) => {
@@ -37,7 +46,14 @@ pub(super) fn proxy(server: &str, listen: SocketAddr, admin: SocketAddr) -> Exit
     };
     loaded.plan.listeners = vec![Listener::plain(listen)];
     loaded.plan.admin = Some(admin);
-    start(loaded, Options { config: None, upgrade: false, upgrade_socket: None, announce: Box::new(announce) })
+    let options = Options {
+        config: None,
+        upgrade: false,
+        upgrade_socket: None,
+        activated: Activated::default(),
+        announce: Box::new(announce),
+    };
+    start(loaded, options)
 }
 
 /// Starts the gateway; comes back when it has ended.

@@ -1,9 +1,10 @@
-//! The one place with `unsafe`: a descriptor number received from an old process becomes a socket.
+//! The one place with `unsafe`: descriptor numbers received from an old process or a supervisor become sockets, and the system is asked who
+//! we are.
 #![allow(unsafe_code, reason = "only the caller can know that a raw descriptor is open and owned by nobody else")]
 
 use std::io;
 use std::net::TcpListener;
-use std::os::fd::{BorrowedFd, RawFd};
+use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 /// A socket of our own for a descriptor that Pingora's table keeps. The table's descriptor stays open for a later hand-over.
 pub(super) fn adopt(fd: RawFd) -> io::Result<TcpListener> {
@@ -13,4 +14,29 @@ pub(super) fn adopt(fd: RawFd) -> io::Result<TcpListener> {
     let socket = TcpListener::from(borrowed.try_clone_to_owned()?);
     socket.set_nonblocking(true)?;
     Ok(socket)
+}
+
+/// The descriptors that a supervisor has opened for this process (`sd_listen_fds(3)`), with their names, closed on exec. The variables that say so
+/// are gone afterwards, so that a second call finds none and no child believes them.
+///
+/// Must be called while the process has one thread.
+///
+/// # Errors
+/// The variables contradict themselves.
+pub(super) fn activated() -> io::Result<Vec<(String, OwnedFd)>> {
+    let ours = std::env::var("LISTEN_PID").is_ok_and(|pid| pid == std::process::id().to_string());
+    if !ours {
+        // Meant for a process that started this one.
+        return Ok(Vec::new());
+    }
+    // SAFETY: the callers of `listen::activated` are the commands, before anything has started a thread.
+    let found = unsafe { sd_notify::listen_fds_with_names_and_unset_env() }?;
+    // SAFETY: the supervisor says that these are open and ours; the variables are gone, so that nobody takes them twice.
+    Ok(found.map(|(fd, name)| (name, unsafe { OwnedFd::from_raw_fd(fd) })).collect())
+}
+
+/// The user whose rights this process has.
+pub(super) fn user() -> u32 {
+    // SAFETY: takes nothing, changes nothing, can not fail.
+    unsafe { libc::geteuid() }
 }

@@ -2,17 +2,17 @@
 //!
 //! SIGTERM: own readiness fails → (delay) → listeners close → requests in flight end → exit 0, at the deadline at the latest.
 
-use std::io;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use pingora::server::{ShutdownSignal, ShutdownSignalWatch};
 
 use super::front::Fleet;
+use super::handover::Meeting;
 use super::signals::{Signal, Signals};
+use super::supervisor;
 use crate::reload::Reloader;
 use crate::state::State;
 
@@ -28,9 +28,7 @@ pub(super) struct Watch {
     fleet: Fleet,
     reloader: Arc<Reloader>,
     signals: Signals,
-    upgrade_socket: Option<PathBuf>,
-    /// The sockets go to a new process.
-    upgrading: AtomicBool,
+    meeting: Option<Meeting>,
 }
 
 impl Watch {
@@ -39,9 +37,9 @@ impl Watch {
         fleet: Fleet,
         reloader: Arc<Reloader>,
         signals: Signals,
-        upgrade_socket: Option<PathBuf>,
+        meeting: Option<Meeting>,
     ) -> Self {
-        Self { state, fleet, reloader, signals, upgrade_socket, upgrading: AtomicBool::new(false) }
+        Self { state, fleet, reloader, signals, meeting }
     }
 
     /// Drains; a second signal cuts it short.
@@ -52,13 +50,28 @@ impl Watch {
         }
     }
 
-    /// After Pingora has handed the sockets over: finishes what runs. Pingora itself would cut it off.
-    pub(super) fn leave(&self) -> io::Result<()> {
-        if self.upgrading.load(Ordering::Acquire) {
-            self.state.hand_over();
-            tokio::runtime::Builder::new_current_thread().enable_time().build()?.block_on(self.terminate());
+    /// Gives the sockets to a new process. `false`: there is none that goes on with them, and going away would be an outage. Pingora's own way
+    /// leaves in any case.
+    async fn hand_over(&self) -> bool {
+        let Some(meeting) = &self.meeting else {
+            tracing::error!("SIGQUIT ignored: started without --upgrade-socket");
+            return false;
+        };
+        let (true, Some(table)) = (meeting.is_waited_on(), self.fleet.table()) else {
+            tracing::error!(socket = meeting.path(), "SIGQUIT ignored: no new process waits for the sockets");
+            return false;
+        };
+        match meeting.give(&table).await {
+            Ok(()) => {
+                tracing::info!("a new process has taken over");
+                self.state.hand_over();
+                true
+            }
+            Err(error) => {
+                tracing::error!(%error, "the hand-over failed, this process stays in charge");
+                false
+            }
         }
-        Ok(())
     }
 
     async fn impatient(&self) {
@@ -67,7 +80,7 @@ impl Watch {
 }
 
 /// What Pingora waits for.
-pub(super) struct Signalled(pub(super) Arc<Watch>);
+pub(super) struct Signalled(pub(super) Watch);
 
 #[async_trait]
 impl ShutdownSignalWatch for Signalled {
@@ -80,25 +93,25 @@ impl Watch {
     async fn recv(&self) -> ShutdownSignal {
         loop {
             match self.signals.next().await {
-                Signal::Reload => self.reloader.reload(),
+                Signal::Reload => {
+                    supervisor::reloading();
+                    self.reloader.reload();
+                    supervisor::ready(false);
+                }
                 Signal::Reopen => self.state.access_log.reopen(),
                 Signal::Interrupt => return ShutdownSignal::FastShutdown,
                 Signal::Terminate => {
+                    supervisor::stopping();
                     self.terminate().await;
                     // Pingora's graceful way would sleep its whole grace period; everything has ended already.
                     return ShutdownSignal::FastShutdown;
                 }
-                Signal::Upgrade => match &self.upgrade_socket {
-                    // Without a new process to take the sockets, going away would be an outage.
-                    Some(path) if is_waited_on(path) => {
-                        self.upgrading.store(true, Ordering::Release);
-                        return ShutdownSignal::GracefulUpgrade;
-                    }
-                    Some(path) => {
-                        tracing::error!(socket = %path.display(), "SIGQUIT ignored: no new process waits for the sockets");
-                    }
-                    None => tracing::error!("SIGQUIT ignored: started without --upgrade-socket"),
-                },
+                // The supervisor knows the new process as the main one: of this one it hears nothing.
+                Signal::Upgrade if self.hand_over().await => {
+                    self.terminate().await;
+                    return ShutdownSignal::FastShutdown;
+                }
+                Signal::Upgrade => {}
             }
         }
     }
@@ -106,7 +119,11 @@ impl Watch {
 
 /// Stops accepting and waits for what runs.
 async fn drain(state: &State, fleet: &Fleet) {
-    let shutdown = state.active().plan.shutdown.clone();
+    let mut shutdown = state.active().plan.shutdown.clone();
+    if state.is_handed_over() {
+        // Nobody has to look away: the new process accepts at the same place.
+        shutdown.delay = Duration::ZERO;
+    }
     state.start_draining();
     end_at_the_latest(shutdown.delay + shutdown.drain + GRACE);
     tracing::info!(delay = ?shutdown.delay, deadline = ?shutdown.drain, "draining");
@@ -141,11 +158,4 @@ fn end_at_the_latest(patience: Duration) {
     if let Err(error) = watchdog {
         tracing::warn!(%error, "nothing watches over the deadline");
     }
-}
-
-/// Whether a process listens on this Unix socket.
-fn is_waited_on(path: &Path) -> bool {
-    let path = path.display().to_string();
-    std::fs::read_to_string("/proc/net/unix")
-        .is_ok_and(|table| table.lines().any(|line| line.split_ascii_whitespace().nth(7) == Some(&path)))
 }

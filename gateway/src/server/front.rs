@@ -9,6 +9,8 @@ use async_trait::async_trait;
 use pingora::server::{ListenFds, ShutdownWatch};
 use pingora::services::{ServiceReadyNotifier, ServiceWithDependents};
 
+use super::handover::Meeting;
+use super::supervisor;
 use crate::acme;
 use crate::admin;
 use crate::listen::{self, BindFailed, Listening};
@@ -66,16 +68,18 @@ impl Fleet {
     /// # Errors
     /// The system has no descriptors left.
     pub fn prepare(&self, listening: Listening) -> io::Result<Prepared> {
-        // Where there are fewer sockets than workers, some workers share one.
+        // Where there are fewer sockets than workers, some workers share one. Where there are more, because a process with more workers has
+        // handed them over, some workers have several: the kernel brings connections to every one of them.
         let of = |index: usize| listening.sockets.get(index % listening.sockets.len().max(1));
-        let sockets = (0..self.remotes.len()).filter_map(|index| of(index).map(TcpListener::try_clone));
+        let count = self.remotes.len().max(listening.sockets.len());
+        let sockets = (0..count).filter_map(|index| of(index).map(TcpListener::try_clone));
         let sockets = sockets.collect::<io::Result<_>>()?;
         Ok(Prepared { listening, sockets })
     }
 
     /// Lets the workers accept.
     pub fn open(&self, prepared: Prepared) {
-        for (remote, socket) in self.remotes.iter().zip(prepared.sockets) {
+        for (remote, socket) in self.remotes.iter().cycle().zip(prepared.sockets) {
             remote.tell(Command::Listen(prepared.listening.configured, socket));
         }
         if let Some(table) = self.table.get()
@@ -117,6 +121,11 @@ impl Fleet {
         self.unregister_others(&[]);
     }
 
+    /// What a hand-over takes along; `None`: still starting.
+    pub(super) fn table(&self) -> Option<ListenFds> {
+        self.table.get().cloned()
+    }
+
     fn unregister_others(&self, keep: &[SocketAddr]) {
         if let Some(table) = self.table.get() {
             listen::unregister_others(keep, table);
@@ -142,6 +151,8 @@ pub(super) struct Front {
     bound: Vec<Listening>,
     admin: Option<Socket>,
     announce: Announce,
+    /// Where the sockets were taken over, if they were.
+    meeting: Option<Meeting>,
 }
 
 impl Front {
@@ -151,8 +162,9 @@ impl Front {
         bound: Vec<Listening>,
         admin: Option<Socket>,
         announce: Announce,
+        meeting: Option<Meeting>,
     ) -> Self {
-        Self { state, fleet, bound, admin, announce }
+        Self { state, fleet, bound, admin, announce, meeting }
     }
 
     /// Opens everything the plan listens on: sockets that are bound, that the old process has handed over, or that are bound now.
@@ -160,6 +172,8 @@ impl Front {
         let active = self.state.active();
         let plan = &active.plan;
         let system = |what| move |error| super::StartFailed::System { what, error };
+        // The old process goes on until it is told that this one accepts; where this one fails before, it just does.
+        let taken = self.meeting.as_ref().map(Meeting::take);
         let mut ready = std::mem::take(&mut self.bound);
         for listener in &plan.listeners {
             let address = listener.address;
@@ -182,12 +196,17 @@ impl Front {
             // Set once: a process has one front.
             self.fleet.table.set(Arc::clone(fds)).ok();
         }
-        for listening in ready {
-            let prepared = self.fleet.prepare(listening).map_err(system("listeners"))?;
-            self.fleet.open(prepared);
-        }
+        let prepare = |listening| self.fleet.prepare(listening).map_err(system("listeners"));
+        let prepared = ready.into_iter().map(prepare).collect::<Result<Vec<_>, _>>()?;
         if let Some(socket) = admin {
             admin::start(socket, Arc::clone(&self.state)).map_err(system("admin listener"))?;
+        }
+        // From here on nothing can fail.
+        for prepared in prepared {
+            self.fleet.open(prepared);
+        }
+        if let Some(taken) = taken {
+            taken.confirm();
         }
         Ok(())
     }
@@ -210,6 +229,7 @@ impl ServiceWithDependents for Front {
         self.state.set_ready();
         // Not before the listeners are open: authorities come through them.
         acme::follow(&self.state);
+        supervisor::ready(self.meeting.is_some());
         ready.notify_ready();
         // The workers go on without this task; how they end is the business of `drain`.
         while !*shutdown.borrow() && shutdown.changed().await.is_ok() {}
@@ -226,7 +246,6 @@ impl ServiceWithDependents for Front {
     /// What an old process must hand over; whatever else it sends is closed.
     fn listen_addresses(&self) -> Option<Vec<String>> {
         let active = self.state.active();
-        let keys = |address| (0..active.plan.workers).map(move |index| listen::key(address, index));
-        Some(active.plan.listeners.iter().flat_map(|listener| keys(listener.address)).collect())
+        Some(active.plan.listeners.iter().flat_map(|listener| listen::keys(listener.address)).collect())
     }
 }

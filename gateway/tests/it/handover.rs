@@ -13,30 +13,31 @@ use crate::harness::{
     wait_ready,
 };
 
-/// Asks on one new connection after the other.
-struct Stream {
+/// Clients that ask all the time: on new connections, and on connections that they keep.
+struct Load {
     answered: Arc<AtomicUsize>,
     stop: Arc<AtomicBool>,
-    thread: JoinHandle<Vec<String>>,
+    threads: Vec<JoinHandle<Vec<String>>>,
 }
 
-impl Stream {
+impl Load {
     fn start(to: SocketAddr) -> Self {
-        let (answered, stop) = (Arc::<AtomicUsize>::default(), Arc::<AtomicBool>::default());
-        let (count, end) = (Arc::clone(&answered), Arc::clone(&stop));
-        let thread = std::thread::spawn(move || {
-            let mut failures = Vec::new();
-            while !end.load(Ordering::SeqCst) {
-                match ask(to) {
-                    Ok(answer) if answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("\r\n\r\nquick") => {}
-                    other => failures.push(format!("{other:?}")),
+        let mut load = Self { answered: Arc::default(), stop: Arc::default(), threads: Vec::new() };
+        for keeps in [false, false, true, true] {
+            let (count, end) = (Arc::clone(&load.answered), Arc::clone(&load.stop));
+            load.threads.push(std::thread::spawn(move || {
+                let (mut failures, mut kept) = (Vec::new(), None);
+                while !end.load(Ordering::SeqCst) {
+                    if let Err(failure) = ask(to, keeps, &mut kept) {
+                        failures.push(format!("keeps {keeps}: {failure}"));
+                    }
+                    count.fetch_add(1, Ordering::SeqCst);
+                    std::thread::sleep(Duration::from_millis(1));
                 }
-                count.fetch_add(1, Ordering::SeqCst);
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            failures
-        });
-        Self { answered, stop, thread }
+                failures
+            }));
+        }
+        load
     }
 
     /// Waits for so many more answers.
@@ -48,17 +49,54 @@ impl Stream {
     /// Ends it; what failed.
     fn end(self) -> Vec<String> {
         self.stop.store(true, Ordering::SeqCst);
-        self.thread.join().unwrap()
+        self.threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
     }
 }
 
-fn ask(to: SocketAddr) -> std::io::Result<String> {
+/// Asks once. A connection that was kept may have been closed before the request reached anybody (RFC 9112 §9.3.1): then a new one is used, as every
+/// client does. Anything else is a failure.
+fn ask(to: SocketAddr, keeps: bool, kept: &mut Option<TcpStream>) -> std::io::Result<()> {
+    if let Some(mut stream) = kept.take() {
+        match one(&mut stream, false) {
+            Ok(Some(true)) => {
+                *kept = Some(stream);
+                return Ok(());
+            }
+            Ok(Some(false)) => return Ok(()),
+            Ok(None) => {}
+            Err(error) => return Err(error),
+        }
+    }
     let mut stream = TcpStream::connect(to)?;
     stream.set_read_timeout(Some(crate::harness::PATIENCE))?;
-    stream.write_all(b"GET /quick HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    Ok(answer)
+    match one(&mut stream, !keeps)? {
+        Some(true) if keeps => *kept = Some(stream),
+        Some(_) => {}
+        None => return Err(std::io::Error::other("closed without an answer")),
+    }
+    Ok(())
+}
+
+/// One request and its answer: whether the connection goes on; `None`: it was closed before a byte of an answer.
+fn one(stream: &mut TcpStream, close: bool) -> std::io::Result<Option<bool>> {
+    let last = if close { "Connection: close\r\n" } else { "" };
+    let sent = stream.write_all(format!("GET /quick HTTP/1.1\r\nHost: a\r\n{last}\r\n").as_bytes());
+    let mut answer = Vec::new();
+    let mut part = [0; 1024];
+    while !answer.ends_with(b"\r\n\r\nquick") {
+        match sent.as_ref().map_or(Ok(0), |()| stream.read(&mut part)) {
+            Ok(0) if answer.is_empty() => return Ok(None),
+            Err(error) if answer.is_empty() && error.kind() == std::io::ErrorKind::ConnectionReset => return Ok(None),
+            Ok(0) => return Err(std::io::Error::other(format!("cut off: {:?}", String::from_utf8_lossy(&answer)))),
+            Ok(count) => answer.extend_from_slice(&part[..count]),
+            Err(error) => return Err(error),
+        }
+    }
+    let text = String::from_utf8_lossy(&answer);
+    if !text.starts_with("HTTP/1.1 200 ") {
+        return Err(std::io::Error::other(format!("{text:?}")));
+    }
+    Ok(Some(!close && !text.contains("\r\nConnection: close\r\n")))
 }
 
 /// Whether a process waits for sockets there. A connection would be taken for the hand-over.
@@ -78,7 +116,7 @@ fn sigquit_hands_the_sockets_to_a_new_process_and_no_request_fails() {
         ok("quick")
     });
     let folder = Folder::new();
-    let socket = folder.path().join("upgrade.sock");
+    let socket = folder.path().join("private/upgrade.sock");
     let [kept, dropped, admin] = [free_address(), free_address(), free_address()];
     let config = Config::before(&app).workers(2).to_string();
     let config = config.replace("admin: {address: \"127.0.0.1:0\"}", &format!("admin: {{address: \"{admin}\"}}"));
@@ -90,8 +128,8 @@ fn sigquit_hands_the_sockets_to_a_new_process_and_no_request_fails() {
     old.wait_for_log(|line| line["message"] == "configuration reloaded");
     eventually("the old listener is closed", || (!accepts(dropped)).then_some(()));
 
-    let stream = Stream::start(kept);
-    stream.wait_for(20);
+    let load = Load::start(kept);
+    load.wait_for(20);
     let mut slow = Client::connect(kept);
     slow.send("GET /slow HTTP/1.1\r\nHost: a\r\n\r\n");
     eventually("the app has it", || app.targets().contains(&"/slow".to_owned()).then_some(()));
@@ -106,13 +144,13 @@ fn sigquit_hands_the_sockets_to_a_new_process_and_no_request_fails() {
         ready.then_some(())
     });
     assert!(old.is_running(), "a request is in flight");
-    stream.wait_for(20);
+    load.wait_for(20);
     gate.open();
     assert_eq!(slow.response().text(), "quick", "the request that was in flight");
     assert_eq!(old.wait_exit().code(), Some(0));
-    stream.wait_for(50);
+    load.wait_for(50);
     assert!(!accepts(dropped));
-    assert_eq!(stream.end(), [""; 0]);
+    assert_eq!(load.end(), [""; 0]);
     assert!(!new.access_log().is_empty(), "the new process has answered");
     assert_eq!(get(admin, "/readyz").status, 200);
     new.signal("TERM");
@@ -124,7 +162,7 @@ fn sigquit_hands_the_sockets_to_a_new_process_and_no_request_fails() {
 fn sigquit_without_a_new_process_is_ignored_and_says_so() {
     let app = Upstream::answering(|_| ok(""));
     let folder = Folder::new();
-    let socket = folder.path().join("upgrade.sock");
+    let socket = folder.path().join("private/upgrade.sock");
     let cases = [
         (None, "SIGQUIT ignored: started without --upgrade-socket"),
         (Some(&socket), "SIGQUIT ignored: no new process waits for the sockets"),
@@ -152,8 +190,150 @@ fn a_new_process_that_nobody_hands_anything_to_gives_up_and_the_old_one_goes_on(
     let taken = TcpListener::bind(free_address()).unwrap();
     let folder = Folder::new();
     let config = listening_on(&Config::before(&app), &[taken.local_addr().unwrap()]);
-    let socket = folder.path().join("upgrade.sock");
+    let socket = folder.path().join("private/upgrade.sock");
     let mut new = Gateway::with(config).arg("--upgrade").arg("--upgrade-socket").arg(socket).spawn();
     assert_eq!(new.wait_exit().code(), Some(1));
     assert!(!new.log_lines().iter().any(|line| line.contains("\"listening\"")));
+}
+
+/// A configuration with its listeners and admin listener at known addresses.
+fn fixed(app: &Upstream, workers: usize, listeners: &[SocketAddr], admin: SocketAddr) -> String {
+    let config = listening_on(&Config::before(app).workers(workers).service("upgrades: [websocket]"), listeners);
+    config.replace("admin: {address: \"127.0.0.1:0\"}", &format!("admin: {{address: \"{admin}\"}}"))
+}
+
+/// Starts a process that takes over from `old`, and tells `old`.
+fn begin(old: &Gateway, config: &str, socket: &Path) -> Gateway {
+    let new = Gateway::with(config).arg("--upgrade").arg("--upgrade-socket").arg(socket).spawn();
+    eventually("the new process waits for the sockets", || is_waited_on(socket).then_some(()));
+    old.signal("QUIT");
+    new
+}
+
+#[test]
+fn a_new_process_that_cannot_start_leaves_the_old_one_in_charge() {
+    let app = Upstream::answering(|_| ok("quick"));
+    let folder = Folder::new();
+    let socket = folder.path().join("private/upgrade.sock");
+    let [kept, extra, admin] = [free_address(), free_address(), free_address()];
+    let mut old = Gateway::with(fixed(&app, 2, &[kept], admin)).arg("--upgrade-socket").arg(&socket).start();
+    let load = Load::start(kept);
+    load.wait_for(50);
+
+    // A listener that only the new configuration has, and that somebody else has already.
+    let taken = TcpListener::bind(extra).unwrap();
+    let mut new = begin(&old, &fixed(&app, 2, &[kept, extra], admin), &socket);
+    assert_eq!(new.wait_exit().code(), Some(1));
+    assert!(new.log_lines().concat().contains(&format!("cannot listen on {extra}")), "{:?}", new.log_lines());
+    old.wait_for_log(|line| line["message"] == "the hand-over failed, this process stays in charge");
+    load.wait_for(50);
+
+    // A file with a mistake never gets as far as the sockets.
+    let mut new = Gateway::with("services: {}").arg("--upgrade").arg("--upgrade-socket").arg(&socket).spawn();
+    assert_eq!(new.wait_exit().code(), Some(64));
+    // One that dies with the sockets in its hands, before it accepts.
+    let before = old.log_lines().len();
+    let mut new = Gateway::with(fixed(&app, 2, &[kept, extra], admin))
+        .arg("--upgrade")
+        .arg("--upgrade-socket")
+        .arg(&socket)
+        .spawn();
+    eventually("the new process waits for the sockets", || is_waited_on(&socket).then_some(()));
+    new.signal("STOP");
+    old.signal("QUIT");
+    load.wait_for(50);
+    new.signal("KILL");
+    new.wait_exit();
+    eventually("the old process says so", || {
+        old.log_lines()[before..].iter().any(|line| line.contains("stays in charge")).then_some(())
+    });
+    assert!(old.is_running());
+    assert_eq!(get(admin, "/readyz").status, 200);
+
+    // And then it works.
+    drop(taken);
+    let new = begin(&old, &fixed(&app, 2, &[kept, extra], admin), &socket);
+    assert_eq!(old.wait_exit().code(), Some(0));
+    old.wait_for_log(|line| line["message"] == "a new process has taken over");
+    load.wait_for(50);
+    assert_eq!(load.end(), [""; 0]);
+    assert_eq!(get(extra, "/").status, 200);
+    drop(new);
+}
+
+#[test]
+fn upgrades_and_reloads_under_load_fail_no_request_and_end_none_that_runs() {
+    let gate = Arc::new(Gate::default());
+    let theirs = Arc::clone(&gate);
+    let app = Upstream::scripted(move |connection| {
+        while let Some(request) = connection.request() {
+            if request.field("upgrade").is_some() {
+                connection
+                    .write("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n");
+                while let Some(bytes) = connection.some() {
+                    connection.write(bytes);
+                }
+                return;
+            }
+            if request.target() == "/slow" {
+                theirs.wait();
+            }
+            connection.write(ok("quick"));
+        }
+    });
+    let folder = Folder::new();
+    let socket = folder.path().join("private/upgrade.sock");
+    let [kept, admin] = [free_address(), free_address()];
+    let config = |workers| fixed(&app, workers, &[kept], admin);
+    let mut old = Gateway::with(config(2)).arg("--upgrade-socket").arg(&socket).start();
+    let load = Load::start(kept);
+    load.wait_for(50);
+
+    let mut slow = Client::connect(kept);
+    slow.send("GET /slow HTTP/1.1\r\nHost: a\r\n\r\n");
+    eventually("the app has it", || app.targets().contains(&"/slow".to_owned()).then_some(()));
+    let mut socket_client = Client::connect(kept);
+    socket_client.send("GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
+    assert_eq!(crate::harness::Response::of(&socket_client.head()).status, 101);
+
+    let mut first = old;
+    old = begin(&first, &config(1), &socket);
+    first.wait_for_log(|line| line["message"] == "draining");
+    // Fewer workers, more of them, and as many as there are sockets.
+    for workers in [3, 1, 2] {
+        load.wait_for(50);
+        old.wait_for_log(|line| line["message"] == "admin listener");
+        old.signal("HUP");
+        old.wait_for_log(|line| line["message"] == "configuration reloaded");
+        let new = begin(&old, &config(workers), &socket);
+        assert_eq!(old.wait_exit().code(), Some(0));
+        old = new;
+    }
+    assert!(first.is_running(), "what ran there still runs");
+    socket_client.send("echo");
+    assert_eq!(socket_client.exactly(4), b"echo");
+    gate.open();
+    assert_eq!(slow.response().text(), "quick");
+    drop(socket_client);
+    assert_eq!(first.wait_exit().code(), Some(0));
+    load.wait_for(100);
+    assert_eq!(load.end(), [""; 0]);
+    assert_eq!(get(admin, "/readyz").status, 200);
+}
+
+#[test]
+fn a_folder_that_others_may_enter_is_refused() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let app = Upstream::answering(|_| ok(""));
+    let folder = Folder::new();
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    for upgrade in [false, true] {
+        let mut builder = Gateway::with(Config::before(&app));
+        if upgrade {
+            builder = builder.arg("--upgrade");
+        }
+        let mut gateway = builder.arg("--upgrade-socket").arg(folder.path().join("upgrade.sock")).spawn();
+        assert_eq!(gateway.wait_exit().code(), Some(1));
+        assert!(gateway.log_lines().concat().contains("must belong to this user alone (mode 0700)"));
+    }
 }

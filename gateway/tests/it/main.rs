@@ -9,6 +9,7 @@
 )]
 
 mod acme;
+mod activation;
 mod adversary;
 mod attacks;
 mod bodies;

@@ -1,0 +1,184 @@
+//! Where listening sockets change hands: from a running process to a new one that is started with `--upgrade`.
+//!
+//! The old process sends its sockets and goes on. The new one says when it has everything it needs and accepts; only then the old one leaves. A new
+//! process that ends before, for whatever reason, changes nothing.
+//!
+//! Invariant: nobody but the user whose process this is can come near the sockets.
+
+use std::fs::{self, DirBuilder};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use pingora::server::ListenFds;
+use tokio::net::UnixListener;
+use tokio::time::timeout;
+
+use crate::listen;
+
+/// How long a new process may take to receive the sockets and to come back to us.
+const RECEIVE: Duration = Duration::from_secs(5);
+
+/// How long it may take from then on until it accepts.
+const ACCEPT: Duration = Duration::from_secs(15);
+
+/// What follows the path of the socket over which the new process gives its word.
+const WORD: &str = ".taken";
+
+/// The longest path of a Unix socket that every system takes, without its end.
+const LONGEST: usize = 107;
+
+/// The meeting point.
+#[derive(Clone, Debug)]
+pub(super) struct Meeting {
+    path: PathBuf,
+}
+
+impl Meeting {
+    /// At the socket `path`. Its folder is made where there is none.
+    ///
+    /// # Errors
+    /// Others may enter the folder, or it can not be made; the path is too long.
+    pub(super) fn at(path: &Path) -> io::Result<Self> {
+        let invalid = |text: String| io::Error::new(io::ErrorKind::InvalidInput, text);
+        let path = std::path::absolute(path)?;
+        let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(invalid(format!("{} is no path of a socket", path.display())));
+        };
+        match DirBuilder::new().mode(0o700).create(folder) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(io::Error::new(error.kind(), format!("{}: {error}", folder.display())));
+            }
+            _ => {}
+        }
+        let folder = folder.canonicalize()?;
+        let about = fs::metadata(&folder)?;
+        if about.uid() != listen::user() || about.mode() & 0o077 != 0 {
+            let text = format!(
+                "{} must belong to this user alone (mode 0700): whoever can enter it can take the listening sockets",
+                folder.display()
+            );
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
+        }
+        // The kernel's table of sockets shows the path as it was bound: both processes have to spell it in one way.
+        let path = folder.join(name);
+        if path.as_os_str().len() + WORD.len() > LONGEST {
+            return Err(invalid(format!("{} is too long for a socket", path.display())));
+        }
+        Ok(Self { path })
+    }
+
+    /// The path, as Pingora wants it.
+    pub(super) fn path(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    /// Whether a process listens there.
+    pub(super) fn is_waited_on(&self) -> bool {
+        let path = self.path();
+        fs::read_to_string("/proc/net/unix")
+            .is_ok_and(|table| table.lines().any(|line| line.split_ascii_whitespace().nth(7) == Some(&path)))
+    }
+
+    fn word(&self) -> PathBuf {
+        let mut path = self.path.clone().into_os_string();
+        path.push(WORD);
+        path.into()
+    }
+
+    /// The old process: sends the sockets, and waits until the new one has said that it can go on without this one.
+    ///
+    /// # Errors
+    /// It has not. The sockets are still ours as well.
+    pub(super) async fn give(&self, table: &ListenFds) -> io::Result<()> {
+        let word = self.word();
+        // What an old process that died left behind.
+        fs::remove_file(&word).ok();
+        let listener = UnixListener::bind(&word)?;
+        let given = self.hand_over(table, &listener).await;
+        fs::remove_file(&word).ok();
+        given
+    }
+
+    async fn hand_over(&self, table: &ListenFds, listener: &UnixListener) -> io::Result<()> {
+        let (table, path) = (Arc::clone(table), self.path());
+        let sent = tokio::task::spawn_blocking(move || table.lock().send_to_sock(path.as_str())).await;
+        sent.map_err(io::Error::other)?.map_err(io::Error::from)?;
+        let late = |_| io::Error::new(io::ErrorKind::TimedOut, "the new process did not answer in time");
+        let (stream, _) = timeout(RECEIVE, listener.accept()).await.map_err(late)??;
+        timeout(ACCEPT, answer(&stream)).await.map_err(late)?
+    }
+
+    /// The new process, which has received the sockets: from now on the old one knows when this one ends.
+    pub(super) fn take(&self) -> Taken {
+        let stream = UnixStream::connect(self.word());
+        if let Err(error) = &stream {
+            // It may have died. Whoever has the sockets goes on.
+            tracing::warn!(%error, "the old process does not wait for an answer");
+        }
+        Taken { stream: stream.ok() }
+    }
+}
+
+/// The word of the new process.
+async fn answer(stream: &tokio::net::UnixStream) -> io::Result<()> {
+    loop {
+        stream.readable().await?;
+        match stream.try_read(&mut [0]) {
+            Ok(0) => {
+                let text = "the new process ended before it accepted";
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, text));
+            }
+            Ok(_) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Sockets that were taken over, before the old process knows that it can leave.
+#[derive(Debug)]
+pub(super) struct Taken {
+    stream: Option<UnixStream>,
+}
+
+impl Taken {
+    /// This process accepts: the old one may leave.
+    pub(super) fn confirm(self) {
+        if let Some(mut stream) = self.stream
+            && let Err(error) = stream.write_all(&[1])
+        {
+            tracing::warn!(%error, "the old process was not told that it may leave");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn the_folder_is_made_private_and_refused_when_it_is_not() {
+        let root = std::env::temp_dir().join(format!("probegate-meeting-{}", std::process::id()));
+        fs::create_dir_all(&root).unwrap();
+        let path = root.join("private/upgrade.sock");
+        Meeting::at(&path).unwrap();
+        let mode = || fs::metadata(root.join("private")).unwrap().mode() & 0o777;
+        assert_eq!(mode(), 0o700);
+        for open in [0o750, 0o701, 0o770] {
+            fs::set_permissions(root.join("private"), fs::Permissions::from_mode(open)).unwrap();
+            let error = Meeting::at(&path).unwrap_err().to_string();
+            assert!(error.contains("mode 0700"), "{error}");
+            assert_eq!(mode(), open, "it is not ours to change");
+        }
+        assert!(Meeting::at(&root.join("no/such/upgrade.sock")).is_err(), "one level is made, not a path");
+        fs::set_permissions(root.join("private"), fs::Permissions::from_mode(0o700)).unwrap();
+        assert!(Meeting::at(&root.join("private").join("x".repeat(100))).is_err());
+        fs::remove_dir_all(&root).unwrap();
+    }
+}
