@@ -1,15 +1,15 @@
 //! Deadlines and bounds towards clients: what each of them ends, what the client sees of it, and what is logged.
 
 use std::io::Read as _;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::harness::{
-    Client, Config, End, Gate, Gateway, PATIENCE, Upstream, curl, eventually, exchange, get, metric, ok,
+    Authority, Client, Config, End, Gate, Gateway, PATIENCE, Upstream, curl, eventually, exchange, get, metric, ok,
     wait_for_metric,
 };
+use crate::tls;
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
@@ -322,9 +322,8 @@ fn a_client_that_leaves_is_still_told_from_one_that_stalls() {
 const LARGE: usize = 50 << 20;
 
 /// Sends 50 MiB to its end before it looks for an answer, as simple clients do.
-fn stubborn(to: SocketAddr, target: &str, framing: &str) -> (u16, String, bool) {
-    let mut client = Client::connect(to);
-    client.send(format!("POST {target} HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n"));
+fn stubborn(mut client: Client, target: &str, framing: &str) -> (u16, String, bool) {
+    client.send(format!("POST {target} HTTP/1.1\r\nHost: app.example\r\n{framing}\r\n\r\n"));
     let piece = if framing.starts_with("Transfer") {
         [&b"10000\r\n"[..], &vec![b'x'; 65536], b"\r\n"].concat()
     } else {
@@ -335,23 +334,43 @@ fn stubborn(to: SocketAddr, target: &str, framing: &str) -> (u16, String, bool) 
     (response.status, response.text(), whole)
 }
 
-#[test]
-fn rfc_9112_9_6_an_answer_to_a_body_that_nobody_reads_arrives_whole() {
-    let app = Upstream::answering(|_| ok(""));
-    let gateway = Gateway::start(
-        Config::before(&app).top("networks: {office: [203.0.113.0/24]}\nlimits: {few: {rate: 1/1h}}").service(
-            "max_body: 1MiB\nroutes:\n  - {path: /inside/, allow: {network: office}}\n  - {path: /few/, limits: [few]}",
-        ),
-    );
-    get(gateway.address(), "/few/");
+/// A configuration with a part that refuses each for its own reason.
+fn refusing(app: &Upstream) -> Config {
+    Config::before(app).top("networks: {office: [203.0.113.0/24]}\nlimits: {few: {rate: 1/1h}}").service(
+        "max_body: 1MiB\nroutes:\n  - {path: /inside/, allow: {network: office}}\n  - {path: /few/, limits: [few]}",
+    )
+}
+
+fn early_answers(connect: &impl Fn() -> Client) {
+    let mut client = connect();
+    client.send("GET /few/ HTTP/1.1\r\nHost: app.example\r\n\r\n");
+    assert_eq!(client.response().status, 200);
     let length = format!("Content-Length: {LARGE}");
     for (target, status) in [("/", 413), ("/inside/", 403), ("/few/", 429)] {
         for framing in [length.as_str(), "Transfer-Encoding: chunked"] {
-            let (found, text, whole) = stubborn(gateway.address(), target, framing);
+            let (found, text, whole) = stubborn(connect(), target, framing);
             assert_eq!(found, status, "{target} {framing}");
             assert!(text.ends_with("}\n") && whole, "{target} {framing}: {text}");
         }
     }
+}
+
+#[test]
+fn an_early_answer_arrives_whole_over_tls_too() {
+    let app = Upstream::answering(|_| ok(""));
+    let authority = Authority::new("Test");
+    let issued = authority.issue(&["app.example"]);
+    let files = [("cert.pem", issued.cert.as_str()), ("key.pem", issued.key.as_str())];
+    let gateway = tls::start(&refusing(&app), "{certificates: [{cert: cert.pem, key: key.pem}]}", &files);
+    let config = Arc::new(authority.client(None));
+    early_answers(&|| Client::secure(gateway.address(), &config, "app.example"));
+}
+
+#[test]
+fn rfc_9112_9_6_an_answer_to_a_body_that_nobody_reads_arrives_whole() {
+    let app = Upstream::answering(|_| ok(""));
+    let gateway = Gateway::start(refusing(&app));
+    early_answers(&|| Client::connect(gateway.address()));
     // A real client that looks for an answer while it sends.
     let file = std::env::temp_dir().join(format!("probegate-large-{}", std::process::id()));
     std::fs::File::create(&file).unwrap().set_len(LARGE as u64).unwrap();

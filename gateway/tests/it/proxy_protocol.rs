@@ -2,11 +2,12 @@
 
 use std::net::SocketAddr;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::harness::{
-    Client, Config, Folder, Gateway, Program, Upstream, curl, eventually, exchange, free_address, metric, ok,
-    wait_for_metric,
+    Authority, Client, Config, Folder, Gateway, Program, Upstream, curl, eventually, exchange, free_address, metric,
+    ok, wait_for_metric,
 };
 
 const REQUEST: &str = "GET /asked HTTP/1.1\r\nHost: app.example\r\n\r\n";
@@ -291,4 +292,45 @@ fn haproxy_sends_headers_that_are_understood() {
         client.send("GET / HTTP/1.0\r\nHost: a\r\n\r\n");
         client.rest().0.ends_with(b"127.0.0.9").then_some(())
     });
+}
+
+#[test]
+fn the_header_comes_before_the_handshake() {
+    let app = Upstream::answering(|request| ok(&request.field("x-real-ip").unwrap_or_default()));
+    let authority = Authority::new("Test");
+    let issued = authority.issue(&["app.example"]);
+    let text = behind(&Config::before(&app), "from: [127.0.0.1]");
+    let key = "    proxy_protocol:";
+    let text = text.replacen(key, &format!("    tls: {{certificates: [{{cert: cert.pem, key: key.pem}}]}}\n{key}"), 1);
+    let gateway = Gateway::with(text).file("cert.pem", &issued.cert).file("key.pem", &issued.key).start();
+    let config = Arc::new(authority.client(None));
+    let ask = |client: Client| {
+        let mut client = client.secured(&config, "app.example").unwrap();
+        client.send(REQUEST);
+        client.response().text()
+    };
+    for header in [LINE.as_bytes().to_vec(), named(&[]), named(&[4, 0, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0])] {
+        for step in [1, 5, header.len()] {
+            let mut client = Client::connect(gateway.address());
+            for piece in header.chunks(step) {
+                client.send(piece);
+            }
+            assert_eq!(ask(client), "203.0.113.9", "{step}");
+        }
+    }
+    assert_eq!(app.requests()[0].field("x-forwarded-proto").as_deref(), Some("https"));
+    // haproxy sends its header and what the client begins with in one segment.
+    for words in ["send-proxy", "send-proxy-v2"] {
+        let (_program, address, _folder) = haproxy(words, gateway.address());
+        assert_eq!(ask(Client::connect_from([127, 0, 0, 9], address)), "127.0.0.9", "{words}");
+    }
+    // A handshake without a header is none.
+    assert!(Client::connect(gateway.address()).secured(&config, "app.example").is_err());
+    wait_for_metric(&gateway, "probegate_refusals_total{service=\"\",reason=\"proxy_header_invalid\"}", 1.0);
+    // What goes wrong in the handshake is told of the named client.
+    let mut client = Client::connect(gateway.address());
+    client.send(format!("{LINE}GET / HTTP/1.1\r\nHost: a\r\n\r\n"));
+    client.rest();
+    let line = gateway.wait_for_log(|line| line["reason"] == "handshake_failed");
+    assert_eq!(line["peer"], "203.0.113.9");
 }
