@@ -79,6 +79,38 @@ step_peers() { build && benches/compare/run.py --check --probegate "$probegate";
 # Without `advisories`, which asks a database outside the package registry: see deny.toml.
 step_deny() { PATH=$tools/bin:$tools/venv/bin:$PATH cargo deny --locked check licenses bans sources; }
 
+# Each fuzz target for some seconds, from its seeds: a look, not a search. FUZZ_SECONDS=600 is one.
+#
+# With a nightly toolchain where rustup has one, else with this one told to take its flags. Without AddressSanitizer: what is fuzzed has no
+# `unsafe` of its own, and it would double the build.
+step_fuzz() {
+  local -a toolchain=(env RUSTC_BOOTSTRAP=1)
+  local nightly folder=$root/target/fuzz host
+  nightly=$(rustup toolchain list 2>/dev/null | grep -o '^nightly[^ ]*' | head -n 1)
+  [ -z "$nightly" ] || toolchain=(env "RUSTUP_TOOLCHAIN=$nightly")
+  "${toolchain[@]}" "$tools/bin/cargo-fuzz" build --fuzz-dir gateway/fuzz --target-dir "$folder" --sanitizer none || return
+  host=$(rustc -vV | sed -n 's/^host: //p')
+  mkdir -p "$folder/artifacts"
+  export FUZZ_SECONDS=${FUZZ_SECONDS:-15}
+  # shellcheck disable=SC2016 # expanded by the shell that is started
+  "$tools/bin/cargo-fuzz" list --fuzz-dir gateway/fuzz |
+    xargs -P "$(nproc)" -n 1 bash -c 'fuzz_one "$@"' fuzz "$folder" "$folder/$host/release"
+}
+
+# One target. What is found lies below the folder; what is new and worth keeping does as well, for the next run.
+fuzz_one() { # fuzz_one FOLDER PROGRAMS TARGET
+  local corpus=$1/corpus/$3 log=$1/$3.log
+  mkdir -p "$corpus"
+  if "$2/$3" "$corpus" "gateway/fuzz/seeds/$3" -max_total_time="$FUZZ_SECONDS" -max_len=4096 -timeout=10 \
+    -artifact_prefix="$1/artifacts/$3-" >"$log" 2>&1; then
+    echo "$3: $(tail -n 1 "$log")"
+  else
+    tail -n 40 "$log"
+    return 1
+  fi
+}
+export -f fuzz_one
+
 # --- what they need ----------------------------------------------------------------------------------------------------
 
 install_cargo_deny() {
@@ -89,6 +121,11 @@ install_cargo_deny() {
     CARGO_TARGET_DIR=$tools/build cargo install --locked --root "$tools" cargo-deny
 }
 
+install_cargo_fuzz() {
+  [ -x "$tools/bin/cargo-fuzz" ] ||
+    CARGO_TARGET_DIR=$tools/build cargo install --quiet --locked --root "$tools" cargo-fuzz@0.13.2
+}
+
 prepare() {
   command -v cargo >/dev/null || { echo "Rust is missing: install it with rustup" >&2; return 1; }
   mkdir -p "$tools" &&
@@ -97,7 +134,8 @@ prepare() {
       shellcheck:shellcheck taskset:util-linux pebble:pebble pebble-challtestsrv:pebble &&
     venv "$root/target/django/venv" -r examples/django/requirements.txt &&
     venv "$tools/venv" check-jsonschema==0.39.0 &&
-    install_cargo_deny
+    install_cargo_deny &&
+    install_cargo_fuzz
 }
 
 # --- running them ------------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ mod corpus;
 mod generate;
 mod heads;
 mod ours;
+mod seeds;
 mod servers;
 
 use std::collections::BTreeMap;

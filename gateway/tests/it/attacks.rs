@@ -350,3 +350,64 @@ fn every_broken_answer_is_refused_or_visibly_broken_off_and_poisons_nobody() {
     }
     settle(groups, found);
 }
+
+// --- many at once --------------------------------------------------------------------------------------------------------
+
+#[test]
+fn rfc_9112_9_3_2_many_requests_in_one_write_are_answered_in_order_until_one_is_malformed() {
+    let app = Upstream::answering(|request| {
+        let body = String::from_utf8_lossy(&request.body).into_owned();
+        if request.line().starts_with("HEAD ") {
+            return b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n".to_vec();
+        }
+        ok(&format!("{} {body}", request.target()))
+    });
+    let gateway = Gateway::start(
+        Config::before(&app)
+            .top("networks: {nobody: [192.0.2.0/24]}")
+            .service("routes: [{path: /admin/, allow: {network: nobody}}]"),
+    );
+    let (mut sent, mut reached) = (String::new(), Vec::new());
+    for number in 0..200 {
+        let (target, rest) = match number % 5 {
+            0 => (format!("GET /{number}"), String::new()),
+            1 => (format!("POST /{number}"), format!("Content-Length: 3\r\n\r\n{number:03}")),
+            2 => (
+                format!("PUT /{number}"),
+                format!("Transfer-Encoding: chunked\r\n\r\n3\r\n{number:03}\r\n0\r\nX: y\r\n\r\n"),
+            ),
+            3 => (format!("GET /admin/{number}"), String::new()),
+            _ => (format!("HEAD /{number}"), String::new()),
+        };
+        let rest = if rest.is_empty() { "\r\n".to_owned() } else { rest };
+        sent.push_str(&format!("{target} HTTP/1.1\r\nHost: a\r\n{rest}"));
+        if number % 5 != 3 {
+            reached.push(target.split(' ').nth(1).unwrap().to_owned());
+        }
+    }
+    sent.push_str("GET /last HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n");
+    sent.push_str("GET /never HTTP/1.1\r\nHost: a\r\n\r\n");
+    let mut client = Client::connect(gateway.address());
+    let mut sender = client.sender();
+    std::thread::scope(|scope| {
+        scope.spawn(move || std::io::Write::write_all(&mut sender, sent.as_bytes()).unwrap());
+        for number in 0..200 {
+            if number % 5 == 4 {
+                assert_eq!(client.response_to_head().status, 200, "{number}");
+                continue;
+            }
+            let response = client.response();
+            let expected = match number % 5 {
+                0 => (200, format!("/{number} ")),
+                3 => (403, response.text()),
+                _ => (200, format!("/{number} {number:03}")),
+            };
+            assert_eq!((response.status, response.text()), expected, "{number}");
+        }
+    });
+    let last = client.response();
+    assert_eq!((last.status, last.closes()), (400, true));
+    client.half_close();
+    client.expect_closed();
+    assert_eq!(app.targets(), reached);
+}
