@@ -140,7 +140,7 @@ prepare() {
 
 # --- running them ------------------------------------------------------------------------------------------------------
 
-all=(fmt scripts compose django clippy doc test examples peers deny)
+all=(fmt scripts compose django clippy doc test fuzz examples peers deny)
 steps=("${@:-${all[@]}}")
 for name in "${steps[@]}"; do
   declare -F "step_$name" >/dev/null || { echo "no step $name; there are: ${all[*]}" >&2; exit 2; }

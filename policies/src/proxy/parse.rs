@@ -69,11 +69,6 @@ fn text(bytes: &[u8]) -> Result<Option<(Header, usize)>, Invalid> {
         let hopeless = bytes.len() >= MAX_LINE || unknown.is_none() && fields(after, v4, false).is_err();
         return if hopeless { Err(Invalid) } else { Ok(None) };
     };
-    match head.get(end..).unwrap_or_default() {
-        [b'\r', b'\n', ..] => {}
-        [b'\r'] if head.len() < MAX_LINE => return Ok(None),
-        _ => return Err(Invalid),
-    }
     let line = after.get(..end - 6).ok_or(Invalid)?;
     let header = match unknown {
         // What follows the word is ignored, as long as it is apart from it.
@@ -81,7 +76,12 @@ fn text(bytes: &[u8]) -> Result<Option<(Header, usize)>, Invalid> {
         Some(()) => return Err(Invalid),
         None => fields(line, v4, true)?,
     };
-    Ok(Some((header, end + 2)))
+    // The line first: what was refused before its CR came must not be waited for again when it is there.
+    match head.get(end..).unwrap_or_default() {
+        [b'\r', b'\n', ..] => Ok(Some((header, end + 2))),
+        [b'\r'] if head.len() < MAX_LINE => Ok(None),
+        _ => Err(Invalid),
+    }
 }
 
 /// The fields of a line from the family on. Where the line is not `complete` yet, its last field may be anything.

@@ -251,3 +251,10 @@ proptest! {
         prop_assert_eq!(parse(&bytes), Err(Invalid));
     }
 }
+
+#[test]
+fn what_was_refused_is_not_waited_for_again_when_the_line_ends() {
+    assert_eq!(parse(b"PROXY TCP4 19K"), Err(Invalid));
+    assert_eq!(parse(b"PROXY TCP4 19KNOWN\r"), Err(Invalid));
+    assert_eq!(parse(b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r"), Ok(None));
+}
