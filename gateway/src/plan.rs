@@ -25,7 +25,7 @@ use secrecy::SecretSlice;
 pub use self::listener::{
     Acme, Certificate, CertificateSet, Challenge, ClientCertificates, Listener, ListenerTls, ProxyHeader,
 };
-pub use self::upstream::{Server, ServerAddress, Upstream, UpstreamProtocol, UpstreamTls};
+pub use self::upstream::{OwnCertificate, Server, ServerAddress, Upstream, UpstreamProtocol, UpstreamTls};
 
 /// Everything the gateway runs from.
 #[derive(Debug)]

@@ -8,6 +8,7 @@ mod idle;
 mod link;
 mod names;
 mod shared;
+mod tls;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -17,7 +18,7 @@ use std::time::{Duration, Instant};
 use probegate_policies::proxy;
 use probegate_policies::reason::Reason;
 
-use self::dial::{Dialler, Target};
+use self::dial::Dialler;
 use self::idle::Idle;
 pub use self::link::Link;
 use self::shared::{Fresh, Shared};
@@ -137,7 +138,8 @@ impl Pools {
         // A connection that names a client serves this client only.
         let preamble = upstream.proxy.then_some(client);
         if own {
-            let link = self.dialler.open(&Target::of(upstream, server), preamble, deadline).await?;
+            let target = self.dialler.target(upstream, server).ok_or(Reason::UpstreamTlsFailed)?;
+            let link = self.dialler.open(&target, preamble, deadline).await?;
             return Ok((Channel::Own(link), false));
         }
         let (stream, fresh) = match preamble {

@@ -49,7 +49,7 @@ step_clippy() {
 step_doc() { RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps; }
 
 step_test() {
-  PROBEGATE_TEST_VENV=$root/target/django/venv \
+  PROBEGATE_TEST_VENV=$root/target/django/venv PROBEGATE_TEST_GRPC_VENV=$root/target/grpc/venv \
     cargo test --locked --workspace --features probegate/fault-injection
 }
 
@@ -130,9 +130,10 @@ prepare() {
   command -v cargo >/dev/null || { echo "Rust is missing: install it with rustup" >&2; return 1; }
   mkdir -p "$tools" &&
     need cc:build-essential cmake:cmake python3:python3 venv:python3-venv curl:curl openssl:openssl \
-      redis-server:redis-server nginx:nginx-light haproxy:haproxy wrk:wrk h2load:nghttp2-client valgrind:valgrind \
+      redis-server:redis-server nginx:nginx-light haproxy:haproxy wrk:wrk h2load:nghttp2-client nghttpd:nghttp2-server valgrind:valgrind \
       shellcheck:shellcheck taskset:util-linux pebble:pebble pebble-challtestsrv:pebble &&
     venv "$root/target/django/venv" -r examples/django/requirements.txt &&
+    venv "$root/target/grpc/venv" -r examples/grpc/requirements.txt &&
     venv "$tools/venv" check-jsonschema==0.39.0 &&
     install_cargo_deny &&
     install_cargo_fuzz

@@ -153,6 +153,10 @@ fn explain(loaded: &Loaded, arguments: &Arguments) -> (String, bool) {
                 None => "passes: it goes to the app",
             }
             .to_owned();
+            let asked = !probe.is_some_and(|probe| matches!(probe.serve, Serve::Answer(_)));
+            if let Some(service) = service.filter(|service| asked && service.upstream.is_special()) {
+                text.push_str(&format!(", in {}", service.upstream));
+            }
             if let Some((set, slot)) = permit.slot() {
                 let written = write!(text, " (token `{set}`, slot `{slot}`)");
                 debug_assert!(written.is_ok());

@@ -83,7 +83,8 @@ fn announce(plan: &Plan, listening: &[Listening], _admin: Option<SocketAddr>) {
                 ServerAddress::Name(..) => "name",
                 ServerAddress::Unix(_) => "unix socket",
             };
-            tracing::info!(service = &*service.name, server = &*server.label, shape, "upstream");
+            let spoken = service.upstream.to_string();
+            tracing::info!(service = &*service.name, server = &*server.label, shape, spoken, "upstream");
         }
     }
 }

@@ -17,6 +17,7 @@ mod rule;
 mod secret;
 mod service;
 mod tls;
+mod tls_upstream;
 mod token;
 
 use super::{ConfigPath, raw};

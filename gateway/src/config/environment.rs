@@ -6,6 +6,8 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use rustls::pki_types::CertificateDer;
+
 /// The surroundings of a configuration. Tests bring their own.
 pub trait Environment {
     /// The value of an environment variable.
@@ -16,6 +18,9 @@ pub trait Environment {
 
     /// Where a path of the configuration leads. Relative paths begin at the folder of the configuration.
     fn resolve(&self, path: &Path) -> PathBuf;
+
+    /// The authorities that the system believes.
+    fn authorities(&self) -> Vec<CertificateDer<'static>>;
 
     /// Seconds since 1970.
     fn unix(&self) -> u64;
@@ -48,6 +53,11 @@ impl Environment for System {
 
     fn resolve(&self, path: &Path) -> PathBuf {
         self.folder.join(path)
+    }
+
+    fn authorities(&self) -> Vec<CertificateDer<'static>> {
+        // Those that can be read; that one file of many can not is the system's business.
+        rustls_native_certs::load_native_certs().certs
     }
 
     fn unix(&self) -> u64 {

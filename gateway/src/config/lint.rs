@@ -128,6 +128,15 @@ pub(super) fn withheld(field: &FieldName, path: &ConfigPath, cx: &mut Context<'_
     }
 }
 
+/// An app that anybody could pretend to be.
+pub(super) fn unverified(path: &ConfigPath, cx: &mut Context<'_>) {
+    cx.lint(
+        path,
+        "the app's certificate is not verified: whoever is on the way can pretend to be the app, and read and change everything",
+        "name the authority that signs it with `ca`, and remove `verify`",
+    );
+}
+
 /// A network of proxies so large that strangers are in it.
 pub(super) fn trusted_network(net: &IpNet, path: &ConfigPath, cx: &mut Context<'_>) {
     if net.prefix_len() < LARGE {

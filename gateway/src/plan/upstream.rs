@@ -1,8 +1,12 @@
 //! Where apps are found, and how they are spoken to.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
+
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 
 /// The servers of a service and how they are spoken to.
 #[derive(Debug)]
@@ -36,16 +40,48 @@ pub enum UpstreamProtocol {
 }
 
 /// TLS towards an app.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug)]
 pub struct UpstreamTls {
-    /// Authorities to believe, a PEM file; `None`: the system's.
-    pub ca: Option<PathBuf>,
+    /// Authorities to believe; none where nothing is verified.
+    pub authorities: Arc<[CertificateDer<'static>]>,
     /// The gateway's own certificate and key, for apps that ask for one.
-    pub certificate: Option<(PathBuf, PathBuf)>,
-    /// The name the app's certificate must carry; `None`: the host of the server.
-    pub server_name: Option<Box<str>>,
-    /// The certificate is verified. Only `verify: false` in the configuration makes it otherwise.
+    pub certificate: Option<Arc<OwnCertificate>>,
+    /// The app's certificate is verified. Only `verify: false` in the configuration makes it otherwise.
     pub verify: bool,
+    /// Stands for all of the above: for what is in the files, not for their names.
+    pub fingerprint: u64,
+}
+
+/// A certificate that the gateway shows to apps.
+#[derive(Debug)]
+pub struct OwnCertificate {
+    /// The certificate, and those that lead to its authority.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// Its key.
+    pub key: PrivateKeyDer<'static>,
+}
+
+impl Upstream {
+    /// It is not simply spoken to in HTTP/1.1.
+    pub fn is_special(&self) -> bool {
+        self.protocol != UpstreamProtocol::Http1 || self.tls.is_some() || self.proxy
+    }
+}
+
+/// What is spoken, for people.
+impl fmt::Display for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.protocol {
+            UpstreamProtocol::Http1 => "HTTP/1.1",
+            UpstreamProtocol::Http2 => "HTTP/2",
+        })?;
+        match &self.tls {
+            Some(tls) if tls.verify => f.write_str(" over TLS")?,
+            Some(_) => f.write_str(" over TLS without verification")?,
+            None => {}
+        }
+        if self.proxy { f.write_str(" behind a PROXY protocol header") } else { Ok(()) }
+    }
 }
 
 /// One server of an upstream.
@@ -55,6 +91,8 @@ pub struct Server {
     pub address: ServerAddress,
     /// As written in the configuration; a log field.
     pub label: Box<str>,
+    /// The name that its certificate must carry, where TLS is spoken.
+    pub name: Option<ServerName<'static>>,
     /// Identifies everything that connections to it share: equal keys may share a connection, across reloads too.
     pub key: u64,
 }

@@ -10,6 +10,7 @@ use probegate_policies::reason::Reason;
 
 use super::Link;
 use super::names::Names;
+use super::tls::{Secure, Settings};
 use crate::plan::{Server, ServerAddress, Upstream};
 use crate::wire::deadline::{Deadline, Deadlines};
 use crate::wire::transport::{Socket, Transport};
@@ -18,6 +19,7 @@ use crate::wire::transport::{Socket, Transport};
 #[derive(Debug)]
 pub(super) struct Dialler {
     names: Names,
+    settings: Settings,
     pub(super) deadlines: Rc<Deadlines>,
 }
 
@@ -27,17 +29,23 @@ pub(super) struct Target {
     pub(super) key: u64,
     address: ServerAddress,
     pub(super) label: Box<str>,
-}
-
-impl Target {
-    pub(super) fn of(_upstream: &Upstream, server: &Server) -> Self {
-        Self { key: server.key, address: server.address.clone(), label: server.label.clone() }
-    }
+    /// TLS is spoken, as this says.
+    secure: Option<Secure>,
 }
 
 impl Dialler {
     pub(super) fn new(deadlines: Rc<Deadlines>) -> Self {
-        Self { names: Names::default(), deadlines }
+        Self { names: Names::default(), settings: Settings::default(), deadlines }
+    }
+
+    /// What there is to know about `server`. `None`: its TLS can not be had, which never happens with a plan that was made.
+    pub(super) fn target(&self, upstream: &Upstream, server: &Server) -> Option<Target> {
+        let secure = match (&upstream.tls, &server.name) {
+            (Some(tls), Some(name)) => Some(self.settings.of(tls, upstream.protocol, name)?),
+            (Some(_), None) => return None,
+            (None, _) => None,
+        };
+        Some(Target { key: server.key, address: server.address.clone(), label: server.label.clone(), secure })
     }
 
     /// Connects, at the longest until the deadline; begins with `preamble`, where there is one.
@@ -58,7 +66,15 @@ impl Dialler {
             let sent = until(send(&socket, header.as_bytes()), deadline).await;
             sent.ok_or(Reason::UpstreamConnectTimeout)?.map_err(|error| reason(&error))?;
         }
-        Ok(socket)
+        let Some(secure) = target.secure.clone() else { return Ok(Link::Plain(socket)) };
+        match secure.shake(socket, deadline).await {
+            Ok(tls) => Ok(Link::Secure(Box::new(tls))),
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => Err(Reason::UpstreamConnectTimeout),
+            Err(error) => {
+                tracing::debug!(server = &*target.label, %error, "TLS handshake failed");
+                Err(Reason::UpstreamTlsFailed)
+            }
+        }
     }
 
     async fn open_name(&self, key: u64, name: &str, port: u16) -> io::Result<Socket> {

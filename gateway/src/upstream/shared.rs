@@ -83,7 +83,7 @@ impl Shared {
             {
                 return Ok((stream, fresh));
             }
-            let opening = self.opening(upstream, server).ok_or(Reason::UpstreamBusy)?;
+            let opening = self.opening(upstream, server)?;
             until(opening.done.notified(), deadline).await.ok_or(Reason::UpstreamConnectTimeout)?;
             if let Some(failed) = opening.failed.get() {
                 return Err(failed);
@@ -100,7 +100,7 @@ impl Shared {
         preamble: Option<&proxy::Header>,
         deadline: &Deadline,
     ) -> Result<Stream, Reason> {
-        let target = Target::of(upstream, server);
+        let target = self.dialler.target(upstream, server).ok_or(Reason::UpstreamTlsFailed)?;
         let (session, driver) = open(&self.dialler, &target, preamble, deadline).await?;
         tokio::task::spawn_local(run(driver, target.label));
         let session = Rc::new(session);
@@ -130,21 +130,21 @@ impl Shared {
         Some(Rc::clone(&found.session).stream())
     }
 
-    /// The connection that is being made, which is begun if there is none. `None`: there are enough.
-    fn opening(&self, upstream: &Upstream, server: &Server) -> Option<Rc<Opening>> {
+    /// The connection that is being made, which is begun if there is none, unless there are enough.
+    fn opening(&self, upstream: &Upstream, server: &Server) -> Result<Rc<Opening>, Reason> {
         let mut sites = self.sites.borrow_mut();
         let site = sites.entry(server.key).or_default();
         if let Some(opening) = &site.opening {
-            return Some(Rc::clone(opening));
+            return Ok(Rc::clone(opening));
         }
         site.sessions.retain(|kept| kept.session.is_usable());
         if site.sessions.len() >= CONNECTIONS {
-            return None;
+            return Err(Reason::UpstreamBusy);
         }
+        let target = self.dialler.target(upstream, server).ok_or(Reason::UpstreamTlsFailed)?;
         let opening = Rc::new(Opening::default());
         site.opening = Some(Rc::clone(&opening));
         let (dialler, sites) = (Rc::clone(&self.dialler), Rc::clone(&self.sites));
-        let target = Target::of(upstream, server);
         let (timeout, patience, most) = (upstream.connect_timeout, upstream.idle_timeout, upstream.max_idle);
         let told = Rc::clone(&opening);
         tokio::task::spawn_local(async move {
@@ -169,7 +169,7 @@ impl Shared {
                 run(driver, target.label).await;
             }
         });
-        Some(opening)
+        Ok(opening)
     }
 }
 

@@ -11,6 +11,7 @@ mod http2_app;
 mod message;
 pub(crate) mod pebble;
 mod tls;
+mod tls_app;
 mod upstream;
 
 use std::sync::{Condvar, Mutex};
@@ -27,6 +28,7 @@ pub(crate) use gateway::Gateway;
 pub(crate) use http2_app::{Call, Http2App, frame, head, next_frame, next_head, preface, send};
 pub(crate) use message::{Request, Response};
 pub(crate) use tls::{Authority, Issued, Wish};
+pub(crate) use tls_app::app_config;
 pub(crate) use upstream::{Connection, Unreachable, Upstream, ok};
 
 /// How long anything may take before a test gives up. Generous: it only ever passes when something is broken.

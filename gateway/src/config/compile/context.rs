@@ -1,9 +1,11 @@
 //! What every step of the compilation needs: where things stand, and a place for problems.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use probegate_policies::access::Origin;
+use rustls::pki_types::CertificateDer;
 
 use crate::config::locate::Locations;
 use crate::config::problem::{Problem, Severity, Span};
@@ -17,6 +19,8 @@ pub(in crate::config) struct Context<'a> {
     environment: &'a dyn Environment,
     problems: Vec<Problem>,
     lints: Vec<Problem>,
+    /// What the system believes, once somebody has asked.
+    authorities: Option<Arc<[CertificateDer<'static>]>>,
 }
 
 impl<'a> Context<'a> {
@@ -26,7 +30,7 @@ impl<'a> Context<'a> {
         environment: &'a dyn Environment,
         problems: Vec<Problem>,
     ) -> Self {
-        Self { locations, broken, environment, problems, lints: Vec::new() }
+        Self { locations, broken, environment, problems, lints: Vec::new(), authorities: None }
     }
 
     /// The errors and the lints.
@@ -37,6 +41,12 @@ impl<'a> Context<'a> {
     /// Variables, files, the clock.
     pub(in crate::config) fn environment(&self) -> &'a dyn Environment {
         self.environment
+    }
+
+    /// The authorities that the system believes. Reading them takes a while: once for all services.
+    pub(in crate::config) fn authorities(&mut self) -> Arc<[CertificateDer<'static>]> {
+        let environment = self.environment;
+        Arc::clone(self.authorities.get_or_insert_with(|| environment.authorities().into()))
     }
 
     /// Whether there were no errors so far.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use probegate_policies::host::{HostPattern, HostTable};
 
-use super::{Context, Definitions, hsts, limit, names, probe, route, tls};
+use super::{Context, Definitions, hsts, limit, names, probe, route, tls, tls_upstream};
 use crate::config::shape::{List, Named};
 use crate::config::value::{Flag, Leaf, ProtocolWord, ServerHeaderWord, ServerWord, Size, Upgrade};
 use crate::config::{ConfigPath, raw};
@@ -177,7 +177,8 @@ fn compile_upstream(raw: raw::Upstream, path: &ConfigPath, cx: &mut Context<'_>)
     } = raw;
     let protocol = protocol.map_or(plan::UpstreamProtocol::Http1, |Leaf(ProtocolWord(protocol))| protocol);
     let proxy = proxy_protocol.is_some_and(|Leaf(Flag(proxy))| proxy);
-    let mut tls = secure.map(|raw| tls::upstream(raw, &path.key("tls"), cx));
+    let tls_path = path.key("tls");
+    let broken_tls = cx.is_broken(&tls_path);
     let connect_timeout = cx.deadline(connect_timeout, path, "connect_timeout", Duration::from_secs(5));
     let response_timeout = cx.deadline(response_timeout, path, "response_timeout", Duration::from_secs(60));
     let idle_timeout = cx.deadline(idle_timeout, path, "idle_timeout", Duration::from_millis(1500));
@@ -192,8 +193,8 @@ fn compile_upstream(raw: raw::Upstream, path: &ConfigPath, cx: &mut Context<'_>)
     // `https://` on one server means TLS; on some of several it would leave open what the others mean.
     let marked = servers.iter().filter(|(_, Leaf(server))| server.tls == Some(true)).count();
     if let Some((index, Leaf(server))) = servers.iter().find(|(_, Leaf(server))| match server.tls {
-        Some(true) => marked < servers.len() && tls.is_none(),
-        Some(false) => marked > 0 || tls.is_some(),
+        Some(true) => marked < servers.len() && secure.is_none(),
+        Some(false) => marked > 0 || secure.is_some(),
         None => false,
     }) {
         let message = format!("server `{}` disagrees with the others about TLS", server.label);
@@ -203,28 +204,32 @@ fn compile_upstream(raw: raw::Upstream, path: &ConfigPath, cx: &mut Context<'_>)
             "write `https://` at all of them, or at none and `tls: {}` beside `servers`",
         );
     }
-    if marked > 0 && tls.is_none() {
-        tls = Some(plan::UpstreamTls { ca: None, certificate: None, server_name: None, verify: true });
-    }
-    if let Some(tls) = &tls
-        && tls.server_name.is_none()
-        && let Some((index, _)) =
-            servers.iter().find(|(_, Leaf(server))| matches!(server.address, plan::ServerAddress::Unix(_)))
-    {
-        cx.error(
-            &path.index(*index),
-            "a socket has no name that a certificate could carry",
-            "write `tls: {server_name: app.internal}` beside `servers`",
-        );
-    }
+    let secure = match secure {
+        Some(raw) => Some((raw, tls_path)),
+        None => servers
+            .first()
+            .filter(|_| marked > 0 && !broken_tls)
+            .map(|(index, _)| (raw::UpstreamTls::default(), path.index(*index))),
+    };
+    let spoken = secure.is_some();
+    let secure = secure.and_then(|(raw, path)| tls_upstream::compile(raw, &path, cx));
     for (index, Leaf(ServerWord { address, label, tls: _ })) in servers {
+        let path = path.index(index);
         if compiled.iter().any(|server| server.address == address) {
-            cx.error(&path.index(index), format!("server `{label}` is listed twice"), "remove one of the two");
+            cx.error(&path, format!("server `{label}` is listed twice"), "remove one of the two");
         }
+        let written = secure.as_ref().and_then(|secure| secure.name.as_deref());
+        let name = if spoken { tls_upstream::name(&address, written, &path, cx) } else { None };
         let mut hasher = DefaultHasher::new();
         // Whatever a connection depends on: two upstreams that differ in any of it must not share one.
-        (&address, protocol, &tls, proxy).hash(&mut hasher);
-        compiled.push(plan::Server { address, label, key: hasher.finish() });
+        let fingerprint = secure.as_ref().map(|secure| secure.tls.fingerprint);
+        (&address, protocol, spoken, fingerprint, &name, proxy).hash(&mut hasher);
+        compiled.push(plan::Server { address, label, name, key: hasher.finish() });
+    }
+    let tls = secure.map(|secure| secure.tls);
+    if spoken && tls.is_none() {
+        // Said already. Without it, the app would be spoken to in clear text.
+        return None;
     }
     Some(plan::Upstream {
         servers: compiled,

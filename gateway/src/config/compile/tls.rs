@@ -175,25 +175,6 @@ pub(super) fn clients(
     Some(plan::ClientCertificates { accept, required: required.is_some_and(|Leaf(Flag(required))| required) })
 }
 
-/// TLS towards an app.
-pub(super) fn upstream(raw: raw::UpstreamTls, path: &ConfigPath, cx: &mut Context<'_>) -> plan::UpstreamTls {
-    let raw::UpstreamTls { ca, cert, key, server_name, verify } = raw;
-    let certificate = match (cert, key) {
-        (None, None) => None,
-        (cert, key) => {
-            let cert = file(cx.required(cert, path, "cert", "cert: gateway.pem"), cx);
-            let key = file(cx.required(key, path, "key", "key: gateway.key"), cx);
-            cert.zip(key)
-        }
-    };
-    plan::UpstreamTls {
-        ca: file(ca, cx),
-        certificate,
-        server_name: server_name.map(|Leaf(DomainName(name))| name),
-        verify: verify.is_none_or(|Leaf(Flag(verify))| verify),
-    }
-}
-
 fn file(raw: Option<Leaf<FilePath>>, cx: &Context<'_>) -> Option<PathBuf> {
     raw.map(|Leaf(FilePath(path))| cx.environment().resolve(&path))
 }

@@ -17,6 +17,7 @@ use super::Working;
 use crate::connection::{Facts, Waits};
 use crate::request::finish::finish_unread;
 use crate::request::{self, After, Received};
+use crate::upstream::Link;
 use crate::wire::h1::request::HeadBounds;
 use crate::wire::h1::tunnel::{self, End};
 use crate::wire::h2::body::Body;
@@ -24,7 +25,6 @@ use crate::wire::h2::reply::{Asked, Reply, Way};
 use crate::wire::h2::tunnel::Tunnel;
 use crate::wire::h2::{head, websocket};
 use crate::wire::pace::Pace;
-use crate::wire::transport::Socket;
 use crate::wire::{Framing, RequestBody};
 use crate::worker::Worker;
 use crate::worker::workspace::Workspace;
@@ -89,7 +89,7 @@ async fn exchange(
     way: &mut Way,
     started: Instant,
     answered: &Cell<bool>,
-) -> Option<Socket> {
+) -> Option<Link> {
     let active = worker.active();
     let (timeouts, bounds) = (&active.plan.timeouts, &active.plan.bounds);
     let date = worker.date.get();

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use rustls::{HandshakeKind, ServerConfig, ServerConnection, StreamOwned};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
 use super::message::{Framing, Request, dechunk, framing, head_end};
@@ -38,6 +39,7 @@ struct Shared {
     requests: Mutex<Vec<Request>>,
     /// All bytes of each connection.
     received: Mutex<Vec<Vec<u8>>>,
+    handshakes: Mutex<Vec<HandshakeKind>>,
     open: AtomicUsize,
     stop: AtomicBool,
 }
@@ -69,6 +71,34 @@ impl Upstream {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let place = Place::Tcp(listener.local_addr().unwrap());
         Self::start(place, move || listener.accept().map(|(stream, _)| Stream::Tcp(stream)), script)
+    }
+
+    /// Runs `script` for every connection, over TLS.
+    pub(crate) fn scripted_over_tls(
+        config: Arc<ServerConfig>,
+        script: impl Fn(&mut Connection) + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let place = Place::Tcp(listener.local_addr().unwrap());
+        let accept = move || {
+            let (stream, _) = listener.accept()?;
+            let session = ServerConnection::new(Arc::clone(&config)).unwrap();
+            Ok(Stream::Tls(Box::new(StreamOwned::new(session, stream))))
+        };
+        Self::start(place, accept, script)
+    }
+
+    /// Answers every request with what `answer` says, over TLS.
+    pub(crate) fn answering_over_tls<A: Into<Vec<u8>>>(
+        config: Arc<ServerConfig>,
+        answer: impl Fn(&Request) -> A + Send + Sync + 'static,
+    ) -> Self {
+        Self::scripted_over_tls(config, move |connection| connection.serve(&answer))
+    }
+
+    /// How the handshakes went that were followed by a request, in their order.
+    pub(crate) fn handshakes(&self) -> Vec<HandshakeKind> {
+        self.shared.handshakes.lock().unwrap().clone()
     }
 
     fn start(
@@ -167,6 +197,7 @@ pub(crate) struct Connection {
 enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
+    Tls(Box<StreamOwned<ServerConnection, TcpStream>>),
 }
 
 impl Connection {
@@ -175,6 +206,7 @@ impl Connection {
         match &stream {
             Stream::Tcp(stream) => stream.set_read_timeout(patience).and_then(|()| stream.set_write_timeout(patience)),
             Stream::Unix(stream) => stream.set_read_timeout(patience).and_then(|()| stream.set_write_timeout(patience)),
+            Stream::Tls(tls) => tls.sock.set_read_timeout(patience).and_then(|()| tls.sock.set_write_timeout(patience)),
         }
         .unwrap();
         shared.open.fetch_add(1, Ordering::SeqCst);
@@ -201,6 +233,12 @@ impl Connection {
         };
         let head = self.take(length);
         let request = Request { connection: self.number, head, ..Request::default() };
+        let first = !self.shared.requests.lock().unwrap().iter().any(|known| known.connection == self.number);
+        if let Stream::Tls(tls) = &self.stream
+            && first
+        {
+            self.shared.handshakes.lock().unwrap().extend(tls.conn.handshake_kind());
+        }
         self.shared.requests.lock().unwrap().push(request.clone());
         Some(request)
     }
@@ -256,8 +294,12 @@ impl Connection {
     }
 
     /// Says that nothing more will be written.
-    pub(crate) fn half_close(&self) {
-        match &self.stream {
+    pub(crate) fn half_close(&mut self) {
+        match &mut self.stream {
+            Stream::Tls(tls) => {
+                tls.conn.send_close_notify();
+                tls.conn.complete_io(&mut tls.sock).and_then(|_| tls.sock.shutdown(Shutdown::Write))
+            }
             Stream::Tcp(stream) => stream.shutdown(Shutdown::Write),
             Stream::Unix(stream) => stream.shutdown(Shutdown::Write),
         }
@@ -268,6 +310,7 @@ impl Connection {
     pub(crate) fn reset(&mut self) {
         self.resets = true;
         match &self.stream {
+            Stream::Tls(tls) => SockRef::from(&tls.sock).set_linger(Some(Duration::ZERO)),
             Stream::Tcp(stream) => SockRef::from(stream).set_linger(Some(Duration::ZERO)),
             Stream::Unix(stream) => SockRef::from(stream).set_linger(Some(Duration::ZERO)),
         }
@@ -294,6 +337,7 @@ impl Connection {
         match &mut self.stream {
             Stream::Tcp(stream) => stream,
             Stream::Unix(stream) => stream,
+            Stream::Tls(stream) => &mut **stream,
         }
     }
 
