@@ -1,8 +1,14 @@
 //! HTTP/2 from clients (RFC 9113), with the real clients: curl, nghttp and h2load.
 
+mod attacks;
+mod life;
+mod raw;
+mod requests;
+mod websocket;
+
 use std::process::Command;
 
-use crate::harness::{Config, Gateway, Upstream, get, ok, run};
+use crate::harness::{Authority, Config, Gateway, Upstream, get, ok, run};
 
 /// A gateway that speaks HTTP/2 with prior knowledge.
 pub(crate) fn config(app: &Upstream) -> String {
@@ -50,4 +56,22 @@ fn nghttp_is_served() {
     let ended = run(Command::new("nghttp").args(["-v", "-m", "20", &url]));
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert_eq!(ended.out.matches(":status: 200").count(), 20, "{ended:?}");
+}
+
+#[test]
+fn alpn_chooses_http_2_where_the_client_knows_it() {
+    let app = Upstream::answering(|request| ok(&request.field("x-forwarded-proto").unwrap_or_default()));
+    let authority = Authority::new("Test");
+    let issued = authority.issue(&["app.example"]);
+    let files = [("cert.pem", &*issued.cert), ("key.pem", &*issued.key)];
+    let tls = "{certificates: [{cert: cert.pem, key: key.pem}]}";
+    let gateway = crate::tls::start(&Config::before(&app), tls, &files);
+    let (to, url) = (format!("app.example:443:{}", gateway.address()), "https://app.example/");
+    for (option, line) in [("--http2", "HTTP/2 200"), ("--http1.1", "HTTP/1.1 200 OK")] {
+        let ended = run(Command::new("curl").args(["-sSik", option, "--noproxy", "*", "--connect-to", &to, url]));
+        assert!(ended.out.starts_with(line) && ended.out.ends_with("https"), "{ended:?}");
+    }
+    let url = format!("https://{}/", gateway.address());
+    let ended = run(Command::new("h2load").args(["-n", "500", "-c", "2", "-m", "32", "--sni=app.example", &url]));
+    assert!(ended.out.contains("500 succeeded") && ended.out.contains("h2"), "{ended:?}");
 }

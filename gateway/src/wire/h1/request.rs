@@ -112,7 +112,7 @@ fn request_line(
 
 /// Methods are capital letters by custom, and case counts (RFC 9110 §9.1). Servers that turn them into capitals would find HEAD, whose
 /// answer has no body, or TRACE where this gateway saw neither.
-fn is_method_byte(byte: u8) -> bool {
+pub fn is_method_byte(byte: u8) -> bool {
     lines::is_token(byte) && !byte.is_ascii_lowercase()
 }
 

@@ -13,7 +13,7 @@ use probegate_policies::reason::Reason;
 use crate::wire::Framing;
 use crate::wire::h1::framing::length;
 use crate::wire::h1::lines;
-use crate::wire::h1::request::HeadBounds;
+use crate::wire::h1::request::{HeadBounds, is_method_byte};
 use crate::wire::head::{Field, Name, RequestHead, Version};
 
 /// What an extended CONNECT (RFC 8441 §4) asks for.
@@ -89,7 +89,7 @@ impl Writer<'_> {
         };
         self.head.method = lines::span(0, method.len().min(32))?;
         self.head.target = lines::span(0, 0)?;
-        if method.len() > 32 {
+        if method.len() > 32 || !method.bytes().all(is_method_byte) {
             return Err(Reason::RequestLineInvalid);
         }
         if target.len() > self.bounds.target {
@@ -100,7 +100,7 @@ impl Writer<'_> {
             self.out.extend_from_slice(part.as_bytes());
         }
         self.head.target = lines::span(method.len() + 1, method.len() + 1 + target.len())?;
-        let visible = target.bytes().all(|byte| (0x21..=0x7e).contains(&byte));
+        let visible = target.bytes().all(|byte| matches!(byte, 0x21..=0x22 | 0x24..=0x7e));
         let formed =
             target.starts_with('/') || (target == "*" && method == "OPTIONS") || parts.method == Method::CONNECT;
         let scheme = parts.uri.scheme_str().is_none_or(|scheme| matches!(scheme, "http" | "https"));
@@ -283,6 +283,7 @@ mod tests {
         for name in ["connection", "transfer-encoding", "upgrade"] {
             assert_eq!(written(&request("GET", "https://h/", &[(name, b"x")])), Err(Reason::FieldInvalid), "{name}");
         }
+        assert_eq!(written(&request("get", "https://h/", &[])), Err(Reason::RequestLineInvalid));
         for uri in ["ftp://h/", "*"] {
             assert_eq!(written(&request("GET", uri, &[])), Err(Reason::RequestLineInvalid), "{uri}");
         }

@@ -169,7 +169,12 @@ pub(crate) fn curl(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Re
     loop {
         let end = rest.windows(4).position(|four| four == b"\r\n\r\n").expect("a head") + 4;
         let (head, body) = rest.split_at(end);
-        let mut response = Response::of(head);
+        // HTTP/2 has no reason phrase.
+        let head = match head.strip_prefix(b"HTTP/2 ") {
+            Some(rest) => [b"HTTP/1.1 ", rest].concat(),
+            None => head.to_vec(),
+        };
+        let mut response = Response::of(&head);
         if !(100..200).contains(&response.status) {
             response.body = body.to_vec();
             return response;
