@@ -30,7 +30,6 @@ use self::keeper::Keeper;
 use self::storage::Folder;
 use crate::plan::{self, Certificate, Plan};
 use crate::state::{State, unix_time};
-use crate::tls::pem::Certified;
 use crate::tls::store::Id;
 
 /// How soon it is looked again whether a storage can be used that could not.
@@ -73,13 +72,16 @@ pub fn follow(state: &Arc<State>) {
     }
 }
 
-/// Shows what is stored, before the first client connects. Whatever is wrong with the storage is said by the thread that orders.
-pub fn load(state: &State) {
-    let active = state.active();
-    for acme in ordered(&active.plan) {
-        let Ok(folder) = Folder::open(&active.plan.storage, &acme.directory) else { continue };
+/// Shows what is stored for `plan`, which is about to be in force, and is not shown yet. Whatever is wrong with the storage is said by the
+/// thread that orders.
+pub fn load(state: &State, plan: &Plan) {
+    for acme in ordered(plan) {
+        if state.tls.store.find(&Id::of(&Certificate::Acme(acme.clone()))).is_some() {
+            continue;
+        }
+        let Ok(folder) = Folder::open(&plan.storage, &acme.directory) else { continue };
         if let Some(issued) = keeper::find(&folder, &acme.domains, unix_time(), true) {
-            show(state, acme, &issued);
+            show(state, plan, acme, &issued);
         }
     }
 }
@@ -167,9 +169,7 @@ fn key(plan: &Plan, acme: &plan::Acme) -> Key {
 /// What a plan orders; the same certificate on several listeners once.
 fn ordered(plan: &Plan) -> Vec<&plan::Acme> {
     let mut found: Vec<&plan::Acme> = Vec::new();
-    let certificates =
-        plan.listeners.iter().filter_map(|listener| listener.tls.as_ref()).flat_map(|tls| &tls.certificates);
-    for certificate in certificates {
+    for certificate in certificates(plan) {
         if let Certificate::Acme(acme) = certificate
             && !found.iter().any(|known| key(plan, known) == key(plan, acme))
         {
@@ -179,11 +179,18 @@ fn ordered(plan: &Plan) -> Vec<&plan::Acme> {
     found
 }
 
-/// Puts a certificate before clients.
-fn show(state: &State, acme: &plan::Acme, issued: &Issued) {
-    let id = Id::of(&Certificate::Acme(acme.clone()));
-    let Issued { certified, names, life, chance: _ } = issued;
-    let key = Arc::clone(certified);
-    let certified = Certified { key, names: names.clone(), not_before: life.not_before, not_after: life.not_after };
-    state.tls.store.install(&id, certified);
+/// Puts a certificate before clients, wherever `plan` names it.
+fn show(state: &State, plan: &Plan, acme: &plan::Acme, issued: &Issued) {
+    for certificate in certificates(plan) {
+        if let Certificate::Acme(named) = certificate
+            && key(plan, named) == key(plan, acme)
+        {
+            state.tls.store.install(&Id::of(certificate), issued.certified.clone());
+        }
+    }
+}
+
+/// Certificates of all listeners.
+fn certificates(plan: &Plan) -> impl Iterator<Item = &Certificate> {
+    plan.listeners.iter().filter_map(|listener| listener.tls.as_ref()).flat_map(|tls| &tls.certificates)
 }

@@ -2,6 +2,7 @@
 
 mod check;
 mod demo;
+mod dev;
 mod explain;
 mod healthcheck;
 mod run;
@@ -48,6 +49,8 @@ enum Command {
         #[arg(long, default_value = "127.0.0.1:9900")]
         admin: SocketAddr,
     },
+    /// HTTPS on this machine before the app at UPSTREAM, with a local authority made for it.
+    Dev(dev::Arguments),
     /// Print the commented default configuration.
     Init,
     /// Check a configuration and report all its problems.
@@ -100,6 +103,7 @@ pub fn main() -> ExitCode {
     match command {
         Command::Proxy { address, listen, admin } => run::proxy(&address, listen, admin),
         Command::Demo { listen, admin } => demo::run(listen, admin),
+        Command::Dev(arguments) => dev::run(arguments),
         Command::Init => print(config::DEFAULT.as_bytes()),
         Command::Check { file, strict } => check::run(&file, strict),
         Command::Run { config, upgrade, upgrade_socket } => run::run(config, upgrade, upgrade_socket),

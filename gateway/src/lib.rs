@@ -11,6 +11,7 @@ pub mod cli;
 pub mod clients;
 pub mod config;
 pub mod connection;
+pub mod durable;
 pub mod limiter;
 pub mod listen;
 pub mod local;

@@ -61,6 +61,7 @@ impl Reloader {
         let prepare = |listening| self.fleet.prepare(listening).map_err(|error| format!("listeners: {error}"));
         let prepared = bound.into_iter().map(prepare).collect::<Result<Vec<_>, _>>()?;
         // From here on nothing can fail.
+        acme::load(&self.state, &plan);
         for lint in &loaded.lints {
             tracing::warn!("{lint}");
         }

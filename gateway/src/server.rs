@@ -117,7 +117,7 @@ pub fn run(plan: Plan, options: Options, level: Level) -> Result<(), StartFailed
 
     let (access_log, _writer) = AccessLogger::start(&plan.access_log.target).map_err(system("access log"))?;
     let state = State::new(plan, seed, access_log)?;
-    acme::load(&state);
+    acme::load(&state, &state.active().plan);
     tls::watch::start(&state).map_err(system("threads"))?;
     let fleet = front::start_workers(&state).map_err(system("workers"))?;
     let reloader = Arc::new(Reloader::new(options.config.clone(), Arc::clone(&state), fleet.clone(), level));

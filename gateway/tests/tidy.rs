@@ -155,6 +155,7 @@ fn layers_do_not_know_what_is_above_them() {
         "clients",
         "config",
         "connection",
+        "durable",
         "limiter",
         "listen",
         "local",
@@ -180,7 +181,7 @@ fn layers_do_not_know_what_is_above_them() {
     only("request", &["request", "plan", "limiter", "upstream", "wire", "telemetry", "state", "worker", "connection"]);
     only("request/judge", &["request", "plan", "limiter"]);
     only("limiter", &["limiter", "plan"]);
-    only("acme", &["acme", "plan", "state", "tls"]);
+    only("acme", &["acme", "durable", "plan", "state", "tls"]);
     only("upstream", &["upstream", "plan", "wire"]);
 
     let plan =

@@ -14,7 +14,8 @@ use tokio::sync::{Mutex, Semaphore};
 use super::client::Https;
 use super::failure::Failure;
 use super::schedule;
-use super::storage::{Folder, Lock, StorageFailed};
+use super::storage::{Folder, StorageFailed};
+use crate::durable::Lock;
 use crate::state::unix_time;
 
 /// The file of the account.
@@ -124,7 +125,8 @@ impl Authority {
 
     async fn connect(&self) -> Result<Link, Failure> {
         let _lock = self.lock().await?;
-        let https = Https::new(self.ca.as_deref()).map_err(|error| Failure::here(error, "see `ca`"))?;
+        let https = Https::new(self.ca.as_deref())
+            .map_err(|error| Failure { unreached: true, ..Failure::here(error, "see `ca`") })?;
         let contacts = self.contacts.borrow().clone();
         let borrowed: Vec<&str> = contacts.iter().map(String::as_str).collect();
         let builder = Account::builder_with_http(Box::new(https.clone()));

@@ -46,6 +46,14 @@ impl Failure {
     pub(super) fn of(error: &Error) -> Self {
         match error {
             Error::Api(problem) => Self::refused(problem, "the authority refuses", None),
+            // An authority that knows renewal information and yet does not repeat which certificate is replaced (RFC 9773 §5).
+            Error::Other(error) if error.to_string().starts_with("replaces field mismatch") => Self {
+                not_replaceable: true,
+                ..Self::here(
+                    "the authority does not take the mark of what is replaced",
+                    "it is ordered again without it",
+                )
+            },
             Error::Timeout(_) => Self::here("the authority took too long to decide", "it is tried again"),
             Error::Other(_) | Error::Http(_) | Error::Hyper(_) | Error::Json(_) => {
                 let mut text = error.to_string();

@@ -111,8 +111,8 @@ impl Keeper {
         let Some(issued) = self.shown.as_ref().filter(|issued| issued.suits(&self.domains, unix_time()).is_ok()) else {
             return 0;
         };
-        let window = self.window.and_then(|(start, end)| schedule::in_window(start, end, issued.life, issued.chance));
-        window.unwrap_or_else(|| schedule::two_thirds(issued.life, issued.chance))
+        let window = self.window.and_then(|(start, end)| schedule::in_window(start, end, issued.life(), issued.chance));
+        window.unwrap_or_else(|| schedule::two_thirds(issued.life(), issued.chance))
     }
 
     /// Shows what is stored, if it is better than what is shown: another process may have renewed it.
@@ -130,12 +130,12 @@ impl Keeper {
         if self.shown.as_ref().is_some_and(|shown| shown.is_same(&best)) {
             return;
         }
-        show(&self.state, &self.acme.borrow(), &best);
+        show(&self.state, &self.state.active().plan, &self.acme.borrow(), &best);
         self.window = None;
         self.ask_at = 0;
         self.replaceable = true;
-        let until = time(best.life.not_after);
-        let missing: Vec<_> = self.domains.iter().filter(|&domain| !best.names.contains(domain)).collect();
+        let until = time(best.life().not_after);
+        let missing: Vec<_> = self.domains.iter().filter(|&domain| !best.certified.covers(domain)).collect();
         self.shown = Some(best);
         if missing.is_empty() {
             tracing::info!(domains = ?self.domains, valid_until = until, renewal = time(self.due()), "certificate in force");
@@ -191,7 +191,7 @@ impl Keeper {
                 self.state.acme.issued.fetch_add(1, Ordering::Relaxed);
                 (self.unreached, self.refused, self.wait_until) = (0, 0, 0);
                 self.unsaved = Some(text);
-                tracing::info!(domains = ?self.domains, valid_until = time(issued.life.not_after), "a certificate was issued");
+                tracing::info!(domains = ?self.domains, valid_until = time(issued.life().not_after), "a certificate was issued");
                 Ok(())
             }
             Err(mut failure) => {
@@ -234,18 +234,20 @@ impl Keeper {
         if failure.not_replaceable {
             self.replaceable = false;
         }
+        // What was in the way is out of it; the bound on orders an hour holds all the same.
+        let mended = failure.account_gone || failure.not_replaceable;
         let failures = if failure.unreached {
             self.unreached = self.unreached.saturating_add(1);
             Failures::Unreached(self.unreached)
         } else {
-            self.refused = self.refused.saturating_add(1);
+            self.refused = self.refused.saturating_add(u32::from(!mended));
             let kinds = u32::try_from(self.acme.borrow().challenges.len()).unwrap_or(u32::MAX);
             Failures::Refused(self.refused, kinds)
         };
-        let wait = schedule::back_off(failures, fastrand::u32(..)).max(failure.rest);
+        let wait = if mended { 1 } else { schedule::back_off(failures, fastrand::u32(..)).max(failure.rest) };
         self.wait_until = unix_time().saturating_add(wait);
         let in_force = match &self.shown {
-            Some(shown) => format!("the certificate before stays in force until {}", time(shown.life.not_after)),
+            Some(shown) => format!("the certificate before stays in force until {}", time(shown.life().not_after)),
             None => "there is no certificate: handshakes for these names are refused".to_owned(),
         };
         tracing::error!(
@@ -298,9 +300,9 @@ pub(super) fn find(folder: &Folder, domains: &[Box<str>], now: u64, others: bool
         return found;
     }
     let others = folder.names(".pem").into_iter().filter(|name| *name != own);
-    let valid = others.filter_map(|name| read(folder, &name)).filter(|issued| issued.life.holds(now));
+    let valid = others.filter_map(|name| read(folder, &name)).filter(|issued| issued.life().holds(now));
     let carrying = valid.filter(|issued| issued.carries(domains) > 0);
-    carrying.max_by_key(|issued| (issued.carries(domains), issued.life.not_after))
+    carrying.max_by_key(|issued| (issued.carries(domains), issued.life().not_after))
 }
 
 /// What a file holds; one that holds nonsense is set aside.

@@ -3,13 +3,13 @@
 //! Folders are for their owner alone (0700), files as well (0600). A file is replaced whole or not at all. A certificate and its key
 //! are one file, so that they can not part. Locks are the kernel's: they end with the process that holds them.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::fs::{self, DirBuilder, File, Permissions};
+use std::io::{self, Read as _};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use nix::fcntl::{Flock, FlockArg};
+use crate::durable::{self, Lock};
 
 /// The largest file that is read.
 const LIMIT: u64 = 1 << 20;
@@ -24,12 +24,6 @@ const OLD: Duration = Duration::from_secs(3600);
 #[derive(Clone, Debug)]
 pub(super) struct Folder {
     path: PathBuf,
-}
-
-/// Held until it is dropped, or the process ends.
-#[derive(Debug)]
-pub(super) struct Lock {
-    _file: Flock<File>,
 }
 
 /// A file or folder that can not be used.
@@ -89,19 +83,7 @@ impl Folder {
     /// The old content stays.
     pub(super) fn write(&self, name: &str, content: &[u8]) -> Result<(), StorageFailed> {
         let path = self.path.join(name);
-        let temporary = self.path.join(format!(".{name}.{:016x}", fastrand::u64(..)));
-        let write = || {
-            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
-            file.write_all(content)?;
-            file.sync_all()?;
-            fs::rename(&temporary, &path)?;
-            // The rename itself is safe once the folder is.
-            File::open(&self.path)?.sync_all()
-        };
-        write().map_err(|error| {
-            fs::remove_file(&temporary).ok();
-            self.failed(&path, error)
-        })
+        durable::replace(&path, content, 0o600).map_err(|error| self.failed(&path, error))
     }
 
     /// Moves a file out of the way that is not what it should be, for somebody to look at. Says where it is now.
@@ -146,13 +128,7 @@ impl Folder {
     /// The file of the lock can not be made.
     pub(super) fn try_lock(&self, name: &str) -> Result<Option<Lock>, StorageFailed> {
         let path = self.path.join(format!("{name}.lock"));
-        let open = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
-        let file = open.map_err(|error| self.failed(&path, error))?;
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(file) => Ok(Some(Lock { _file: file })),
-            Err((_, nix::errno::Errno::EWOULDBLOCK)) => Ok(None),
-            Err((_, error)) => Err(self.failed(&path, error.into())),
-        }
+        durable::lock(&path, false).map_err(|error| self.failed(&path, error))
     }
 
     #[expect(clippy::unused_self, reason = "reads as what it is: this folder failed")]

@@ -19,6 +19,7 @@ mod connections;
 #[path = "../attacks/corpus.rs"]
 mod corpus;
 mod defects;
+mod dev;
 mod django;
 mod errors;
 mod examples;

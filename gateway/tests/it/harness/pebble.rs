@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, IsCa, KeyPair};
 
 use super::{Folder, Program, accepts, eventually, free_address};
 
@@ -51,9 +51,10 @@ impl Ports {
 /// An authority that runs.
 #[derive(Debug)]
 pub(crate) struct Pebble {
-    authority: Program,
+    authority: Option<Program>,
     names: Child,
     ports: Ports,
+    manner: Manner,
     folder: Folder,
 }
 
@@ -79,7 +80,6 @@ impl Pebble {
             "externalAccountBindingRequired": false,
             "certificateValidityPeriod": manner.valid,
         }});
-        let config = folder.write("pebble.json", config.to_string());
         let names = Command::new("pebble-challtestsrv")
             .args(["-http01", "", "-https01", "", "-tlsalpn01", "", "-defaultIPv6", ""])
             .args(["-defaultIPv4", &http.ip().to_string(), "-dns01", &ports.names.to_string()])
@@ -89,14 +89,29 @@ impl Pebble {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let mut command = Command::new("pebble");
-        command.arg("-config").arg(config).args(["-dnsserver", &ports.names.to_string()]);
-        command.env("PEBBLE_VA_NOSLEEP", "1").env("PEBBLE_AUTHZREUSE", "0");
-        command.env("PEBBLE_WFE_NONCEREJECT", manner.nonces_refused.to_string());
-        let authority = Program::start(&mut command);
-        eventually("Pebble listens", || (accepts(api) && accepts(management)).then_some(()));
+        folder.write("pebble.json", config.to_string());
         eventually("its name server listens", || accepts(ports.names_management).then_some(()));
-        Self { authority, names, ports, folder }
+        let mut pebble = Self { authority: None, names, ports, manner, folder };
+        pebble.restart();
+        pebble
+    }
+
+    /// Ends it and starts it anew: it forgets all accounts, orders and its roots.
+    pub(crate) fn restart(&mut self) {
+        self.stop();
+        let mut command = Command::new("pebble");
+        command.arg("-config").arg(self.folder.path().join("pebble.json"));
+        command.args(["-dnsserver", &self.ports.names.to_string()]);
+        command.env("PEBBLE_VA_NOSLEEP", "1").env("PEBBLE_AUTHZREUSE", "0");
+        command.env("PEBBLE_WFE_NONCEREJECT", self.manner.nonces_refused.to_string());
+        self.authority = Some(Program::start(&mut command));
+        let Ports { api, management, .. } = self.ports;
+        eventually("Pebble listens", || (accepts(api) && accepts(management)).then_some(()));
+    }
+
+    /// Ends it; its name server goes on.
+    pub(crate) fn stop(&mut self) {
+        self.authority = None;
     }
 
     /// The root of its own server.
@@ -105,7 +120,10 @@ impl Pebble {
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let root = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
         let key = KeyPair::generate().unwrap();
-        let server = CertificateParams::new([ip.to_string()]).unwrap().signed_by(&key, &root).unwrap();
+        let mut params = CertificateParams::new([ip.to_string()]).unwrap();
+        // Not the name that the root has by default: OpenSSL would take it for its own issuer.
+        params.distinguished_name = DistinguishedName::new();
+        let server = params.signed_by(&key, &root).unwrap();
         folder.write("root.pem", root.pem());
         folder.write("server.pem", server.pem());
         folder.write("server.key", key.serialize_pem());
@@ -118,7 +136,7 @@ impl Pebble {
 
     /// The URL of its directory.
     pub(crate) fn directory(&self) -> String {
-        directory(self.ports)
+        format!("https://{}/dir", self.ports.api)
     }
 
     /// The root of the certificates it issues, in a file.
@@ -131,15 +149,15 @@ impl Pebble {
         self.folder.write("issuing-root.pem", output.stdout)
     }
 
-    /// How many orders it has seen.
-    pub(crate) fn orders(&self) -> usize {
-        self.authority.text().matches("Added order").count()
+    /// What it has written.
+    pub(crate) fn log(&self) -> String {
+        self.authority.as_ref().map(Program::text).unwrap_or_default()
     }
-}
 
-/// The URL of the directory of an authority with these ports.
-pub(crate) fn directory(ports: Ports) -> String {
-    format!("https://{}/dir", ports.api)
+    /// How many orders it has seen since it was started.
+    pub(crate) fn orders(&self) -> usize {
+        self.log().matches("Added order").count()
+    }
 }
 
 impl Drop for Pebble {
