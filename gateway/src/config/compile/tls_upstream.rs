@@ -2,7 +2,6 @@
 //! under other files is not used under new ones.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -77,7 +76,7 @@ pub(super) fn name(
     let host = match (written, address) {
         (Some(name), _) => name,
         (None, ServerAddress::Name(name, _)) => name,
-        (None, ServerAddress::Tcp(address)) => return Some(IpAddr::from(address.ip()).into()),
+        (None, ServerAddress::Tcp(address)) => return Some(address.ip().into()),
         (None, ServerAddress::Unix(_)) => {
             cx.error(
                 path,
