@@ -14,7 +14,9 @@ mod adversary;
 mod attacks;
 mod bodies;
 mod bounds;
+mod certificates;
 mod cli;
+mod client_certificates;
 mod connections;
 #[path = "../attacks/corpus.rs"]
 mod corpus;

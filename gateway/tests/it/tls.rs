@@ -183,7 +183,7 @@ fn curl_is_served() {
     let to = gateway.address();
     let resolve = format!("app.example:{}:{}", to.port(), to.ip());
     let url = format!("https://app.example:{}/x", to.port());
-    let response = curl(["--cacert", ca.to_str().unwrap(), "--resolve", &resolve, &url]);
+    let response = curl(["--http1.1", "--cacert", ca.to_str().unwrap(), "--resolve", &resolve, &url]);
     assert_eq!((response.status, &*response.text()), (200, "over TLS"));
 }
 

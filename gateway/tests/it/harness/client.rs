@@ -200,6 +200,20 @@ impl Client {
         }
     }
 
+    /// Reads a response head, if one comes; an alert instead of one is none.
+    pub(crate) fn try_head(&mut self) -> Option<Vec<u8>> {
+        loop {
+            if let Some(length) = head_end(&self.buffer) {
+                return Some(self.take(length));
+            }
+            let mut bytes = [0; 4096];
+            match self.stream.read(&mut bytes) {
+                Ok(0) | Err(_) => return None,
+                Ok(count) => self.buffer.extend_from_slice(&bytes[..count]),
+            }
+        }
+    }
+
     /// Reads exactly so many bytes.
     pub(crate) fn exactly(&mut self, count: usize) -> Vec<u8> {
         while self.buffer.len() < count {

@@ -1,0 +1,151 @@
+//! Certificates in files: swapped while the gateway serves, kept where the new ones are broken, and judged by a scanner.
+
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use serde_json::Value;
+
+use crate::harness::{Authority, Client, Config, Gateway, Issued, Upstream, eventually, metrics, ok};
+
+fn start(config: &Config, issued: &Issued) -> Gateway {
+    let tls = "    tls: {certificates: [{cert: cert.pem, key: key.pem}]}\n";
+    let listener = "  - address: \"127.0.0.1:0\"\n";
+    let text = config.to_string().replacen(listener, &format!("{listener}{tls}"), 1);
+    Gateway::with(text).file("cert.pem", &issued.cert).file("key.pem", &issued.key).start()
+}
+
+/// Puts a pair in the place of the one before, as tools do it: the files are replaced, one after the other.
+fn replace(gateway: &Gateway, issued: &Issued) {
+    let folder = gateway.config_path().parent().unwrap();
+    for (name, content) in [("cert.pem", &issued.cert), ("key.pem", &issued.key)] {
+        let new = folder.join(format!("{name}.new"));
+        std::fs::write(&new, content).unwrap();
+        std::fs::rename(new, folder.join(name)).unwrap();
+    }
+}
+
+fn is_shown(client: &Client, issued: &Issued) -> bool {
+    client.session().peer_certificates().unwrap()[0] == CertificateDer::from_pem_slice(issued.cert.as_bytes()).unwrap()
+}
+
+#[test]
+fn a_new_certificate_is_taken_under_load_without_a_lost_request() {
+    let app = Upstream::answering(|_| ok("x"));
+    let authority = Authority::new("Test");
+    let issued: Vec<_> = (0..3).map(|_| authority.issue(&["app.example"])).collect();
+    let gateway = start(&Config::before(&app).workers(2), &issued[0]);
+    let config = Arc::new(authority.client(None));
+    let request = "GET / HTTP/1.1\r\nHost: app.example\r\n\r\n";
+    let over = AtomicBool::new(false);
+    let mut kept = Client::secure(gateway.address(), &config, "app.example");
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    let mut client = Client::secure(gateway.address(), &config, "app.example");
+                    for _ in 0..5 {
+                        client.send(request);
+                        assert_eq!(client.response().status, 200);
+                    }
+                }
+            });
+        }
+        // Settings of its own: a resumed session shows the certificate it began with.
+        let fresh = || Client::secure(gateway.address(), &Arc::new(authority.client(None)), "app.example");
+        for new in &issued[1..] {
+            replace(&gateway, new);
+            eventually("the new certificate is shown", || is_shown(&fresh(), new).then_some(()));
+        }
+        over.store(true, Ordering::Relaxed);
+    });
+    kept.send(request);
+    assert_eq!(kept.response().status, 200);
+    assert!(is_shown(&kept, &issued[0]));
+    assert!(gateway.access_log().iter().all(|line| line["status"] == 200));
+}
+
+#[test]
+fn a_broken_new_certificate_leaves_the_old_one_and_says_so() {
+    let app = Upstream::answering(|_| ok("x"));
+    let authority = Authority::new("Test");
+    let (first, second) = (authority.issue(&["app.example"]), authority.issue(&["app.example"]));
+    let gateway = start(&Config::before(&app), &first);
+    let fresh = || Client::secure(gateway.address(), &Arc::new(authority.client(None)), "app.example");
+    // The key of another certificate.
+    replace(&gateway, &Issued { cert: second.cert.clone(), key: first.key.clone() });
+    let line = gateway.wait_for_log(|line| {
+        line["message"].as_str().is_some_and(|message| message.starts_with("changed certificate refused"))
+    });
+    assert!(line["message"].as_str().unwrap().contains("does not belong"), "{line}");
+    assert!(is_shown(&fresh(), &first));
+    let series = metrics(&gateway);
+    assert!((series["probegate_certificate_reload_failures_total"] - 1.0).abs() < 0.1);
+    assert!(series["probegate_certificate_expiry_timestamp_seconds{name=\"app.example\"}"] > 1e9);
+    assert!(series["probegate_tls_handshakes_total{version=\"1.3\",resumed=\"false\"}"] > 0.5);
+    replace(&gateway, &second);
+    eventually("the new certificate is shown", || is_shown(&fresh(), &second).then_some(()));
+    // No key in any log.
+    let secret = first.key.lines().nth(1).unwrap();
+    assert!(gateway.log_lines().iter().all(|line| !line.contains(secret)));
+}
+
+/// What `sslyze` finds, run from an environment of its own.
+#[test]
+fn a_scanner_finds_nothing_weak() {
+    let app = Upstream::answering(|_| ok("x"));
+    let authority = Authority::new("Test");
+    let gateway = start(&Config::before(&app), &authority.issue(&["localhost"]));
+    let venv = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("sslyze");
+    let python = venv.join("bin/python");
+    // Longer than anything else here may take: it comes from the network.
+    let done = |command: &mut Command| {
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{command:?}: {output:?}");
+    };
+    if !venv.join("bin/sslyze").exists() {
+        done(Command::new("python3").args(["-m", "venv"]).arg(&venv));
+        done(Command::new(&python).args(["-m", "pip", "install", "--quiet", "sslyze==6.2.0"]));
+    }
+    let port = gateway.address().port();
+    let target = format!("localhost:{port}{{{}}}", gateway.address().ip());
+    let report = venv.join(format!("report-{port}.json"));
+    let mut scan = Command::new(&python);
+    scan.args(["-m", "sslyze", "--mozilla_config=disable", "--sslv2", "--sslv3", "--tlsv1", "--tlsv1_1", "--tlsv1_2"]);
+    scan.args([
+        "--tlsv1_3",
+        "--heartbleed",
+        "--openssl_ccs",
+        "--compression",
+        "--reneg",
+        "--early_data",
+        "--resum",
+        "--json_out",
+    ]);
+    scan.arg(&report).arg(&target);
+    let scanned = scan.output().unwrap();
+    let report: Value =
+        serde_json::from_slice(&std::fs::read(&report).unwrap_or_else(|_| panic!("{scanned:?}"))).unwrap();
+    let result = &report["server_scan_results"][0]["scan_result"];
+    let suites = |version: &str| -> Vec<String> {
+        let accepted = &result[format!("{version}_cipher_suites")]["result"]["accepted_cipher_suites"];
+        let accepted = accepted.as_array().unwrap_or_else(|| panic!("{version}: {scanned:?}"));
+        accepted.iter().map(|suite| suite["cipher_suite"]["name"].as_str().unwrap().to_owned()).collect()
+    };
+    for old in ["ssl_2_0", "ssl_3_0", "tls_1_0", "tls_1_1"] {
+        assert_eq!(suites(old), Vec::<String>::new(), "{old}");
+    }
+    assert!(!suites("tls_1_2").is_empty() && !suites("tls_1_3").is_empty());
+    let strong = |suite: &String| suite.contains("_GCM_") || suite.contains("CHACHA20");
+    assert!(suites("tls_1_2").iter().all(|suite| strong(suite) && suite.starts_with("TLS_ECDHE_")));
+    assert!(suites("tls_1_3").iter().all(strong));
+    let plugin = |name: &str| &result[name]["result"];
+    assert_eq!(plugin("heartbleed")["is_vulnerable_to_heartbleed"], false);
+    assert_eq!(plugin("openssl_ccs_injection")["is_vulnerable_to_ccs_injection"], false);
+    assert_eq!(plugin("tls_compression")["supports_compression"], false);
+    assert_eq!(plugin("session_renegotiation")["is_vulnerable_to_client_renegotiation_dos"], false);
+    assert_eq!(plugin("session_resumption")["session_id_resumption_result"], "FULLY_SUPPORTED");
+    assert_eq!(plugin("tls_1_3_early_data")["supports_early_data"], false);
+}
