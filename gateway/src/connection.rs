@@ -2,26 +2,24 @@
 //!
 //! [`preface`] tells HTTP/2 apart where nothing else does; its life is in [`h2`].
 
+mod facts;
 mod h2;
 mod preface;
 
 use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Instant;
 
-use probegate_policies::forwarded::Scheme;
-use probegate_policies::proxy::Header;
 use probegate_policies::reason::Reason;
 use tokio::task::coop::consume_budget;
 
+pub use self::facts::{ClientCertificate, Facts, Secured};
 use crate::request::finish::finish_unread;
-use crate::request::judge::Handshake;
 use crate::request::{self, After, Received};
 use crate::wire::deadline::Deadline;
 use crate::wire::h1::body::Body;
@@ -36,79 +34,6 @@ use crate::wire::transport::Transport;
 use crate::wire::{Framing, RequestBody};
 use crate::worker::workspace::Workspace;
 use crate::worker::{NEWCOMER, Worker};
-
-/// What is known about a connection from the start.
-#[derive(Clone, Debug)]
-pub struct Facts {
-    /// The other side's address, canonical.
-    pub peer: IpAddr,
-    /// Its port.
-    pub peer_port: u16,
-    /// The address it connected to, canonical.
-    pub local: IpAddr,
-    /// The port it connected to.
-    pub local_port: u16,
-    /// How it is protected.
-    pub scheme: Scheme,
-    /// What the handshake told, on a TLS connection.
-    pub secured: Option<Rc<Secured>>,
-    /// Requests are redirected to HTTPS on this port.
-    pub redirect_https: Option<u16>,
-}
-
-/// What a TLS handshake told about a connection.
-#[derive(Clone, Debug)]
-pub struct Secured {
-    /// The name the client asked for, lower-case.
-    pub server_name: Option<Box<str>>,
-    /// The version of TLS, as it is logged.
-    pub version: &'static str,
-    /// The cipher suite, as it is logged.
-    pub cipher: &'static str,
-    /// The client's certificate, verified.
-    pub certificate: Option<ClientCertificate>,
-}
-
-/// A client's certificate, after it was verified.
-#[derive(Clone, Debug)]
-pub struct ClientCertificate {
-    /// The sets it belongs to, a bit for each of [`crate::plan::Plan::client_certificates`].
-    pub sets: u64,
-    /// Whom it names, as it is logged.
-    pub subject: Box<str>,
-}
-
-impl Facts {
-    /// What the judgement has to know of the handshake.
-    pub fn handshake(&self) -> Option<Handshake<'_>> {
-        let secured = self.secured.as_ref()?;
-        let certificate = secured.certificate.as_ref().map(|certificate| certificate.sets);
-        Some(Handshake { server_name: secured.server_name.as_deref(), certificate })
-    }
-
-    /// The facts of a plain TCP connection.
-    pub fn plain(peer: SocketAddr, local: SocketAddr) -> Self {
-        Self {
-            peer: probegate_policies::ip::canonical(peer.ip()),
-            peer_port: peer.port(),
-            local: probegate_policies::ip::canonical(local.ip()),
-            local_port: local.port(),
-            scheme: Scheme::Http,
-            secured: None,
-            redirect_https: None,
-        }
-    }
-
-    /// A PROXY protocol header speaks for the connection: from here on, the client it names is the peer.
-    pub fn relayed(&mut self, header: &Header) {
-        if let Header::Relayed { source, destination } = header {
-            self.peer = source.ip();
-            self.peer_port = source.port();
-            self.local = probegate_policies::ip::canonical(destination.ip());
-            self.local_port = destination.port();
-        }
-    }
-}
 
 /// The waits of one connection, and how much of its life is left.
 #[derive(Debug)]
