@@ -115,7 +115,8 @@ impl Failure {
         Self {
             what: format!("{what}: {details} ({})", if kind.is_empty() { "no type" } else { kind }),
             advice,
-            unreached: false,
+            // Three in a row, while one is what every client has to take (RFC 8555 §6.5): the next attempt has better luck.
+            unreached: kind == "badNonce",
             account_gone: kind == "accountDoesNotExist",
             not_replaceable: kind == "alreadyReplaced",
             rest: if kind == "rateLimited" { REST } else { 0 },

@@ -26,10 +26,10 @@ impl Stage {
 
     /// A gateway where Pebble looks for challenges, with these certificates (keys of `acme` besides `directory` and `ca`).
     fn config(&self, certificates: &[&str]) -> String {
-        self.config_at(self.ports.http.to_string(), self.ports.tls.to_string(), certificates)
+        self.config_at(&self.ports.http.to_string(), &self.ports.tls.to_string(), certificates)
     }
 
-    fn config_at(&self, http: String, tls: String, certificates: &[&str]) -> String {
+    fn config_at(&self, http: &str, tls: &str, certificates: &[&str]) -> String {
         let (directory, ca) = (self.pebble.directory(), self.pebble.ca());
         let certificates: Vec<_> = certificates
             .iter()
@@ -219,8 +219,7 @@ fn short_lives_are_renewed_again_and_again() {
 fn when_a_challenge_fails_the_next_kind_is_tried() {
     let stage = Stage::new();
     // Nothing listens where Pebble looks for tls-alpn-01.
-    let config =
-        stage.config_at(stage.ports.http.to_string(), "127.0.0.1:0".to_owned(), &["domains: [shop.example.com]"]);
+    let config = stage.config_at(&stage.ports.http.to_string(), "127.0.0.1:0", &["domains: [shop.example.com]"]);
     let gateway = Gateway::start(config);
     let line = failed(&gateway);
     assert!(line["message"].as_str().unwrap().contains("shop.example.com failed tls-alpn-01"), "{line}");
@@ -239,10 +238,10 @@ fn when_a_challenge_fails_the_next_kind_is_tried() {
 fn when_renewal_fails_the_old_certificate_stays_in_force_and_the_next_order_waits() {
     let stage = Stage::new();
     stage.store(&["shop.example.com"], 70);
-    let elsewhere = "127.0.0.1:0".to_owned();
+    let elsewhere = "127.0.0.1:0";
     let config = stage.config_at(
         elsewhere,
-        stage.ports.tls.to_string(),
+        &stage.ports.tls.to_string(),
         &["domains: [shop.example.com], challenges: [http-01]"],
     );
     let gateway = Gateway::start(&config);
@@ -322,7 +321,7 @@ fn two_gateways_on_one_storage_order_once() {
     let keys = "domains: [shop.example.com], challenges: [http-01]";
     // Either of them may be first; the one that is not where Pebble looks fails, and finds what the other one has stored.
     let first = Gateway::start(stage.config(&[keys]));
-    let second = Gateway::start(stage.config_at("127.0.0.1:0".to_owned(), "127.0.0.1:0".to_owned(), &[keys]));
+    let second = Gateway::start(stage.config_at("127.0.0.1:0", "127.0.0.1:0", &[keys]));
     in_force(&first);
     in_force(&second);
     assert_eq!(stage.pebble.orders(), 1);

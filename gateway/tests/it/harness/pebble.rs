@@ -19,8 +19,8 @@ pub(crate) struct Manner {
 
 impl Default for Manner {
     fn default() -> Self {
-        // Some, because every client has to take that.
-        Self { valid: 90 * 24 * 3600, nonces_refused: 20 }
+        // Some, because every client has to take that; few, because three in a row end an order.
+        Self { valid: 90 * 24 * 3600, nonces_refused: 1 }
     }
 }
 
