@@ -41,7 +41,8 @@ fn certified(text: &str) -> (String, Vec<(String, String)>) {
     let text = text.replace("/etc/probegate/", "");
     let lines = text.lines().filter(|line| !line.trim_start().starts_with('#'));
     let words = lines.flat_map(|line| line.split(|c: char| !c.is_ascii_alphanumeric() && !"-_./".contains(c)));
-    let names = words.filter(|word| word.ends_with(".pem") || word.ends_with(".key")).map(str::to_owned);
+    let is_file = |word: &&str| matches!(word.rsplit_once('.'), Some((_, "pem" | "key")));
+    let names = words.filter(is_file).map(str::to_owned);
     let files = names.map(|name| (name, content.clone())).collect();
     (text, files)
 }
