@@ -86,7 +86,7 @@ pub async fn begin<T: Transport>(worker: &Rc<Worker>, transport: T, facts: Facts
         Protocol::Http1 => serve(worker, transport, facts).await,
         // In a box: an idle connection of HTTP/1 must not carry what one of HTTP/2 needs.
         Protocol::Http2 => Box::pin(h2::serve(worker, transport, Vec::new(), facts)).await,
-        Protocol::Either => preface::serve(worker, transport, facts).await,
+        Protocol::Either => Box::pin(preface::serve(worker, transport, facts)).await,
     }
 }
 

@@ -139,12 +139,13 @@ impl Pools {
         let preamble = upstream.proxy.then_some(client);
         if own {
             let target = self.dialler.target(upstream, server).ok_or(Reason::UpstreamTlsFailed)?;
-            let link = self.dialler.open(&target, preamble, deadline).await?;
+            // In a box, as below: every connection of a client holds the room of its longest way, while it is idle as well. This one is rare.
+            let link = Box::pin(self.dialler.open(&target, preamble, deadline)).await?;
             return Ok((Channel::Own(link), false));
         }
         let (stream, fresh) = match preamble {
-            Some(_) => (self.shared.exclusive(upstream, server, preamble, deadline).await?, Fresh::Yes),
-            None => self.shared.stream(upstream, server, reuse, deadline).await?,
+            Some(_) => (Box::pin(self.shared.exclusive(upstream, server, preamble, deadline)).await?, Fresh::Yes),
+            None => Box::pin(self.shared.stream(upstream, server, reuse, deadline)).await?,
         };
         Ok((Channel::Shared(stream), fresh == Fresh::No))
     }

@@ -170,7 +170,8 @@ async fn attempt<B: RequestBody, R: Responder>(
             let secured = errand.upstream.tls.is_some();
             let sink = h2::client::RequestWriter::new(stream, deadline, each, errand.head, errand.framing, secured);
             let source = h2::client::ResponseReader::new(stream, deadline, each, buffer, response);
-            let relayed = converse(errand, deadline, sink, source, body, reply, done).await;
+            // In a box: idle connections of clients must not hold the room for it.
+            let relayed = Box::pin(converse(errand, deadline, sink, source, body, reply, done)).await;
             relayed.map_err(|broken| Broken { unprocessed: stream.is_unprocessed(), ..broken })
         }
     }
@@ -193,7 +194,8 @@ async fn converse<K: RequestSink, S: ResponseSource, B: RequestBody, R: Responde
         progress.whole.set(true);
         relay::run(errand, &mut source, reply, &progress, done).await
     } else {
-        both(errand, deadline, &mut sink, &mut source, body, reply, &progress, done).await
+        // In a box: most requests have no body, and idle connections must not hold the room for both directions.
+        Box::pin(both(errand, deadline, &mut sink, &mut source, body, reply, &progress, done)).await
     };
     match relayed {
         Ok(relayed) => {

@@ -137,9 +137,12 @@ async fn accept(
 
 fn begin(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, local: SocketAddr, listener: SocketAddr) {
     let open = Open::new(worker);
-    spawn_local(async move {
-        greet::greet(&open.worker, stream, peer, local, listener).await;
-    });
+    // The most common kind has a task of its own: an idle connection of plain HTTP/1 must not hold the room that others need.
+    if greet::is_plain(worker, listener) {
+        spawn_local(async move { greet::plain(&open.worker, stream, peer, local, listener).await });
+    } else {
+        spawn_local(async move { greet::greet(&open.worker, stream, peer, local, listener).await });
+    }
 }
 
 /// Counts a listening socket while it is accepted on: the end of the process waits for that.

@@ -181,7 +181,7 @@ fn rfc_9112_9_3_2_pipelined_requests_behind_a_refused_one_are_judged_for_themsel
 #[test]
 fn rfc_9110_5_names_keep_their_case_and_lines_their_order() {
     let app = Upstream::answering(
-        |_| "HTTP/1.1 200 OK\r\nsERVER: app\r\nSet-Cookie: a=1\r\nX-Between: yes\r\nset-cookie: b=2\r\ncontent-LENGTH: 2\r\n\r\nok",
+        |_| "HTTP/1.1 200 OK\r\nsERVED-BY: app\r\nSet-Cookie: a=1\r\nX-Between: yes\r\nset-cookie: b=2\r\ncontent-LENGTH: 2\r\n\r\nok",
     );
     let gateway = Gateway::start(Config::before(&app));
     let response = exchange(
@@ -203,7 +203,7 @@ fn rfc_9110_5_names_keep_their_case_and_lines_their_order() {
     assert_eq!(
         received,
         [
-            ("sERVER", "app"),
+            ("sERVED-BY", "app"),
             ("Set-Cookie", "a=1"),
             ("X-Between", "yes"),
             ("set-cookie", "b=2"),

@@ -157,7 +157,8 @@ mod tests {
         assert!(target.starts_with("/a?q=") && !target.contains(['<', '>', '"', '`']), "{target}");
         assert_eq!(request.uri().authority(), None);
         assert_eq!(converted("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n").unwrap().uri().path(), "*");
-        for byte in 0x21..=0x7e_u8 {
+        // A fragment is not part of a target, and was refused before.
+        for byte in (0x21..=0x7e_u8).filter(|&byte| byte != b'#') {
             let target = format!("GET /{0}?{0} HTTP/1.1\r\nHost: a\r\n\r\n", char::from(byte));
             assert!(converted(&target).is_some(), "{:?}", char::from(byte));
         }
