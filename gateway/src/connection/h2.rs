@@ -38,6 +38,10 @@ const STREAM_WINDOW: u32 = 256 * 1024;
 /// Window of the connection: all bodies together. It is the memory that a client can make the gateway hold for what apps do not take.
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 
+/// What clients' frames of data may cost beyond their bytes while they wait for an app, in the terms of `h2`, which counts every frame as 256
+/// bytes at least. A full window in frames of 32 bytes stays below; one in frames of one byte would hold 256 MiB here.
+const SMALL_FRAMES: usize = 8 * CONNECTION_WINDOW as usize;
+
 /// The smallest size of a frame that may be (RFC 9113 §4.2): no client has to wait for more than this of another stream's data.
 const FRAME: u32 = 16 * 1024;
 
@@ -129,6 +133,7 @@ pub(super) async fn serve<T: Transport>(worker: &Rc<Worker>, transport: T, early
                 requests: bounds.requests_per_connection,
                 wait: Wait::Work,
                 leaving: false,
+                left: Duration::ZERO,
                 flooded: false,
             };
             driver.age.arm(timeouts.connection);
@@ -172,6 +177,7 @@ async fn handshake<T: Transport>(
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_frame_size(FRAME)
             .max_send_buffer_size(SEND_BUFFER)
+            .data_frame_budget(SMALL_FRAMES)
             .max_concurrent_reset_streams(RESET_KEPT)
             .max_pending_accept_reset_streams(bounds.streams)
             .max_local_error_reset_streams(Some(MISTAKES))
@@ -209,6 +215,8 @@ struct Driver<'a, T> {
     wait: Wait,
     /// A GOAWAY was sent.
     leaving: bool,
+    /// When it was.
+    left: Duration,
     /// The client sent more control frames than it may.
     flooded: bool,
 }
@@ -256,9 +264,14 @@ impl<T: Transport> Driver<'_, T> {
                 }
                 Poll::Ready(None) => return Poll::Ready(End::Closed),
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(fault(&error)),
-                Poll::Ready(Some(Ok((request, respond)))) => {
+                Poll::Ready(Some(Ok((request, mut respond)))) => {
                     if let Some(guard) = self.wire.guard() {
                         guard.borrow_mut().accepted(request.body().stream_id().as_u32());
+                    }
+                    // Whoever does not answer the PING behind the GOAWAY may not go on for ever. The request can be repeated elsewhere.
+                    if self.leaving && self.clock.now().saturating_sub(self.left) > FAREWELL {
+                        respond.send_reset(Code::REFUSED_STREAM);
+                        continue;
                     }
                     self.requests = self.requests.saturating_sub(1);
                     let working = Working::new(self.shared);
@@ -288,9 +301,11 @@ impl<T: Transport> Driver<'_, T> {
         true
     }
 
-    /// Says that no more requests are wanted (RFC 9113 §6.8). Those that come before the client has heard it are still served.
+    /// Says that no more requests are wanted (RFC 9113 §6.8). Those that come before the client has heard it are still served,
+    /// for [`FAREWELL`].
     fn leave(&mut self) {
         self.leaving = true;
+        self.left = self.clock.now();
         self.connection.graceful_shutdown();
     }
 

@@ -41,9 +41,9 @@ impl<'a> Case<'a> {
         let method = received.head.method.of(received.bytes);
         let trusted = self.active.plan.client.trusts(received.facts.peer);
         let scheme = scheme(trusted, &received.fields(), received.facts.scheme);
-        // What belongs to the body and what to the new protocol could not be told apart. HTTP/2 has no upgrades (RFC 9113 §8.6).
+        // What belongs to the body and what to the new protocol could not be told apart.
         let http2 = self.service.upstream.protocol == UpstreamProtocol::Http2;
-        let upgrade = if framing == Framing::None && !http2 { upgrade(received, self.service) } else { None };
+        let upgrade = if framing == Framing::None { upgrade(received, self.service) } else { None };
         let head = UpstreamHead {
             method,
             path: self.judgement.path.as_ref().and_then(|path| path.rewritten).unwrap_or(self.asked.path),
@@ -148,7 +148,9 @@ fn takes_trailers(received: &Received<'_>) -> bool {
 /// [`crate::wire::h2::head`]) and one protocol that the
 /// configuration allows. Anything else is served as if it had not asked (RFC 9110 §7.8).
 pub fn upgrade<'a>(received: &Received<'a>, service: &Service) -> Option<&'a [u8]> {
+    // HTTP/2 has no upgrades (RFC 9113 §8.6).
     let asks = received.asks_upgrade
+        && service.upstream.protocol != UpstreamProtocol::Http2
         && received.head.version != Version::Http10
         && received.head.method.of(received.bytes) == b"GET";
     if !asks {

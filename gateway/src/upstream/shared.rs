@@ -61,6 +61,7 @@ struct Kept {
 struct Opening {
     done: Notify,
     failed: Cell<Option<Reason>>,
+    session: RefCell<Option<Rc<Session>>>,
 }
 
 impl Shared {
@@ -89,6 +90,11 @@ impl Shared {
                 return Err(failed);
             }
             fresh = Fresh::Yes;
+            // The one that was made, and not an older one that may be as stale as the last.
+            let made = opening.session.borrow().clone().filter(|session| session.has_room());
+            if let Some(session) = made {
+                return Ok((session.stream(), fresh));
+            }
         }
     }
 
@@ -158,13 +164,17 @@ impl Shared {
                 let site = sites.entry(target.key).or_default();
                 site.opening = None;
                 let opened = opened.map(|(session, driver)| {
-                    site.sessions.push(Kept { session: Rc::new(session), patience, most });
+                    let session = Rc::new(session);
+                    *told.session.borrow_mut() = Some(Rc::clone(&session));
+                    site.sessions.push(Kept { session, patience, most });
                     driver
                 });
                 told.failed.set(opened.as_ref().err().copied());
                 opened
             };
             told.done.notify_waiters();
+            // It holds the session, which must not outlive those that keep it.
+            drop(told);
             if let Ok(driver) = driver {
                 run(driver, target.label).await;
             }

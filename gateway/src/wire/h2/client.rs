@@ -182,7 +182,7 @@ impl<'a> ResponseReader<'a> {
     fn failed(&self, error: &h2::Error) -> Reason {
         match self.stream.fail(error) {
             Failed::Invalid => Reason::UpstreamInvalid,
-            Failed::Broken | Failed::Unprocessed => Reason::UpstreamClosed,
+            Failed::Broken | Failed::Reset | Failed::Unprocessed => Reason::UpstreamClosed,
         }
     }
 

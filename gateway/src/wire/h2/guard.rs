@@ -21,7 +21,8 @@ const PINGS: u32 = 500;
 /// PRIORITY. Firefox sends six at the start, older browsers one for each request (there are hundreds on a page, not thousands).
 const PRIORITIES: u32 = 1000;
 
-/// `RST_STREAM`. Leaving a page cancels what it was loading: some hundred at most, and not every second.
+/// `RST_STREAM`. Leaving a page cancels what it was loading: some hundred at most, and not every second. A balancer
+/// with many users resets more, but not more than half of what it asks for: that much is added for the requests of the period.
 const RESETS: u32 = 500;
 
 /// `WINDOW_UPDATE`, besides those that data justifies.
@@ -38,6 +39,9 @@ const OTHERS: u32 = 500;
 
 /// For every DATA frame that was sent, this many `WINDOW_UPDATE` or PING frames may come back.
 const FOR_EACH_DATA: u32 = 4;
+
+/// And one more for so many bytes of them: Go tells two windows for every 4 KiB that its user reads.
+const BYTES_FOR_ONE: u64 = 1024;
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
@@ -87,6 +91,10 @@ struct Counts {
     others: u32,
     /// DATA frames sent.
     sent: u32,
+    /// Bytes in them.
+    bytes: u64,
+    /// Requests that were handed to the gateway.
+    accepted: u32,
 }
 
 impl Guard {
@@ -115,12 +123,13 @@ impl Guard {
         let counts = &mut self.counts;
         let mut fair = true;
         self.incoming.pass(bytes, |frame| {
-            let justified = counts.sent.saturating_mul(FOR_EACH_DATA);
+            let bytes = u32::try_from(counts.bytes / BYTES_FOR_ONE).unwrap_or(u32::MAX);
+            let justified = counts.sent.saturating_mul(FOR_EACH_DATA).saturating_add(bytes);
             let (count, most) = match frame.kind {
                 DATA if frame.length == 0 && frame.flags & END_STREAM == 0 => (&mut counts.empty, EMPTY),
                 DATA | HEADERS => return,
                 PRIORITY => (&mut counts.priorities, PRIORITIES),
-                RST_STREAM => (&mut counts.resets, RESETS),
+                RST_STREAM => (&mut counts.resets, RESETS.saturating_add(counts.accepted / 2)),
                 SETTINGS_FRAME => (&mut counts.settings, SETTINGS),
                 PING => (&mut counts.pings, PINGS.saturating_add(justified)),
                 WINDOW_UPDATE => (&mut counts.windows, WINDOWS.saturating_add(justified)),
@@ -138,7 +147,10 @@ impl Guard {
     pub fn sent(&mut self, bytes: &[u8]) {
         let (counts, last, recent, refused) = (&mut self.counts, self.last, self.recent, &mut self.refused);
         self.outgoing.pass(bytes, |frame| match (frame.kind, frame.code) {
-            (DATA, _) => counts.sent = counts.sent.saturating_add(1),
+            (DATA, _) => {
+                counts.sent = counts.sent.saturating_add(1);
+                counts.bytes = counts.bytes.saturating_add(frame.length as u64);
+            }
             (RST_STREAM, Some(code)) if REFUSALS.contains(&code) && !known(last, recent, frame.stream) => *refused += 1,
             _ => {}
         });
@@ -156,6 +168,7 @@ impl Guard {
 
     /// A stream was handed to the gateway: whatever becomes of it is the gateway's to tell.
     pub fn accepted(&mut self, stream: u32) {
+        self.counts.accepted = self.counts.accepted.saturating_add(1);
         let distance = stream.saturating_sub(self.last) / 2;
         self.recent = self.recent.checked_shl(distance).unwrap_or(0) | 1;
         self.last = stream;
@@ -295,6 +308,30 @@ mod tests {
             assert!(guard.received(&frame(WINDOW_UPDATE, 0, 1, &[0; 4]).repeat(2), START));
             assert!(guard.received(&frame(PING, 0, 0, &[0; 8]), START));
         }
+    }
+
+    #[test]
+    fn bytes_justify_windows() {
+        let mut guard = Guard::new(0, START);
+        for _ in 0..10_000 {
+            guard.sent(&frame(DATA, 0, 1, &[0; 16384]));
+            assert!(guard.received(&frame(WINDOW_UPDATE, 0, 1, &[0; 4]).repeat(8), START));
+        }
+    }
+
+    #[test]
+    fn requests_justify_half_as_many_resets() {
+        let (mut guard, mut fast) = (Guard::new(0, START), Guard::new(0, START));
+        let reset = frame(RST_STREAM, 0, 1, &[0, 0, 0, 8]);
+        for number in 0..10_000 {
+            guard.accepted(2 * number + 1);
+            assert!(number % 2 == 0 || guard.received(&reset, START));
+        }
+        let ended = (0..10_000).find(|number| {
+            fast.accepted(2 * number + 1);
+            !fast.received(&reset, START)
+        });
+        assert!(ended.is_some_and(|number| number <= 2 * RESETS), "resetting every request: {ended:?}");
     }
 
     #[test]

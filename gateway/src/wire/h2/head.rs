@@ -64,7 +64,8 @@ pub fn framing(headers: &HeaderMap, ended: bool) -> Result<Framing, Reason> {
         (None, _, true) => Ok(Framing::None),
         (None, _, false) => Ok(Framing::Chunked),
         (Some(value), None, ended) => match length(value.as_bytes()) {
-            Some(0) => Ok(Framing::None),
+            Some(0) if ended => Ok(Framing::None),
+            // A length of 0 with more to come is read to its end, too: `h2` refuses data behind it.
             Some(length) if !ended => Ok(Framing::Length(length)),
             _ => Err(Reason::FramingInvalid),
         },
@@ -316,7 +317,8 @@ mod tests {
         assert_eq!(of(&[], true), Ok(Framing::None));
         assert_eq!(of(&[], false), Ok(Framing::Chunked));
         assert_eq!(of(&[("content-length", b"5")], false), Ok(Framing::Length(5)));
-        assert_eq!(of(&[("content-length", b"0")], false), Ok(Framing::None));
+        assert_eq!(of(&[("content-length", b"0")], true), Ok(Framing::None));
+        assert_eq!(of(&[("content-length", b"0")], false), Ok(Framing::Length(0)));
         assert_eq!(of(&[("content-length", b"5")], true), Err(Reason::FramingInvalid));
         assert_eq!(of(&[("content-length", b"+5")], false), Err(Reason::FramingInvalid));
         assert_eq!(of(&[("content-length", b"5"), ("content-length", b"5")], false), Err(Reason::FramingInvalid));

@@ -23,6 +23,10 @@ pub const STREAMS: usize = 100;
 /// Bytes of an answer that may wait for its client.
 const WINDOW: u32 = 64 * 1024;
 
+/// What frames of data may cost beyond their bytes, in the terms of `h2`, which counts every frame as 256 bytes at least: as much as the windows
+/// let through in the smallest frames. Small parts of answers that wait for slow clients must not end the connection for everybody.
+const SMALL_FRAMES: usize = STREAMS.saturating_mul(WINDOW as usize).saturating_mul(256);
+
 /// Bytes of a request that may wait for the app to take them, beyond what its own window lets through.
 const SEND_BUFFER: usize = 64 * 1024;
 
@@ -71,6 +75,7 @@ pub async fn open<T: Transport>(transport: T) -> Result<(Session, Driver<T>), Er
         .initial_window_size(WINDOW)
         .initial_connection_window_size(WINDOW * u32::try_from(STREAMS).unwrap_or(1))
         .max_send_buffer_size(SEND_BUFFER)
+        .data_frame_budget(SMALL_FRAMES)
         .max_header_list_size(FIELDS)
         .enable_push(false);
     let wire = Wire::new(transport, Vec::new());
@@ -139,8 +144,10 @@ pub struct Stream {
 pub enum Failed {
     /// The app never looked at it (RFC 9113 §8.7): it may be sent again, whatever it asks for.
     Unprocessed,
-    /// The connection broke, or the app gave the stream up.
+    /// The connection broke.
     Broken,
+    /// The app gave the stream up, after it may have looked at the request.
+    Reset,
     /// The app does not follow the protocol.
     Invalid,
 }
@@ -149,6 +156,11 @@ impl Stream {
     /// Whether the app said, or could not but show, that it never looked at the request.
     pub fn is_unprocessed(&self) -> bool {
         self.failed.get() == Some(Failed::Unprocessed)
+    }
+
+    /// Whether the app ended the stream, and not the connection.
+    pub fn is_reset(&self) -> bool {
+        self.failed.get() == Some(Failed::Reset)
     }
 
     /// Begins the request.
@@ -165,6 +177,7 @@ impl Stream {
             // GOAWAY reaches only those streams as an error that it excludes; REFUSED_STREAM means the same for one.
             _ if error.is_go_away() && error.is_remote() => Failed::Unprocessed,
             Some(h2::Reason::REFUSED_STREAM) if error.is_remote() => Failed::Unprocessed,
+            _ if error.is_reset() && error.is_remote() => Failed::Reset,
             _ if error.is_remote() => Failed::Broken,
             _ => Failed::Invalid,
         };
