@@ -172,6 +172,9 @@ async fn attempt<B: RequestBody, R: Responder>(
             let source = h2::client::ResponseReader::new(stream, deadline, each, buffer, response);
             // In a box: idle connections of clients must not hold the room for it.
             let relayed = Box::pin(converse(errand, deadline, sink, source, body, reply, done)).await;
+            if matches!(&relayed, Err(Broken { reason: Reason::UpstreamTimeout, .. })) {
+                stream.timed_out();
+            }
             relayed.map_err(|broken| Broken {
                 unprocessed: stream.is_unprocessed(),
                 // A connection that carries others is not stale because the app gave one request up.

@@ -186,6 +186,9 @@ fn a_stream_that_the_app_gives_up_is_502_or_visibly_not_whole() {
     let gateway = Gateway::start(before(&app));
     let response = get(gateway.address(), "/before");
     assert_eq!(refusal(&gateway, &response), (502, "upstream_closed".into()));
+    // The connection has served before, and is not stale for all that: the app may have looked at the request.
+    assert_eq!(get(gateway.address(), "/before").status, 502);
+    assert_eq!(app.seen().len(), 2);
     let mut client = Client::connect(gateway.address());
     client.send("GET /after HTTP/1.1\r\nHost: a\r\n\r\n");
     let (response, end) = client.response_and_end();
@@ -318,6 +321,9 @@ fn an_app_that_does_not_answer_is_504() {
     let response = get(gateway.address(), "/");
     assert_eq!(refusal(&gateway, &response), (504, "upstream_timeout".into()));
     eventually("the stream is given up", || (app.seen()[0].reset == Some(h2::Reason::CANCEL)).then_some(()));
+    // A connection on which nothing came meanwhile may be dead: the next requests do not wait on it.
+    assert_eq!((get(gateway.address(), "/").status, get(gateway.address(), "/").status), (504, 504));
+    assert!(app.connections() > 1, "{}", app.connections());
 }
 
 #[test]

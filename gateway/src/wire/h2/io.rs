@@ -44,6 +44,8 @@ pub struct Wire<T> {
     sent: Cell<usize>,
     /// Bytes that the transport has taken, ever: shows whether the other side still takes something.
     written: Cell<u64>,
+    /// How often something was received: shows whether the other side is there.
+    heard: Cell<u64>,
     /// Whether the last attempt found that the transport takes no more.
     blocked: Cell<bool>,
     /// Why nothing can be written any more.
@@ -65,6 +67,7 @@ impl<T: Transport> Wire<T> {
             gathered: RefCell::default(),
             sent: Cell::new(0),
             written: Cell::new(0),
+            heard: Cell::new(0),
             blocked: Cell::new(false),
             broken: Cell::new(None),
             guard: None,
@@ -81,6 +84,7 @@ impl<T: Transport> Wire<T> {
             gathered: RefCell::default(),
             sent: Cell::new(0),
             written: Cell::new(0),
+            heard: Cell::new(0),
             blocked: Cell::new(false),
             broken: Cell::new(None),
             guard: Some((guard, Rc::clone(deadlines))),
@@ -105,6 +109,11 @@ impl<T: Transport> Wire<T> {
     /// Bytes that the transport has taken, ever.
     pub fn written(&self) -> u64 {
         self.written.get()
+    }
+
+    /// How often something was received, ever.
+    pub fn heard(&self) -> u64 {
+        self.heard.get()
     }
 
     /// Whether something waits to be sent that the transport would not take.
@@ -228,6 +237,7 @@ impl<T: Transport> AsyncRead for Io<T> {
                         }
                     }
                     buf.advance(n);
+                    wire.heard.set(wire.heard.get().wrapping_add(1));
                     turn.made_progress();
                     return Poll::Ready(Ok(()));
                 }

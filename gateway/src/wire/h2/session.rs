@@ -40,6 +40,8 @@ pub struct Session {
     used: Cell<usize>,
     idle_since: Cell<Instant>,
     over: Cell<bool>,
+    /// How often something was received.
+    heard: Rc<Cell<u64>>,
 }
 
 /// What has to be polled for a connection to live.
@@ -47,6 +49,7 @@ pub struct Session {
 pub struct Driver<T: Transport> {
     connection: Connection<Io<T>, Bytes>,
     wire: Rc<Wire<T>>,
+    heard: Rc<Cell<u64>>,
 }
 
 impl<T: Transport> Driver<T> {
@@ -60,7 +63,9 @@ impl<T: Transport> Driver<T> {
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let connection = &mut self.connection;
-        self.wire.step(cx, |cx| Pin::new(connection).poll(cx))
+        let polled = self.wire.step(cx, |cx| Pin::new(connection).poll(cx));
+        self.heard.set(self.wire.heard());
+        polled
     }
 }
 
@@ -80,7 +85,8 @@ pub async fn open<T: Transport>(transport: T) -> Result<(Session, Driver<T>), Er
         .enable_push(false);
     let wire = Wire::new(transport, Vec::new());
     let (send, connection) = builder.handshake(wire.io()).await?;
-    let mut driver = Driver { connection, wire };
+    let heard = Rc::<Cell<u64>>::default();
+    let mut driver = Driver { connection, wire, heard: Rc::clone(&heard) };
     if let Some(mut pings) = driver.connection.ping_pong() {
         pings.send_ping(Ping::opaque())?;
         poll_fn(|cx| match driver.poll(cx) {
@@ -95,6 +101,7 @@ pub async fn open<T: Transport>(transport: T) -> Result<(Session, Driver<T>), Er
         used: Cell::new(0),
         idle_since: Cell::new(Instant::now()),
         over: Cell::new(false),
+        heard,
     };
     Ok((session, driver))
 }
@@ -125,7 +132,8 @@ impl Session {
     /// A place for a request.
     pub fn stream(self: Rc<Self>) -> Stream {
         self.used.set(self.used.get() + 1);
-        Stream { session: self, response: RefCell::default(), failed: Cell::default() }
+        let heard = self.heard.get();
+        Stream { session: self, heard, response: RefCell::default(), failed: Cell::default() }
     }
 }
 
@@ -133,6 +141,8 @@ impl Session {
 #[derive(Debug)]
 pub struct Stream {
     session: Rc<Session>,
+    /// How often something had been received when it began.
+    heard: u64,
     /// The answer to come, once the request has begun.
     pub(super) response: RefCell<Option<ResponseFuture>>,
     /// Why it will not come.
@@ -161,6 +171,14 @@ impl Stream {
     /// Whether the app ended the stream, and not the connection.
     pub fn is_reset(&self) -> bool {
         self.failed.get() == Some(Failed::Reset)
+    }
+
+    /// The app did not answer in time. Where it sent nothing at all meanwhile, it may not be there any more, and nobody would ever say so: the
+    /// connection gets no other requests.
+    pub fn timed_out(&self) {
+        if self.heard == self.session.heard.get() {
+            self.session.retire();
+        }
     }
 
     /// Begins the request.

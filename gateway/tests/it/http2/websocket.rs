@@ -117,7 +117,9 @@ fn rfc_8441_what_does_not_become_a_tunnel_is_no_success() {
     let app = Upstream::scripted(app);
     let gateway = Gateway::start(with_http2(&Config::before(&app)));
     let closed = Gateway::start(with_http2(&Config::before(&app).service("upgrades: []")));
+    let framed = Gateway::start(with_http2(&Config::before(&app).upstream("protocol: http2")));
     for (gateway, path, status, reason) in [
+        (&framed, "/", 405, "method_not_allowed"),
         (&gateway, "/wrong", 502, "upstream_invalid"),
         (&gateway, "/elsewhere", 502, "upstream_invalid"),
         (&gateway, "/forbidden", 403, ""),
