@@ -1,8 +1,8 @@
 //! From a judged request to the errand for the app: which method, path, host, fields and deadlines.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
-use probegate_policies::forwarded::{Scheme, Towards, scheme};
+use probegate_policies::forwarded::{Scheme, Towards, UNKNOWN_CLIENT, scheme};
 use probegate_policies::proxy;
 
 use super::Received;
@@ -114,12 +114,13 @@ impl<'a> Case<'a> {
         Towards { identity, hops, scheme, host, port, request_id: self.id }
     }
 
-    /// Whose request it is, in the terms of the PROXY protocol: the client, with its port where it is the peer; the peer, where nobody
-    /// knows the client.
+    /// Whose request it is, in the terms of the PROXY protocol: the client, with its port where it is the peer; where nobody knows the
+    /// client, the placeholder that `X-Forwarded-For` names too.
     fn client(&self) -> proxy::Header {
         let facts = self.received.facts;
-        let ip = self.judgement.identity.known().unwrap_or(facts.peer);
-        let port = if ip == facts.peer { facts.peer_port } else { 0 };
+        let known = self.judgement.identity.known();
+        let port = if known == Some(facts.peer) { facts.peer_port } else { 0 };
+        let ip = known.unwrap_or(IpAddr::V4(UNKNOWN_CLIENT));
         let source = SocketAddr::new(ip, port);
         proxy::Header::Relayed { source, destination: SocketAddr::new(facts.local, facts.local_port) }
     }

@@ -75,7 +75,14 @@ impl Watch {
     }
 
     async fn impatient(&self) {
-        while !matches!(self.signals.next().await, Signal::Interrupt | Signal::Terminate) {}
+        loop {
+            match self.signals.next().await {
+                Signal::Interrupt | Signal::Terminate => return,
+                // The log may be rotated meanwhile; the last lines belong into the new file.
+                Signal::Reopen => self.state.access_log.reopen(),
+                Signal::Reload | Signal::Upgrade => {}
+            }
+        }
     }
 }
 

@@ -173,7 +173,7 @@ impl Front {
         let plan = &active.plan;
         let system = |what| move |error| super::StartFailed::System { what, error };
         // The old process goes on until it is told that this one accepts; where this one fails before, it just does.
-        let taken = self.meeting.as_ref().map(Meeting::take);
+        let taken = self.meeting.as_ref().map(Meeting::take).transpose().map_err(system("hand-over"))?;
         let mut ready = std::mem::take(&mut self.bound);
         for listener in &plan.listeners {
             let address = listener.address;
@@ -201,12 +201,12 @@ impl Front {
         if let Some(socket) = admin {
             admin::start(socket, Arc::clone(&self.state)).map_err(system("admin listener"))?;
         }
-        // From here on nothing can fail.
+        // From here on nothing can fail, but for an old process that has lost its patience.
         for prepared in prepared {
             self.fleet.open(prepared);
         }
         if let Some(taken) = taken {
-            taken.confirm();
+            taken.confirm().map_err(system("hand-over"))?;
         }
         Ok(())
     }

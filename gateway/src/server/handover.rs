@@ -109,17 +109,27 @@ impl Meeting {
         sent.map_err(io::Error::other)?.map_err(io::Error::from)?;
         let late = |_| io::Error::new(io::ErrorKind::TimedOut, "the new process did not answer in time");
         let (stream, _) = timeout(RECEIVE, listener.accept()).await.map_err(late)??;
-        timeout(ACCEPT, answer(&stream)).await.map_err(late)?
+        let answered = timeout(ACCEPT, answer(&stream)).await.map_err(late).flatten();
+        // Before the stream ends: where the new process finds the path gone, it knows that this one goes on.
+        fs::remove_file(self.word()).ok();
+        answered
     }
 
     /// The new process, which has received the sockets: from now on the old one knows when this one ends.
-    pub(super) fn take(&self) -> Taken {
-        let stream = UnixStream::connect(self.word());
-        if let Err(error) = &stream {
-            // It may have died. Whoever has the sockets goes on.
-            tracing::warn!(%error, "the old process does not wait for an answer");
+    ///
+    /// # Errors
+    /// The old process has given up waiting and goes on: this one must not.
+    pub(super) fn take(&self) -> io::Result<Taken> {
+        match UnixStream::connect(self.word()) {
+            Ok(stream) => Ok(Taken { stream: Some(stream), word: self.word() }),
+            // The old process takes the path away when it stays in charge.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(given_up()),
+            Err(error) => {
+                // It has died. Whoever has the sockets goes on.
+                tracing::warn!(%error, "the old process does not wait for an answer");
+                Ok(Taken { stream: None, word: self.word() })
+            }
         }
-        Taken { stream: stream.ok() }
     }
 }
 
@@ -143,17 +153,31 @@ async fn answer(stream: &tokio::net::UnixStream) -> io::Result<()> {
 #[derive(Debug)]
 pub(super) struct Taken {
     stream: Option<UnixStream>,
+    word: PathBuf,
 }
 
 impl Taken {
     /// This process accepts: the old one may leave.
-    pub(super) fn confirm(self) {
+    ///
+    /// # Errors
+    /// The old process has given up waiting and goes on: this one must not.
+    pub(super) fn confirm(self) -> io::Result<()> {
         if let Some(mut stream) = self.stream
             && let Err(error) = stream.write_all(&[1])
         {
+            if !self.word.exists() {
+                return Err(given_up());
+            }
+            // It has died. Whoever has the sockets goes on.
             tracing::warn!(%error, "the old process was not told that it may leave");
         }
+        Ok(())
     }
+}
+
+fn given_up() -> io::Error {
+    let text = "this process came too late: the old one has given up the hand-over and goes on";
+    io::Error::new(io::ErrorKind::TimedOut, text)
 }
 
 #[cfg(test)]
@@ -161,6 +185,25 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
+
+    #[test]
+    fn who_comes_too_late_does_not_go_on_and_who_comes_after_a_death_does() {
+        let root = std::env::temp_dir().join(format!("probegate-late-{}", std::process::id()));
+        let meeting = Meeting::at(&root.join("upgrade.sock")).unwrap();
+        meeting.take().unwrap_err();
+        let bind = || std::os::unix::net::UnixListener::bind(meeting.word()).unwrap();
+        let given_up = bind();
+        let taken = meeting.take().unwrap();
+        drop((given_up.accept().unwrap(), fs::remove_file(meeting.word()).unwrap()));
+        drop(given_up);
+        taken.confirm().unwrap_err();
+        let died = bind();
+        let taken = meeting.take().unwrap();
+        drop((died.accept().unwrap(), died));
+        taken.confirm().unwrap();
+        meeting.take().unwrap().confirm().unwrap();
+        fs::remove_dir_all(&root).unwrap();
+    }
 
     #[test]
     fn the_folder_is_made_private_and_refused_when_it_is_not() {

@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use probegate_policies::reason::Reason;
 use rustls::ServerConfig;
@@ -51,20 +52,25 @@ impl<T: Transport> io::Read for Begun<'_, T> {
     }
 }
 
-/// Reads the first message of a client. The caller has armed `deadline`.
+/// Reads the first message of a client. The caller has armed `deadline` as an idle one; the first byte arms it with `patience`.
 ///
 /// # Errors
 /// There is none; an alert that says why was sent where one is due.
-pub async fn meet<T: Transport>(transport: &T, deadline: &Deadline) -> Result<Accepted, Unmet> {
+pub async fn meet<T: Transport>(transport: &T, deadline: &Deadline, patience: Duration) -> Result<Accepted, Unmet> {
     let mut acceptor = Acceptor::default();
     let mut begun = Begun { pipe: Pipe(transport), first: Vec::new() };
+    let mut silent = true;
     poll_fn(|cx| {
         loop {
             match acceptor.read_tls(&mut begun) {
                 Ok(0) if begun.first.is_empty() => return Poll::Ready(Err(Unmet::Silent)),
                 Ok(0) => return Poll::Ready(Err(Unmet::Failed(Reason::HandshakeFailed))),
                 Ok(_) => match acceptor.accept() {
-                    Ok(None) => {}
+                    Ok(None) => {
+                        if std::mem::take(&mut silent) {
+                            deadline.arm(patience);
+                        }
+                    }
                     Ok(Some(accepted)) => return Poll::Ready(Ok(accepted)),
                     Err(_) if is_http(&begun.first) => {
                         return Poll::Ready(Err(Unmet::Plain(std::mem::take(&mut begun.first).into())));

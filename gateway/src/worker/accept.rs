@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use tokio::task::{LocalSet, spawn_local};
 
 use super::{Worker, greet};
-use crate::state::State;
+use crate::state::{Active, State};
 use crate::wire::deadline::TICK;
 
 /// What a worker can be told.
@@ -101,6 +101,8 @@ async fn accept(
 ) {
     let _accepting = Accepting::new(&worker);
     let gate = closed.clone();
+    // The last plan that had this listener: what still waits in the queue when a reload takes it away is served as it says.
+    let mut known = worker.active();
     let Ok(local) = listener.local_addr() else { return };
     loop {
         let bound = worker.active().plan.bounds.connections;
@@ -122,7 +124,13 @@ async fn accept(
         };
         match accepted {
             None => return,
-            Some(Ok((stream, peer))) => begin(&worker, stream, peer, local, configured),
+            Some(Ok((stream, peer))) => {
+                let active = worker.active();
+                if greet::configured(&active, configured).is_some() {
+                    known = active;
+                }
+                begin(&worker, stream, peer, local, configured, &known);
+            }
             Some(Err(error)) => {
                 worker.state.metrics.accept_failures.fetch_add(1, Ordering::Relaxed);
                 // A client that left while it waited is nothing; no descriptors left is, and trying at once would spin.
@@ -135,13 +143,23 @@ async fn accept(
     }
 }
 
-fn begin(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, local: SocketAddr, listener: SocketAddr) {
+fn begin(
+    worker: &Rc<Worker>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    local: SocketAddr,
+    listener: SocketAddr,
+    active: &Rc<Arc<Active>>,
+) {
     let open = Open::new(worker);
+    let Some(known) = greet::configured(active, listener) else { return };
+    let is_plain = greet::is_plain(known);
+    let active = Rc::clone(active);
     // The most common kind has a task of its own: an idle connection of plain HTTP/1 must not hold the room that others need.
-    if greet::is_plain(worker, listener) {
-        spawn_local(async move { greet::plain(&open.worker, stream, peer, local, listener).await });
+    if is_plain {
+        spawn_local(async move { greet::plain(&open.worker, stream, peer, local, listener, active).await });
     } else {
-        spawn_local(async move { greet::greet(&open.worker, stream, peer, local, listener).await });
+        spawn_local(async move { greet::greet(&open.worker, stream, peer, local, listener, active).await });
     }
 }
 

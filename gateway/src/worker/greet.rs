@@ -8,20 +8,27 @@ mod proxy_header;
 
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 
+use probegate_policies::proxy::Header;
 use probegate_policies::reason::Reason;
 use tokio::net::TcpStream;
 
 use super::Worker;
 use crate::clients::Counted;
 use crate::connection::{self, Facts, Protocol};
+use crate::plan::Listener;
 use crate::request::finish::finish_unread;
+use crate::state::Active;
+
+/// How `active` configures the listener at `address`. `None`: it has no such listener.
+pub(super) fn configured(active: &Active, address: SocketAddr) -> Option<&Listener> {
+    active.plan.listeners.iter().find(|known| known.address == address)
+}
 
 /// Whether connections of this listener bring plain HTTP/1 and nothing before it.
-pub(super) fn is_plain(worker: &Worker, listener: SocketAddr) -> bool {
-    let active = worker.active();
-    let listener = active.plan.listeners.iter().find(|known| known.address == listener);
-    listener.is_none_or(|listener| listener.tls.is_none() && listener.proxy.is_none() && !listener.http2)
+pub(super) fn is_plain(listener: &Listener) -> bool {
+    listener.tls.is_none() && listener.proxy.is_none() && !listener.http2
 }
 
 /// Serves a connection of a listener that [`is_plain`], to its end.
@@ -31,36 +38,44 @@ pub(super) async fn plain(
     peer: SocketAddr,
     local: SocketAddr,
     listener: SocketAddr,
+    active: Rc<Arc<Active>>,
 ) {
     let mut facts = Facts::plain(peer, local);
+    let Some(known) = configured(&active, listener) else { return };
     // Counts the connection for as long as it lasts.
-    let Ok(_counted) = count(worker, listener, &mut facts) else { return };
+    let Ok(_counted) = count(worker, known, &mut facts, false) else { return };
+    drop(active);
     connection::serve(worker, stream, facts).await;
 }
 
 /// Serves a connection that was accepted on the listener configured as `listener`, to its end.
+///
+/// `active` has that listener, and says what comes before the first request, also where a reload has taken the listener away meanwhile: what
+/// a listener demands is never left out.
 pub(super) async fn greet(
     worker: &Rc<Worker>,
     stream: TcpStream,
     peer: SocketAddr,
     local: SocketAddr,
     listener: SocketAddr,
+    active: Rc<Arc<Active>>,
 ) {
     let mut facts = Facts::plain(peer, local);
+    let Some(known) = configured(&active, listener) else { return };
     // Counts the connection for as long as it lasts.
-    let Ok(_counted) = admit(worker, &stream, listener, &mut facts).await else { return };
-    let active = worker.active();
+    let Ok(_counted) = admit(worker, &stream, known, &mut facts).await else { return };
+    let (http2, tls) = (known.http2, known.tls.is_some());
     let Some(secured) = active.secured(listener) else {
-        let http2 =
-            active.plan.listeners.iter().find(|known| known.address == listener).is_some_and(|known| known.http2);
         drop(active);
+        if tls {
+            return;
+        }
         // Without TLS, the client's first bytes tell what it speaks.
         let protocol = if http2 { Protocol::Either } else { Protocol::Http1 };
         return Box::pin(connection::begin(worker, stream, facts, protocol)).await;
     };
-    drop(active);
     // In a box: what a handshake needs is given back before the first request.
-    if let Some((tls, facts)) = Box::pin(handshake::secure(worker, stream, facts, &secured)).await {
+    if let Some((tls, facts)) = Box::pin(handshake::secure(worker, active, stream, facts, &secured)).await {
         let protocol = if handshake::speaks_http2(&tls) { Protocol::Http2 } else { Protocol::Http1 };
         Box::pin(connection::begin(worker, tls, facts, protocol)).await;
     }
@@ -73,22 +88,24 @@ struct Left;
 async fn admit<'a>(
     worker: &'a Worker,
     stream: &TcpStream,
-    listener: SocketAddr,
+    listener: &Listener,
     facts: &mut Facts,
 ) -> Result<Option<Counted<'a>>, Left> {
-    let active = worker.active();
-    let known = active.plan.listeners.iter().find(|known| known.address == listener);
-    if let Some(proxy) = known.and_then(|listener| listener.proxy.as_ref()) {
+    let mut is_sender = false;
+    if let Some(proxy) = &listener.proxy {
         if !proxy.from.contains(facts.peer) {
             return Err(refused(worker, facts, Reason::ProxySenderUnknown));
         }
         match proxy_header::read(worker, stream, proxy.timeout).await {
-            Ok(Some(header)) => facts.relayed(&header),
+            Ok(Some(header)) => {
+                is_sender = header == Header::Own;
+                facts.relayed(&header);
+            }
             Ok(None) => return Err(Left),
             Err(reason) => return Err(refused(worker, facts, reason)),
         }
     }
-    count(worker, listener, facts)
+    count(worker, listener, facts, is_sender)
 }
 
 fn refused(worker: &Worker, facts: &Facts, reason: Reason) -> Left {
@@ -96,16 +113,18 @@ fn refused(worker: &Worker, facts: &Facts, reason: Reason) -> Left {
     Left
 }
 
-/// Counts a connection, now that it is known whose it is. `None`: it is not bound.
-fn count<'a>(worker: &'a Worker, listener: SocketAddr, facts: &mut Facts) -> Result<Option<Counted<'a>>, Left> {
+/// Counts a connection, now that it is known whose it is: `is_sender` where a PROXY sender speaks for itself. `None`: it is not bound.
+fn count<'a>(
+    worker: &'a Worker,
+    listener: &Listener,
+    facts: &mut Facts,
+    is_sender: bool,
+) -> Result<Option<Counted<'a>>, Left> {
     let active = worker.active();
     let plan = &active.plan;
-    // A listener that a reload has taken away still brings what had arrived on it.
-    let listener = plan.listeners.iter().find(|known| known.address == listener);
-    facts.redirect_https = listener.and_then(|listener| listener.redirect_https);
-    let proxy = listener.and_then(|listener| listener.proxy.as_ref());
+    facts.redirect_https = listener.redirect_https;
     // Behind proxies there are many clients, and each of them is bound by the limits on its requests.
-    if plan.client.trusts(facts.peer) || proxy.is_some_and(|proxy| proxy.from.contains(facts.peer)) {
+    if is_sender || plan.client.trusts(facts.peer) {
         return Ok(None);
     }
     let counted = worker.state.clients.enter(facts.peer, plan.bounds.connections_per_client);

@@ -10,7 +10,7 @@ use crate::harness::{
 };
 
 /// Writes the configuration and asks for a reload; whether it was put in force.
-fn reload(gateway: &Gateway, config: &(impl ToString + ?Sized)) -> bool {
+pub(crate) fn reload(gateway: &Gateway, config: &(impl ToString + ?Sized)) -> bool {
     let counts = || (metric(gateway, "probegate_reloads_total"), metric(gateway, "probegate_reload_failures_total"));
     let (reloads, failures) = counts();
     std::fs::write(gateway.config_path(), config.to_string()).unwrap();

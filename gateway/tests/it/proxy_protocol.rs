@@ -334,3 +334,37 @@ fn the_header_comes_before_the_handshake() {
     let line = gateway.wait_for_log(|line| line["reason"] == "handshake_failed");
     assert_eq!(line["peer"], "203.0.113.9");
 }
+
+#[test]
+fn a_header_that_names_a_sender_does_not_exempt_it_from_the_bound_on_connections() {
+    let app = Upstream::answering(|_| ok(""));
+    let config = Config::before(&app).top("bounds: {connections_per_client: 1}");
+    let gateway = Gateway::start(behind(&config, "from: [127.0.0.1]"));
+    let connect = |header: &str| {
+        let mut client = Client::connect(gateway.address());
+        client.send(header.to_owned() + REQUEST);
+        client
+    };
+    let named = "PROXY TCP4 127.0.0.1 198.51.100.7 1 443\r\n";
+    let mut first = connect(named);
+    assert_eq!(first.response().status, 200);
+    connect(named).expect_closed();
+    // What the sender says for itself (a health check) is not bound.
+    assert_eq!(connect("PROXY UNKNOWN\r\n").response().status, 200);
+}
+
+#[test]
+fn a_listener_that_a_reload_takes_away_still_demands_its_header_of_open_connections() {
+    let app = Upstream::answering(|_| ok(""));
+    let config = Config::before(&app);
+    let gateway = Gateway::start(behind(&config, "from: [127.0.0.1]"));
+    let (mut without, mut with) = (Client::connect(gateway.address()), Client::connect(gateway.address()));
+    with.send(&LINE[..10]);
+    let elsewhere = config.to_string().replacen("127.0.0.1:0", "127.0.0.2:0", 1);
+    assert!(super::lifecycle::reload(&gateway, &elsewhere));
+    without.send(REQUEST);
+    without.expect_closed();
+    with.send(LINE[10..].to_owned() + REQUEST);
+    assert_eq!(with.response().status, 200);
+    assert_eq!(gateway.access("/asked")["peer"], "203.0.113.9");
+}

@@ -25,18 +25,19 @@ use crate::worker::Worker;
 const NEWCOMER: Duration = Duration::from_secs(1);
 
 /// Shakes hands. `None`: nothing came of it, which has been counted and logged. What ALPN chose is asked of the result by
-/// [`speaks_http2`].
+/// [`speaks_http2`]. `active` is the plan that `listener` is of.
 pub(super) async fn secure<T: Transport>(
     worker: &Worker,
+    active: Rc<Arc<Active>>,
     transport: T,
     mut facts: Facts,
     listener: &Listener,
 ) -> Option<(Tls<T>, Facts)> {
     facts.scheme = Scheme::Https;
-    let active = worker.active();
     let deadline = worker.deadlines.slot();
     worker.deadlines.observe(Instant::now());
-    deadline.arm(active.plan.timeouts.handshake);
+    // Who has sent nothing yet can be ended to make room.
+    deadline.arm_idle(active.plan.timeouts.handshake);
     let mut shaking = pin!(shake(worker, &active, transport, listener, &deadline));
     let mut hurried = false;
     let shaken = poll_fn(|cx| {
@@ -83,7 +84,7 @@ async fn shake<T: Transport>(
     deadline: &Deadline,
 ) -> Result<(Tls<T>, Secured), Nothing> {
     let shared = &worker.state.tls;
-    let accepted = match hello::meet(&transport, deadline).await {
+    let accepted = match hello::meet(&transport, deadline, active.plan.timeouts.handshake).await {
         Ok(accepted) => accepted,
         Err(Unmet::Silent) => return Err(Nothing(None)),
         Err(Unmet::Failed(reason)) => return Err(reason.into()),

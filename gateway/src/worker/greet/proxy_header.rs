@@ -20,7 +20,9 @@ const LOOK: usize = 256;
 pub(super) async fn read(worker: &Worker, stream: &TcpStream, patience: Duration) -> Result<Option<Header>, Reason> {
     let deadline = worker.deadlines.slot();
     worker.deadlines.observe(Instant::now());
-    deadline.arm(patience);
+    // Who has sent nothing yet can be ended to make room.
+    deadline.arm_idle(patience);
+    let mut silent = true;
     let mut hurried = false;
     // The beginning of a header whose rest has not come. All of it belongs to the header, so it can be taken from the socket.
     let mut held = Vec::new();
@@ -31,7 +33,11 @@ pub(super) async fn read(worker: &Worker, stream: &TcpStream, patience: Duration
             match stream.poll_peek(cx, &mut seen) {
                 Poll::Ready(Ok(0)) if held.is_empty() => return Poll::Ready(Ok(None)),
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(Reason::ProxyHeaderInvalid)),
-                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Ok(_)) => {
+                    if std::mem::take(&mut silent) {
+                        deadline.arm(patience);
+                    }
+                }
                 Poll::Ready(Err(_)) => {
                     return Poll::Ready(if held.is_empty() { Ok(None) } else { Err(Reason::ProxyHeaderInvalid) });
                 }
