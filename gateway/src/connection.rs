@@ -18,7 +18,7 @@ use std::time::Instant;
 use probegate_policies::reason::Reason;
 use tokio::task::coop::consume_budget;
 
-pub use self::facts::{ClientCertificate, Facts, Secured};
+pub use self::facts::{ClientCertificate, Facts, Judged, Secured};
 use crate::request::finish::finish_unread;
 use crate::request::{self, After, Received};
 use crate::wire::deadline::Deadline;

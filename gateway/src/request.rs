@@ -130,7 +130,7 @@ pub async fn serve<B: RequestBody, R: Responder>(
         host: asked.host,
         fields: &fields,
         peer: received.facts.peer,
-        handshake: received.facts.handshake(),
+        handshake: received.facts.handshake(active),
         redirect: redirects(plan, received.facts, &fields),
         now,
     };

@@ -307,9 +307,16 @@ pub(super) fn find(folder: &Folder, domains: &[Box<str>], now: u64, others: bool
 
 /// What a file holds; one that holds nonsense is set aside.
 fn read(folder: &Folder, name: &str) -> Option<Issued> {
-    let content = folder.read(name).map_err(|error| error.to_string());
-    match content.and_then(|content| content.map(|content| Issued::read(&content)).transpose()) {
-        Ok(issued) => issued,
+    let content = match folder.read(name) {
+        Ok(content) => content?,
+        Err(error) => {
+            // It may be as good as ever.
+            tracing::error!(file = name, %error, "a stored certificate can not be read");
+            return None;
+        }
+    };
+    match Issued::read(&content) {
+        Ok(issued) => Some(issued),
         Err(error) => {
             let aside = folder.set_aside(name, unix_time()).map(|path| path.display().to_string());
             tracing::error!(file = name, %error, ?aside, "a stored certificate is broken: set aside");

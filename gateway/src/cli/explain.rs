@@ -214,7 +214,7 @@ fn handshake<'a>(
         certificate = Some(certificate.unwrap_or(0) | 1_u64 << index.min(63));
     }
     let server_name = server_name.as_deref().or_else(|| std::str::from_utf8(host).ok());
-    Ok(Some(judge::Handshake { server_name, certificate }))
+    Ok(Some(judge::Handshake { server_name, certificate, unmet: false }))
 }
 
 /// The request as it would arrive.

@@ -1,12 +1,17 @@
 //! What is known about a connection before its first request.
 
+use std::cell::RefCell;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
+use std::sync::{Arc, Weak};
 
 use probegate_policies::forwarded::Scheme;
 use probegate_policies::proxy::Header;
+use rustls::pki_types::CertificateDer;
 
 use crate::request::judge::Handshake;
+use crate::state::Active;
+use crate::tls::server::Listener;
 
 /// What is known about a connection from the start.
 #[derive(Clone, Debug)]
@@ -28,7 +33,7 @@ pub struct Facts {
 }
 
 /// What a TLS handshake told about a connection.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Secured {
     /// The name the client asked for, lower-case.
     pub server_name: Option<Box<str>>,
@@ -38,23 +43,57 @@ pub struct Secured {
     pub cipher: &'static str,
     /// The client's certificate, verified.
     pub certificate: Option<ClientCertificate>,
+    /// The listener that it was made on, as it is configured.
+    pub listener: SocketAddr,
+    /// What the certificate, or that there is none, means under the plan that was asked last.
+    pub judged: RefCell<Judged>,
+}
+
+/// What a plan makes of the client's certificate. The bits of another plan would mean other sets.
+#[derive(Debug)]
+pub struct Judged {
+    /// The listener of the plan that was asked. Made anew for each plan; its memory is not used again while this points to it.
+    pub by: Weak<Listener>,
+    /// The sets that the certificate belongs to, a bit for each of [`crate::plan::Plan::client_certificates`].
+    pub sets: u64,
+    /// A certificate is demanded, and what was shown is none that counts: a reload has made the demand.
+    pub unmet: bool,
 }
 
 /// A client's certificate, after it was verified.
 #[derive(Clone, Debug)]
 pub struct ClientCertificate {
-    /// The sets it belongs to, a bit for each of [`crate::plan::Plan::client_certificates`].
-    pub sets: u64,
+    /// The certificate and those it was sent with: a reload has them judged again.
+    pub chain: Vec<CertificateDer<'static>>,
     /// Whom it names, as it is logged.
     pub subject: Box<str>,
 }
 
+impl Secured {
+    /// Judges the certificate again where another plan is in force than the last time.
+    fn judge(&self, active: &Active) {
+        let listener = active.secured(self.listener);
+        let by = listener.as_ref().map_or_else(Weak::new, Arc::downgrade);
+        let mut judged = self.judged.borrow_mut();
+        if listener.is_some() && judged.by.ptr_eq(&by) {
+            return;
+        }
+        let manner = listener.as_ref().and_then(|found| found.manner(&active.plan, self.server_name.as_deref()));
+        let chain = self.certificate.as_ref().map(|certificate| certificate.chain.as_slice());
+        let verdict = manner.and_then(|manner| manner.clients.as_ref()).map(|clients| clients.judge(chain));
+        let unmet = matches!(verdict, Some(Err(_)));
+        *judged = Judged { by, sets: verdict.and_then(Result::ok).unwrap_or(0), unmet };
+    }
+}
+
 impl Facts {
-    /// What the judgement has to know of the handshake.
-    pub fn handshake(&self) -> Option<Handshake<'_>> {
+    /// What the judgement has to know of the handshake, under the plan in force.
+    pub fn handshake(&self, active: &Active) -> Option<Handshake<'_>> {
         let secured = self.secured.as_ref()?;
-        let certificate = secured.certificate.as_ref().map(|certificate| certificate.sets);
-        Some(Handshake { server_name: secured.server_name.as_deref(), certificate })
+        secured.judge(active);
+        let judged = secured.judged.borrow();
+        let certificate = secured.certificate.as_ref().map(|_| judged.sets);
+        Some(Handshake { server_name: secured.server_name.as_deref(), certificate, unmet: judged.unmet })
     }
 
     /// The facts of a plain TCP connection.

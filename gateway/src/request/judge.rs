@@ -45,6 +45,8 @@ pub struct Handshake<'a> {
     pub server_name: Option<&'a str>,
     /// The sets that the client's certificate belongs to, a bit for each; `None`: it showed none.
     pub certificate: Option<u64>,
+    /// A reload demands a certificate since, which was not shown.
+    pub unmet: bool,
 }
 
 /// Memory that judgements reuse.
@@ -194,12 +196,9 @@ fn enter<F: Fields + ?Sized>(
         return Err(Refused { reason: Reason::PathAmbiguous, deny });
     }
     observer.part(service, judgement.part);
-    // Where there was no handshake, nobody was asked. Probes have rules of their own.
-    if question.handshake.is_none()
-        && service.clients.as_ref().is_some_and(|clients| clients.required)
-        && !matches!(judgement.part, Part::Probe(_))
-    {
-        return Err(Reason::CertificateMissing.into());
+    // A client that is sent to HTTPS is asked there. Probes have rules of their own.
+    if question.redirect.is_none() && !matches!(judgement.part, Part::Probe(_)) {
+        demand(service, question.handshake)?;
     }
 
     let facts = Facts {
@@ -245,6 +244,25 @@ fn enter<F: Fields + ?Sized>(
         return Err(Reason::HostMissing.into());
     }
     way.map_err(|refusal| Refused { reason: refusal.into(), deny: deny(service, judgement.part) })
+}
+
+/// Refuses whoever has not shown a certificate that is required. Where there was no handshake, nobody was asked; and a connection may be
+/// older than the demand.
+fn demand(service: &Service, handshake: Option<Handshake<'_>>) -> Result<(), Refused> {
+    let required = service.clients.as_ref().filter(|clients| clients.required);
+    let accepted = required.map(|clients| {
+        clients.accept.iter().fold(0, |bits, &index| {
+            bits | u32::try_from(index).ok().and_then(|index| 1_u64.checked_shl(index)).unwrap_or(0)
+        })
+    });
+    let unmet = handshake.is_some_and(|handshake| handshake.unmet);
+    match (accepted, handshake.and_then(|handshake| handshake.certificate)) {
+        (Some(_), None) => Err(Reason::CertificateMissing.into()),
+        (Some(accepted), Some(sets)) if sets & accepted == 0 => Err(Reason::CertificateWrong.into()),
+        (_, None) if unmet => Err(Reason::CertificateMissing.into()),
+        (_, Some(_)) if unmet => Err(Reason::CertificateWrong.into()),
+        _ => Ok(()),
+    }
 }
 
 /// Whether a request came over a connection that was made for another service, where one of the two has demands of its own on client

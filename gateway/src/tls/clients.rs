@@ -87,19 +87,19 @@ impl Clients {
         self.sets.iter().filter(belongs).fold(0, |bits, set| bits | set.bit)
     }
 
-    /// What the handshake, new or resumed, has shown of the client.
+    /// The sets that the client belongs to, as bits, by what the handshake, new or resumed, has shown of it.
     ///
     /// # Errors
     /// A certificate is required, and none was shown that is valid now.
-    pub fn judge(&self, chain: Option<&[CertificateDer<'_>]>) -> Result<Option<ClientCertificate>, CertificateError> {
+    pub fn judge(&self, chain: Option<&[CertificateDer<'_>]>) -> Result<u64, CertificateError> {
         let Some((own, chain)) = chain.and_then(<[_]>::split_first) else {
-            return if self.required { Err(CertificateError::UnknownIssuer) } else { Ok(None) };
+            return if self.required { Err(CertificateError::UnknownIssuer) } else { Ok(0) };
         };
         let sets = self.sets(own, chain, UnixTime::now());
         if self.required && sets == 0 {
             return Err(CertificateError::ApplicationVerificationFailure);
         }
-        Ok(Some(ClientCertificate { sets, subject: subject(own) }))
+        Ok(sets)
     }
 }
 
@@ -166,6 +166,13 @@ fn carries_one(own: &CertificateDer<'_>, names: &[Box<str>]) -> bool {
         }
     }
     !has_names && parsed.subject().iter_common_name().any(|name| name.as_str().is_ok_and(wanted))
+}
+
+/// A certificate that a client has shown, for later.
+pub fn keep(chain: &[CertificateDer<'_>]) -> Option<ClientCertificate> {
+    let own = chain.first()?;
+    let chain = chain.iter().map(|certificate| certificate.clone().into_owned()).collect();
+    Some(ClientCertificate { chain, subject: subject(own) })
 }
 
 /// Whom a certificate names, as it is logged.

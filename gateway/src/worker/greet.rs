@@ -75,7 +75,9 @@ pub(super) async fn greet(
         return Box::pin(connection::begin(worker, stream, facts, protocol)).await;
     };
     // In a box: what a handshake needs is given back before the first request.
-    if let Some((tls, facts)) = Box::pin(handshake::secure(worker, active, stream, facts, &secured)).await {
+    let shaken = Box::pin(handshake::secure(worker, &active, stream, facts, listener, &secured)).await;
+    drop((active, secured));
+    if let Some((tls, facts)) = shaken {
         let protocol = if handshake::speaks_http2(&tls) { Protocol::Http2 } else { Protocol::Http1 };
         Box::pin(connection::begin(worker, tls, facts, protocol)).await;
     }

@@ -209,3 +209,46 @@ fn explain_pretends_certificates_and_server_names() {
     assert!(said(&["--client-certificate", "nobody"], url).contains("no client certificate `nobody`"));
     assert!(said(&["--server-name", "shop.example"], url).contains("host_misdirected"));
 }
+
+#[test]
+fn a_reload_judges_the_certificates_of_open_connections_again() {
+    let app = Upstream::answering(|_| ok("in"));
+    let world = World::new();
+    let config = Config::before(&app).service(ROUTES).to_string();
+    let gateway = world.start(&config, ", client_certificates: {accept: [partners, staff]}");
+    let open = |certificate: Option<&Issued>| {
+        let config = Arc::new(world.gateway.client(certificate));
+        Client::connect(gateway.address()).secured(&config, "shop.example").unwrap()
+    };
+    let ask = |client: &mut Client, path: &str| {
+        client.send(format!("GET {path} HTTP/1.1\r\nHost: shop.example\r\n\r\n"));
+        client.response().status
+    };
+    let staff = world.staff.sign(&Wish::client("staff"));
+    let (mut known, mut nobody) = (open(Some(&staff)), open(None));
+    assert_eq!((ask(&mut known, "/staff"), ask(&mut known, "/partners")), (200, 403));
+    assert_eq!(ask(&mut nobody, "/"), 200);
+    // The sets change places.
+    let text = std::fs::read_to_string(gateway.config_path()).unwrap();
+    let (rest, sets) = text.split_once("client_certificates:\n").unwrap();
+    let (partners, others) = sets.split_once("  staff:").unwrap();
+    reload(&gateway, &format!("{rest}client_certificates:\n  staff:{}\n{partners}", others.trim_end()));
+    assert_eq!((ask(&mut known, "/partners"), ask(&mut known, "/staff")), (403, 200));
+    // Now a certificate is demanded.
+    reload(&gateway, &text.replace("accept: [partners, staff]", "accept: [staff], required: true"));
+    assert_eq!((ask(&mut known, "/staff"), ask(&mut nobody, "/")), (200, 403));
+    // And another one.
+    reload(&gateway, &text.replace("accept: [partners, staff]", "accept: [partners], required: true"));
+    assert_eq!(ask(&mut known, "/"), 403);
+}
+
+/// Puts another configuration in force.
+fn reload(gateway: &Gateway, config: &str) {
+    let reloaded = |line: &String| line.contains("configuration reloaded");
+    let before = gateway.log_lines().into_iter().filter(reloaded).count();
+    std::fs::write(gateway.config_path(), config).unwrap();
+    gateway.signal("HUP");
+    crate::harness::eventually("the configuration is reloaded", || {
+        (gateway.log_lines().into_iter().filter(reloaded).count() > before).then_some(())
+    });
+}

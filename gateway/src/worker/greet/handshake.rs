@@ -1,7 +1,9 @@
 //! The handshake on a new connection where TLS is spoken, under its deadline and bounds, and what it tells about the client.
 
+use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -11,9 +13,10 @@ use probegate_policies::forwarded::Scheme;
 use probegate_policies::reason::Reason;
 use rustls::{CipherSuite, Connection, ProtocolVersion};
 
-use crate::connection::{Facts, Secured};
+use crate::connection::{Facts, Judged, Secured};
 use crate::request::finish::finish_unread;
 use crate::state::Active;
+use crate::tls::clients;
 use crate::tls::hello::{self, PLAIN_HTTP, UNRECOGNIZED_NAME, Unmet};
 use crate::tls::server::Listener;
 use crate::wire::deadline::Deadline;
@@ -28,17 +31,18 @@ const NEWCOMER: Duration = Duration::from_secs(1);
 /// [`speaks_http2`]. `active` is the plan that `listener` is of.
 pub(super) async fn secure<T: Transport>(
     worker: &Worker,
-    active: Rc<Arc<Active>>,
+    active: &Active,
     transport: T,
     mut facts: Facts,
-    listener: &Listener,
+    address: SocketAddr,
+    listener: &Arc<Listener>,
 ) -> Option<(Tls<T>, Facts)> {
     facts.scheme = Scheme::Https;
     let deadline = worker.deadlines.slot();
     worker.deadlines.observe(Instant::now());
     // Who has sent nothing yet can be ended to make room.
     deadline.arm_idle(active.plan.timeouts.handshake);
-    let mut shaking = pin!(shake(worker, &active, transport, listener, &deadline));
+    let mut shaking = pin!(shake(worker, active, transport, (address, listener), &deadline));
     let mut hurried = false;
     let shaken = poll_fn(|cx| {
         // The worker wakes its connections when the listeners are closed: nobody is waited for long then.
@@ -55,7 +59,7 @@ pub(super) async fn secure<T: Transport>(
         }
         Err(Nothing(None)) => None,
         Err(Nothing(Some((reason, first)))) => {
-            finish_unread(worker, &active, &facts, reason, &first, &worker.request_id(), 0);
+            finish_unread(worker, active, &facts, reason, &first, &worker.request_id(), 0);
             None
         }
     }
@@ -80,7 +84,7 @@ async fn shake<T: Transport>(
     worker: &Worker,
     active: &Active,
     transport: T,
-    listener: &Listener,
+    (address, listener): (SocketAddr, &Arc<Listener>),
     deadline: &Deadline,
 ) -> Result<(Tls<T>, Secured), Nothing> {
     let shared = &worker.state.tls;
@@ -128,15 +132,19 @@ async fn shake<T: Transport>(
     }
     let certificate = tls.with_session(|session| {
         shared.count(session.protocol_version(), session.handshake_kind());
-        clients.map_or(Ok(None), |clients| clients.judge(session.peer_certificates()))
+        let Some(clients) = clients else { return Ok((0, None)) };
+        let chain = session.peer_certificates();
+        Ok((clients.judge(chain)?, chain.and_then(clients::keep)))
     });
     match certificate {
-        Ok(certificate) => {
+        Ok((sets, certificate)) => {
+            let judged = RefCell::new(Judged { by: Arc::downgrade(listener), sets, unmet: false });
             let (version, cipher) = tls.with_session(terms);
-            Ok((tls, Secured { server_name: name, version, cipher, certificate }))
+            Ok((tls, Secured { server_name: name, version, cipher, certificate, listener: address, judged }))
         }
         Err(error) => {
             // A session that was resumed with a certificate that is valid no more.
+            let error: rustls::CertificateError = error;
             tracing::debug!(?error, "client certificate refused");
             Err(Reason::HandshakeFailed.into())
         }
