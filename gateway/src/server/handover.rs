@@ -109,7 +109,7 @@ impl Meeting {
         sent.map_err(io::Error::other)?.map_err(io::Error::from)?;
         let late = |_| io::Error::new(io::ErrorKind::TimedOut, "the new process did not answer in time");
         let (stream, _) = timeout(RECEIVE, listener.accept()).await.map_err(late)??;
-        let answered = timeout(ACCEPT, answer(&stream)).await.map_err(late).flatten();
+        let answered = timeout(ACCEPT, answer(&stream)).await.map_err(late).and_then(|answered| answered);
         // Before the stream ends: where the new process finds the path gone, it knows that this one goes on.
         fs::remove_file(self.word()).ok();
         answered

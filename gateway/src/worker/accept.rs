@@ -1,5 +1,10 @@
 //! The thread of a worker: its event loop, its listeners, its ticks.
 
+#![expect(
+    clippy::redundant_allocation,
+    reason = "connections count their plan without touching the counter that all threads share"
+)]
+
 use std::future::poll_fn;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
