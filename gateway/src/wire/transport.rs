@@ -7,12 +7,8 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::task::{Context, Poll};
 
-use rustls::ClientConnection;
 use tokio::io::Interest;
 use tokio::net::{TcpStream, UnixStream};
-
-use super::deadline::Deadline;
-use super::tls::Tls;
 
 /// A connected byte stream.
 pub trait Transport {
@@ -91,22 +87,13 @@ impl Transport for TcpStream {
     }
 }
 
-/// A connection to a server, without TLS.
+/// A connection to a server, as the kernel gives it.
 #[derive(Debug)]
-pub enum PlainSocket {
+pub enum Socket {
     /// Over TCP.
     Tcp(TcpStream),
     /// Over a Unix socket.
     Unix(UnixStream),
-}
-
-/// A connection to a server.
-#[derive(Debug)]
-pub enum Socket {
-    /// As it is.
-    Plain(PlainSocket),
-    /// Over TLS.
-    Tls(Box<Tls<PlainSocket>>),
 }
 
 impl Socket {
@@ -114,39 +101,27 @@ impl Socket {
     pub async fn connect_tcp(address: SocketAddr) -> io::Result<Self> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
-        Ok(Self::Plain(PlainSocket::Tcp(stream)))
+        Ok(Self::Tcp(stream))
     }
 
     /// Connects to a Unix socket.
     pub async fn connect_unix(path: &Path) -> io::Result<Self> {
-        Ok(Self::Plain(PlainSocket::Unix(UnixStream::connect(path).await?)))
-    }
-
-    /// Shakes hands over a new connection; over one that speaks TLS already, nothing is left to do.
-    ///
-    /// # Errors
-    /// As [`Tls::handshake`] says.
-    pub async fn secure(self, session: ClientConnection, deadline: &Deadline) -> io::Result<Self> {
-        let Self::Plain(plain) = self else { return Ok(self) };
-        let tls = Box::new(Tls::new(plain, session));
-        tls.handshake(deadline).await?;
-        Ok(Self::Tls(tls))
+        Ok(Self::Unix(UnixStream::connect(path).await?))
     }
 
     /// Whether an unused connection can still be used: nothing has arrived on it, neither bytes nor an end. Asks no kernel as long as
-    /// the event loop has been told of nothing; over TLS, tickets and key updates are nothing.
+    /// the event loop has been told of nothing.
     pub fn is_quiet(&self) -> bool {
         let mut cx = Context::from_waker(std::task::Waker::noop());
         // Outside the budget that the runtime gives a task: one that has used it up would be told "pending" about every socket.
-        let mut ready = std::pin::pin!(tokio::task::coop::unconstrained(std::future::poll_fn(|cx| match self {
-            Self::Plain(plain) => plain.poll_read_ready(cx).map(|_| ()),
-            Self::Tls(tls) => tls.poll_peek(cx).map(|_| ()),
+        let mut ready = std::pin::pin!(tokio::task::coop::unconstrained(std::future::poll_fn(|cx| {
+            self.poll_read_ready(cx).map(|_| ())
         })));
         ready.as_mut().poll(&mut cx).is_pending()
     }
 }
 
-impl Transport for PlainSocket {
+impl Transport for Socket {
     #[inline]
     fn try_read(&self, buf: &mut [u8]) -> io::Result<usize> {
         match self {
@@ -207,52 +182,5 @@ impl Transport for PlainSocket {
         if let Self::Tcp(stream) = self {
             stream.reset_on_close();
         }
-    }
-}
-
-macro_rules! either {
-    ($socket:expr, $inner:ident => $call:expr) => {
-        match $socket {
-            Self::Plain($inner) => $call,
-            Self::Tls($inner) => $call,
-        }
-    };
-}
-
-impl Transport for Socket {
-    #[inline]
-    fn try_read(&self, buf: &mut [u8]) -> io::Result<usize> {
-        either!(self, inner => inner.try_read(buf))
-    }
-
-    #[inline]
-    fn try_write(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        either!(self, inner => inner.try_write(bufs))
-    }
-
-    #[inline]
-    fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        either!(self, inner => inner.poll_read_ready(cx))
-    }
-
-    #[inline]
-    fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        either!(self, inner => inner.poll_write_ready(cx))
-    }
-
-    fn poll_peek(&self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        either!(self, inner => inner.poll_peek(cx))
-    }
-
-    fn has_unread(&self) -> bool {
-        either!(self, inner => inner.has_unread())
-    }
-
-    fn shut_down_write(&self) -> io::Result<()> {
-        either!(self, inner => inner.shut_down_write())
-    }
-
-    fn reset_on_close(&self) {
-        either!(self, inner => inner.reset_on_close());
     }
 }

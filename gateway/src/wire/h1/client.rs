@@ -283,12 +283,12 @@ mod tests {
 
     use super::*;
     use crate::wire::deadline::{Deadlines, TICK};
-    use crate::wire::transport::PlainSocket;
+    use crate::wire::transport::Socket;
 
     /// The reason why a head that nobody takes is given up, and how often the time was looked at until then, with a deadline of ten ticks.
     async fn stuck(each: Option<Duration>) -> (io::ErrorKind, u32) {
         let (ours, _theirs) = UnixStream::pair().unwrap();
-        let socket = PlainSocket::Unix(ours);
+        let socket = Socket::Unix(ours);
         let head = vec![b'x'; 4 << 20];
         let origin = Instant::now();
         let deadlines = Deadlines::new(origin);

@@ -273,19 +273,21 @@ fn a_handshake_has_an_end() {
 
 #[test]
 fn an_unused_connection_to_a_server_is_quiet_until_something_comes() {
-    use crate::wire::transport::{PlainSocket, Socket};
+    use crate::upstream::Link;
+    use crate::wire::transport::Socket;
     block_on(async {
         let (accepted, connected) = sockets().await;
         let (server, client) = sessions(TLS13);
         let server = Tls::new(accepted, server);
         let deadlines = Deadlines::new(Instant::now());
         let (one, other) = (deadlines.slot(), deadlines.slot());
-        let socket = Socket::Plain(PlainSocket::Tcp(connected));
-        let (client, answered) = tokio::join!(socket.secure(client, &one), async {
+        let client = Tls::new(Socket::Tcp(connected), client);
+        let (shaken, ()) = tokio::join!(client.handshake(&one), async {
             server.handshake(&other).await.unwrap();
             send(&server, b"x", &other).await;
         });
-        let (client, ()) = (client.unwrap(), answered);
+        shaken.unwrap();
+        let client = Link::Secure(Box::new(client));
         let mut buffer = Buffer::new(64);
         assert_eq!(read(&client, &mut buffer, &one).await.unwrap(), 1);
         assert!(client.is_quiet());
