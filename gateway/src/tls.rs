@@ -1,14 +1,16 @@
 //! TLS towards clients: certificates by name, what is agreed on in a handshake, and who the client is by its own certificate.
 //!
 //! [`pem`] reads and checks files; [`store`] keeps certificates and answers for names; [`server`] makes what a listener shakes hands
-//! with, once for each plan; [`clients`] verifies client certificates; [`hello`] reads the first message and chooses by it; [`watch`]
-//! notices changed files. The bytes themselves are the business of [`crate::wire::tls`].
+//! with, once for each plan; [`clients`] verifies client certificates; [`hello`] reads the first message and chooses by it; [`name`] spells
+//! server names; [`watch`] notices changed files, and [`fresh`] says whether they may take the place of what is in force. The bytes themselves are the business of [`crate::wire::tls`].
 //!
 //! Invariants: no key is ever shown or logged; nothing on the way of a handshake takes a lock that another certificate's change holds;
 //! a session is resumed only under the verification of client certificates that it began with.
 
 pub mod clients;
+pub mod fresh;
 pub mod hello;
+pub mod name;
 pub mod pem;
 pub mod server;
 pub mod store;

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use chrono::{DateTime, SecondsFormat};
 use serde::{Deserialize, Serialize};
 
 use super::account::{Authority, Link, storage};
@@ -21,6 +20,7 @@ use super::show;
 use super::storage::{Folder, file_stem};
 use crate::plan;
 use crate::state::{State, unix_time};
+use crate::tls::pem::moment;
 
 /// The longest sleep: the clock may be set, and another process may store something.
 const NAP: Duration = Duration::from_secs(60);
@@ -134,11 +134,11 @@ impl Keeper {
         self.window = None;
         self.ask_at = 0;
         self.replaceable = true;
-        let until = time(best.life().not_after);
+        let until = moment(best.life().not_after);
         let missing: Vec<_> = self.domains.iter().filter(|&domain| !best.certified.covers(domain)).collect();
         self.shown = Some(best);
         if missing.is_empty() {
-            tracing::info!(domains = ?self.domains, valid_until = until, renewal = time(self.due()), "certificate in force");
+            tracing::info!(domains = ?self.domains, valid_until = until, renewal = moment(self.due()), "certificate in force");
         } else {
             tracing::warn!(domains = ?self.domains, ?missing, valid_until = until, "an earlier certificate is in force until one with all names is ordered");
         }
@@ -163,7 +163,7 @@ impl Keeper {
         let room = schedule::room(&notes.orders, schedule::ORDERS_OF_A_CERTIFICATE, now);
         let at = room.max(notes.not_before.min(now + NOT_BEFORE_AT_MOST));
         if at > now {
-            tracing::warn!(domains = ?self.domains, next = time(at), "too many orders of late: waiting");
+            tracing::warn!(domains = ?self.domains, next = moment(at), "too many orders of late: waiting");
             self.wait_until = at;
             return Ok(());
         }
@@ -172,7 +172,7 @@ impl Keeper {
         let Ok(_place) = authority.places.acquire().await else { return Ok(()) };
         let link = authority.link().await?;
         if let Some(at) = authority.count_order().await? {
-            tracing::warn!(domains = ?self.domains, next = time(at), "the authority has had enough orders this hour: waiting");
+            tracing::warn!(domains = ?self.domains, next = moment(at), "the authority has had enough orders this hour: waiting");
             self.wait_until = at;
             return Ok(());
         }
@@ -191,7 +191,7 @@ impl Keeper {
                 self.state.acme.issued.fetch_add(1, Ordering::Relaxed);
                 (self.unreached, self.refused, self.wait_until) = (0, 0, 0);
                 self.unsaved = Some(text);
-                tracing::info!(domains = ?self.domains, valid_until = time(issued.life().not_after), "a certificate was issued");
+                tracing::info!(domains = ?self.domains, valid_until = moment(issued.life().not_after), "a certificate was issued");
                 Ok(())
             }
             Err(mut failure) => {
@@ -247,11 +247,11 @@ impl Keeper {
         let wait = if mended { 1 } else { schedule::back_off(failures, fastrand::u32(..)).max(failure.rest) };
         self.wait_until = unix_time().saturating_add(wait);
         let in_force = match &self.shown {
-            Some(shown) => format!("the certificate before stays in force until {}", time(shown.life().not_after)),
+            Some(shown) => format!("the certificate before stays in force until {}", moment(shown.life().not_after)),
             None => "there is no certificate: handshakes for these names are refused".to_owned(),
         };
         tracing::error!(
-            domains = ?self.domains, next = time(self.wait_until), advice = failure.advice, in_force,
+            domains = ?self.domains, next = moment(self.wait_until), advice = failure.advice, in_force,
             "no new certificate: {}", failure.what
         );
     }
@@ -281,7 +281,7 @@ impl Keeper {
                 let found = (seconds(window.start.unix_timestamp()), seconds(window.end.unix_timestamp()));
                 self.ask_at = now + schedule::ask_again(again.as_secs());
                 if self.window.replace(found) != Some(found) {
-                    let renewal = time(self.due());
+                    let renewal = moment(self.due());
                     tracing::info!(domains = ?self.domains, renewal, explanation = info.explanation_url, "the authority says when to renew");
                 }
             }
@@ -327,9 +327,3 @@ fn read(folder: &Folder, name: &str) -> Option<Issued> {
 
 /// However long an authority wants to be left alone, a stored wish for more than this is taken for an error of some clock.
 const NOT_BEFORE_AT_MOST: u64 = 7 * 24 * schedule::HOUR;
-
-/// A time as it is logged.
-fn time(seconds: u64) -> String {
-    let time = i64::try_from(seconds).ok().and_then(|seconds| DateTime::from_timestamp(seconds, 0));
-    time.map_or_else(|| seconds.to_string(), |time| time.to_rfc3339_opts(SecondsFormat::Secs, true))
-}

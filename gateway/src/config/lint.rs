@@ -10,6 +10,7 @@ use probegate_policies::probe::ProbeKind;
 use super::ConfigPath;
 use super::compile::{Context, Definitions, Names, Network, is_open};
 use crate::plan;
+use crate::tls::pem::moment;
 
 /// Bits of strength below which a token can be guessed by somebody with time.
 const STRONG: u32 = 128;
@@ -86,11 +87,16 @@ pub(super) fn expiry(expires: Option<u64>, path: &ConfigPath, cx: &mut Context<'
     }
 }
 
-/// A certificate that has expired or is about to, at the end of its validity in seconds since 1970.
-pub(super) fn certificate_expiry(not_after: u64, path: &ConfigPath, cx: &mut Context<'_>) {
+/// A certificate that is not valid yet, has expired, or is about to. Its validity is given in seconds since 1970.
+pub(super) fn certificate_validity(not_before: u64, not_after: u64, path: &ConfigPath, cx: &mut Context<'_>) {
     const SOON: u64 = 14;
     let now = cx.environment().unix();
     let hint = "renew it; the gateway notices the new files by itself";
+    if not_before > now {
+        let message =
+            format!("this certificate is not valid before {}: clients refuse it until then", moment(not_before));
+        cx.lint(path, message, "look at the clock, or use the certificate before until then");
+    }
     if not_after <= now {
         cx.lint(path, "this certificate has expired: clients refuse it", hint);
     } else if not_after - now < SOON * 24 * 3600 {

@@ -15,17 +15,19 @@ use crate::plan::{Deny, LimitKey, Serve, ServerAddress};
 /// Surroundings that are the same everywhere.
 struct Fixed;
 
-/// Certificates with their keys, each in one text: one for a shop, another one, and one that has expired.
-fn made() -> &'static (String, String, String) {
-    static MADE: LazyLock<(String, String, String)> = LazyLock::new(|| {
-        let make = |year| {
+/// Certificates with their keys, each in one text: one for a shop, another one, one that has expired, and one that is not
+/// valid yet.
+fn made() -> &'static [String; 4] {
+    static MADE: LazyLock<[String; 4]> = LazyLock::new(|| {
+        let make = |from, until| {
             let names = ["shop.example.com".to_owned(), "*.example.org".to_owned()];
             let mut params = rcgen::CertificateParams::new(names).unwrap();
-            params.not_after = rcgen::date_time_ymd(year, 1, 1);
+            params.not_before = rcgen::date_time_ymd(from, 1, 1);
+            params.not_after = rcgen::date_time_ymd(until, 1, 1);
             let key = rcgen::KeyPair::generate().unwrap();
             params.self_signed(&key).unwrap().pem() + &key.serialize_pem()
         };
-        (make(2030), make(2030), make(2026))
+        [make(2020, 2030), make(2020, 2030), make(2020, 2026), make(2028, 2030)]
     });
     &MADE
 }
@@ -46,9 +48,10 @@ impl Environment for Fixed {
 
     fn read(&self, path: &Path, _: usize) -> io::Result<Vec<u8>> {
         match path.to_str() {
-            Some("tls/shop.pem" | "tls/shop.key" | "tls/ca.pem") => Ok(made().0.clone().into()),
-            Some("tls/other.key") => Ok(made().1.clone().into()),
-            Some("tls/expired.pem" | "tls/expired.key") => Ok(made().2.clone().into()),
+            Some("tls/shop.pem" | "tls/shop.key" | "tls/ca.pem") => Ok(made()[0].clone().into()),
+            Some("tls/other.key") => Ok(made()[1].clone().into()),
+            Some("tls/expired.pem" | "tls/expired.key") => Ok(made()[2].clone().into()),
+            Some("tls/early.pem" | "tls/early.key") => Ok(made()[3].clone().into()),
             Some("tls/empty.pem") => Ok(Vec::new()),
             Some("secrets/token") => Ok(format!("{STRONG}\n").into()),
             Some("secrets/empty") => Ok(b"\n".to_vec()),

@@ -149,23 +149,34 @@ impl ClientCertVerifier for Clients {
     }
 }
 
-/// Whether a certificate carries one of the names: in its subjectAltName, or as common name where it has no names there.
+/// Whether a certificate carries one of the names: in its subjectAltName, or as common name where it has no names there. Case makes no
+/// difference in DNS names and in the domain of an e-mail address (RFC 5280 §7.2, §7.5); everything else is exact.
 fn carries_one(own: &CertificateDer<'_>, names: &[Box<str>]) -> bool {
     let Ok((_, parsed)) = X509Certificate::from_der(own) else { return false };
-    let wanted = |name: &str| names.iter().any(|known| known.eq_ignore_ascii_case(name));
+    let wanted = |same: fn(&str, &str) -> bool, name: &str| names.iter().any(|known| same(known, name));
     let mut has_names = false;
     if let Ok(Some(extension)) = parsed.subject_alternative_name() {
         for name in &extension.value.general_names {
-            let (GeneralName::DNSName(name) | GeneralName::RFC822Name(name) | GeneralName::URI(name)) = name else {
-                continue;
+            let found = match name {
+                GeneralName::DNSName(name) => wanted(str::eq_ignore_ascii_case, name),
+                GeneralName::RFC822Name(name) => wanted(same_mailbox, name),
+                GeneralName::URI(name) => wanted(str::eq, name),
+                _ => continue,
             };
             has_names = true;
-            if wanted(name) {
+            if found {
                 return true;
             }
         }
     }
-    !has_names && parsed.subject().iter_common_name().any(|name| name.as_str().is_ok_and(wanted))
+    !has_names && parsed.subject().iter_common_name().any(|name| name.as_str().is_ok_and(|name| wanted(str::eq, name)))
+}
+
+/// Whether two e-mail addresses are the same: what stands before the `@` exactly, the domain without case.
+fn same_mailbox(one: &str, other: &str) -> bool {
+    let parts = (one.rsplit_once('@'), other.rsplit_once('@'));
+    let (Some((one, its_domain)), Some((other, domain))) = parts else { return one == other };
+    one == other && its_domain.eq_ignore_ascii_case(domain)
 }
 
 /// A certificate that a client has shown, for later.
@@ -179,4 +190,42 @@ pub fn keep(chain: &[CertificateDer<'_>]) -> Option<ClientCertificate> {
 fn subject(own: &CertificateDer<'_>) -> Box<str> {
     let Ok((_, parsed)) = X509Certificate::from_der(own) else { return "".into() };
     parsed.subject().to_string().chars().take(LONGEST_SUBJECT).collect::<String>().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::SanType;
+
+    use super::*;
+
+    fn certificate(name: SanType) -> CertificateDer<'static> {
+        let mut params = rcgen::CertificateParams::default();
+        params.subject_alt_names.push(name);
+        params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().der().clone()
+    }
+
+    #[test]
+    fn rfc5280_7_case_makes_no_difference_in_domains_only() {
+        let dns = certificate(SanType::DnsName("robot.Example".try_into().unwrap()));
+        let mail = certificate(SanType::Rfc822Name("Orders@Partner.example".try_into().unwrap()));
+        let uri = certificate(SanType::URI("spiffe://Example/Robot".try_into().unwrap()));
+        for (certificate, name, carried) in [
+            (&dns, "ROBOT.example", true),
+            (&dns, "robot.example.org", false),
+            (&mail, "Orders@partner.EXAMPLE", true),
+            (&mail, "orders@partner.example", false),
+            (&mail, "partner.example", false),
+            (&uri, "spiffe://Example/Robot", true),
+            (&uri, "spiffe://Example/robot", false),
+            (&uri, "spiffe://example/Robot", false),
+        ] {
+            assert_eq!(carries_one(certificate, &[name.into()]), carried, "{name}");
+        }
+        let mut params = rcgen::CertificateParams::default();
+        params.distinguished_name.push(rcgen::DnType::CommonName, "Robot");
+        let common = params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
+        for (name, carried) in [("Robot", true), ("robot", false)] {
+            assert_eq!(carries_one(common.der(), &[name.into()]), carried, "{name}");
+        }
+    }
 }

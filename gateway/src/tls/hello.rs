@@ -111,7 +111,7 @@ pub fn challenge(challenges: &Challenges, hello: &ClientHello<'_>) -> Option<Arc
     if protocols.next() != Some(ALPN) || protocols.next().is_some() {
         return None;
     }
-    challenges.handshake(&hello.server_name()?.to_ascii_lowercase())
+    challenges.handshake(&super::name::asked(hello)?)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use chrono::{DateTime, SecondsFormat};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
@@ -48,6 +49,12 @@ impl Certified {
     pub fn covers(&self, name: &str) -> bool {
         self.names.iter().any(|known| covers(known, name))
     }
+}
+
+/// A time of validity, for people: seconds since 1970.
+pub fn moment(seconds: u64) -> String {
+    let time = i64::try_from(seconds).ok().and_then(|seconds| DateTime::from_timestamp(seconds, 0));
+    time.map_or_else(|| seconds.to_string(), |time| time.to_rfc3339_opts(SecondsFormat::Secs, true))
 }
 
 /// Whether the name in a certificate, which may begin with `*.`, stands for `name`.

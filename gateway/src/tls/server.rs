@@ -18,9 +18,10 @@ use rustls::sign::CertifiedKey;
 use super::clients::{Clients, Set};
 use super::pem::{self, Certified, LARGEST, Unusable};
 use super::store::{Id, Shelf};
-use super::{Shared, provider};
+use super::{Shared, fresh, name, provider};
 use crate::config::read_file;
 use crate::plan::{Certificate, ClientCertificates, ListenerTls, Plan};
+use crate::state::unix_time;
 
 /// Sessions that are remembered for clients of TLS 1.2 that take no tickets.
 const SESSIONS: usize = 4096;
@@ -36,7 +37,7 @@ pub struct Failed {
 }
 
 impl Failed {
-    fn new(path: &Path, error: &dyn fmt::Display) -> Self {
+    pub(super) fn new(path: &Path, error: &dyn fmt::Display) -> Self {
         Self { path: path.to_owned(), error: error.to_string() }
     }
 }
@@ -51,6 +52,13 @@ pub fn load(cert: &Path, key: &Path) -> Result<Certified, Failed> {
         Unusable::Chain(error) => Failed::new(cert, &error),
         Unusable::Key(error) => Failed::new(key, &error),
     })
+}
+
+/// Warns of names that are gone with a certificate.
+pub(super) fn tell_of(file: &Path, lost: &[Box<str>]) {
+    if !lost.is_empty() {
+        tracing::warn!(file = %file.display(), names = ?lost, "the new certificate lacks names of the one before");
+    }
 }
 
 /// TLS on one listener.
@@ -130,7 +138,7 @@ struct Resolver {
 
 impl ResolvesServerCert for Resolver {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let name = hello.server_name().map(str::to_ascii_lowercase);
+        let name = name::asked(&hello);
         let find = |name: &str| self.shelf.find(name, hello.signature_schemes());
         let unknown = !name.as_deref().is_some_and(|name| self.shelf.has(name));
         let default = self.default.as_deref().filter(|_| unknown);
@@ -138,12 +146,23 @@ impl ResolvesServerCert for Resolver {
     }
 }
 
+/// A pair that was read, to take the place of what was in force then.
+#[derive(Debug)]
+struct Loaded {
+    id: Id,
+    file: PathBuf,
+    certified: Certified,
+    before: Option<Arc<Certified>>,
+    /// Names that only the one before carries.
+    lost: Vec<Box<str>>,
+}
+
 /// Everything that a plan needs for TLS; nothing has changed yet.
 #[derive(Debug)]
 pub struct Prepared {
     /// For each listener of the plan.
     pub listeners: Vec<Option<Arc<Listener>>>,
-    loaded: Vec<(Id, Certified)>,
+    loaded: Vec<Loaded>,
     ids: Vec<Id>,
     verifications: HashSet<u64>,
 }
@@ -151,8 +170,9 @@ pub struct Prepared {
 impl Prepared {
     /// Puts the certificates in force.
     pub fn commit(self, shared: &Shared) -> Vec<Option<Arc<Listener>>> {
-        for (id, certified) in self.loaded {
-            shared.store.install(&id, certified);
+        for Loaded { id, file, certified, before, lost } in self.loaded {
+            tell_of(&file, &lost);
+            shared.store.replace(&id, certified, before.as_ref());
         }
         shared.store.retain(&self.ids);
         shared.resumption.retain(&self.verifications);
@@ -163,7 +183,7 @@ impl Prepared {
 /// Reads what `plan` names and makes everything that its listeners need.
 ///
 /// # Errors
-/// A file can not be read or used. Nothing has changed then.
+/// A file can not be read or used, or must not take the place of what is in force ([`fresh`]). Nothing has changed then.
 pub fn prepare(plan: &Plan, shared: &Shared) -> Result<Prepared, Failed> {
     let (mut loaded, mut ids) = (Vec::new(), Vec::new());
     let mut sets: HashMap<usize, Set> = HashMap::new();
@@ -179,7 +199,11 @@ pub fn prepare(plan: &Plan, shared: &Shared) -> Result<Prepared, Failed> {
             if let Certificate::Files { cert, key } = certificate
                 && !ids.contains(id)
             {
-                loaded.push((id.clone(), load(cert, key)?));
+                let (certified, before) = (load(cert, key)?, shared.store.find(id));
+                // What the listeners show by default was compared when the configuration was read.
+                let lost = fresh::check(&certified, before.as_deref(), &[], unix_time());
+                let lost = lost.map_err(|error| Failed::new(cert, &error))?;
+                loaded.push(Loaded { id: id.clone(), file: cert.clone(), certified, before, lost });
             }
             ids.push(id.clone());
         }

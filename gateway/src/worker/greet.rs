@@ -1,7 +1,8 @@
 //! What happens on a new connection before its first request: who sends it (the PROXY protocol), whether its client has too many already,
 //! the TLS handshake, and then the protocol that it speaks.
 //!
-//! Invariant: whoever is refused here is told nothing; the log and the metrics are.
+//! Invariant: whoever is refused here learns nothing of what is behind; the log and the metrics are told. A handshake that fails ends with the
+//! alert that TLS has for it, and who speaks HTTP where TLS is spoken is answered in HTTP: both say what every port of the kind would say.
 
 #![expect(
     clippy::redundant_allocation,

@@ -8,13 +8,33 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use serde_json::Value;
 
-use crate::harness::{Authority, Client, Config, Gateway, Issued, Upstream, eventually, metrics, ok};
+use crate::harness::{Authority, Client, Config, Gateway, Issued, Upstream, Wish, eventually, metrics, ok};
 
 fn start(config: &Config, issued: &Issued) -> Gateway {
-    let tls = "    tls: {certificates: [{cert: cert.pem, key: key.pem}]}\n";
-    let listener = "  - address: \"127.0.0.1:0\"\n";
-    let text = config.to_string().replacen(listener, &format!("{listener}{tls}"), 1);
-    Gateway::with(text).file("cert.pem", &issued.cert).file("key.pem", &issued.key).start()
+    with(config, "", issued)
+}
+
+/// As [`start`], with another key of the listener.
+fn with(config: &Config, more: &str, issued: &Issued) -> Gateway {
+    let tls = format!("{{certificates: [{{cert: cert.pem, key: key.pem}}]{more}}}");
+    crate::tls::start(config, &tls, &[("cert.pem", &issued.cert), ("key.pem", &issued.key)])
+}
+
+/// The line at which the gateway refuses a pair that has changed, for this reason.
+fn wait_for_refusal(gateway: &Gateway, why: &str) {
+    gateway.wait_for_log(|line| {
+        let message = line["message"].as_str().unwrap_or_default();
+        message.starts_with("changed certificate refused") && message.contains(why)
+    });
+}
+
+/// Says that it is over when it goes, also where the test goes by a panic: nobody waits for threads that wait for it.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Puts a pair in the place of the one before, as tools do it: the files are replaced, one after the other.
@@ -27,7 +47,11 @@ fn replace(gateway: &Gateway, issued: &Issued) {
     }
 }
 
-fn is_shown(client: &Client, issued: &Issued) -> bool {
+/// Whether a connection was shown this certificate. It asks for something first: a handshake is over for the client before it is for the
+/// gateway, which would see one that failed if the client left at once.
+fn is_shown(client: &mut Client, issued: &Issued) -> bool {
+    client.send("GET / HTTP/1.1\r\nHost: app.example\r\n\r\n");
+    assert_eq!(client.response().status, 200);
     client.session().peer_certificates().unwrap()[0] == CertificateDer::from_pem_slice(issued.cert.as_bytes()).unwrap()
 }
 
@@ -42,6 +66,7 @@ fn a_new_certificate_is_taken_under_load_without_a_lost_request() {
     let over = AtomicBool::new(false);
     let mut kept = Client::secure(gateway.address(), &config, "app.example");
     std::thread::scope(|scope| {
+        let _over = Over(&over);
         for _ in 0..3 {
             scope.spawn(|| {
                 while !over.load(Ordering::Relaxed) {
@@ -57,13 +82,10 @@ fn a_new_certificate_is_taken_under_load_without_a_lost_request() {
         let fresh = || Client::secure(gateway.address(), &Arc::new(authority.client(None)), "app.example");
         for new in &issued[1..] {
             replace(&gateway, new);
-            eventually("the new certificate is shown", || is_shown(&fresh(), new).then_some(()));
+            eventually("the new certificate is shown", || is_shown(&mut fresh(), new).then_some(()));
         }
-        over.store(true, Ordering::Relaxed);
     });
-    kept.send(request);
-    assert_eq!(kept.response().status, 200);
-    assert!(is_shown(&kept, &issued[0]));
+    assert!(is_shown(&mut kept, &issued[0]));
     assert!(gateway.access_log().iter().all(|line| line["status"] == 200));
 }
 
@@ -76,20 +98,72 @@ fn a_broken_new_certificate_leaves_the_old_one_and_says_so() {
     let fresh = || Client::secure(gateway.address(), &Arc::new(authority.client(None)), "app.example");
     // The key of another certificate.
     replace(&gateway, &Issued { cert: second.cert.clone(), key: first.key.clone() });
-    let line = gateway.wait_for_log(|line| {
-        line["message"].as_str().is_some_and(|message| message.starts_with("changed certificate refused"))
-    });
-    assert!(line["message"].as_str().unwrap().contains("does not belong"), "{line}");
-    assert!(is_shown(&fresh(), &first));
+    wait_for_refusal(&gateway, "does not belong");
+    assert!(is_shown(&mut fresh(), &first));
     let series = metrics(&gateway);
     assert!((series["probegate_certificate_reload_failures_total"] - 1.0).abs() < 0.1);
     assert!(series["probegate_certificate_expiry_timestamp_seconds{name=\"app.example\"}"] > 1e9);
     assert!(series["probegate_tls_handshakes_total{version=\"1.3\",resumed=\"false\"}"] > 0.5);
     replace(&gateway, &second);
-    eventually("the new certificate is shown", || is_shown(&fresh(), &second).then_some(()));
+    eventually("the new certificate is shown", || is_shown(&mut fresh(), &second).then_some(()));
     // No key in any log.
     let secret = first.key.lines().nth(1).unwrap();
     assert!(gateway.log_lines().iter().all(|line| !line.contains(secret)));
+}
+
+#[test]
+fn a_new_certificate_that_serves_fewer_than_the_old_one_waits() {
+    let app = Upstream::answering(|_| ok("x"));
+    let authority = Authority::new("Test");
+    let first = authority.issue(&["app.example", "also.example"]);
+    let gateway = with(&Config::before(&app), ", default: app.example", &first);
+    let fresh = || Client::secure(gateway.address(), &Arc::new(authority.client(None)), "app.example");
+    let both = ["app.example", "also.example"];
+    for (wish, why) in [
+        (Wish::hosts(&both).days(1, 30), "is not valid before"),
+        (Wish::hosts(&both).days(-30, -1), "has expired"),
+        (Wish::hosts(&["also.example"]), "lacks `app.example`"),
+    ] {
+        replace(&gateway, &authority.sign(&wish));
+        wait_for_refusal(&gateway, why);
+        assert!(is_shown(&mut fresh(), &first), "{why}");
+    }
+    // What happens while the files are halfway replaced is a failure too, if somebody looks twice meanwhile.
+    assert!(metrics(&gateway)["probegate_certificate_reload_failures_total"] > 2.9);
+    let fewer = authority.issue(&["app.example"]);
+    replace(&gateway, &fewer);
+    let line = gateway.wait_for_log(|line| line["message"] == "the new certificate lacks names of the one before");
+    assert!(line.to_string().contains("also.example"), "{line}");
+    eventually("the new certificate is shown", || is_shown(&mut fresh(), &fewer).then_some(()));
+}
+
+#[test]
+fn a_reload_is_as_careful_with_certificates_as_the_watch_and_shows_lints() {
+    let app = Upstream::answering(|_| ok("x"));
+    let authority = Authority::new("Test");
+    let first = authority.issue(&["app.example"]);
+    let gateway = start(&Config::before(&app), &first);
+    let mut kept = Client::secure(gateway.address(), &Arc::new(authority.client(None)), "app.example");
+    let fresh = || Client::secure(gateway.address(), &Arc::new(authority.client(None)), "app.example");
+    let says = |what: &str| {
+        gateway.wait_for_log(|line| line["message"].as_str().is_some_and(|message| message.contains(what)));
+    };
+    for (days, why) in [((-30, -1), "the certificate has expired"), ((1, 30), "the certificate is not valid before")] {
+        replace(&gateway, &authority.sign(&Wish::hosts(&["app.example"]).days(days.0, days.1)));
+        gateway.signal("HUP");
+        gateway.wait_for_log(|line| {
+            let message = line["message"].as_str().unwrap_or_default();
+            message.starts_with("reload refused") && message.contains(why)
+        });
+        assert!(is_shown(&mut fresh(), &first), "{why}");
+    }
+    let soon = authority.sign(&Wish::hosts(&["app.example"]).days(-30, 5));
+    replace(&gateway, &soon);
+    gateway.signal("HUP");
+    says("this certificate expires in");
+    says("configuration reloaded");
+    assert!(is_shown(&mut fresh(), &soon));
+    assert!(is_shown(&mut kept, &first), "an open connection goes on");
 }
 
 /// What `sslyze` finds, run from an environment of its own.

@@ -110,6 +110,9 @@ fn each_name_is_shown_its_certificate() {
     // A client that verifies RSA only.
     let said = s_client(&gateway, &["-servername", "shop.example", "-sigalgs", "rsa_pss_rsae_sha256"]);
     assert!(said.contains("Peer signature type: rsa_pss") || said.contains("Peer signature type: RSA-PSS"), "{said}");
+    // The root's dot is no part of the name.
+    let said = s_client(&gateway, &["-servername", "SHOP.example."]);
+    assert!(said.contains("TLSv1.3") && !said.contains("Cipher is (NONE)"), "{said}");
     for unknown in ["other.example", "a.b.wild.example", "wild.example"] {
         let error = ask(unknown).unwrap_err();
         assert_eq!(alert(&error), Some(AlertDescription::UnrecognisedName), "{unknown}: {error}");

@@ -24,7 +24,7 @@ pub(super) fn pair(cert: &Path, key: &Path, path: &ConfigPath, cx: &mut Context<
             return None;
         }
     };
-    lint::certificate_expiry(certified.not_after, &cert_path, cx);
+    lint::certificate_validity(certified.not_before, certified.not_after, &cert_path, cx);
     Some(certified)
 }
 

@@ -16,9 +16,9 @@ use rustls::{CipherSuite, Connection, ProtocolVersion};
 use crate::connection::{Facts, Judged, Secured};
 use crate::request::finish::finish_unread;
 use crate::state::Active;
-use crate::tls::clients;
 use crate::tls::hello::{self, PLAIN_HTTP, UNRECOGNIZED_NAME, Unmet};
 use crate::tls::server::Listener;
+use crate::tls::{clients, name};
 use crate::wire::deadline::Deadline;
 use crate::wire::tls::{Pipe, Tls};
 use crate::wire::transport::Transport;
@@ -26,6 +26,9 @@ use crate::worker::Worker;
 
 /// How long a handshake may take once the listeners are closed.
 const NEWCOMER: Duration = Duration::from_secs(1);
+
+/// How many times 4 KiB are read of what a client has sent that was refused: more than a socket has room for by default.
+const DRAINED: usize = 64;
 
 /// Shakes hands. `None`: nothing came of it, which has been counted and logged. What ALPN chose is asked of the result by
 /// [`speaks_http2`]. `active` is the plan that `listener` is of.
@@ -100,8 +103,7 @@ async fn shake<T: Transport>(
     let Some(_place) = shared.enter(active.plan.bounds.handshakes) else {
         return Err(Reason::HandshakesExceeded.into());
     };
-    let name: Option<Box<str>> =
-        accepted.client_hello().server_name().map(|name| name.trim_end_matches('.').to_ascii_lowercase().into());
+    let name = name::asked(&accepted.client_hello());
     let challenge = hello::challenge(&worker.state.acme.challenges, &accepted.client_hello());
     let is_challenge = challenge.is_some();
     let (config, clients) = match (challenge, listener.manner(&active.plan, name.as_deref())) {
@@ -157,8 +159,13 @@ fn say(transport: &impl Transport, words: &[u8]) {
         transport.shut_down_write().ok();
     }
     // What the other side has sent and nobody read would turn the close into a reset, and the words would be lost.
+    // Bounded: somebody who sends as fast as we read is not listened to for ever.
     let mut rest = [0; 4096];
-    while matches!(transport.try_read(&mut rest), Ok(n) if n > 0) {}
+    for _ in 0..DRAINED {
+        if !matches!(transport.try_read(&mut rest), Ok(n) if n > 0) {
+            break;
+        }
+    }
 }
 
 /// What was agreed on, as it is logged: the names of IANA.

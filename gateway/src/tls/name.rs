@@ -1,0 +1,30 @@
+//! Server names in one spelling, wherever a handshake tells one.
+//!
+//! A name in a handshake has no dot at its end (RFC 6066 §3), and the same host is `shop.example.com.` in a URL. We are tolerant: the dot
+//! goes, here and nowhere else, and so does the difference between capitals and small letters.
+
+use rustls::server::ClientHello;
+
+/// A name in its one spelling: lower-case, without the dot of the root.
+pub fn normal(name: &str) -> Box<str> {
+    name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase().into()
+}
+
+/// The name that a client asks for.
+pub fn asked(hello: &ClientHello<'_>) -> Option<Box<str>> {
+    hello.server_name().map(normal)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rfc6066_3_a_name_has_one_spelling() {
+        for (written, read) in
+            [("shop.example", "shop.example"), ("Shop.Example.", "shop.example"), ("a..", "a."), ("", "")]
+        {
+            assert_eq!(&*normal(written), read, "{written}");
+        }
+    }
+}
