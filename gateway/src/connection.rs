@@ -255,6 +255,9 @@ async fn read_head<T: Transport>(
             Ok(0) => return Err(Reason::ClientClosed),
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::TimedOut && workspace.head.is_empty() => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::TimedOut && worker.state.is_cutting() => {
+                return Err(Reason::ShuttingDown);
+            }
             Err(error) if error.kind() == io::ErrorKind::TimedOut => return Err(Reason::HeadTimeout),
             Err(_) if workspace.head.is_empty() => return Ok(None),
             Err(_) => return Err(Reason::ClientClosed),
@@ -336,6 +339,7 @@ async fn exchange<T: Transport>(
         demands_upgrade: false,
         started,
         facts,
+        ended: None,
     };
     let tools = request::Tools { judge, errand, answer, response, text, deadline: &waits.server };
     let after = request::serve(worker, &active, &received, tools, &mut body, &mut reply).await;

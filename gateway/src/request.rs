@@ -15,6 +15,7 @@ pub mod relay;
 pub mod stamp;
 pub mod target;
 
+use std::cell::Cell;
 use std::time::Instant;
 
 use probegate_policies::forwarded::{Scheme, scheme};
@@ -56,12 +57,22 @@ pub struct Received<'a> {
     pub started: Instant,
     /// What is known about its connection.
     pub facts: &'a Facts,
+    /// Set when the gateway ends the connection for something else that came on it.
+    pub ended: Option<&'a Cell<bool>>,
 }
 
 impl<'a> Received<'a> {
     /// Its fields.
     pub fn fields(&self) -> FieldView<'a> {
         FieldView { bytes: self.bytes, fields: &self.head.fields }
+    }
+
+    /// Why a request that was given up was not given up by its client, nor by its app, whatever it looked like where it was noticed.
+    fn ended_by(&self, worker: &Worker) -> Option<Reason> {
+        if worker.state.is_cutting() {
+            return Some(Reason::ShuttingDown);
+        }
+        self.ended.filter(|ended| ended.get()).map(|_| Reason::ConnectionEnded)
     }
 }
 
@@ -200,7 +211,11 @@ pub async fn serve<B: RequestBody, R: Responder>(
                     None => case.request(body.framing(), head),
                 };
                 let mut tools = exchange::Tools { pools: &worker.pools, deadline, buffer: answer, response };
-                let exchanged = exchange::run(permit, &errand, &mut tools, body, reply).await;
+                let mut exchanged = exchange::run(permit, &errand, &mut tools, body, reply).await;
+                if let Some(reason) = exchanged.failed.and_then(|_| received.ended_by(worker)) {
+                    exchanged.failed = Some(reason);
+                    reply.close();
+                }
                 after = conclude(received, active, &judgement, exchanged, &mut outcome, &id, text, body, reply).await;
             }
         }

@@ -51,6 +51,8 @@ pub struct State {
     draining: AtomicBool,
     /// The listeners are closed as well.
     closing: AtomicBool,
+    /// What still runs is given up.
+    cutting: AtomicBool,
     /// A new process has the listening sockets.
     handed_over: AtomicBool,
     /// All listeners are bound and the workers run.
@@ -85,6 +87,7 @@ impl State {
             generation: AtomicU64::new(1),
             draining: AtomicBool::new(false),
             closing: AtomicBool::new(false),
+            cutting: AtomicBool::new(false),
             handed_over: AtomicBool::new(false),
             ready: AtomicBool::new(false),
             metrics,
@@ -151,6 +154,17 @@ impl State {
     /// From now on no new connection is accepted.
     pub fn start_closing(&self) {
         self.closing.store(true, Ordering::Release);
+    }
+
+    /// Whether nothing is waited for any more: every deadline has passed.
+    #[inline]
+    pub fn is_cutting(&self) -> bool {
+        self.cutting.load(Ordering::Acquire)
+    }
+
+    /// From now on nothing is waited for.
+    pub fn start_cutting(&self) {
+        self.cutting.store(true, Ordering::Release);
     }
 
     /// Whether a new process answers on the admin listener.

@@ -102,6 +102,10 @@ impl Worker {
     /// What happens at every tick: late connections are woken, unused ones closed, log lines handed over.
     pub fn tick(&self, now: Instant) {
         self.deadlines.sweep(now);
+        if self.state.is_cutting() {
+            // Whoever waits finds its time over, and ends as it would have then: with an answer where none has begun, and a line in the log.
+            self.deadlines.expire_all();
+        }
         let hurry = (self.state.is_draining(), self.state.is_closing());
         if hurry != self.hurried.replace(hurry) {
             self.deadlines.wake_all();

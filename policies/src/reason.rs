@@ -82,6 +82,7 @@ reasons! {
     ClientClosed 499 "client_closed" "the client closed the connection before it was answered"
 
     ClientStalled 499 "client_stalled" "the client did not take the answer in time"
+    ConnectionEnded 499 "connection_ended" "the gateway ended the connection that the request came on"
 
     // Its connection. None of these is answered: there is nobody yet who could be.
     ConnectionsExceeded 503 "connections_exceeded" "the client has more connections open than it may"
@@ -107,6 +108,7 @@ reasons! {
     ProbeTimeout 504 "probe_timeout" "the application did not answer a probe in time"
 
     // Ourselves.
+    ShuttingDown 503 "shutting_down" "the gateway is going down and waits no longer"
     Panicked 500 "panicked" "the gateway failed to handle the request"
 }
 

@@ -13,4 +13,9 @@ pub mod h1 {
     pub mod trailers;
 }
 
+pub mod h2 {
+    //! HTTP/2.
+    pub mod guard;
+}
+
 pub use head::Framing;

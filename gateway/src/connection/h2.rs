@@ -62,6 +62,8 @@ const FAREWELL: Duration = Duration::from_secs(2);
 struct Shared {
     /// Streams at work.
     active: Cell<usize>,
+    /// The connection was ended for a fault: what ends its streams is not their own doing.
+    ended: Cell<bool>,
     /// The connection's task.
     waker: RefCell<Option<Waker>>,
 }
@@ -134,10 +136,14 @@ pub(super) async fn serve<T: Transport>(worker: &Rc<Worker>, transport: T, early
                 wait: Wait::Work,
                 leaving: false,
                 left: Duration::ZERO,
-                flooded: false,
+                fault: None,
+                head: worker.deadlines.slot(),
+                head_since: None,
             };
             driver.age.arm(timeouts.connection);
-            poll_fn(|cx| driver.poll(cx)).await
+            let end = poll_fn(|cx| driver.poll(cx)).await;
+            shared.ended.set(matches!(end, End::Fault(_)));
+            end
             // Here `h2` tells every stream that is left that the connection is gone.
         }
     };
@@ -217,8 +223,12 @@ struct Driver<'a, T> {
     leaving: bool,
     /// When it was.
     left: Duration,
-    /// The client sent more control frames than it may.
-    flooded: bool,
+    /// What the client did that the crate does not see: the connection is being ended for it.
+    fault: Option<Reason>,
+    /// For the fields that are coming in.
+    head: Deadline,
+    /// Since when they are.
+    head_since: Option<Duration>,
 }
 
 impl<T: Transport> Driver<'_, T> {
@@ -232,7 +242,7 @@ impl<T: Transport> Driver<'_, T> {
             if let Poll::Ready(end) = wire.step(cx, |cx| self.advance(cx)) {
                 return Poll::Ready(end);
             }
-            if self.suspects() {
+            if self.suspects() || self.is_kept_waiting(cx) {
                 continue;
             }
             self.arm();
@@ -241,6 +251,7 @@ impl<T: Transport> Driver<'_, T> {
             }
             match self.wait {
                 Wait::Request => self.leave(),
+                Wait::Write(_) if self.worker.state.is_cutting() => return Poll::Ready(End::Closed),
                 Wait::Write(_) => return Poll::Ready(End::Fault(Reason::ClientStalled)),
                 Wait::Farewell => return Poll::Ready(End::Closed),
                 // Never armed.
@@ -259,8 +270,8 @@ impl<T: Transport> Driver<'_, T> {
             };
             match polled {
                 Poll::Pending => return Poll::Pending,
-                Poll::Ready(None | Some(Err(_))) if self.flooded => {
-                    return Poll::Ready(End::Fault(Reason::Http2Flood));
+                Poll::Ready(None | Some(Err(_))) if let Some(reason) = self.fault => {
+                    return Poll::Ready(End::Fault(reason));
                 }
                 Poll::Ready(None) => return Poll::Ready(End::Closed),
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(fault(&error)),
@@ -271,6 +282,7 @@ impl<T: Transport> Driver<'_, T> {
                     // Whoever does not answer the PING behind the GOAWAY may not go on for ever. The request can be repeated elsewhere.
                     if self.leaving && self.clock.now().saturating_sub(self.left) > FAREWELL {
                         respond.send_reset(Code::REFUSED_STREAM);
+                        self.tell(Reason::ConnectionEnded);
                         continue;
                     }
                     self.requests = self.requests.saturating_sub(1);
@@ -290,15 +302,44 @@ impl<T: Transport> Driver<'_, T> {
             (guard.take_refused(), guard.flooded())
         };
         for _ in 0..refused {
-            let (worker, active) = (self.worker, self.worker.active());
-            finish_unread(worker, &active, self.facts, Reason::Http2Invalid, &[], &worker.request_id(), 0);
+            self.tell(Reason::Http2Invalid);
         }
-        if !flooded || self.flooded {
+        if !flooded || self.fault.is_some() {
             return false;
         }
-        self.flooded = true;
-        self.connection.abrupt_shutdown(Code::ENHANCE_YOUR_CALM);
+        self.end(Reason::Http2Flood);
         true
+    }
+
+    /// Keeps the deadline of the fields that are coming in: while they are not whole, nothing else can come in. `true`: the connection has
+    /// to be ended.
+    fn is_kept_waiting(&mut self, cx: &mut Context<'_>) -> bool {
+        let since = self.wire.guard().and_then(|guard| guard.borrow().head_since());
+        if since != self.head_since {
+            self.head_since = since;
+            match since {
+                Some(_) => self.head.arm(self.timeouts.head),
+                None => self.head.disarm(),
+            }
+        }
+        if since.is_none() || self.fault.is_some() || !self.head.poll_expired(cx) {
+            return false;
+        }
+        self.end(Reason::HeadTimeout);
+        true
+    }
+
+    /// Ends the connection, and what runs on it, for what the client did.
+    fn end(&mut self, reason: Reason) {
+        self.fault = Some(reason);
+        self.shared.ended.set(true);
+        self.connection.abrupt_shutdown(Code::ENHANCE_YOUR_CALM);
+    }
+
+    /// Counts and logs a request that nobody has looked at.
+    fn tell(&self, reason: Reason) {
+        let (worker, active) = (self.worker, self.worker.active());
+        finish_unread(worker, &active, self.facts, reason, &[], &worker.request_id(), 0);
     }
 
     /// Says that no more requests are wanted (RFC 9113 §6.8). Those that come before the client has heard it are still served,

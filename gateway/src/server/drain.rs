@@ -1,6 +1,8 @@
 //! The end of the program, and everything else that signals ask for.
 //!
 //! SIGTERM: own readiness fails → (delay) → listeners close → requests in flight end → exit 0, at the deadline at the latest.
+//!
+//! What still runs at the deadline, or when a second signal makes an end, is cut: each request ends with a line in the log.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -19,7 +21,10 @@ use crate::state::State;
 /// How often the end of the last request is looked for.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// What writing the last log lines may take beyond the deadline.
+/// How long cut requests may take to end. Nothing is waited for any more: the next tick of their worker ends them.
+const LAST: Duration = Duration::from_millis(500);
+
+/// What cutting and writing the last log lines may take beyond the deadline.
 const GRACE: Duration = Duration::from_secs(2);
 
 /// Waits for signals on behalf of Pingora.
@@ -46,8 +51,18 @@ impl Watch {
     async fn terminate(&self) {
         tokio::select! {
             () = drain(&self.state, &self.fleet) => {}
-            () = self.impatient() => tracing::warn!("ending at once"),
+            () = self.impatient() => self.end_at_once().await,
         }
+    }
+
+    /// Waits for nothing but the lines of what it cuts.
+    async fn end_at_once(&self) {
+        tracing::warn!("ending at once");
+        self.state.start_draining();
+        self.state.start_closing();
+        self.fleet.close_all();
+        cut(&self.state).await;
+        self.state.access_log.flush(Duration::from_secs(1));
     }
 
     /// Gives the sockets to a new process. `false`: there is none that goes on with them, and going away would be an outage. Pingora's own way
@@ -106,7 +121,12 @@ impl Watch {
                     supervisor::ready(false);
                 }
                 Signal::Reopen => self.state.access_log.reopen(),
-                Signal::Interrupt => return ShutdownSignal::FastShutdown,
+                Signal::Interrupt => {
+                    supervisor::stopping();
+                    end_at_the_latest(GRACE);
+                    self.end_at_once().await;
+                    return ShutdownSignal::FastShutdown;
+                }
                 Signal::Terminate => {
                     supervisor::stopping();
                     self.terminate().await;
@@ -148,12 +168,22 @@ async fn drain(state: &State, fleet: &Fleet) {
         }
         if now >= deadline {
             tracing::warn!(connections = open, "the deadline ended connections that were still open");
+            cut(state).await;
             break;
         }
         tokio::time::sleep(LOOK).await;
     }
     state.access_log.flush(Duration::from_secs(1));
     tracing::info!("drained");
+}
+
+/// Ends what still runs.
+async fn cut(state: &State) {
+    state.start_cutting();
+    let deadline = Instant::now() + LAST;
+    while state.metrics.connections.load(Ordering::Acquire) > 0 && Instant::now() < deadline {
+        tokio::time::sleep(LOOK).await;
+    }
 }
 
 /// Ends the process even where this thread can not: a log that nobody reads blocks whoever writes to it.

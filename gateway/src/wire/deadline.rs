@@ -131,6 +131,12 @@ impl Deadlines {
         }
     }
 
+    /// Ends every wait that is armed, and from now on every one as soon as it is: the time is over.
+    pub fn expire_all(&self) {
+        self.now.set(NEVER - 1);
+        self.wake_all();
+    }
+
     /// Ends up to `most` of the waits that [`Deadline::arm_idle`] began, those that have lasted longest first and none that began less than
     /// `grace` ago. Says how many.
     pub fn hurry_idle(&self, most: usize, grace: Duration) -> usize {
@@ -325,6 +331,22 @@ mod tests {
         assert_eq!(deadlines.hurry_idle(100, Duration::from_secs(1)), 2);
         assert_eq!(gone(&mut cx), [true, false, true, true, true, false]);
         assert_eq!(deadlines.hurry_idle(100, Duration::from_secs(1)), 0);
+    }
+
+    #[test]
+    fn when_the_time_is_over_every_wait_ends_but_those_for_ever() {
+        let deadlines = Deadlines::new(Instant::now());
+        let (armed, late, never) = (deadlines.slot(), deadlines.slot(), deadlines.slot());
+        let count = Arc::new(Count(AtomicUsize::new(0)));
+        let waker = Waker::from(Arc::clone(&count));
+        let mut cx = Context::from_waker(&waker);
+        armed.arm(Duration::from_secs(3600));
+        assert!(!armed.poll_expired(&mut cx) && !never.poll_expired(&mut cx));
+        deadlines.expire_all();
+        assert_eq!(count.0.load(Ordering::Relaxed), 2, "everybody looks");
+        late.arm(Duration::from_secs(3600));
+        deadlines.observe(Instant::now());
+        assert!(armed.poll_expired(&mut cx) && late.poll_expired(&mut cx) && !never.poll_expired(&mut cx));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! A new process takes the listening sockets over from an old one, and no client notices.
 
-use std::io::{Read as _, Write as _};
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
@@ -13,23 +13,41 @@ use crate::harness::{
     wait_ready,
 };
 
-/// Clients that ask all the time: on new connections, and on connections that they keep.
-struct Load {
+/// Asks once, or a few times at once.
+pub(crate) type Ask = Box<dyn FnMut() -> std::io::Result<()> + Send>;
+
+/// Clients that ask all the time.
+pub(crate) struct Load {
     answered: Arc<AtomicUsize>,
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<Vec<String>>>,
 }
 
 impl Load {
+    /// On new connections, and on connections that they keep.
     fn start(to: SocketAddr) -> Self {
+        let clients = [false, false, true, true].map(|keeps| -> (String, Ask) {
+            let mut kept = None;
+            let connect = move || {
+                let stream = TcpStream::connect(to)?;
+                stream.set_read_timeout(Some(crate::harness::PATIENCE))?;
+                Ok(stream)
+            };
+            (format!("keeps {keeps}"), Box::new(move || ask(connect, keeps, &mut kept)))
+        });
+        Self::of(clients)
+    }
+
+    /// Of these clients, each with its name.
+    pub(crate) fn of(clients: impl IntoIterator<Item = (String, Ask)>) -> Self {
         let mut load = Self { answered: Arc::default(), stop: Arc::default(), threads: Vec::new() };
-        for keeps in [false, false, true, true] {
+        for (name, mut ask) in clients {
             let (count, end) = (Arc::clone(&load.answered), Arc::clone(&load.stop));
             load.threads.push(std::thread::spawn(move || {
-                let (mut failures, mut kept) = (Vec::new(), None);
+                let mut failures = Vec::new();
                 while !end.load(Ordering::SeqCst) {
-                    if let Err(failure) = ask(to, keeps, &mut kept) {
-                        failures.push(format!("keeps {keeps}: {failure}"));
+                    if let Err(failure) = ask() {
+                        failures.push(format!("{name}: {failure}"));
                     }
                     count.fetch_add(1, Ordering::SeqCst);
                     std::thread::sleep(Duration::from_millis(1));
@@ -41,13 +59,13 @@ impl Load {
     }
 
     /// Waits for so many more answers.
-    fn wait_for(&self, more: usize) {
+    pub(crate) fn wait_for(&self, more: usize) {
         let from = self.answered.load(Ordering::SeqCst);
         eventually("more answers", || (self.answered.load(Ordering::SeqCst) >= from + more).then_some(()));
     }
 
     /// Ends it; what failed.
-    fn end(self) -> Vec<String> {
+    pub(crate) fn end(self) -> Vec<String> {
         self.stop.store(true, Ordering::SeqCst);
         self.threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
     }
@@ -55,7 +73,11 @@ impl Load {
 
 /// Asks once. A connection that was kept may have been closed before the request reached anybody (RFC 9112 §9.3.1): then a new one is used, as every
 /// client does. Anything else is a failure.
-fn ask(to: SocketAddr, keeps: bool, kept: &mut Option<TcpStream>) -> std::io::Result<()> {
+pub(crate) fn ask<S: Read + Write>(
+    connect: impl Fn() -> std::io::Result<S>,
+    keeps: bool,
+    kept: &mut Option<S>,
+) -> std::io::Result<()> {
     if let Some(mut stream) = kept.take() {
         match one(&mut stream, false) {
             Ok(Some(true)) => {
@@ -67,8 +89,7 @@ fn ask(to: SocketAddr, keeps: bool, kept: &mut Option<TcpStream>) -> std::io::Re
             Err(error) => return Err(error),
         }
     }
-    let mut stream = TcpStream::connect(to)?;
-    stream.set_read_timeout(Some(crate::harness::PATIENCE))?;
+    let mut stream = connect()?;
     match one(&mut stream, !keeps)? {
         Some(true) if keeps => *kept = Some(stream),
         Some(_) => {}
@@ -78,9 +99,9 @@ fn ask(to: SocketAddr, keeps: bool, kept: &mut Option<TcpStream>) -> std::io::Re
 }
 
 /// One request and its answer: whether the connection goes on; `None`: it was closed before a byte of an answer.
-fn one(stream: &mut TcpStream, close: bool) -> std::io::Result<Option<bool>> {
+fn one<S: Read + Write>(stream: &mut S, close: bool) -> std::io::Result<Option<bool>> {
     let last = if close { "Connection: close\r\n" } else { "" };
-    let sent = stream.write_all(format!("GET /quick HTTP/1.1\r\nHost: a\r\n{last}\r\n").as_bytes());
+    let sent = stream.write_all(format!("GET /quick HTTP/1.1\r\nHost: a.example\r\n{last}\r\n").as_bytes());
     let mut answer = Vec::new();
     let mut part = [0; 1024];
     while !answer.ends_with(b"\r\n\r\nquick") {
@@ -203,7 +224,7 @@ fn fixed(app: &Upstream, workers: usize, listeners: &[SocketAddr], admin: Socket
 }
 
 /// Starts a process that takes over from `old`, and tells `old`.
-fn begin(old: &Gateway, config: &str, socket: &Path) -> Gateway {
+pub(crate) fn begin(old: &Gateway, config: &str, socket: &Path) -> Gateway {
     let new = Gateway::with(config).arg("--upgrade").arg("--upgrade-socket").arg(socket).spawn();
     eventually("the new process waits for the sockets", || is_waited_on(socket).then_some(()));
     old.signal("QUIT");

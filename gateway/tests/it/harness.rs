@@ -27,7 +27,7 @@ pub(crate) use folder::Folder;
 pub(crate) use gateway::Gateway;
 pub(crate) use http2_app::{Call, Http2App, frame, head, next_frame, next_head, preface, send};
 pub(crate) use message::{Request, Response};
-pub(crate) use tls::{Authority, Issued, Wish};
+pub(crate) use tls::{Authority, Issued, Wish, shake};
 pub(crate) use tls_app::app_config;
 pub(crate) use upstream::{Connection, Unreachable, Upstream, ok};
 

@@ -274,11 +274,66 @@ fn the_deadline_ends_what_is_stuck_and_the_exit_code_is_still_0() {
     gateway.signal("TERM");
     assert_eq!(gateway.wait_exit().code(), Some(0));
     assert!(started.elapsed() >= Duration::from_millis(500), "not before the deadline");
+    let answer = stuck.response();
+    assert_eq!((answer.status, answer.closes()), (503, true));
+    assert!(answer.text().contains("shutting_down") || answer.text().contains("going down"), "{}", answer.text());
     stuck.expect_closed();
     gateway.wait_for_log(|line| {
         line["message"] == "the deadline ended connections that were still open" && line["connections"] == 1
     });
     gate.open();
+}
+
+#[test]
+fn whatever_the_deadline_or_a_second_signal_cuts_off_is_in_the_log() {
+    for impatient in [None, Some("TERM"), Some("INT")] {
+        let (app, gate) = stuck_app();
+        let drain = if impatient.is_some() { "10m" } else { "300ms" };
+        let top = format!("shutdown: {{drain: {drain}}}\ntimeouts: {{head: 10m, body: 10m}}");
+        let mut gateway = Gateway::start(Config::before(&app).workers(2).top(&top));
+        let mut silent = Client::connect(gateway.address());
+        silent.send("GET /silent HTTP/1.1\r\nHost: a\r\n\r\n");
+        let mut begun = Client::connect(gateway.address());
+        begun.send("GET /begun HTTP/1.1\r\nHost: a\r\n\r\n");
+        let mut upload = Client::connect(gateway.address());
+        upload.send("POST /upload HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\npart");
+        app.wait_for_requests(3);
+        eventually("the answer has begun", || (begun.sender().peek(&mut [0]).is_ok_and(|n| n > 0)).then_some(()));
+        let mut head = Client::connect(gateway.address());
+        head.send("GET /head HTTP/1.1\r\nHost:");
+        eventually("it is accepted", || (metric(&gateway, "probegate_connections") > 3.5).then_some(()));
+
+        gateway.signal("TERM");
+        gateway.wait_for_log(|line| line["message"] == "draining");
+        if let Some(signal) = impatient {
+            gateway.signal(signal);
+        }
+        assert_eq!(gateway.wait_exit().code(), Some(0));
+        gate.open();
+        let lines = gateway.access_log();
+        for (target, status) in [("/silent", 503), ("/begun", 200), ("/upload", 503), ("/head", 503)] {
+            let line = lines.iter().find(|line| line["target"] == target);
+            let line = line.unwrap_or_else(|| panic!("no line for {target}: {lines:?}"));
+            assert_eq!((&line["reason"], &line["status"]), (&"shutting_down".into(), &status.into()), "{line}");
+        }
+        assert_eq!(silent.response().status, 503);
+        let (answer, end) = begun.response_and_end();
+        assert_eq!((answer.status, &*answer.body), (200, &b"begun"[..]));
+        assert_ne!(end, crate::harness::End::Whole);
+    }
+}
+
+/// An app that answers nothing, or not all, before the gate is open.
+fn stuck_app() -> (Upstream, Arc<Gate>) {
+    let gate = Arc::new(Gate::default());
+    let theirs = Arc::clone(&gate);
+    let app = Upstream::scripted(move |connection| {
+        if connection.head().is_some_and(|request| request.target() == "/begun") {
+            connection.write("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nbegun");
+        }
+        theirs.wait();
+    });
+    (app, gate)
 }
 
 #[test]

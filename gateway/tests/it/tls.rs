@@ -1,15 +1,16 @@
 //! TLS on listeners: what is spoken, which certificate is shown, and what becomes of those who ask for something else.
 
+use std::net::TcpStream;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::{AlertDescription, ClientConfig, HandshakeKind, NamedGroup, ProtocolVersion};
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{AlertDescription, ClientConfig, ClientConnection, HandshakeKind, NamedGroup, ProtocolVersion};
 
 use crate::harness::{
-    Authority, Client, Config, End, Folder, Gateway, Issued, Upstream, Wish, curl, eventually, ok, run,
+    Authority, Client, Config, End, Folder, Gateway, Issued, Upstream, Wish, curl, eventually, ok, run, wait_for_metric,
 };
 
 /// A gateway with TLS on its one listener.
@@ -284,4 +285,47 @@ fn a_body_that_breaks_off_in_the_app_is_seen_to() {
     let (response, end) = client.response_and_end();
     assert_eq!((response.status, &*response.text()), (200, "only this"));
     assert_ne!(end, End::Whole);
+}
+
+#[test]
+fn handshakes_in_flight_are_bounded_and_those_beyond_are_closed_logged_and_counted() {
+    let app = Upstream::answering(|_| ok("hello"));
+    let (gateway, config) = simple(&Config::before(&app).workers(2).top("bounds: {handshakes: 2}"));
+    // Clients that say hello, and nothing more until they are told to.
+    let mut held: Vec<_> = (0..2)
+        .map(|_| {
+            let name = ServerName::try_from("app.example").unwrap();
+            let mut session = ClientConnection::new(Arc::clone(&config), name).unwrap();
+            let mut stream = TcpStream::connect(gateway.address()).unwrap();
+            session.write_tls(&mut stream).unwrap();
+            // The answer shows that the gateway has begun.
+            assert!(stream.peek(&mut [0]).unwrap() > 0);
+            (session, stream)
+        })
+        .collect();
+    for _ in 0..3 {
+        Client::connect(gateway.address()).secured(&config, "app.example").unwrap_err();
+    }
+    wait_for_metric(&gateway, "probegate_refusals_total{service=\"\",reason=\"handshakes_exceeded\"}", 3.0);
+    let line = gateway.wait_for_log(|line| line["reason"] == "handshakes_exceeded");
+    assert_eq!(
+        (&line["peer"], &line["decision"], &line["status"]),
+        (&"127.0.0.1".into(), &"refuse".into(), &503.into()),
+        "{line}"
+    );
+    let logged = || gateway.access_log().iter().filter(|line| line["reason"] == "handshakes_exceeded").count();
+    eventually("a line for each", || (logged() == 3).then_some(()));
+    // What was in flight goes on, and makes room where it ends: one way or the other.
+    let (mut session, mut stream) = held.remove(0);
+    while session.is_handshaking() {
+        session.complete_io(&mut stream).unwrap();
+    }
+    for _ in 0..5 {
+        let mut client =
+            eventually("there is room", || Client::connect(gateway.address()).secured(&config, "app.example").ok());
+        client.send("GET / HTTP/1.1\r\nHost: app.example\r\n\r\n");
+        assert_eq!(client.response().text(), "hello");
+    }
+    drop(held);
+    assert_eq!(app.requests().len(), 5);
 }

@@ -13,7 +13,7 @@ use ::h2::{Reason as Code, RecvStream};
 use bytes::Bytes;
 use probegate_policies::reason::Reason;
 
-use super::Working;
+use super::{Shared, Working};
 use crate::connection::{Facts, Waits};
 use crate::request::finish::finish_unread;
 use crate::request::{self, After, Received};
@@ -46,8 +46,18 @@ pub(super) async fn run(
     let mut way = Way::Waiting(respond);
     let answered = Cell::new(false);
     let caught = {
-        let mut exchange =
-            pin!(exchange(&worker, &facts, &waits, &mut workspace, parts, &mut receive, &mut way, started, &answered));
+        let mut exchange = pin!(exchange(
+            &worker,
+            &facts,
+            &working.0,
+            &waits,
+            &mut workspace,
+            parts,
+            &mut receive,
+            &mut way,
+            started,
+            &answered
+        ));
         // As on a connection of HTTP/1: what a panic may leave half-changed is memory of this request alone.
         poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| exchange.as_mut().poll(cx))) {
             Ok(Poll::Pending) => Poll::Pending,
@@ -82,6 +92,7 @@ pub(super) async fn run(
 async fn exchange(
     worker: &Worker,
     facts: &Facts,
+    shared: &Shared,
     waits: &Waits,
     workspace: &mut Workspace,
     parts: http::request::Parts,
@@ -119,6 +130,7 @@ async fn exchange(
         demands_upgrade: tunnel.is_some(),
         started,
         facts,
+        ended: Some(&shared.ended),
     };
     let tools = request::Tools { judge, errand, answer, response, text, deadline: &waits.server };
     match request::serve(worker, &active, &received, tools, &mut body, &mut reply).await {

@@ -7,7 +7,11 @@
 //!
 //! Invariant: nothing is decoded but frame heads and error codes.
 
+mod frames;
+
 use std::time::Duration;
+
+use self::frames::{Frames, RST_STREAM};
 
 /// For how long a budget lasts.
 const PERIOD: Duration = Duration::from_secs(10);
@@ -46,16 +50,13 @@ const BYTES_FOR_ONE: u64 = 1024;
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const PRIORITY: u8 = 2;
-const RST_STREAM: u8 = 3;
 const SETTINGS_FRAME: u8 = 4;
 const PING: u8 = 6;
 const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 
 const END_STREAM: u8 = 1;
-
-/// Length of a frame's head (RFC 9113 §4.1).
-const HEAD: usize = 9;
+const END_HEADERS: u8 = 4;
 
 /// Error codes with which a request is refused that nobody has seen (RFC 9113 §7).
 const REFUSALS: [u32; 5] = [1, 3, 5, 6, 7];
@@ -72,11 +73,22 @@ pub struct Guard {
     flooded: bool,
     /// Something was received.
     begun: bool,
+    /// Fields that are coming in.
+    block: Option<Block>,
     /// Streams that were handed to the gateway: the last one, and which of the 128 before it.
     last: u32,
     recent: u128,
     /// Streams that were refused by `h2` itself.
     refused: u32,
+}
+
+/// The fields of a request, or its trailers, on their way: HEADERS and what continues it (RFC 9113 §4.3).
+#[derive(Clone, Copy, Debug)]
+struct Block {
+    /// When it began.
+    since: Duration,
+    /// The frame at hand ends it.
+    last: bool,
 }
 
 #[derive(Debug, Default)]
@@ -101,12 +113,13 @@ impl Guard {
     /// Watches a connection whose first `preface` bytes are no frames.
     pub fn new(preface: usize, now: Duration) -> Self {
         Self {
-            incoming: Frames { skip: preface, ..Frames::default() },
+            incoming: Frames::behind(preface),
             outgoing: Frames::default(),
             since: now,
             counts: Counts::default(),
             flooded: false,
             begun: false,
+            block: None,
             last: 0,
             recent: 0,
             refused: 0,
@@ -120,9 +133,16 @@ impl Guard {
             self.counts = Counts::default();
         }
         self.begun |= !bytes.is_empty();
-        let counts = &mut self.counts;
+        let (counts, block) = (&mut self.counts, &mut self.block);
         let mut fair = true;
         self.incoming.pass(bytes, |frame| {
+            let last = frame.flags & END_HEADERS != 0;
+            match (frame.kind, &mut *block) {
+                (HEADERS, _) => *block = Some(Block { since: now, last }),
+                (_, Some(Block { last: true, .. })) => *block = None,
+                (CONTINUATION, Some(block)) => block.last = last,
+                _ => {}
+            }
             let bytes = u32::try_from(counts.bytes / BYTES_FOR_ONE).unwrap_or(u32::MAX);
             let justified = counts.sent.saturating_mul(FOR_EACH_DATA).saturating_add(bytes);
             let (count, most) = match frame.kind {
@@ -139,8 +159,16 @@ impl Guard {
             *count += 1;
             fair &= *count <= most;
         });
+        if self.block.is_some_and(|block| block.last) && self.incoming.is_between() {
+            self.block = None;
+        }
         self.flooded |= !fair;
         fair
+    }
+
+    /// When the fields began that are not whole yet.
+    pub fn head_since(&self) -> Option<Duration> {
+        self.block.map(|block| block.since)
     }
 
     /// Sees what is sent.
@@ -185,65 +213,6 @@ fn known(last: u32, recent: u128, stream: u32) -> bool {
     stream <= last && recent.checked_shr((last - stream) / 2).is_none_or(|bits| bits & 1 == 1)
 }
 
-/// Where in the sequence of frames one direction stands.
-#[derive(Debug, Default)]
-struct Frames {
-    /// Bytes before the next head.
-    skip: usize,
-    /// The head, and the first bytes of what follows it where it is an error code.
-    head: [u8; HEAD + 4],
-    have: usize,
-}
-
-/// A frame's head.
-struct Frame {
-    kind: u8,
-    flags: u8,
-    length: usize,
-    stream: u32,
-    /// The error code of `RST_STREAM`.
-    code: Option<u32>,
-}
-
-impl Frames {
-    fn pass(&mut self, bytes: &[u8], mut seen: impl FnMut(&Frame)) {
-        let mut rest = bytes;
-        while !rest.is_empty() {
-            if self.skip > 0 {
-                let skipped = self.skip.min(rest.len());
-                self.skip -= skipped;
-                rest = rest.get(skipped..).unwrap_or_default();
-                continue;
-            }
-            let wanted = if self.have >= HEAD { HEAD + 4 } else { HEAD };
-            let take = (wanted - self.have).min(rest.len());
-            if let (Some(to), Some(from)) = (self.head.get_mut(self.have..self.have + take), rest.get(..take)) {
-                to.copy_from_slice(from);
-            }
-            self.have += take;
-            rest = rest.get(take..).unwrap_or_default();
-            if self.have < wanted {
-                return;
-            }
-            let [a, b, c, kind, flags, s0, s1, s2, s3, e0, e1, e2, e3] = self.head;
-            let length = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
-            if kind == RST_STREAM && length == 4 && self.have == HEAD {
-                self.skip = 0;
-                // The next round reads the code into the bytes behind the head.
-                self.head = [a, b, c, kind, flags, s0, s1, s2, s3, 0, 0, 0, 0];
-                if rest.is_empty() {
-                    return;
-                }
-                continue;
-            }
-            let code = (self.have > HEAD).then(|| u32::from_be_bytes([e0, e1, e2, e3]));
-            self.skip = if code.is_some() { 0 } else { length };
-            self.have = 0;
-            seen(&Frame { kind, flags, length, stream: u32::from_be_bytes([s0 & 0x7f, s1, s2, s3]), code });
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -267,6 +236,29 @@ mod tests {
             assert_eq!((guard.counts.pings, guard.counts.resets), (PINGS, PINGS), "{step}");
             assert!(!guard.received(&frame(PING, 0, 0, &[1; 8]), START) && guard.flooded());
         }
+    }
+
+    #[test]
+    fn fields_are_on_their_way_from_the_first_byte_behind_a_head_to_the_last() {
+        let later = START + PERIOD;
+        let mut guard = Guard::new(0, START);
+        guard.received(&frame(HEADERS, END_STREAM | END_HEADERS, 1, b"fields"), START);
+        assert_eq!(guard.head_since(), None, "whole at once");
+        let head = frame(HEADERS, END_HEADERS, 3, b"fields");
+        let (most, last) = head.split_at(head.len() - 1);
+        guard.received(most, START);
+        assert_eq!(guard.head_since(), Some(START));
+        guard.received(last, later);
+        assert_eq!(guard.head_since(), None);
+        guard.received(&frame(HEADERS, 0, 5, b"some"), later);
+        guard.received(&frame(CONTINUATION, 0, 5, b"more"), later + PERIOD);
+        assert_eq!(guard.head_since(), Some(later), "since it began");
+        let end = [frame(CONTINUATION, END_HEADERS, 5, b""), frame(HEADERS, 0, 7, b"next")].concat();
+        guard.received(&end, later + PERIOD);
+        assert_eq!(guard.head_since(), Some(later + PERIOD), "those of the next one");
+        let data = frame(DATA, 0, 7, b"data");
+        guard.received(&[&frame(CONTINUATION, END_HEADERS, 7, b""), &data[..10]].concat(), later);
+        assert_eq!(guard.head_since(), None, "what is not whole now is data");
     }
 
     #[test]

@@ -1,11 +1,14 @@
 //! What is sent to hurt: every one is bounded, logged and counted.
 
+use std::io::Write as _;
+use std::time::Instant;
+
 use super::raw::{
     CONTINUATION, DATA, END_HEADERS, END_STREAM, GET, GOAWAY, HEADERS, PING, PREFACE, RST_STREAM, Raw, SETTINGS, SOON,
     WINDOW_UPDATE, block, frame,
 };
 use super::{config, with_http2};
-use crate::harness::{Client, Config, Gateway, Upstream, metric, ok};
+use crate::harness::{Client, Config, Gateway, PATIENCE, Upstream, metric, ok};
 
 const PROTOCOL_ERROR: u32 = 1;
 const FLOW_CONTROL_ERROR: u32 = 3;
@@ -71,6 +74,64 @@ fn cve_2023_44487_resets_without_end_end_the_connection_and_no_requests_pile_up(
     gateway.wait_for_log(|line| line["reason"] == "http2_flood");
     crate::harness::eventually("the app is left alone", || (app.open() == 0).then_some(()));
     assert!(app.requests().len() <= 600, "{} requests", app.requests().len());
+}
+
+#[test]
+fn fields_that_do_not_end_end_the_connection_after_the_time_for_a_head() {
+    let app = Upstream::scripted(|connection| {
+        connection.request();
+        connection.wait_closed();
+    });
+    let timeouts = format!("timeouts: {{head: {}ms}}", SOON.as_millis());
+    let gateway = Gateway::start(with_http2(&Config::before(&app).top(&timeouts)));
+    let whole = frame(HEADERS, END_STREAM | END_HEADERS, 3, &block(&GET));
+    let more = frame(CONTINUATION, 0, 3, &block(&[("x-a", "b")]));
+    // CONTINUATION after CONTINUATION, and one frame byte by byte.
+    let ways = [(frame(HEADERS, END_STREAM, 3, &block(&GET)), more), (whole[..12].to_vec(), whole[12..13].to_vec())];
+    for (number, (begin, drop)) in ways.into_iter().enumerate() {
+        // A request that runs does not help, and is not blamed on anybody else.
+        let mut raw = Raw::connect(gateway.address());
+        let path = format!("/running/{number}");
+        raw.ask(1, &[&GET[..3], &[(":path", &*path)]].concat());
+        app.wait_for_requests(number + 1);
+        let begun = Instant::now();
+        raw.send(&begin);
+        let mut sender = raw.sender();
+        let dribble = std::thread::spawn(move || {
+            while begun.elapsed() < PATIENCE && sender.write_all(&drop).is_ok() {
+                // Slower than `h2` counts, in the first case.
+                std::thread::sleep(SOON / 4);
+            }
+        });
+        assert_eq!(raw.farewell(), Some(ENHANCE_YOUR_CALM));
+        assert!(begun.elapsed() >= SOON, "not before");
+        let line = gateway.access(&path);
+        assert_eq!((&line["reason"], &line["status"]), (&"connection_ended".into(), &499.into()), "{line}");
+        raw.sender().shutdown(std::net::Shutdown::Both).unwrap();
+        dribble.join().unwrap();
+    }
+    let logged = || gateway.access_log().iter().filter(|line| line["reason"] == "head_timeout").count();
+    crate::harness::eventually("both are logged", || (logged() == 2).then_some(()));
+    let name = metrics_name(&gateway, "head_timeout");
+    assert!((metric(&gateway, &name) - 2.0).abs() < 0.1);
+}
+
+#[test]
+fn many_heads_one_after_the_other_may_take_longer_than_one() {
+    let app = Upstream::answering(|_| ok(""));
+    let timeouts = format!("timeouts: {{head: {}ms}}", SOON.as_millis());
+    let gateway = Gateway::start(with_http2(&Config::before(&app).top(&timeouts)));
+    let mut raw = Raw::connect(gateway.address());
+    let block = block(&GET);
+    let begun = Instant::now();
+    let mut stream = 1;
+    while begun.elapsed() < 3 * SOON {
+        raw.send(&frame(HEADERS, END_STREAM, stream, &block[..9]));
+        std::thread::sleep(SOON / 20);
+        raw.send(&frame(CONTINUATION, END_HEADERS, stream, &block[9..]));
+        assert!(raw.find(|frame| frame.stream == stream).unwrap().is_ok());
+        stream += 2;
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::raw::{GET, GOAWAY, HEADERS, PING, Raw, SOON, frame};
+use super::raw::{GET, GOAWAY, HEADERS, PING, RST_STREAM, Raw, SOON, frame};
 use super::with_http2;
 use crate::harness::{Config, Gate, Gateway, Upstream, ok};
 
@@ -75,4 +75,44 @@ fn when_the_gateway_goes_down_requests_in_flight_are_answered() {
     raw.leave();
     assert!(gateway.wait_exit().success());
     assert_eq!(gateway.access_log().iter().filter(|line| line["status"] == 200).count(), 3);
+}
+
+#[test]
+fn requests_that_the_end_of_the_drain_cuts_off_are_answered_or_reset_and_logged() {
+    let gate = Arc::new(Gate::default());
+    let theirs = Arc::clone(&gate);
+    let app = Upstream::scripted(move |connection| {
+        while let Some(request) = connection.request() {
+            if request.target() == "/begun" {
+                connection.write("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nbegun");
+            }
+            theirs.wait();
+        }
+    });
+    let mut gateway = start(&app, "shutdown: {delay: 0s, drain: 300ms}");
+    let mut raw = Raw::connect(gateway.address());
+    for (stream, path) in [(1, "/begun"), (3, "/silent"), (5, "/silent")] {
+        raw.ask(stream, &[&GET[..3], &[(":path", path)]].concat());
+    }
+    app.wait_for_requests(3);
+    assert!(raw.find(|frame| frame.stream == 1).unwrap().is_ok());
+    gateway.signal("TERM");
+    let (mut reset, mut refused) = (Vec::new(), 0);
+    while let Some(got) = raw.next() {
+        match got.kind {
+            RST_STREAM => reset.push((got.stream, got.code())),
+            HEADERS => refused += u32::from(!got.is_ok()),
+            PING if got.flags == 0 => assert!(raw.send(&frame(PING, 1, 0, &got.payload))),
+            _ => {}
+        }
+    }
+    assert_eq!((reset, refused), (vec![(1, 2)], 2), "INTERNAL_ERROR for the answer that is not whole");
+    assert_eq!(gateway.wait_exit().code(), Some(0));
+    let lines = gateway.access_log();
+    let cut: Vec<_> = lines.iter().filter(|line| line["reason"] == "shutting_down").collect();
+    let statuses = |target: &str| -> Vec<_> {
+        cut.iter().filter(|line| line["target"] == target).map(|line| line["status"].as_u64().unwrap()).collect()
+    };
+    assert_eq!((statuses("/begun"), statuses("/silent"), lines.len()), (vec![200], vec![503, 503], 3), "{lines:?}");
+    gate.open();
 }

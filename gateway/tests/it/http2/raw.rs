@@ -1,6 +1,6 @@
 //! Clients of HTTP/2 for tests: one that sends any frames, and the crate `h2`'s.
 
-use std::io::{Read as _, Write as _};
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -50,7 +50,7 @@ impl Frame {
 
 /// A client that sends any frames.
 #[derive(Debug)]
-pub(super) struct Raw(TcpStream);
+pub(super) struct Raw<S = TcpStream>(S);
 
 impl Raw {
     /// Connects, and sends the preface with these settings.
@@ -58,9 +58,7 @@ impl Raw {
         let stream = TcpStream::connect(to).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
-        let mut raw = Self(stream);
-        raw.send(&[PREFACE, &frame(SETTINGS, 0, 0, settings)].concat());
-        raw
+        Self::over(stream, settings)
     }
 
     /// Connects, and sends the preface.
@@ -68,9 +66,23 @@ impl Raw {
         Self::with_settings(to, &[])
     }
 
+    /// A second handle, to send from another thread.
+    pub(super) fn sender(&self) -> TcpStream {
+        self.0.try_clone().unwrap()
+    }
+}
+
+impl<S: Read + Write> Raw<S> {
     /// Sends bytes; `false`: the other side is gone.
     pub(super) fn send(&mut self, bytes: &[u8]) -> bool {
-        self.0.write_all(bytes).is_ok()
+        self.0.write_all(bytes).and_then(|()| self.0.flush()).is_ok()
+    }
+
+    /// Sends the preface over this connection.
+    pub(super) fn over(stream: S, settings: &[u8]) -> Self {
+        let mut raw = Self(stream);
+        raw.send(&[PREFACE, &frame(SETTINGS, 0, 0, settings)].concat());
+        raw
     }
 
     /// Sends a request without a body.
@@ -80,13 +92,18 @@ impl Raw {
 
     /// The next frame; `None`: the connection ended.
     pub(super) fn next(&mut self) -> Option<Frame> {
+        self.try_next().ok()
+    }
+
+    /// The next frame, or why there is none.
+    pub(super) fn try_next(&mut self) -> std::io::Result<Frame> {
         let mut head = [0; 9];
-        self.0.read_exact(&mut head).ok()?;
+        self.0.read_exact(&mut head)?;
         let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
         let mut payload = vec![0; usize::try_from(length).unwrap()];
-        self.0.read_exact(&mut payload).ok()?;
+        self.0.read_exact(&mut payload)?;
         let stream = u32::from_be_bytes(head[5..].try_into().unwrap());
-        Some(Frame { kind: head[3], flags: head[4], stream, payload })
+        Ok(Frame { kind: head[3], flags: head[4], stream, payload })
     }
 
     /// The first frame that is one of these; `None`: the connection ended before.
