@@ -26,6 +26,10 @@ impl Environment for Nowhere {
         path.to_owned()
     }
 
+    fn is_writable(&self, _: &Path) -> io::Result<()> {
+        Err(io::ErrorKind::PermissionDenied.into())
+    }
+
     fn authorities(&self) -> Vec<CertificateDer<'static>> {
         Vec::new()
     }

@@ -30,7 +30,7 @@ pub(super) struct Arguments {
     /// Where the local authority is kept. Default: `$XDG_DATA_HOME/probegate/dev`, or `~/.local/share/probegate/dev`.
     #[arg(long, value_name = "PATH")]
     folder: Option<PathBuf>,
-    /// A further name in the certificate, such as `app.localhost`; may be repeated.
+    /// A further name in the certificate, such as `app.localhost`; may be repeated. Names once given stay.
     #[arg(long = "name", value_name = "NAME", value_parser = below_localhost)]
     names: Vec<String>,
 }

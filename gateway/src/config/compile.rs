@@ -28,7 +28,8 @@ use crate::plan::Plan;
 pub(super) use context::Context;
 pub(super) use names::Names;
 pub(super) use network::Network;
-pub(super) use rule::is_open;
+pub(super) use rule::{asks_for_certificate, is_open};
+pub(super) use service::WrittenHost;
 
 use super::lint;
 
@@ -58,7 +59,8 @@ pub(super) fn plan(config: raw::Config, cx: &mut Context<'_>) -> Option<Plan> {
     let definitions = Definitions { networks, tokens, certificates: certificate_names, limits: limit_names };
     let services = service::services(services, &definitions, cx);
 
-    let listeners = listener::listeners(listeners, &definitions, cx);
+    let mut known = Vec::new();
+    let listeners = listener::listeners(listeners, &definitions, &mut known, cx);
     let workers = process::workers(workers, cx);
     let admin = process::admin(admin.as_ref(), &listeners, cx);
     let storage = process::storage(storage, cx);
@@ -74,7 +76,7 @@ pub(super) fn plan(config: raw::Config, cx: &mut Context<'_>) -> Option<Plan> {
         // Whatever it says to this gateway, an app must not believe it from anybody.
         private_fields.push(field.clone());
     }
-    let (services, hosts) = services?;
+    let (services, hosts, written) = services?;
     lint::certificates_not_asked_for(&definitions, &listeners, &services, cx);
     if !listeners.iter().any(|listener| listener.tls.is_some()) {
         for service in services.iter().filter(|service| service.clients.is_some()) {
@@ -83,8 +85,15 @@ pub(super) fn plan(config: raw::Config, cx: &mut Context<'_>) -> Option<Plan> {
             cx.error(&path, "no listener speaks TLS: nobody could be asked for a certificate", hint);
         }
     }
+    // With something else broken, a listener's `tls` may only be missing because it is.
+    if cx.is_clean() {
+        listener::redirects(&listeners, !client.trusted.is_empty(), cx);
+    }
     if cx.is_clean() {
         lint::https(&listeners, !client.trusted.is_empty(), &services, cx);
+        lint::hosts_without_certificate(&written, &services, &known, cx);
+        lint::plain_challenges(&listeners, cx);
+        lint::storage(&storage, &listeners, cx);
     }
     cx.is_clean().then_some(Plan {
         listeners,

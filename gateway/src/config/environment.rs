@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use nix::unistd::{AccessFlags, access};
 use rustls::pki_types::CertificateDer;
 
 /// The surroundings of a configuration. Tests bring their own.
@@ -18,6 +19,9 @@ pub trait Environment {
 
     /// Where a path of the configuration leads. Relative paths begin at the folder of the configuration.
     fn resolve(&self, path: &Path) -> PathBuf;
+
+    /// Whether something could be written into a folder, or into the nearest one above it that is there. Nothing is: it is only asked for.
+    fn is_writable(&self, folder: &Path) -> io::Result<()>;
 
     /// The authorities that the system believes.
     fn authorities(&self) -> Vec<CertificateDer<'static>>;
@@ -55,6 +59,21 @@ impl Environment for System {
         self.folder.join(path)
     }
 
+    fn is_writable(&self, folder: &Path) -> io::Result<()> {
+        for folder in folder.ancestors() {
+            let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+            match folder.metadata() {
+                Ok(found) if found.is_dir() => {
+                    return Ok(access(folder, AccessFlags::W_OK | AccessFlags::X_OK)?);
+                }
+                Ok(_) => return Err(io::ErrorKind::NotADirectory.into()),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(io::ErrorKind::NotFound.into())
+    }
+
     fn authorities(&self) -> Vec<CertificateDer<'static>> {
         // Those that can be read; that one file of many can not is the system's business.
         rustls_native_certs::load_native_certs().certs
@@ -83,4 +102,29 @@ fn read_start(path: &Path, limit: usize) -> io::Result<Vec<u8>> {
     let mut content = Vec::new();
     File::open(path)?.take(limit as u64).read_to_end(&mut content)?;
     Ok(content)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn what_is_not_there_yet_is_asked_of_the_folder_above_and_nothing_is_made() {
+        let folder = std::env::temp_dir().join(format!("probegate-writable-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("file"), "").unwrap();
+        let system = System::new("");
+        for inside in ["", "acme", "some/folders/below"] {
+            system.is_writable(&folder.join(inside)).unwrap();
+        }
+        for blocked in ["file", "file/acme"] {
+            let error = system.is_writable(&folder.join(blocked)).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::NotADirectory, "{blocked}");
+        }
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
+        fs::remove_dir_all(&folder).unwrap();
+        system.is_writable(Path::new("not-there/yet")).unwrap();
+    }
 }

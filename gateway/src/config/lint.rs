@@ -2,6 +2,8 @@
 //!
 //! Invariant: a lint never keeps a plan from being made, and never repeats a secret.
 
+mod front;
+
 use ipnet::IpNet;
 use probegate_policies::fields::FieldName;
 use probegate_policies::ip::IpSet;
@@ -11,6 +13,8 @@ use super::ConfigPath;
 use super::compile::{Context, Definitions, Names, Network, is_open};
 use crate::plan;
 use crate::tls::pem::moment;
+
+pub(super) use front::{acme_name, client_name, hosts_without_certificate, plain_challenges, ramp, storage};
 
 /// Bits of strength below which a token can be guessed by somebody with time.
 const STRONG: u32 = 128;

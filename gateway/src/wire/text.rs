@@ -23,6 +23,7 @@ pub fn reason_phrase(status: u16) -> &'static str {
     match status {
         100 => "Continue",
         200 => "OK",
+        308 => "Permanent Redirect",
         400 => "Bad Request",
         401 => "Unauthorized",
         403 => "Forbidden",
@@ -42,5 +43,29 @@ pub fn reason_phrase(status: u16) -> &'static str {
         504 => "Gateway Timeout",
         505 => "HTTP Version Not Supported",
         _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::StatusCode;
+    use probegate_policies::reason::Reason;
+
+    use super::*;
+
+    #[test]
+    fn every_status_that_the_gateway_gives_has_its_registered_phrase() {
+        // Besides refusals: an expectation met, its own pages, a redirect, a page that is not there, and one that is hidden.
+        let others = [100, 200, 308, 404, 405, 503];
+        for status in Reason::ALL.iter().map(|reason| reason.status()).chain(others) {
+            let registered = match status {
+                // Nobody is left to read it.
+                499 => continue,
+                // RFC 9110 §15.5.14 has renamed it; the crate still says "Payload".
+                413 => "Content Too Large",
+                _ => StatusCode::from_u16(status).unwrap().canonical_reason().unwrap(),
+            };
+            assert_eq!(reason_phrase(status), registered, "{status}");
+        }
     }
 }

@@ -8,7 +8,9 @@ use rcgen::{CertificateParams, KeyPair};
 use serde_json::Value;
 
 use crate::harness::pebble::{Manner, Pebble, Ports};
-use crate::harness::{Ended, Folder, Gateway, Upstream, eventually, get, metric, metrics, ok, run, wait_for_metric};
+use crate::harness::{
+    Ended, Folder, Gateway, Upstream, eventually, exchange, get, metric, metrics, ok, run, wait_for_metric,
+};
 
 /// An authority, a storage that outlives gateways, and what to write into their configurations.
 struct Stage {
@@ -152,6 +154,38 @@ fn http_01_leads_to_a_certificate_of_several_names_that_clients_are_shown() {
         let path = entry.unwrap().path();
         assert_eq!(mode(&path), 0o600, "{}", path.display());
     }
+}
+
+#[test]
+fn a_listener_that_redirects_answers_challenges_and_sends_everybody_else_away() {
+    let stage = Stage::new();
+    let http = stage.ports.http;
+    let config = stage.config(&["domains: [shop.example.com], challenges: [http-01]"]);
+    let plain = format!("  - address: \"{http}\"\n");
+    assert!(config.contains(&plain), "{config}");
+    let config = config.replacen(&plain, &format!("{plain}    redirect_https: {}\n", stage.ports.tls.port()), 1);
+    let gateway = Gateway::start(config);
+    in_force(&gateway);
+    stage.wait_for("shop.example.com");
+    assert_eq!(stage.pebble.orders(), 1, "no validation had to be tried twice");
+    let lines = gateway.access_log();
+    let asked: Vec<_> = lines.iter().filter(|line| line["target"].as_str().is_some_and(is_challenge)).collect();
+    assert!(!asked.is_empty());
+    for line in asked {
+        assert_eq!((&line["status"], &line["decision"]), (&200.into(), &"answer".into()), "{line}");
+    }
+    // What is not being validated is a path like any other.
+    let ask = |target: &str| exchange(http, format!("GET {target} HTTP/1.1\r\nHost: shop.example.com\r\n\r\n"));
+    for target in ["/", "/.well-known/acme-challenge/somebody-elses"] {
+        let response = ask(target);
+        let to = format!("https://shop.example.com:{}{target}", stage.ports.tls.port());
+        assert_eq!((response.status, response.field("location")), (308, Some(to)));
+    }
+    assert!(stage.app.targets().is_empty());
+}
+
+fn is_challenge(target: &str) -> bool {
+    target.starts_with("/.well-known/acme-challenge/")
 }
 
 #[test]

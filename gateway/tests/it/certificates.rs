@@ -8,7 +8,9 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use serde_json::Value;
 
-use crate::harness::{Authority, Client, Config, Gateway, Issued, Upstream, Wish, eventually, metrics, ok};
+use crate::harness::{
+    self, Authority, Client, Config, Folder, Gateway, Issued, Upstream, Wish, eventually, metrics, ok,
+};
 
 fn start(config: &Config, issued: &Issued) -> Gateway {
     with(config, "", issued)
@@ -172,20 +174,11 @@ fn a_scanner_finds_nothing_weak() {
     let app = Upstream::answering(|_| ok("x"));
     let authority = Authority::new("Test");
     let gateway = start(&Config::before(&app), &authority.issue(&["localhost"]));
-    let venv = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("sslyze");
-    let python = venv.join("bin/python");
-    // Longer than anything else here may take: it comes from the network.
-    let done = |command: &mut Command| {
-        let output = command.output().unwrap();
-        assert!(output.status.success(), "{command:?}: {output:?}");
-    };
-    if !venv.join("bin/sslyze").exists() {
-        done(Command::new("python3").args(["-m", "venv"]).arg(&venv));
-        done(Command::new(&python).args(["-m", "pip", "install", "--quiet", "sslyze==6.2.0"]));
-    }
+    let python = harness::venv("PROBEGATE_TEST_SSLYZE_VENV", "sslyze", "gateway/tests/sslyze.txt").join("bin/python");
+    let folder = Folder::new();
     let port = gateway.address().port();
     let target = format!("localhost:{port}{{{}}}", gateway.address().ip());
-    let report = venv.join(format!("report-{port}.json"));
+    let report = folder.path().join("report.json");
     let mut scan = Command::new(&python);
     scan.args(["-m", "sslyze", "--mozilla_config=disable", "--sslv2", "--sslv3", "--tlsv1", "--tlsv1_1", "--tlsv1_2"]);
     scan.args([

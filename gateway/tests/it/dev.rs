@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 
-use crate::harness::{Ended, Folder, Program, Upstream, curl, ok, probegate, run};
+use crate::harness::{Ended, Folder, Program, Upstream, curl, eventually, ok, probegate, run};
 
 /// Starts it on a port of its own; comes back with the port once it listens.
 fn start(folder: &Path, upstream: &str) -> (Program, u16) {
@@ -85,6 +85,36 @@ fn the_authority_is_made_once_and_can_only_vouch_for_this_machine() {
     drop(start(&home, "127.0.0.1:9"));
     assert_eq!(std::fs::read(home.join("ca.pem")).unwrap(), before[0]);
     assert_ne!(std::fs::read(home.join("localhost.pem")).unwrap(), before[2]);
+}
+
+#[test]
+fn a_second_run_with_a_name_of_its_own_takes_none_from_the_first() {
+    let folder = Folder::new();
+    let app = Upstream::answering(|_| ok("the app"));
+    let named = |name: &str| {
+        let mut command = probegate(["dev", &app.server(), "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
+        let program = Program::start(command.args(["--name", name, "--folder"]).arg(folder.path()));
+        let port: u16 = program.wait_for("it says where it listens", |text| {
+            let rest = text.split_once("probegate dev: https://localhost:")?.1;
+            text.contains("\"message\":\"listening\"").then(|| rest.split_once(' ').unwrap().0.parse().unwrap())
+        });
+        (program, port)
+    };
+    let asked = |name: &str, port: u16| {
+        let mut command = Command::new("curl");
+        command.args(["--silent", "--noproxy", "*", "--resolve", &format!("{name}:{port}:127.0.0.1"), "--cacert"]);
+        run(command.arg(folder.path().join("ca.pem")).arg(format!("https://{name}:{port}/"))).out
+    };
+    let (_first, one) = named("one.localhost");
+    assert_eq!(asked("one.localhost", one), "the app");
+    let (_second, two) = named("two.localhost");
+    assert_eq!(asked("two.localhost", two), "the app");
+    // Both run, and both have both names; the first one notices the new certificate by itself.
+    assert_eq!(asked("one.localhost", two), "the app");
+    eventually("the first one has taken the new certificate", || {
+        (asked("two.localhost", one) == "the app").then_some(())
+    });
+    assert_eq!(asked("one.localhost", one), "the app");
 }
 
 #[test]

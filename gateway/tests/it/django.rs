@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 
 use serde_json::{Value, json};
 
-use crate::harness::{APP_TOKEN, Folder, Gateway, Program, Response, TOKEN, curl, eventually, metric, root};
+use crate::harness::{self, APP_TOKEN, Folder, Gateway, Program, Response, TOKEN, curl, eventually, metric, root};
 
 /// Not internal in the example, and no trusted proxy.
 const STRANGER: &str = "127.0.0.9";
@@ -18,20 +18,7 @@ const PROXY: &str = "127.0.0.10";
 /// The folder of a virtual environment with what the example requires: the one that `gateway/tests/all.sh` made, or one of our own.
 fn venv() -> &'static Path {
     static VENV: OnceLock<PathBuf> = OnceLock::new();
-    VENV.get_or_init(|| {
-        if let Some(made) = std::env::var_os("PROBEGATE_TEST_VENV") {
-            return made.into();
-        }
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("django-venv");
-        let script = "cmp -s \"$2\" \"$1/stamp\" || { rm -rf \"$1\" && python3 -m venv \"$1\" && \
-                      \"$1/bin/pip\" install --quiet --disable-pip-version-check -r \"$2\" && cp \"$2\" \"$1/stamp\"; }";
-        // Another test run may be making it at this moment.
-        let mut command = Command::new("flock");
-        command.arg(path.with_extension("lock")).args(["sh", "-c", script, "sh"]).arg(&path);
-        let output = command.arg(root().join("examples/django/requirements.txt")).output().unwrap();
-        assert!(output.status.success(), "no virtual environment: {output:?}");
-        path
-    })
+    VENV.get_or_init(|| harness::venv("PROBEGATE_TEST_VENV", "django", "examples/django/requirements.txt"))
 }
 
 /// Django under gunicorn on a Unix socket, with a database of its own.

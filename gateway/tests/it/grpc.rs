@@ -4,24 +4,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use crate::harness::{Authority, Config, Gateway, Program, accepts, eventually, free_address, root, run};
+use crate::harness::{self, Authority, Config, Gateway, Program, accepts, eventually, free_address, root, run};
 
 /// The Python of a virtual environment with what the example requires: the one that `gateway/tests/all.sh` made, or one of our own.
 fn python() -> &'static Path {
     static PYTHON: OnceLock<PathBuf> = OnceLock::new();
     PYTHON.get_or_init(|| {
-        if let Some(made) = std::env::var_os("PROBEGATE_TEST_GRPC_VENV") {
-            return Path::new(&made).join("bin/python");
-        }
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("grpc-venv");
-        let script = "cmp -s \"$2\" \"$1/stamp\" || { rm -rf \"$1\" && python3 -m venv \"$1\" && \
-                      \"$1/bin/pip\" install --quiet --disable-pip-version-check -r \"$2\" && cp \"$2\" \"$1/stamp\"; }";
-        // Another test run may be making it at this moment.
-        let mut command = Command::new("flock");
-        command.arg(path.with_extension("lock")).args(["sh", "-c", script, "sh"]).arg(&path);
-        let output = command.arg(root().join("examples/grpc/requirements.txt")).output().unwrap();
-        assert!(output.status.success(), "no virtual environment: {output:?}");
-        path.join("bin/python")
+        let venv = harness::venv("PROBEGATE_TEST_GRPC_VENV", "grpc", "examples/grpc/requirements.txt");
+        venv.join("bin/python")
     })
 }
 

@@ -13,6 +13,7 @@ pub(crate) mod pebble;
 mod tls;
 mod tls_app;
 mod upstream;
+mod venv;
 
 use std::sync::{Condvar, Mutex};
 use std::time::{Duration, Instant};
@@ -30,6 +31,7 @@ pub(crate) use message::{Request, Response};
 pub(crate) use tls::{Authority, Issued, Wish, shake};
 pub(crate) use tls_app::app_config;
 pub(crate) use upstream::{Connection, Unreachable, Upstream, ok};
+pub(crate) use venv::venv;
 
 /// How long anything may take before a test gives up. Generous: it only ever passes when something is broken.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(15);

@@ -10,7 +10,8 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{AlertDescription, ClientConfig, ClientConnection, HandshakeKind, NamedGroup, ProtocolVersion};
 
 use crate::harness::{
-    Authority, Client, Config, End, Folder, Gateway, Issued, Upstream, Wish, curl, eventually, ok, run, wait_for_metric,
+    Authority, Client, Config, End, Folder, Gateway, Issued, Upstream, Wish, curl, eventually, exchange, free_address,
+    ok, run, wait_for_metric,
 };
 
 /// A gateway with TLS on its one listener.
@@ -74,6 +75,48 @@ fn requests_are_served_over_tls_and_the_app_is_told() {
     assert_eq!(client.response().status, 200);
     // The end is announced.
     assert_eq!(client.rest(), (Vec::new(), End::Closed));
+}
+
+#[test]
+fn rfc_6797_7_2_the_promise_of_https_is_given_over_tls_and_nowhere_else() {
+    let app = Upstream::answering(|_| {
+        "HTTP/1.1 200 OK\r\nStrict-Transport-Security: max-age=1\r\nContent-Length: 1\r\n\r\nx".to_owned()
+    });
+    let authority = Authority::new("Test");
+    let issued = authority.issue(&["app.example"]);
+    let plain = free_address();
+    let config = Config::before(&app).service(
+        "hosts: [app.example]\nhsts: {max_age: 8760h, include_subdomains: true}\n\
+         routes: [{path: /office, allow: {network: nobody}}]",
+    );
+    let config = config.top("networks: {nobody: [192.0.2.1]}").to_string().replacen(
+        "  - address: \"127.0.0.1:0\"\n",
+        &format!("  - address: \"127.0.0.1:0\"\n    tls: {ONE}\n  - address: \"{plain}\"\n    redirect_https: true\n"),
+        1,
+    );
+    let gateway = Gateway::with(config).file("cert.pem", &issued.cert).file("key.pem", &issued.key).start();
+    let folder = Folder::new();
+    let ca = folder.write("ca.pem", &authority.pem);
+    let to = gateway.address();
+    let promised = Some("max-age=31536000; includeSubDomains".to_owned());
+    // The app's answer, whose own promise is replaced, and one of the gateway's, in both protocols.
+    for protocol in ["--http1.1", "--http2"] {
+        for (path, status) in [("/x", 200), ("/office", 403)] {
+            let resolve = format!("app.example:{}:{}", to.port(), to.ip());
+            let url = format!("https://app.example:{}{path}", to.port());
+            let response = curl([protocol, "--cacert", ca.to_str().unwrap(), "--resolve", &resolve, &url]);
+            assert_eq!(response.status, status, "{protocol} {path}");
+            assert_eq!(response.field("strict-transport-security"), promised, "{protocol} {path}");
+        }
+    }
+    // A host that nobody has is promised nothing.
+    let mut client = Client::secure(to, &Arc::new(authority.client(None)), "app.example");
+    client.send("GET / HTTP/1.1\r\nHost: other.example\r\n\r\n");
+    let response = client.response();
+    assert_eq!((response.status, response.field("strict-transport-security")), (421, None));
+    let response = exchange(plain, "GET /x HTTP/1.1\r\nHost: app.example\r\n\r\n");
+    assert_eq!(response.status, 308);
+    assert_eq!(response.field("strict-transport-security"), None);
 }
 
 #[test]

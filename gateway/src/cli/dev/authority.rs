@@ -77,7 +77,7 @@ pub(super) enum Failed {
 
 impl Authority {
     /// Opens the authority in `folder`, and makes what is missing or due: the authority once, its certificate about once a year, and when
-    /// one of `names` is not in it.
+    /// one of `names` is not in it. Names only ever come: several may be using the same certificate.
     pub(super) fn open(folder: &Path, names: &[String], now: u64) -> Result<Self, Failed> {
         let file = |path: &Path| {
             let path = path.to_owned();
@@ -94,7 +94,10 @@ impl Authority {
             None => authority.make(now)?,
         };
         if !authority.is_certificate_good(names, now) {
-            authority.issue(&issuer, names, now)?;
+            // Another `dev` may be showing the certificate: what it was started with stays in it.
+            let mut all = authority.names_before();
+            all.extend(names.iter().filter(|name| !all.contains(name)).cloned().collect::<Vec<_>>());
+            authority.issue(&issuer, &all, now)?;
         }
         Ok(authority)
     }
@@ -181,6 +184,17 @@ impl Authority {
         let certificate = params.signed_by(&key, issuer)?;
         self.write(self.key(), &key.serialize_pem(), 0o600)?;
         self.write(self.certificate(), &certificate.pem(), 0o644)
+    }
+
+    /// The names that earlier calls have asked for, as far as the certificate that is there is this authority's.
+    fn names_before(&self) -> Vec<String> {
+        let read = |path: PathBuf| fs::read(path).ok().and_then(|text| leaf(&text));
+        match (read(self.certificate()), read(self.root())) {
+            (Some(own), Some(root)) if own.issuer == root.subject => {
+                own.names.into_iter().filter(|name| !NAMES.contains(&name.as_str())).collect()
+            }
+            _ => Vec::new(),
+        }
     }
 
     /// Whether there is a certificate of this authority's with its key, and with some time left.

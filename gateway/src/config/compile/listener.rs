@@ -11,9 +11,11 @@ use crate::config::value::{Flag, Leaf, RedirectWord};
 use crate::config::{ConfigPath, raw};
 use crate::plan;
 
+/// The listeners. The names that their certificates carry are added to `known`.
 pub(super) fn listeners(
     raw: Option<List<raw::Listener>>,
     definitions: &Definitions,
+    known: &mut Vec<Box<str>>,
     cx: &mut Context<'_>,
 ) -> Vec<plan::Listener> {
     let path = ConfigPath::root().key("listeners");
@@ -30,7 +32,7 @@ pub(super) fn listeners(
         let path = path.index(index);
         let tls_broken = cx.is_broken(&path.key("tls"));
         let secure = tls.is_some() || tls_broken;
-        let tls = tls.and_then(|tls| tls::listener(tls, &path.key("tls"), definitions, cx));
+        let tls = tls.and_then(|tls| tls::listener(tls, &path.key("tls"), definitions, known, cx));
         let proxy = proxy_protocol.and_then(|proxy| proxy_header(proxy, &path.key("proxy_protocol"), cx));
         let redirect_https = redirect_https.and_then(|Leaf(RedirectWord(port))| port);
         if secure && redirect_https.is_some() {
@@ -50,6 +52,31 @@ pub(super) fn listeners(
         listeners.push(plan::Listener { address, tls, redirect_https, proxy, http2 });
     }
     listeners
+}
+
+/// Redirects that lead to a listener of the same file that speaks no TLS: clients would fail there, or go in circles. `terminated`: a proxy
+/// in front may speak it.
+pub(super) fn redirects(listeners: &[plan::Listener], terminated: bool, cx: &mut Context<'_>) {
+    if terminated {
+        return;
+    }
+    for (index, listener) in listeners.iter().enumerate() {
+        let Some(port) = listener.redirect_https else { continue };
+        let meets = |other: &&plan::Listener| {
+            let (ours, theirs) = (listener.address.ip(), other.address.ip());
+            other.address.port() == port && (ours == theirs || ours.is_unspecified() || theirs.is_unspecified())
+        };
+        let mut there = listeners.iter().filter(meets).peekable();
+        // What sends a PROXY protocol header may have ended TLS.
+        if there.peek().is_none() || there.any(|other| other.tls.is_some() || other.proxy.is_some()) {
+            continue;
+        }
+        cx.error(
+            &ConfigPath::root().key("listeners").index(index).key("redirect_https"),
+            format!("clients are sent to HTTPS on port {port}, but the listener there speaks no TLS"),
+            "give that listener `tls`, or name the port of one that has it",
+        );
+    }
 }
 
 fn proxy_header(raw: raw::ProxyProtocol, path: &ConfigPath, cx: &mut Context<'_>) -> Option<plan::ProxyHeader> {

@@ -35,6 +35,15 @@ pub(in crate::config) fn is_open(rule: &Rule) -> bool {
     }
 }
 
+/// Whether a rule asks for a client certificate, alone or among others.
+pub(in crate::config) fn asks_for_certificate(rule: &Rule) -> bool {
+    match &rule.condition {
+        Condition::Certificate { .. } => true,
+        Condition::Anyone | Condition::Network { .. } | Condition::Token(_) => false,
+        Condition::Any(rules) | Condition::All(rules) => rules.iter().any(asks_for_certificate),
+    }
+}
+
 /// Stands where a rule could not be compiled. There will be no plan, but if there were one, this would be the safe side.
 fn nobody() -> Condition {
     Condition::Any(Box::default())

@@ -15,12 +15,19 @@ use crate::plan;
 /// The largest request body unless another one is named.
 const MAX_BODY: u64 = 1 << 20;
 
-/// The services and the table of their hosts.
+/// A host, where it is written, and the index of its service.
+pub(in crate::config) struct WrittenHost {
+    pub(in crate::config) pattern: HostPattern,
+    pub(in crate::config) path: ConfigPath,
+    pub(in crate::config) service: usize,
+}
+
+/// The services, the table of their hosts, and the hosts as they are written.
 pub(super) fn services(
     raw: Option<Named<raw::Service>>,
     definitions: &Definitions,
     cx: &mut Context<'_>,
-) -> Option<(Vec<plan::Service>, HostTable)> {
+) -> Option<(Vec<plan::Service>, HostTable, Vec<WrittenHost>)> {
     let root = ConfigPath::root();
     let raw: Vec<_> = cx
         .required(raw, &root, "services", "services: {app: {upstream: {servers: [\"127.0.0.1:8000\"]}}}")?
@@ -44,14 +51,15 @@ pub(super) fn services(
         hosts.add(service.hosts.take(), alone, services.len(), &path, cx);
         services.extend(compile(name, service, &path, definitions, cx));
     }
-    let table = HostTable::new(hosts.patterns).ok();
-    cx.is_clean().then_some(services).zip(table)
+    let table = HostTable::new(hosts.patterns).ok()?;
+    cx.is_clean().then_some((services, table, hosts.written))
 }
 
 /// Which service answers for which host.
 #[derive(Default)]
 struct Hosts {
     patterns: Vec<(HostPattern, usize)>,
+    written: Vec<WrittenHost>,
     owners: HashMap<HostPattern, Box<str>>,
 }
 
@@ -92,6 +100,7 @@ impl Hosts {
                 let message = format!("host `{host}` belongs to service `{other}` already");
                 cx.error(&path.index(index), message, "a host belongs to one service; remove it here or there");
             }
+            self.written.push(WrittenHost { pattern: host.clone(), path: path.index(index), service });
             self.patterns.push((host, service));
         }
     }

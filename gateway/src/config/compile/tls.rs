@@ -1,11 +1,9 @@
 //! Certificates, on both sides of the gateway.
 
-use std::path::PathBuf;
-
 use super::{Context, Definitions, Names, files};
 use crate::config::shape::{List, Named};
 use crate::config::value::{AcmeDirectory, ChallengeWord, DomainName, FilePath, Flag, Leaf, Name, Text};
-use crate::config::{ConfigPath, raw, suggest};
+use crate::config::{ConfigPath, lint, raw, suggest};
 use crate::plan;
 use crate::tls::pem;
 
@@ -46,15 +44,21 @@ fn set(name: &str, raw: raw::CertificateSet, path: &ConfigPath, cx: &mut Context
             "leave it out to accept every certificate of the authorities",
         );
     }
-    let names = names.into_iter().flatten().map(|(_, Leaf(Text(name)))| name).collect();
+    let mut wanted = Vec::new();
+    for (index, Leaf(Text(name))) in names.into_iter().flatten() {
+        lint::client_name(&name, &path.key("names").index(index), cx);
+        wanted.push(name);
+    }
+    let names = wanted;
     Some(plan::CertificateSet { name: name.into(), ca, names })
 }
 
-/// TLS on a listener.
+/// TLS on a listener. The names that its certificates carry are added to `known`.
 pub(super) fn listener(
     raw: raw::ListenerTls,
     path: &ConfigPath,
     definitions: &Definitions,
+    known: &mut Vec<Box<str>>,
     cx: &mut Context<'_>,
 ) -> Option<plan::ListenerTls> {
     let raw::ListenerTls { certificates, default, client_certificates } = raw;
@@ -91,6 +95,7 @@ pub(super) fn listener(
             format!("name one that is carried: {names}"),
         );
     }
+    known.extend(carried.into_iter().flatten());
     Some(plan::ListenerTls { certificates, default, clients })
 }
 
@@ -125,7 +130,10 @@ fn certificate(
 
 fn acme(raw: raw::Acme, path: &ConfigPath, cx: &mut Context<'_>) -> Option<plan::Acme> {
     let raw::Acme { domains, email, directory, ca, challenges } = raw;
-    let ca = file(ca, cx);
+    let ca = ca.map(|Leaf(FilePath(ca))| {
+        files::authorities(&ca, &path.key("ca"), cx);
+        cx.environment().resolve(&ca)
+    });
     let email = email.map(|Leaf(Text(email))| email);
     if email.as_ref().is_some_and(|email| !email.contains('@')) {
         cx.error(&path.key("email"), "`email` is not an e-mail address", "write one such as `ops@example.com`");
@@ -150,6 +158,7 @@ fn acme(raw: raw::Acme, path: &ConfigPath, cx: &mut Context<'_>) -> Option<plan:
         if domains.contains(&domain) {
             cx.error(&path, format!("`{domain}` is listed twice"), "remove one of the two");
         }
+        lint::acme_name(&domain, ca.is_some(), &path, cx);
         domains.push(domain);
     }
     Some(plan::Acme { domains, email, directory, ca, challenges })
@@ -173,8 +182,4 @@ pub(super) fn clients(
         .filter_map(|(index, Leaf(Name(name)))| definitions.certificates.find(&name, &path.index(index), cx).copied())
         .collect();
     Some(plan::ClientCertificates { accept, required: required.is_some_and(|Leaf(Flag(required))| required) })
-}
-
-fn file(raw: Option<Leaf<FilePath>>, cx: &Context<'_>) -> Option<PathBuf> {
-    raw.map(|Leaf(FilePath(path))| cx.environment().resolve(&path))
 }

@@ -68,7 +68,7 @@ pub(in crate::config) struct Upstream {
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "a mapping such as `{max_age: 8760h, since: 2026-12-01}`")]
 pub(in crate::config) struct Hsts {
-    /// How long browsers remember it.
+    /// How long browsers remember it, in whole seconds. `0s` makes them forget.
     #[schemars(required)]
     pub(in crate::config) max_age: Option<Leaf<Seconds>>,
     /// The day a ramp begins: browsers are told to remember it as long as it has been told already, five minutes on the first day, up to

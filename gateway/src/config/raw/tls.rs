@@ -67,7 +67,7 @@ pub(in crate::config) struct CertificateSet {
     #[schemars(required)]
     pub(in crate::config) ca: Option<Leaf<FilePath>>,
     /// Names of which a certificate must carry one: a DNS name, e-mail address or URI of its subjectAltName, or its common name where it has
-    /// no subjectAltName. Default: every certificate of the authorities is in the set.
+    /// no subjectAltName. They are compared as they stand, without `*` or `CN=`. Default: every certificate of the authorities is in the set.
     pub(in crate::config) names: Option<List<Leaf<Text>>>,
 }
 
