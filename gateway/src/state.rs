@@ -35,9 +35,9 @@ pub struct Active {
 
 impl Active {
     /// TLS on the listener that is configured as `address`; `None`: it speaks none.
-    pub fn secured(&self, address: SocketAddr) -> Option<Arc<Listener>> {
+    pub fn secured(&self, address: SocketAddr) -> Option<&Arc<Listener>> {
         let index = self.plan.listeners.iter().position(|listener| listener.address == address)?;
-        self.tls.get(index)?.clone()
+        self.tls.get(index)?.as_ref()
     }
 }
 

@@ -1,6 +1,8 @@
 //! `explain`: what would become of a request, and why. The request is read and judged by the very code that serves live ones; this
 //! only watches it.
 
+mod handshake;
+
 use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -98,7 +100,8 @@ fn explain(loaded: &Loaded, arguments: &Arguments) -> (String, bool) {
     out.line("request", &format!("{} {} from {}", arguments.method, arguments.url, arguments.from));
     let fields = FieldView { bytes: &bytes, fields: &head.fields };
     let way_in = Entrance::of(plan, arguments);
-    let handshake = match handshake(plan, arguments, asked.host) {
+    let instead = handshake::instead(plan, way_in.listener, arguments, asked.host);
+    let handshake = match handshake::pretended(plan, arguments, asked.host, instead.as_deref()) {
         Ok(handshake) => handshake,
         Err(unknown) => {
             out.line("request", &format!("there is no client certificate `{unknown}` in the configuration"));
@@ -196,25 +199,6 @@ impl<'a> Entrance<'a> {
         facts.redirect_https = listener.and_then(|listener| listener.redirect_https);
         Self { listener, facts }
     }
-}
-
-/// The handshake that the arguments pretend, for an `https://` URL and wherever they speak of it; or a set that does not exist.
-fn handshake<'a>(
-    plan: &Plan,
-    arguments: &'a Arguments,
-    host: &'a [u8],
-) -> Result<Option<judge::Handshake<'a>>, &'a str> {
-    let Arguments { client_certificates, server_name, url, .. } = arguments;
-    if client_certificates.is_empty() && server_name.is_none() && !url.starts_with("https://") {
-        return Ok(None);
-    }
-    let mut certificate = None;
-    for name in client_certificates {
-        let index = plan.client_certificates.iter().position(|set| *set.name == **name).ok_or(name.as_str())?;
-        certificate = Some(certificate.unwrap_or(0) | 1_u64 << index.min(63));
-    }
-    let server_name = server_name.as_deref().or_else(|| std::str::from_utf8(host).ok());
-    Ok(Some(judge::Handshake { server_name, certificate, unmet: false }))
 }
 
 /// The request as it would arrive.

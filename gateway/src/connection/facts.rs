@@ -37,6 +37,8 @@ pub struct Facts {
 pub struct Secured {
     /// The name the client asked for, lower-case.
     pub server_name: Option<Box<str>>,
+    /// The names in the certificate that the client was shown. Of a resumed session: that it would have been shown.
+    pub shown: Arc<[Box<str>]>,
     /// The version of TLS, as it is logged.
     pub version: &'static str,
     /// The cipher suite, as it is logged.
@@ -73,12 +75,12 @@ impl Secured {
     /// Judges the certificate again where another plan is in force than the last time.
     fn judge(&self, active: &Active) {
         let listener = active.secured(self.listener);
-        let by = listener.as_ref().map_or_else(Weak::new, Arc::downgrade);
+        let by = listener.map_or_else(Weak::new, Arc::downgrade);
         let mut judged = self.judged.borrow_mut();
         if listener.is_some() && judged.by.ptr_eq(&by) {
             return;
         }
-        let manner = listener.as_ref().and_then(|found| found.manner(&active.plan, self.server_name.as_deref()));
+        let manner = listener.and_then(|found| found.manner(&active.plan, self.server_name.as_deref()));
         let chain = self.certificate.as_ref().map(|certificate| certificate.chain.as_slice());
         let verdict = manner.and_then(|manner| manner.clients.as_ref()).map(|clients| clients.judge(chain));
         let unmet = matches!(verdict, Some(Err(_)));
@@ -87,13 +89,16 @@ impl Secured {
 }
 
 impl Facts {
-    /// What the judgement has to know of the handshake, under the plan in force.
-    pub fn handshake(&self, active: &Active) -> Option<Handshake<'_>> {
+    /// What the judgement of a request for `host` has to know of the handshake, under the plan in force.
+    pub fn handshake<'a>(&'a self, active: &'a Active, host: &[u8]) -> Option<Handshake<'a>> {
         let secured = self.secured.as_ref()?;
         secured.judge(active);
         let judged = secured.judged.borrow();
         let certificate = secured.certificate.as_ref().map(|_| judged.sets);
-        Some(Handshake { server_name: secured.server_name.as_deref(), certificate, unmet: judged.unmet })
+        let server_name = secured.server_name.as_deref();
+        let listener = active.secured(secured.listener);
+        let instead = listener.and_then(|listener| listener.instead(server_name, &secured.shown, host));
+        Some(Handshake { server_name, instead, certificate, unmet: judged.unmet })
     }
 
     /// The facts of a plain TCP connection.

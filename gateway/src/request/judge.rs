@@ -43,6 +43,9 @@ pub struct Question<'a, F: ?Sized> {
 pub struct Handshake<'a> {
     /// The name the client asked for, lower-case.
     pub server_name: Option<&'a str>,
+    /// The certificate that the client was shown is not for the host of the request, and another one of the listener is: the name that the one
+    /// shown stands for.
+    pub instead: Option<&'a str>,
     /// The sets that the client's certificate belongs to, a bit for each; `None`: it showed none.
     pub certificate: Option<u64>,
     /// A reload demands a certificate since, which was not shown.
@@ -265,9 +268,13 @@ fn demand(service: &Service, handshake: Option<Handshake<'_>>) -> Result<(), Ref
     }
 }
 
-/// Whether a request came over a connection that was made for another service, where one of the two has demands of its own on client
-/// certificates: whoever passed the handshake for one has not passed it for the other.
+/// Whether a request came over a connection that was made for another service (RFC 9110 §15.5.20): by the certificate that was shown, which
+/// says nothing about this host, or where one of the two has demands of its own on client certificates, because whoever passed the
+/// handshake for one has not passed it for the other.
 fn is_misdirected(plan: &Plan, asked: usize, handshake: Handshake<'_>) -> bool {
+    if handshake.instead.is_some_and(|name| plan.hosts.find(name.as_bytes()) != Some(asked)) {
+        return true;
+    }
     let named = handshake.server_name.and_then(|name| plan.hosts.find(name.as_bytes()));
     let demands = |index: usize| plan.services.get(index).is_some_and(|service| service.clients.is_some());
     named != Some(asked) && (demands(asked) || named.is_some_and(demands))

@@ -3,16 +3,19 @@
 //! A name in a handshake has no dot at its end (RFC 6066 §3), and the same host is `shop.example.com.` in a URL. We are tolerant: the dot
 //! goes, here and nowhere else, and so does the difference between capitals and small letters.
 
+use std::borrow::Cow;
+
 use rustls::server::ClientHello;
 
 /// A name in its one spelling: lower-case, without the dot of the root.
-pub fn normal(name: &str) -> Box<str> {
-    name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase().into()
+pub fn normal(name: &str) -> Cow<'_, str> {
+    let name = name.strip_suffix('.').unwrap_or(name);
+    if name.bytes().any(|byte| byte.is_ascii_uppercase()) { name.to_ascii_lowercase().into() } else { name.into() }
 }
 
 /// The name that a client asks for.
 pub fn asked(hello: &ClientHello<'_>) -> Option<Box<str>> {
-    hello.server_name().map(normal)
+    hello.server_name().map(|name| normal(name).into())
 }
 
 #[cfg(test)]

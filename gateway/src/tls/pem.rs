@@ -22,7 +22,7 @@ pub struct Certified {
     /// For handshakes.
     pub key: Arc<CertifiedKey>,
     /// The names it is for, lower-case, some of them `*.example.com`.
-    pub names: Vec<Box<str>>,
+    pub names: Arc<[Box<str>]>,
     /// From when on it is valid, in seconds since 1970.
     pub not_before: u64,
     /// Until when it is valid, in seconds since 1970.
@@ -47,7 +47,7 @@ impl Certified {
 
     /// Whether it is for `name`, by itself or by a wildcard for its first label.
     pub fn covers(&self, name: &str) -> bool {
-        self.names.iter().any(|known| covers(known, name))
+        covered(&self.names, name)
     }
 }
 
@@ -57,10 +57,15 @@ pub fn moment(seconds: u64) -> String {
     time.map_or_else(|| seconds.to_string(), |time| time.to_rfc3339_opts(SecondsFormat::Secs, true))
 }
 
-/// Whether the name in a certificate, which may begin with `*.`, stands for `name`.
+/// Whether the name in a certificate, which may begin with `*.`, stands for `name`. Case makes no difference.
 pub fn covers(known: &str, name: &str) -> bool {
-    let parent = || name.split_once('.').map(|(_, parent)| parent);
-    known == name || known.strip_prefix("*.").is_some_and(|known| parent() == Some(known))
+    let is_parent = |known: &str| name.split_once('.').is_some_and(|(_, parent)| parent.eq_ignore_ascii_case(known));
+    known.eq_ignore_ascii_case(name) || known.strip_prefix("*.").is_some_and(is_parent)
+}
+
+/// Whether one of the names in a certificate stands for `name`.
+pub fn covered(names: &[Box<str>], name: &str) -> bool {
+    names.iter().any(|known| covers(known, name))
 }
 
 /// Why a certificate can not be used: which of the two files, and what is wrong with it.
@@ -102,7 +107,7 @@ pub fn from_parts(
         Ok(()) | Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) => {}
         Err(_) => return Err(Unusable::Key("the key does not belong to the certificate".to_owned())),
     }
-    Ok(Certified { key: Arc::new(key), names, not_before, not_after })
+    Ok(Certified { key: Arc::new(key), names: names.into(), not_before, not_after })
 }
 
 /// Every certificate in a PEM file, at least one.
@@ -165,11 +170,12 @@ mod tests {
     fn a_chain_and_its_key_come_together() {
         let (chain, key) = made(&["Shop.example.com", "*.example.org"]);
         let certified = certified(chain.as_bytes(), key.as_bytes()).unwrap();
-        assert_eq!(certified.names, ["shop.example.com".into(), Box::<str>::from("*.example.org")]);
+        assert_eq!(*certified.names, ["shop.example.com".into(), Box::<str>::from("*.example.org")]);
         assert!(certified.is_light() && certified.not_after > certified.not_before);
         for (name, covered) in [
             ("shop.example.com", true),
             ("a.example.org", true),
+            ("A.Example.org", true),
             ("a.b.example.org", false),
             ("example.org", false),
             ("x.shop.example.com", false),

@@ -10,13 +10,13 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs::Ticketer;
 use rustls::server::{ClientHello, ProducesTickets, ResolvesServerCert, ServerSessionMemoryCache};
 use rustls::sign::CertifiedKey;
+use rustls::{ServerConfig, SignatureScheme};
 
 use super::clients::{Clients, Set};
-use super::pem::{self, Certified, LARGEST, Unusable};
+use super::pem::{self, Certified, LARGEST, Unusable, covered};
 use super::store::{Id, Shelf};
 use super::{Shared, fresh, name, provider};
 use crate::config::read_file;
@@ -93,6 +93,24 @@ impl Listener {
         let service = name.and_then(|name| plan.hosts.find(name.as_bytes()));
         Some(service.and_then(|index| self.services.get(index)).unwrap_or(&self.own))
     }
+
+    /// The names in the certificate that a client is shown that asks for `name` (lower-case) and knows these signature schemes.
+    pub fn shown(&self, name: Option<&str>, schemes: &[SignatureScheme]) -> Option<Arc<[Box<str>]>> {
+        choose(&self.shelf, self.default.as_deref(), name, schemes).map(|certified| Arc::clone(&certified.names))
+    }
+
+    /// Where a request for `host` should have come over a connection with another certificate: the name whose certificate, with the names
+    /// `shown`, it came with. A host that no certificate here is for is at home wherever it is served.
+    pub fn instead<'a>(&'a self, asked: Option<&'a str>, shown: &[Box<str>], host: &[u8]) -> Option<&'a str> {
+        let host = std::str::from_utf8(host).ok()?;
+        let host = host.strip_suffix('.').unwrap_or(host);
+        // As it mostly is.
+        if asked.is_some_and(|asked| asked.eq_ignore_ascii_case(host)) || covered(shown, host) {
+            return None;
+        }
+        let asked = asked.filter(|asked| covered(shown, asked));
+        self.shelf.has(&name::normal(host)).then(|| asked.or(self.default.as_deref()).unwrap_or_default())
+    }
 }
 
 /// What resumes sessions, by what is verified about clients.
@@ -139,11 +157,20 @@ struct Resolver {
 impl ResolvesServerCert for Resolver {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let name = name::asked(&hello);
-        let find = |name: &str| self.shelf.find(name, hello.signature_schemes());
-        let unknown = !name.as_deref().is_some_and(|name| self.shelf.has(name));
-        let default = self.default.as_deref().filter(|_| unknown);
-        name.as_deref().and_then(find).or_else(|| default.and_then(find))
+        let found = choose(&self.shelf, self.default.as_deref(), name.as_deref(), hello.signature_schemes());
+        found.map(|certified| Arc::clone(&certified.key))
     }
+}
+
+/// The certificate for a client that asks for `name`: that of the name, else that of the default.
+fn choose(
+    shelf: &Shelf,
+    default: Option<&str>,
+    name: Option<&str>,
+    schemes: &[SignatureScheme],
+) -> Option<Arc<Certified>> {
+    let find = |name: &str| shelf.find(name, schemes);
+    name.and_then(find).or_else(|| default.and_then(find))
 }
 
 /// A pair that was read, to take the place of what was in force then.

@@ -8,7 +8,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use arc_swap::ArcSwap;
 use rustls::SignatureScheme;
-use rustls::sign::CertifiedKey;
 
 use super::pem::Certified;
 use crate::plan::Certificate;
@@ -118,7 +117,7 @@ impl Index {
     fn of(ids: &[Id], entries: &HashMap<Id, Arc<Certified>>) -> Self {
         let mut index = Self::default();
         for certified in ids.iter().filter_map(|id| entries.get(id)) {
-            for name in &certified.names {
+            for name in certified.names.iter() {
                 let (map, key) = match name.strip_prefix("*.") {
                     Some(parent) => (&mut index.wildcards, parent),
                     None => (&mut index.exact, &**name),
@@ -147,12 +146,11 @@ impl Shelf {
     }
 
     /// The certificate for `name` (lower-case) that a client with these signature schemes can verify; where there is none, the best one.
-    pub fn find(&self, name: &str, schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+    pub fn find(&self, name: &str, schemes: &[SignatureScheme]) -> Option<Arc<Certified>> {
         let index = self.index.load();
         let suits = |certified: &&Arc<Certified>| certified.key.key.choose_scheme(schemes).is_some();
         // One that does not suit ends the handshake with the alert that says so.
-        let found = index.find(name).find(suits).or_else(|| index.find(name).next());
-        found.map(|certified| Arc::clone(&certified.key))
+        index.find(name).find(suits).or_else(|| index.find(name).next()).cloned()
     }
 }
 
@@ -188,7 +186,7 @@ mod tests {
             store.install(&id(name), certified(&[names], rsa));
         }
         store.install(&id("elsewhere"), certified(&["other.example"], false));
-        let of = |name: &str| Arc::clone(&store.find(&id(name)).unwrap().key);
+        let of = |name: &str| store.find(&id(name)).unwrap();
         let found = |name: &str, schemes: &[SignatureScheme]| shelf.find(name, schemes);
         assert!(Arc::ptr_eq(&found("shop.example", &[RSA, EC]).unwrap(), &of("ec")));
         assert!(Arc::ptr_eq(&found("shop.example", &[RSA]).unwrap(), &of("rsa")));

@@ -71,7 +71,7 @@ pub(super) async fn greet(
     // Counts the connection for as long as it lasts.
     let Ok(_counted) = admit(worker, &stream, known, &mut facts).await else { return };
     let (http2, tls) = (known.http2, known.tls.is_some());
-    let Some(secured) = active.secured(listener) else {
+    let Some(secured) = active.secured(listener).cloned() else {
         drop(active);
         if tls {
             return;

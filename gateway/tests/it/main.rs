@@ -37,6 +37,7 @@ mod lifecycle;
 mod limits;
 mod logs;
 mod metrics;
+mod misdirected;
 #[cfg(feature = "fault-injection")]
 mod panic;
 mod paths;

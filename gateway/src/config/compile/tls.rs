@@ -125,7 +125,7 @@ fn certificate(
     let (Leaf(FilePath(cert)), Leaf(FilePath(key))) = (cert?, key?);
     let certified = files::pair(&cert, &key, path, cx)?;
     let (cert, key) = (cx.environment().resolve(&cert), cx.environment().resolve(&key));
-    Some((plan::Certificate::Files { cert, key }, certified.names))
+    Some((plan::Certificate::Files { cert, key }, certified.names.to_vec()))
 }
 
 fn acme(raw: raw::Acme, path: &ConfigPath, cx: &mut Context<'_>) -> Option<plan::Acme> {

@@ -114,6 +114,7 @@ async fn shake<T: Transport>(
             return Err(Reason::ServerNameUnknown.into());
         }
     };
+    let shown = listener.shown(name.as_deref(), accepted.client_hello().signature_schemes()).unwrap_or_default();
     let session = match accepted.into_connection(config) {
         Ok(session) => session,
         Err((error, mut alert)) => {
@@ -142,7 +143,7 @@ async fn shake<T: Transport>(
         Ok((sets, certificate)) => {
             let judged = RefCell::new(Judged { by: Arc::downgrade(listener), sets, unmet: false });
             let (version, cipher) = tls.with_session(terms);
-            Ok((tls, Secured { server_name: name, version, cipher, certificate, listener: address, judged }))
+            Ok((tls, Secured { server_name: name, shown, version, cipher, certificate, listener: address, judged }))
         }
         Err(error) => {
             // A session that was resumed with a certificate that is valid no more.
