@@ -81,7 +81,7 @@ pub enum Protocol {
 }
 
 /// Serves a connection to its end.
-pub async fn begin<T: Transport>(worker: &Rc<Worker>, transport: T, facts: Facts, protocol: Protocol) {
+pub async fn begin<T: Transport + 'static>(worker: &Rc<Worker>, transport: T, facts: Facts, protocol: Protocol) {
     match protocol {
         Protocol::Http1 => serve(worker, transport, facts).await,
         // In a box: an idle connection of HTTP/1 must not carry what one of HTTP/2 needs.

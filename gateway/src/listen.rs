@@ -10,7 +10,7 @@ mod inherit;
 use std::collections::HashSet;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::IntoRawFd;
+use std::os::fd::{BorrowedFd, IntoRawFd};
 
 use pingora::server::ListenFds;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -18,7 +18,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 pub use self::activation::{Activated, ActivationFailed};
 
 /// Pingora hands over at most this many sockets to a new process.
-const MOST_SOCKETS: usize = 32;
+pub const MOST_SOCKETS: usize = 32;
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 8192;
@@ -60,9 +60,22 @@ pub fn user() -> u32 {
     inherit::user()
 }
 
-/// Binds `address` with a socket for each of `workers` workers, of a program with `listeners` addresses.
+/// Bytes that were written to this socket and that the other side has not acknowledged.
+///
+/// # Errors
+/// The system does not say.
+pub fn unacknowledged(socket: BorrowedFd<'_>) -> io::Result<usize> {
+    inherit::unacknowledged(socket)
+}
+
+/// Binds `address` with a socket for each of `workers` workers, of a program with `listeners` addresses that has no sockets yet.
 pub fn bind(address: SocketAddr, workers: usize, listeners: usize) -> Result<Listening, BindFailed> {
-    let count = workers.min(MOST_SOCKETS / listeners.max(1)).max(1);
+    bind_within(address, workers, MOST_SOCKETS / listeners.max(1))
+}
+
+/// Binds `address` with a socket for each of `workers` workers, and `most` at the most; one in any case.
+pub fn bind_within(address: SocketAddr, workers: usize, most: usize) -> Result<Listening, BindFailed> {
+    let count = workers.min(most).max(1);
     let all = || {
         // Without SO_REUSEPORT first: with it, a second program of the same user would share the port without either noticing.
         let bound = if address.port() == 0 { address } else { local(&open(address, false)?)? };

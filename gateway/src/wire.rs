@@ -12,6 +12,7 @@ pub mod h1;
 pub mod h2;
 pub mod head;
 pub mod pace;
+pub mod progress;
 pub mod text;
 pub mod tls;
 pub mod transport;

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use super::{USAGE, colour, say};
 use crate::config::{self, Loaded};
@@ -10,6 +11,9 @@ use crate::listen::{Activated, Listening};
 use crate::plan::{Listener, Plan, ServerAddress};
 use crate::server::{self, Options};
 use crate::telemetry::diagnostics;
+
+/// What writing the last lines may take.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Runs from a file.
 pub(super) fn run(path: PathBuf, upgrade: bool, upgrade_socket: Option<PathBuf>) -> ExitCode {
@@ -62,13 +66,15 @@ pub(super) fn start(loaded: Loaded, options: Options) -> ExitCode {
     for lint in &loaded.lints {
         tracing::warn!("{lint}");
     }
-    match server::run(loaded.plan, options, level) {
+    let code = match server::run(loaded.plan, options, level) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");
             ExitCode::FAILURE
         }
-    }
+    };
+    diagnostics::flush(LAST_WORDS);
+    code
 }
 
 /// Says where the gateway listens and what stands behind it.

@@ -7,11 +7,12 @@
 //! Invariant: nothing here reads or answers a request.
 
 mod stream;
+mod waits;
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::pin::pin;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -21,13 +22,14 @@ use bytes::Bytes;
 use probegate_policies::reason::Reason;
 use tokio::task::spawn_local;
 
+use self::waits::Wait;
 use super::Facts;
 use crate::plan::{Bounds, Timeouts};
 use crate::request::finish::finish_unread;
 use crate::wire::buffer::Buffer;
 use crate::wire::deadline::Deadline;
 use crate::wire::h1::io::linger;
-use crate::wire::h2::io::{Io, Wire};
+use crate::wire::h2::io::{Below, Io, Wire};
 use crate::wire::transport::Transport;
 use crate::worker::Worker;
 
@@ -88,19 +90,6 @@ impl Drop for Working {
     }
 }
 
-/// What is waited for, besides frames.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Wait {
-    /// Nothing: requests are at work, and each keeps its own deadlines.
-    Work,
-    /// The next request.
-    Request,
-    /// The client takes more than these bytes.
-    Write(u64),
-    /// The client closes.
-    Farewell,
-}
-
 /// How a connection ended.
 #[derive(Debug)]
 enum End {
@@ -111,7 +100,7 @@ enum End {
 }
 
 /// Serves an HTTP/2 connection to its end. `early`: what was read of it already.
-pub(super) async fn serve<T: Transport>(worker: &Rc<Worker>, transport: T, early: Vec<u8>, facts: Facts) {
+pub(super) async fn serve<T: Transport + 'static>(worker: &Rc<Worker>, transport: T, early: Vec<u8>, facts: Facts) {
     let active = worker.active();
     let (timeouts, bounds) = (&active.plan.timeouts, &active.plan.bounds);
     worker.deadlines.observe(Instant::now());
@@ -134,6 +123,8 @@ pub(super) async fn serve<T: Transport>(worker: &Rc<Worker>, transport: T, early
                 streams: bounds.streams,
                 requests: bounds.requests_per_connection,
                 wait: Wait::Work,
+                armed: Duration::ZERO,
+                taken: None,
                 leaving: false,
                 left: Duration::ZERO,
                 fault: None,
@@ -219,6 +210,10 @@ struct Driver<'a, T> {
     /// Requests that may still come.
     requests: usize,
     wait: Wait,
+    /// Since when.
+    armed: Duration,
+    /// What the client had taken of all that was written when that was looked at last.
+    taken: Option<i64>,
     /// A GOAWAY was sent.
     leaving: bool,
     /// When it was.
@@ -231,7 +226,7 @@ struct Driver<'a, T> {
     head_since: Option<Duration>,
 }
 
-impl<T: Transport> Driver<'_, T> {
+impl<T: Transport + 'static> Driver<'_, T> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         *self.shared.waker.borrow_mut() = Some(cx.waker().clone());
         loop {
@@ -248,6 +243,9 @@ impl<T: Transport> Driver<'_, T> {
             self.arm();
             if !self.clock.poll_expired(cx) {
                 return Poll::Pending;
+            }
+            if self.still_takes() {
+                continue;
             }
             match self.wait {
                 Wait::Request => self.leave(),
@@ -288,7 +286,9 @@ impl<T: Transport> Driver<'_, T> {
                     self.requests = self.requests.saturating_sub(1);
                     let working = Working::new(self.shared);
                     let (worker, facts) = (Rc::clone(self.worker), Rc::clone(self.facts));
-                    spawn_local(stream::run(worker, facts, working, request, respond));
+                    // Weak: a stream that still ends must not keep the socket open.
+                    let below: Weak<dyn Below> = Rc::<Wire<T>>::downgrade(self.wire);
+                    spawn_local(stream::run(worker, facts, working, below, request, respond));
                 }
             }
         }
@@ -348,33 +348,6 @@ impl<T: Transport> Driver<'_, T> {
         self.leaving = true;
         self.left = self.clock.now();
         self.connection.graceful_shutdown();
-    }
-
-    /// Arms the clock for what is waited for now.
-    fn arm(&mut self) {
-        let active = self.shared.active.get();
-        let wait = if self.wire.is_blocked() || (active == 0 && self.connection.has_streams()) {
-            Wait::Write(self.wire.written())
-        } else if active > 0 {
-            Wait::Work
-        } else if self.leaving {
-            Wait::Farewell
-        } else {
-            Wait::Request
-        };
-        if wait == self.wait {
-            return;
-        }
-        self.wait = wait;
-        match wait {
-            Wait::Work => self.clock.disarm(),
-            Wait::Request => {
-                self.wire.rest();
-                self.clock.arm_idle(self.timeouts.keep_alive);
-            }
-            Wait::Write(_) => self.clock.arm(self.timeouts.write),
-            Wait::Farewell => self.clock.arm(FAREWELL),
-        }
     }
 }
 

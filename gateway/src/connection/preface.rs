@@ -12,7 +12,7 @@ use crate::wire::transport::Transport;
 use crate::worker::Worker;
 
 /// Serves a connection that may turn out to be either.
-pub(super) async fn serve<T: Transport>(worker: &Rc<Worker>, transport: T, facts: Facts) {
+pub(super) async fn serve<T: Transport + 'static>(worker: &Rc<Worker>, transport: T, facts: Facts) {
     let waits = Waits::new(worker);
     if !wait(worker, &transport, &waits.client, true).await {
         return;

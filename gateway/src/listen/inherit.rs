@@ -1,10 +1,10 @@
 //! The one place with `unsafe`: descriptor numbers received from an old process or a supervisor become sockets, and the system is asked who
-//! we are.
+//! we are, and what a socket still holds.
 #![allow(unsafe_code, reason = "only the caller can know that a raw descriptor is open and owned by nobody else")]
 
 use std::io;
 use std::net::TcpListener;
-use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 /// A socket of our own for a descriptor that Pingora's table keeps. The table's descriptor stays open for a later hand-over.
 pub(super) fn adopt(fd: RawFd) -> io::Result<TcpListener> {
@@ -39,4 +39,13 @@ pub(super) fn activated() -> io::Result<Vec<(String, OwnedFd)>> {
 pub(super) fn user() -> u32 {
     // SAFETY: takes nothing, changes nothing, can not fail.
     unsafe { libc::geteuid() }
+}
+
+/// Bytes that were written to this socket and that the other side has not acknowledged (`SIOCOUTQ`, tcp(7) and unix(7)).
+pub(super) fn unacknowledged(socket: BorrowedFd<'_>) -> io::Result<usize> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: the descriptor is open as long as it is borrowed; the kernel writes one `int`, for whose whole life the pointer is good.
+    // `SIOCOUTQ` is another name of `TIOCOUTQ`.
+    let asked = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+    if asked < 0 { Err(io::Error::last_os_error()) } else { Ok(usize::try_from(bytes).unwrap_or(0)) }
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use pingora::server::{ListenFds, ShutdownWatch};
@@ -18,7 +19,11 @@ use crate::local::Socket;
 use crate::plan::Plan;
 use crate::server::Announce;
 use crate::state::State;
+use crate::telemetry::diagnostics;
 use crate::worker::accept::{self, Command, Remote};
+
+/// What writing why the process can not start may take.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// The workers of this process and what they listen on.
 #[derive(Clone)]
@@ -224,6 +229,7 @@ impl ServiceWithDependents for Front {
         if let Err(error) = self.open(fds.as_ref()) {
             // Pingora would go on without a listener.
             tracing::error!(%error, "cannot start");
+            diagnostics::flush(LAST_WORDS);
             std::process::exit(1);
         }
         self.state.set_ready();

@@ -32,6 +32,12 @@ impl Pace {
         self.patience.saturating_sub(self.debt)
     }
 
+    /// How long a wait may take that owes nothing.
+    #[inline]
+    pub const fn whole(&self) -> Duration {
+        self.patience
+    }
+
     /// Whether a wait of this length that brought nothing was silence rather than slowness.
     pub fn is_silence(&self, waited: Duration) -> bool {
         self.rate == 0 || waited >= self.patience

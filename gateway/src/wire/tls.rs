@@ -17,6 +17,7 @@ use std::task::{Context, Poll, ready};
 use rustls::{Connection, ProtocolVersion};
 
 use super::deadline::Deadline;
+use super::progress::Flow;
 use super::transport::Transport;
 
 /// Plaintext that is taken at a time; four full records.
@@ -46,6 +47,9 @@ struct State {
     sent: Option<usize>,
     /// Plaintext reported as written while some of what was taken with it still waits.
     told: usize,
+    /// Ciphertext that the socket has taken, and that came from it, ever.
+    pushed: u64,
+    pulled: u64,
     /// What the session wants to say waits for the first answer: tickets, which nobody waits for, share its segment.
     patient: bool,
     closing: Closing,
@@ -98,7 +102,10 @@ impl State {
         while self.session.wants_write() {
             match self.session.write_tls(&mut Pipe(transport)) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(n) => self.sent = self.sent.map(|sent| sent + n),
+                Ok(n) => {
+                    self.sent = self.sent.map(|sent| sent + n);
+                    self.pushed += n as u64;
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
@@ -119,6 +126,7 @@ impl State {
     /// Reads once from the socket and opens the records that are whole. `0`: the socket has ended.
     fn receive(&mut self, transport: &impl Transport) -> io::Result<usize> {
         let read = self.session.read_tls(&mut Pipe(transport))?;
+        self.pulled += read as u64;
         if let Err(error) = self.session.process_new_packets() {
             // The alert that says so. A socket that does not take it now will not be asked again.
             self.flush(transport).ok();
@@ -165,6 +173,8 @@ impl<T: Transport> Tls<T> {
             taken: 0,
             sent: None,
             told: 0,
+            pushed: 0,
+            pulled: 0,
             patient: false,
             closing: Closing::Open,
             silent: false,
@@ -188,8 +198,9 @@ impl<T: Transport> Tls<T> {
         let state = &mut *state;
         loop {
             let over = !state.session.is_handshaking();
+            let tls13 = state.session.protocol_version() == Some(ProtocolVersion::TLSv1_3);
             // After its handshake a server of TLS 1.3 has only tickets left to send.
-            if over && matches!(&state.session, Connection::Server(_)) && is_tls13(&state.session) {
+            if over && matches!(&state.session, Connection::Server(_)) && tls13 {
                 state.patient = true;
                 return Poll::Ready(Ok(()));
             }
@@ -224,10 +235,6 @@ impl<T: Transport> Tls<T> {
     pub fn with_session<R>(&self, look: impl FnOnce(&Connection) -> R) -> R {
         look(&self.state.borrow().session)
     }
-}
-
-fn is_tls13(session: &Connection) -> bool {
-    session.protocol_version() == Some(ProtocolVersion::TLSv1_3)
 }
 
 impl<T: Transport> Transport for Tls<T> {
@@ -336,6 +343,15 @@ impl<T: Transport> Transport for Tls<T> {
         state.session.send_close_notify();
         let flushed = state.flush(&self.transport);
         if would_block(&flushed) { Ok(()) } else { flushed }
+    }
+
+    /// Of ciphertext: a part of a record counts, though nothing of it was reported as written.
+    fn flow(&self, _told: u64) -> Option<Flow> {
+        self.transport.flow(self.state.borrow().pushed)
+    }
+
+    fn raw_received(&self) -> u64 {
+        self.state.borrow().pulled
     }
 
     fn reset_on_close(&self) {

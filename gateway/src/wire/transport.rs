@@ -4,11 +4,15 @@
 
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::Path;
 use std::task::{Context, Poll};
 
 use tokio::io::Interest;
 use tokio::net::{TcpStream, UnixStream};
+
+use super::progress::Flow;
+use crate::listen;
 
 /// A connected byte stream.
 pub trait Transport {
@@ -26,6 +30,17 @@ pub trait Transport {
     fn has_unread(&self) -> bool;
     /// Says that nothing more will be written.
     fn shut_down_write(&self) -> io::Result<()>;
+    /// How far what was written has come, where somebody knows; `told`: bytes that were reported as written so far, or since any moment before.
+    /// Asks the kernel.
+    fn flow(&self, told: u64) -> Option<Flow> {
+        let _ = told;
+        None
+    }
+    /// Bytes that came from the kernel before they were worth anything: ciphertext of records that are not whole. Only the difference of
+    /// two calls means something; always the same where bytes are bytes.
+    fn raw_received(&self) -> u64 {
+        0
+    }
     /// Makes the coming close visible as an error to the other side (a reset instead of an end).
     fn reset_on_close(&self);
 }
@@ -41,6 +56,13 @@ macro_rules! read_and_forget {
         }
         Ok(n)
     }};
+}
+
+/// The flow of a socket to which `told` bytes were written.
+fn flow(socket: BorrowedFd<'_>, told: u64) -> Option<Flow> {
+    let held = i64::try_from(listen::unacknowledged(socket).ok()?).ok()?;
+    let given = i64::try_from(told).ok()?;
+    Some(Flow { given, taken: given - held })
 }
 
 impl Transport for TcpStream {
@@ -79,6 +101,10 @@ impl Transport for TcpStream {
 
     fn shut_down_write(&self) -> io::Result<()> {
         socket2::SockRef::from(self).shutdown(std::net::Shutdown::Write)
+    }
+
+    fn flow(&self, told: u64) -> Option<Flow> {
+        flow(self.as_fd(), told)
     }
 
     fn reset_on_close(&self) {
@@ -175,6 +201,13 @@ impl Transport for Socket {
         match self {
             Self::Tcp(stream) => stream.shut_down_write(),
             Self::Unix(stream) => socket2::SockRef::from(stream).shutdown(std::net::Shutdown::Write),
+        }
+    }
+
+    fn flow(&self, told: u64) -> Option<Flow> {
+        match self {
+            Self::Tcp(stream) => flow(stream.as_fd(), told),
+            Self::Unix(stream) => flow(stream.as_fd(), told),
         }
     }
 

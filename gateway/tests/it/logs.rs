@@ -1,10 +1,13 @@
 //! The access log, and what must never be in it. The metrics are in `metrics`.
 
-use std::process::Command;
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::harness::{Client, Config, Folder, Gateway, TOKEN, Upstream, eventually, exchange, get, ok};
+use crate::harness::{
+    Client, Config, Folder, Gateway, TOKEN, Upstream, accepts, eventually, exchange, free_address, get, ok, run,
+};
 
 fn app() -> Upstream {
     Upstream::answering(|_| ok("answered"))
@@ -312,4 +315,49 @@ fn nobody_can_forge_a_line() {
         let keys = parsed.as_object().unwrap().keys();
         assert_eq!(outside_strings(line).matches(':').count(), keys.count(), "{line}");
     }
+}
+
+#[test]
+fn a_standard_error_that_nobody_reads_holds_nobody_up() {
+    let app = app();
+    let [to, admin] = [free_address(), free_address()];
+    let folder = Folder::new();
+    let config = crate::http2::with_http2(&Config::before(&app).top("log: {level: trace, access: {format: off}}"))
+        .replacen("address: \"127.0.0.1:0\", http2", &format!("address: \"{to}\", http2"), 1)
+        .replacen("admin: {address: \"127.0.0.1:0\"}", &format!("admin: {{address: \"{admin}\"}}"), 1);
+    let path = folder.write("probegate.yaml", config);
+    let mut child = Command::new(env!("CARGO_BIN_EXE_probegate"))
+        .args(["run", "--config"])
+        .arg(&path)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let stderr = child.stderr.take().unwrap();
+    eventually("it serves", || accepts(to).then_some(()));
+    let lost = || {
+        let text = get(admin, "/metrics").text();
+        let line = text.lines().find(|line| line.starts_with("probegate_diagnostics_dropped_total"));
+        line.and_then(|line| line.rsplit(' ').next()).and_then(|count| count.parse::<f64>().ok())
+    };
+    // At this level HTTP/2 says a lot.
+    let url = format!("http://{to}/");
+    eventually("lines are lost", || {
+        let ended = run(Command::new("h2load").args(["-n", "200", "-c", "2", &url]));
+        assert!(ended.out.contains("200 succeeded, 0 failed"), "{ended:?}");
+        lost().filter(|lost| *lost > 100.0)
+    });
+    assert_eq!(get(to, "/still").status, 200);
+    // Whoever reads in the end is told.
+    let reader = std::thread::spawn(move || {
+        let lines = BufReader::new(stderr).split(b'\n').map_while(Result::ok);
+        lines.filter(|line| String::from_utf8_lossy(line).contains("diagnostics lines were dropped")).count()
+    });
+    assert_eq!(get(to, "/still").status, 200);
+    let status = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
+    assert!(status.success());
+    let status = eventually("the gateway ends", || child.try_wait().unwrap());
+    assert_eq!(status.code(), Some(0));
+    assert!(reader.join().unwrap() > 0);
 }

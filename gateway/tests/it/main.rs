@@ -46,6 +46,7 @@ mod proxy;
 mod proxy_protocol;
 mod readme;
 mod redirects;
+mod slow_clients;
 mod smuggling;
 mod splitting;
 mod tls;

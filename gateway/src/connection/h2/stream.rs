@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::task::Poll;
 use std::time::Instant;
 
@@ -21,6 +21,7 @@ use crate::upstream::Link;
 use crate::wire::h1::request::HeadBounds;
 use crate::wire::h1::tunnel::{self, End};
 use crate::wire::h2::body::Body;
+use crate::wire::h2::io::Below;
 use crate::wire::h2::reply::{Asked, Reply, Way};
 use crate::wire::h2::tunnel::Tunnel;
 use crate::wire::h2::{head, websocket};
@@ -34,6 +35,7 @@ pub(super) async fn run(
     worker: Rc<Worker>,
     facts: Rc<Facts>,
     working: Working,
+    below: Weak<dyn Below>,
     request: http::Request<RecvStream>,
     respond: SendResponse<Bytes>,
 ) {
@@ -54,7 +56,7 @@ pub(super) async fn run(
             &mut workspace,
             parts,
             &mut receive,
-            &mut way,
+            (&mut way, &below),
             started,
             &answered
         ));
@@ -81,7 +83,7 @@ pub(super) async fn run(
                 tracing::debug!(up = passed.up, down = passed.down, "tunnel ended");
             }
         }
-        Err(()) => last_words(&worker, &facts, &waits, &mut workspace, &mut way, answered.get()).await,
+        Err(()) => last_words(&worker, &facts, &waits, &mut workspace, (&mut way, &below), answered.get()).await,
     }
     worker.workspaces.put(workspace);
     drop(working);
@@ -97,7 +99,7 @@ async fn exchange(
     workspace: &mut Workspace,
     parts: http::request::Parts,
     receive: &mut RecvStream,
-    way: &mut Way,
+    (way, below): (&mut Way, &Weak<dyn Below>),
     started: Instant,
     answered: &Cell<bool>,
 ) -> Option<Link> {
@@ -120,7 +122,7 @@ async fn exchange(
     };
     let mut body =
         Body::new(receive, &waits.body, Pace::new(timeouts.body, bounds.body_rate), framing.unwrap_or(Framing::None));
-    let mut reply = Reply::new(way, &waits.client, Pace::new(timeouts.write, bounds.write_rate), &date, asked);
+    let mut reply = Reply::new(way, below, &waits.client, Pace::new(timeouts.write, bounds.write_rate), &date, asked);
     reply.announce_to(answered);
     let received = Received {
         head: request,
@@ -153,7 +155,7 @@ async fn last_words(
     facts: &Facts,
     waits: &Waits,
     workspace: &mut Workspace,
-    way: &mut Way,
+    (way, below): (&mut Way, &Weak<dyn Below>),
     answered: bool,
 ) {
     let active = worker.active();
@@ -164,6 +166,7 @@ async fn last_words(
         return;
     }
     let date = worker.date.get();
-    let mut reply = Reply::new(way, &waits.client, Pace::patient(active.plan.timeouts.write), &date, Asked::default());
+    let mut reply =
+        Reply::new(way, below, &waits.client, Pace::patient(active.plan.timeouts.write), &date, Asked::default());
     request::refuse_unread(worker, &active, facts, Reason::Panicked, bytes, text, &mut reply).await;
 }

@@ -9,6 +9,7 @@ use super::shard::{BOUNDS, ServiceStats};
 use super::{Metrics, UNKNOWN_REASONS};
 use crate::acme::Acme;
 use crate::state::State;
+use crate::telemetry::diagnostics;
 
 /// A label (empty: none), its value, and a count.
 type Counted = (&'static str, String, u64);
@@ -108,6 +109,11 @@ pub(super) fn collect(metrics: &Metrics, state: &State) -> Vec<MetricFamily> {
             "probegate_access_log_dropped_total",
             "Access-log lines lost because the target was too slow.",
             state.access_log.dropped(),
+        ),
+        total(
+            "probegate_diagnostics_dropped_total",
+            "Diagnostics lines lost because standard error was too slow.",
+            diagnostics::dropped(),
         ),
         family(
             "probegate_config_loaded_timestamp_seconds",

@@ -63,6 +63,37 @@ impl<'a, T: Transport> Body<'a, T> {
         self.buffer
     }
 
+    /// Receives once into the buffer. Over TLS, bytes of a record that is not whole yet are progress as well: a record may be 16 KiB, and slow
+    /// clients need a minute for it.
+    async fn receive(&mut self) -> Result<(), Reason> {
+        let (mut raw, mut counted) = (self.transport.raw_received(), 0);
+        loop {
+            self.deadline.arm(self.pace.patience());
+            let begun = self.deadline.now();
+            let came = read(self.transport, self.buffer, self.deadline).await;
+            // The client is waited for here and nowhere else: how long the app takes over a part does not count.
+            let waited = self.deadline.now().saturating_sub(begun);
+            let step = match came {
+                Ok(0) => return Err(Reason::ClientClosed),
+                Ok(n) => self.pace.step(waited, n.saturating_sub(counted)).map(|()| true),
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                    let before = std::mem::replace(&mut raw, self.transport.raw_received());
+                    let news = usize::try_from(raw.saturating_sub(before)).unwrap_or(usize::MAX);
+                    counted += news;
+                    if news == 0 {
+                        let silent = self.pace.is_silence(waited);
+                        return Err(if silent { Reason::BodyTimeout } else { Reason::BodyTooSlow });
+                    }
+                    self.pace.step(waited, news).map(|()| false)
+                }
+                Err(_) => return Err(Reason::ClientClosed),
+            };
+            if step.map_err(|TooSlow| Reason::BodyTooSlow)? {
+                return Ok(());
+            }
+        }
+    }
+
     /// The next part that is already in the buffer, as its length. `None`: nothing is there, or the body is complete.
     fn take_buffered(&mut self) -> Result<Option<usize>, Reason> {
         self.buffer.consume(std::mem::take(&mut self.given));
@@ -127,20 +158,7 @@ impl<T: Transport> RequestBody for Body<'_, T> {
             }
             self.buffer.compact();
             consume_budget().await;
-            self.deadline.arm(self.pace.patience());
-            let begun = self.deadline.now();
-            let came = read(self.transport, self.buffer, self.deadline).await;
-            // The client is waited for here and nowhere else: how long the app takes over a part does not count.
-            let waited = self.deadline.now().saturating_sub(begun);
-            match came {
-                Ok(0) => return Err(Reason::ClientClosed),
-                Ok(n) => self.pace.step(waited, n).map_err(|TooSlow| Reason::BodyTooSlow)?,
-                Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-                    let silent = self.pace.is_silence(waited);
-                    return Err(if silent { Reason::BodyTimeout } else { Reason::BodyTooSlow });
-                }
-                Err(_) => return Err(Reason::ClientClosed),
-            }
+            self.receive().await?;
         }
     }
 

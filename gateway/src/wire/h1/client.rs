@@ -46,7 +46,7 @@ impl<'a, T: Transport> RequestWriter<'a, T> {
 
     async fn send(&mut self, parts: &mut [IoSlice<'_>]) -> Result<(), WriteFailed> {
         let mut pace = self.each.map(Pace::patient);
-        write_paced(self.transport, parts, self.deadline, pace.as_mut()).await?;
+        write_paced(self.transport, parts, self.deadline, pace.as_mut(), true).await?;
         self.head = &[];
         consume_budget().await;
         Ok(())

@@ -11,6 +11,7 @@ use crate::wire::WriteFailed;
 use crate::wire::buffer::Buffer;
 use crate::wire::deadline::Deadline;
 use crate::wire::pace::Pace;
+use crate::wire::progress::Wait;
 use crate::wire::transport::Transport;
 
 /// Reads once into the room of `buffer`. `Ok(0)` is the end of the stream; an expired deadline is [`io::ErrorKind::TimedOut`].
@@ -50,20 +51,22 @@ pub async fn write_all(
     deadline: &Deadline,
     patience: Duration,
 ) -> Result<(), WriteFailed> {
-    write_paced(transport, parts, deadline, Some(&mut Pace::patient(patience))).await
+    write_paced(transport, parts, deadline, Some(&mut Pace::patient(patience)), true).await
 }
 
-/// Writes all parts in order, at the other side's pace; `None`: the deadline was armed for more than this write.
+/// Writes all parts in order, at the other side's pace; `None`: the deadline was armed for more than this write. `blind`: nobody looks whether
+/// something was taken while nothing fits, because the deadline is not this write's alone.
 pub async fn write_paced(
     transport: &impl Transport,
     parts: &mut [IoSlice<'_>],
     deadline: &Deadline,
     mut pace: Option<&mut Pace>,
+    blind: bool,
 ) -> Result<(), WriteFailed> {
     let mut parts = parts;
     IoSlice::advance_slices(&mut parts, 0);
-    // Since when this write waits. In the common case everything fits at once and nobody does.
-    let (mut waits, mut written) = (None, 0);
+    // In the common case everything fits at once and nobody waits.
+    let (mut waits, mut written): (Option<Wait>, _) = (None, 0);
     poll_fn(|cx| {
         let fail = |error: io::Error, written| Poll::Ready(Err(WriteFailed { error, written }));
         while !parts.is_empty() {
@@ -72,9 +75,9 @@ pub async fn write_paced(
                 Ok(n) => {
                     written += n;
                     IoSlice::advance_slices(&mut parts, n);
-                    if let Some(begun) = waits.take()
+                    if let Some(wait) = waits.take()
                         && let Some(pace) = &mut pace
-                        && pace.step(deadline.now().saturating_sub(begun), n).is_err()
+                        && wait.end(deadline.now(), n, pace).is_err()
                     {
                         return fail(io::ErrorKind::TimedOut.into(), written);
                     }
@@ -84,18 +87,29 @@ pub async fn write_paced(
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return fail(error, written),
             }
+            let now = deadline.now();
             if waits.is_none() {
-                waits = Some(deadline.now());
+                let wait = waits.insert(Wait::new(now, blind));
                 if let Some(pace) = &pace {
-                    deadline.arm(pace.patience());
+                    deadline.arm(wait.next(now, pace));
                 }
             }
             match transport.poll_write_ready(cx) {
-                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Ok(())) => continue,
                 Poll::Ready(Err(error)) => return fail(error, written),
-                Poll::Pending if deadline.poll_expired(cx) => return fail(io::ErrorKind::TimedOut.into(), written),
-                Poll::Pending => return Poll::Pending,
+                Poll::Pending => {}
             }
+            while deadline.poll_expired(cx) {
+                let (Some(pace), Some(wait), false) = (&mut pace, &mut waits, blind) else {
+                    return fail(io::ErrorKind::TimedOut.into(), written);
+                };
+                let taken = transport.flow(0).map(|flow| flow.taken);
+                if wait.look(now, taken, pace).is_err() {
+                    return fail(io::ErrorKind::TimedOut.into(), written);
+                }
+                deadline.arm(wait.next(now, pace));
+            }
+            return Poll::Pending;
         }
         Poll::Ready(Ok(()))
     })

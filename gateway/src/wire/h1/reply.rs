@@ -125,7 +125,7 @@ impl<'a, T: Transport> Reply<'a, T> {
     }
 
     async fn send(&mut self, parts: &mut [IoSlice<'_>]) -> Result<(), ClientGone> {
-        let sent = write_paced(self.transport, parts, self.deadline, Some(&mut self.pace)).await;
+        let sent = write_paced(self.transport, parts, self.deadline, Some(&mut self.pace), false).await;
         sent.map_err(|failed| {
             self.client.persists = false;
             if failed.error.kind() != ErrorKind::TimedOut {

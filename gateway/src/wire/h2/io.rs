@@ -18,6 +18,7 @@ use tokio::task::coop::poll_proceed;
 
 use super::guard::Guard;
 use crate::wire::deadline::Deadlines;
+use crate::wire::progress::Flow;
 use crate::wire::transport::Transport;
 
 /// What a client sends first (RFC 9113 §3.4).
@@ -52,6 +53,24 @@ pub struct Wire<T> {
     broken: Cell<Option<io::ErrorKind>>,
     /// Sees all frames pass, and the clock it needs for that.
     guard: Option<(RefCell<Guard>, Rc<Deadlines>)>,
+}
+
+/// What the tasks of streams may know of the connection below them.
+pub trait Below {
+    /// See [`Wire::flow`].
+    fn flow(&self) -> Option<Flow>;
+    /// See [`Wire::is_blocked`].
+    fn is_blocked(&self) -> bool;
+}
+
+impl<T: Transport> Below for Wire<T> {
+    fn flow(&self) -> Option<Flow> {
+        Self::flow(self)
+    }
+
+    fn is_blocked(&self) -> bool {
+        Self::is_blocked(self)
+    }
 }
 
 /// What `h2` reads from and writes to.
@@ -109,6 +128,11 @@ impl<T: Transport> Wire<T> {
     /// Bytes that the transport has taken, ever.
     pub fn written(&self) -> u64 {
         self.written.get()
+    }
+
+    /// How far what was written has come; asks the kernel.
+    pub fn flow(&self) -> Option<Flow> {
+        self.transport.flow(self.written.get())
     }
 
     /// How often something was received, ever.

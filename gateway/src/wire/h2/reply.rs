@@ -4,8 +4,11 @@
 //! so that a client that takes nothing ends here and not in memory.
 
 use std::cell::Cell;
+use std::fmt;
 use std::future::poll_fn;
+use std::rc::Weak;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use h2::server::SendResponse;
@@ -13,11 +16,13 @@ use h2::{Reason as Code, SendStream};
 use http::header::{CONTENT_LENGTH, DATE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
+use super::io::Below;
 use crate::wire::deadline::Deadline;
 use crate::wire::h1::framing::{self, Connection};
 use crate::wire::h1::lines::{self, Lines};
 use crate::wire::head::{FieldView, Name, ResponseHead};
 use crate::wire::pace::Pace;
+use crate::wire::progress::Wait;
 use crate::wire::{Answer, ClientFraming, ClientGone, Responder, Stamp};
 
 /// The sending side of a stream. It outlives a [`Reply`], for those who must still end the stream after a panic.
@@ -57,9 +62,9 @@ pub struct Asked {
 }
 
 /// The way back to the client.
-#[derive(Debug)]
 pub struct Reply<'a> {
     way: &'a mut Way,
+    below: &'a Weak<dyn Below>,
     deadline: &'a Deadline,
     pace: Pace,
     date: &'a [u8],
@@ -78,11 +83,25 @@ pub struct Reply<'a> {
     announced: Option<&'a Cell<bool>>,
 }
 
+impl fmt::Debug for Reply<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reply").field("way", &self.way).field("sent", &self.sent).finish_non_exhaustive()
+    }
+}
+
 impl<'a> Reply<'a> {
-    /// `date` is the current `Date`.
-    pub fn new(way: &'a mut Way, deadline: &'a Deadline, pace: Pace, date: &'a [u8], asked: Asked) -> Self {
+    /// `below` is the connection of the stream; `date` is the current `Date`.
+    pub fn new(
+        way: &'a mut Way,
+        below: &'a Weak<dyn Below>,
+        deadline: &'a Deadline,
+        pace: Pace,
+        date: &'a [u8],
+        asked: Asked,
+    ) -> Self {
         Self {
             way,
+            below,
             deadline,
             pace,
             date,
@@ -169,18 +188,8 @@ impl<'a> Reply<'a> {
             stream.reserve_capacity(rest.len());
             let mut room = stream.capacity();
             if room == 0 {
-                self.deadline.arm(self.pace.patience());
-                let begun = self.deadline.now();
-                let came = poll_fn(|cx| match stream.poll_capacity(cx) {
-                    Poll::Ready(Some(Ok(room))) => Poll::Ready(Ok(room)),
-                    Poll::Ready(_) => Poll::Ready(Err(ClientGone::Closed)),
-                    Poll::Pending if self.deadline.poll_expired(cx) => Poll::Ready(Err(ClientGone::Stalled)),
-                    Poll::Pending => Poll::Pending,
-                })
-                .await;
-                room = came?;
-                let waited = self.deadline.now().saturating_sub(begun);
-                self.pace.step(waited, room.min(rest.len())).map_err(|_| ClientGone::Stalled)?;
+                let wait = Behind::new(self.deadline.now(), self.below);
+                room = wait.for_room(stream, self.deadline, &mut self.pace, rest.len()).await?;
             }
             let (now, later) = rest.split_at(room.min(rest.len()));
             stream.send_data(Bytes::copy_from_slice(now), end && later.is_empty()).map_err(|_| ClientGone::Closed)?;
@@ -192,6 +201,64 @@ impl<'a> Reply<'a> {
         }
         self.ended |= end;
         Ok(())
+    }
+}
+
+/// A wait for a client's windows, and for the connection to take what lies before them.
+struct Behind<'a> {
+    wait: Wait,
+    below: &'a Weak<dyn Below>,
+    /// What the connection had been given when the wait began.
+    before: Option<i64>,
+    /// Of that, what the client has taken.
+    taken: Option<i64>,
+}
+
+impl<'a> Behind<'a> {
+    fn new(now: Duration, below: &'a Weak<dyn Below>) -> Self {
+        Self { wait: Wait::new(now, false), below, before: None, taken: None }
+    }
+
+    async fn for_room(
+        mut self,
+        stream: &mut SendStream<Bytes>,
+        deadline: &Deadline,
+        pace: &mut Pace,
+        wanted: usize,
+    ) -> Result<usize, ClientGone> {
+        deadline.arm(self.wait.next(deadline.now(), pace));
+        let came = poll_fn(|cx| {
+            match stream.poll_capacity(cx) {
+                Poll::Ready(Some(Ok(room))) => return Poll::Ready(Ok(room)),
+                Poll::Ready(_) => return Poll::Ready(Err(ClientGone::Closed)),
+                Poll::Pending => {}
+            }
+            while deadline.poll_expired(cx) {
+                let (now, taken) = (deadline.now(), self.taken());
+                if self.wait.look(now, taken, pace).is_err() {
+                    return Poll::Ready(Err(ClientGone::Stalled));
+                }
+                deadline.arm(self.wait.next(now, pace));
+            }
+            Poll::Pending
+        });
+        let room = came.await?;
+        self.wait.end(deadline.now(), room.min(wanted), pace).map_err(|_| ClientGone::Stalled)?;
+        Ok(room)
+    }
+
+    /// What the client has taken of what it has to take before it can open the window of this stream: what was given to the connection before
+    /// this wait, and everything as long as the connection itself takes no more. What others get behind that is no merit of this stream.
+    fn taken(&mut self) -> Option<i64> {
+        let below = self.below.upgrade()?;
+        let flow = below.flow()?;
+        let before = *self.before.get_or_insert(flow.given);
+        if below.is_blocked() {
+            self.before = Some(flow.given);
+        }
+        let taken = flow.taken.min(before).max(self.taken.unwrap_or(i64::MIN));
+        self.taken = Some(taken);
+        Some(taken)
     }
 }
 

@@ -1,10 +1,12 @@
 //! How a connection ends: idle, old, used up, or because the gateway goes down.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use super::raw::{GET, GOAWAY, HEADERS, PING, RST_STREAM, Raw, SOON, frame};
+use super::raw::{DATA, GET, GOAWAY, HEADERS, PING, RST_STREAM, Raw, SETTINGS, SOON, WINDOW_UPDATE, frame};
 use super::with_http2;
 use crate::harness::{Config, Gate, Gateway, Upstream, ok};
+use crate::slow_clients::{self, SLOW, STEP};
 
 fn start(app: &Upstream, top: &str) -> Gateway {
     Gateway::start(with_http2(&Config::before(app).top(top)))
@@ -115,4 +117,77 @@ fn requests_that_the_end_of_the_drain_cuts_off_are_answered_or_reset_and_logged(
     };
     assert_eq!((statuses("/begun"), statuses("/silent"), lines.len()), (vec![200], vec![503, 503], 3), "{lines:?}");
     gate.open();
+}
+
+/// Takes a large answer slowly for a while, and then its rest, with a window of this size that is opened when half of it is used up.
+fn takes_it_slowly(window: u32) {
+    let app = slow_clients::app();
+    // Whoever still takes an answer is not idle either.
+    let gateway = start(&app, "timeouts: {write: 2s, keep_alive: 2s}");
+    let setting = [&[0, 4][..], &window.to_be_bytes()].concat();
+    let mut raw = Raw::with_settings(gateway.address(), &setting);
+    raw.send(&frame(WINDOW_UPDATE, 0, 0, &(window - 65_535).to_be_bytes()));
+    raw.ask(1, &GET);
+    let (begun, mut taken, mut held) = (Instant::now(), 0, 0);
+    loop {
+        let Some(got) = raw.next() else { panic!("ended after {taken} bytes") };
+        if got.kind == PING && got.flags == 0 {
+            raw.send(&frame(PING, 1, 0, &got.payload));
+        }
+        if got.kind == SETTINGS && got.flags == 0 {
+            raw.send(&frame(SETTINGS, 1, 0, &[]));
+        }
+        if got.kind != DATA {
+            continue;
+        }
+        let size = u32::try_from(got.payload.len()).unwrap();
+        (taken, held) = (taken + size, held + size);
+        if got.flags & 1 == 1 {
+            break;
+        }
+        if held > window / 2 {
+            for stream in [0, 1] {
+                raw.send(&frame(WINDOW_UPDATE, 0, stream, &held.to_be_bytes()));
+            }
+            held = 0;
+        }
+        if begun.elapsed() < SLOW {
+            std::thread::sleep(Duration::from_millis(100) * size / u32::try_from(STEP).unwrap());
+        }
+    }
+    assert_eq!(taken, 8 << 20);
+    assert_eq!(gateway.access("/")["status"], 200);
+}
+
+#[test]
+fn a_slow_reader_gets_a_large_answer_that_waits_for_its_connection() {
+    takes_it_slowly(16 << 20);
+}
+
+#[test]
+fn a_slow_reader_gets_a_large_answer_that_waits_for_its_window() {
+    takes_it_slowly(400 << 10);
+}
+
+#[test]
+fn a_slow_reader_gets_an_answer_that_the_kernel_holds_whole() {
+    let answer = "x".repeat(1 << 20);
+    let app = Upstream::answering(move |_| ok(&answer));
+    let gateway = start(&app, "timeouts: {keep_alive: 1s}");
+    let window = 16_u32 << 20;
+    let setting = [&[0, 4][..], &window.to_be_bytes()].concat();
+    let mut raw = Raw::with_settings(gateway.address(), &setting);
+    raw.send(&frame(WINDOW_UPDATE, 0, 0, &(window - 65_535).to_be_bytes()));
+    raw.ask(1, &GET);
+    let mut taken = 0;
+    while taken < 1 << 20 {
+        let Some(got) = raw.next() else { panic!("ended after {taken} bytes") };
+        // What a client says on a connection that is closed would reset it.
+        raw.send(&frame(PING, 0, 0, &[0; 8]));
+        if got.kind == DATA {
+            taken += got.payload.len();
+            // For longer than all the patience that an idle connection finds on its way out.
+            std::thread::sleep(Duration::from_millis(300));
+        }
+    }
 }
