@@ -269,6 +269,33 @@ fn broken_rules_of_the_connection_end_it() {
 }
 
 #[test]
+fn requests_that_end_with_a_broken_connection_are_not_blamed_on_their_client_leaving() {
+    let app = Upstream::scripted(|connection| {
+        connection.head();
+        connection.wait_closed();
+    });
+    let gateway = Gateway::start(config(&app));
+    let mut raw = Raw::connect(gateway.address());
+    raw.ask(1, &[&GET[..3], &[(":path", "/waits")]].concat());
+    let post = [(":method", "POST"), GET[1], GET[2], (":path", "/uploads")];
+    raw.send(&frame(HEADERS, END_HEADERS, 3, &block(&post)));
+    app.wait_for_requests(2);
+    raw.send(&frame(CONTINUATION, 4, 1, b""));
+    assert_eq!(raw.farewell(), Some(PROTOCOL_ERROR));
+    for target in ["/waits", "/uploads"] {
+        let line = gateway.access(target);
+        assert_eq!((&line["reason"], &line["status"]), (&"connection_ended".into(), &499.into()), "{line}");
+    }
+    gateway.wait_for_log(|line| line["reason"] == "http2_invalid");
+    // One who leaves does.
+    let mut raw = Raw::connect(gateway.address());
+    raw.ask(1, &[&GET[..3], &[(":path", "/leaves")]].concat());
+    app.wait_for_requests(3);
+    drop(raw);
+    assert_eq!(gateway.access("/leaves")["reason"], "client_closed");
+}
+
+#[test]
 fn a_client_that_opens_no_window_is_not_waited_for() {
     let app = Upstream::answering(|_| ok(&"x".repeat(100_000)));
     let gateway = Gateway::start(with_http2(&Config::before(&app).top("timeouts: {write: 400ms}")));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::raw::{DATA, GET, GOAWAY, HEADERS, PING, RST_STREAM, Raw, SETTINGS, SOON, WINDOW_UPDATE, frame};
+use super::raw::{DATA, END_STREAM, GET, GOAWAY, HEADERS, PING, RST_STREAM, Raw, SETTINGS, SOON, WINDOW_UPDATE, frame};
 use super::with_http2;
 use crate::harness::{Config, Gate, Gateway, Upstream, ok};
 use crate::slow_clients::{self, SLOW, STEP};
@@ -77,6 +77,48 @@ fn when_the_gateway_goes_down_requests_in_flight_are_answered() {
     raw.leave();
     assert!(gateway.wait_exit().success());
     assert_eq!(gateway.access_log().iter().filter(|line| line["status"] == 200).count(), 3);
+}
+
+#[test]
+fn requests_that_are_begun_long_after_the_farewell_are_refused_and_logged() {
+    let gate = Arc::new(Gate::default());
+    let theirs = Arc::clone(&gate);
+    let app = Upstream::answering(move |request| {
+        if request.target() == "/slow" {
+            theirs.wait();
+        }
+        ok("whole")
+    });
+    let mut gateway = start(&app, "shutdown: {delay: 0s, drain: 1m}");
+    let mut raw = Raw::connect(gateway.address());
+    raw.ask(1, &[&GET[..3], &[(":path", "/slow")]].concat());
+    app.wait_for_requests(1);
+    gateway.signal("TERM");
+    assert_eq!(raw.farewell(), Some(0));
+    // The PING behind it is never answered. For a while, what comes all the same is served.
+    let mut served = 0;
+    let refused = (1..).find_map(|number| {
+        let stream = 2 * number + 1;
+        raw.ask(stream, &GET);
+        let got = raw.find(|frame| frame.stream == stream).unwrap();
+        if got.kind == RST_STREAM {
+            return Some(got.code());
+        }
+        served += 1;
+        raw.find(|frame| frame.stream == stream && frame.flags & END_STREAM != 0).unwrap();
+        std::thread::sleep(SOON / 8);
+        None
+    });
+    assert_eq!(refused, Some(7), "REFUSED_STREAM: it may be sent again to somebody else");
+    assert!(served > 0);
+    let line = gateway.wait_for_log(|line| line["reason"] == "connection_ended");
+    assert_eq!((&line["status"], &line["decision"]), (&499.into(), &"refuse".into()), "{line}");
+    gate.open();
+    assert!(raw.find(|frame| frame.stream == 1).unwrap().is_ok());
+    assert!(raw.find(|frame| frame.stream == 1 && frame.flags & END_STREAM != 0).is_some());
+    drop(raw);
+    assert_eq!(gateway.wait_exit().code(), Some(0));
+    assert_eq!(gateway.access("/slow")["status"], 200);
 }
 
 #[test]
