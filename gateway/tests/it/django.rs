@@ -8,7 +8,8 @@ use std::sync::OnceLock;
 
 use serde_json::{Value, json};
 
-use crate::harness::{self, APP_TOKEN, Folder, Gateway, Program, Response, TOKEN, curl, eventually, metric, root};
+use crate::harness::{self, APP_TOKEN, Folder, Gateway, Program, Response, TOKEN, curl, eventually, metric, root, run};
+use crate::readme;
 
 /// Not internal in the example, and no trusted proxy.
 const STRANGER: &str = "127.0.0.9";
@@ -166,6 +167,31 @@ fn probes_are_for_the_internal_network_and_for_whoever_has_the_token() {
         django.ask(&[OsStr::new("-H"), OsStr::new(kubelet[1]), OsStr::new("http://localhost/readyz")]).status,
         400
     );
+}
+
+/// The `curl` commands of the README, word for word but for the port and the file of the token.
+#[test]
+fn the_readme_shows_what_curl_prints() {
+    let django = Django::start(&[]);
+    let gateway = gateway(&django);
+    let token = django.folder.write("probe-token", TOKEN).display().to_string();
+    let mut tried = 0;
+    for block in readme::blocks(&root().join("README.md")).into_iter().filter(|block| block.language == "console") {
+        for (command, shown) in readme::commands(&block.text) {
+            if !command.starts_with("curl ") {
+                continue;
+            }
+            let ours = command.replace("127.0.0.1:8080", &gateway.address().to_string());
+            let ours = ours.replace("target/django/probe-token", &token);
+            // The example gives a probe 800 ms, which a machine that is busy with other tests may need.
+            eventually(&format!("what the README shows for {command}"), || {
+                readme::matches(&shown, &run(Command::new("bash").args(["-c", &ours]).env("no_proxy", "*")).out)
+                    .then_some(())
+            });
+            tried += 1;
+        }
+    }
+    assert!(tried >= 6, "only {tried} commands were found");
 }
 
 #[test]

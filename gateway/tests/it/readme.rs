@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::harness::{APP_TOKEN, TOKEN, root, run};
+use crate::harness::{APP_TOKEN, Folder, Program, TOKEN, probegate, root, run};
 
 /// The documents whose blocks are tried.
 fn documents() -> Vec<PathBuf> {
@@ -19,13 +19,13 @@ fn documents() -> Vec<PathBuf> {
 }
 
 /// A fenced block and the line it begins at.
-struct Block {
-    language: String,
-    text: String,
+pub(crate) struct Block {
+    pub(crate) language: String,
+    pub(crate) text: String,
     line: usize,
 }
 
-fn blocks(document: &Path) -> Vec<Block> {
+pub(crate) fn blocks(document: &Path) -> Vec<Block> {
     let mut found = Vec::new();
     let mut open: Option<Block> = None;
     for (index, line) in std::fs::read_to_string(document).unwrap().lines().enumerate() {
@@ -47,7 +47,7 @@ fn blocks(document: &Path) -> Vec<Block> {
 }
 
 /// The commands of a `console` block, each with what is shown below it. A line that ends in `\` goes on in the next.
-fn commands(text: &str) -> Vec<(String, String)> {
+pub(crate) fn commands(text: &str) -> Vec<(String, String)> {
     let mut found: Vec<(String, String)> = Vec::new();
     let mut unfinished = false;
     for line in text.lines() {
@@ -69,7 +69,7 @@ fn commands(text: &str) -> Vec<(String, String)> {
 }
 
 /// Whether `actual` is what is shown; `…` stands for any rest of a line, and alone on a line for any lines.
-fn matches(shown: &str, actual: &str) -> bool {
+pub(crate) fn matches(shown: &str, actual: &str) -> bool {
     fn lines(shown: &[&str], actual: &[&str]) -> bool {
         match (shown, actual) {
             ([], []) => true,
@@ -131,6 +131,40 @@ fn every_probegate_command_that_is_shown_prints_what_is_shown() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(tried >= 3, "only {tried} commands were found");
+}
+
+/// What the README has people start for their own app works as it is written, but for the addresses.
+#[test]
+fn every_probegate_command_of_a_shell_block_in_the_readme_works() {
+    let folder = Folder::new();
+    let mut tried = Vec::new();
+    for block in blocks(&root().join("README.md")).into_iter().filter(|block| block.language == "sh") {
+        for line in block.text.lines().filter_map(|line| line.strip_prefix("probegate ")) {
+            let line = line.split(" #").next().unwrap_or_default().trim();
+            let (arguments, file) = line.split_once(" > ").map_or((line, None), |(line, file)| (line, Some(file)));
+            let words: Vec<_> = arguments.split_whitespace().collect();
+            tried.push(words[0].to_owned());
+            let mut command = probegate(&words);
+            command.current_dir(folder.path());
+            if let Some(file) = file {
+                let ended = run(&mut command);
+                assert_eq!(ended.code, Some(0), "{line}: {ended:?}");
+                let elsewhere =
+                    ended.out.replace("0.0.0.0:8080", "127.0.0.1:0").replace("127.0.0.1:9900", "127.0.0.1:0");
+                assert_ne!(elsewhere, ended.out);
+                folder.write(file, elsewhere);
+                continue;
+            }
+            match words[0] {
+                "dev" => command.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--folder", "dev"]),
+                "proxy" => command.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]),
+                _ => &mut command,
+            };
+            let program = Program::start(&mut command);
+            program.wait_for(line, |text| text.contains("\"message\":\"listening\"").then_some(()));
+        }
+    }
+    assert_eq!(tried, ["dev", "proxy", "init", "run"]);
 }
 
 #[test]
