@@ -73,8 +73,7 @@ pub struct ClientCertificate {
 
 impl Secured {
     /// Judges the certificate again where another plan is in force than the last time.
-    fn judge(&self, active: &Active) {
-        let listener = active.secured(self.listener);
+    fn judge(&self, active: &Active, listener: Option<&Arc<Listener>>) {
         let by = listener.map_or_else(Weak::new, Arc::downgrade);
         let mut judged = self.judged.borrow_mut();
         if listener.is_some() && judged.by.ptr_eq(&by) {
@@ -92,11 +91,11 @@ impl Facts {
     /// What the judgement of a request for `host` has to know of the handshake, under the plan in force.
     pub fn handshake<'a>(&'a self, active: &'a Active, host: &[u8]) -> Option<Handshake<'a>> {
         let secured = self.secured.as_ref()?;
-        secured.judge(active);
+        let listener = active.secured(secured.listener);
+        secured.judge(active, listener);
         let judged = secured.judged.borrow();
         let certificate = secured.certificate.as_ref().map(|_| judged.sets);
         let server_name = secured.server_name.as_deref();
-        let listener = active.secured(secured.listener);
         let instead = listener.and_then(|listener| listener.instead(server_name, &secured.shown, host));
         Some(Handshake { server_name, instead, certificate, unmet: judged.unmet })
     }
