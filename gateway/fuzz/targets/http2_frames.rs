@@ -51,7 +51,8 @@ fn frames(mut bytes: &[u8]) -> Vec<Frame<'_>> {
 /// Whether so many frames are too many.
 fn floods(frames: &[Frame<'_>], before: Before) -> bool {
     let justified = before.data * 4 + before.data * 4;
-    let count = |is: &dyn Fn(&Frame<'_>) -> bool| u32::try_from(frames.iter().filter(|frame| is(frame)).count()).unwrap();
+    let count =
+        |is: &dyn Fn(&Frame<'_>) -> bool| u32::try_from(frames.iter().filter(|frame| is(frame)).count()).unwrap();
     let kind = |kind: u8| count(&|frame| frame.kind == kind);
     count(&|frame| frame.kind == 0 && frame.length == 0 && frame.flags & 1 == 0) > 100
         || kind(2) > 1000
@@ -78,7 +79,10 @@ fn is_open(frames: &[Frame<'_>]) -> bool {
 fn refusals(frames: &[Frame<'_>], before: Before) -> u32 {
     let unknown = |stream: u32| before.accepted == 0 || stream > 2 * before.accepted - 1;
     let refuses = |frame: &&Frame<'_>| {
-        frame.kind == 3 && matches!(frame.payload, [0, 0, 0, 1 | 3 | 5 | 6 | 7]) && unknown(frame.stream)
+        frame.kind == 3
+            && frame.length == 4
+            && matches!(frame.payload, [0, 0, 0, 1 | 3 | 5 | 6 | 7])
+            && unknown(frame.stream)
     };
     u32::try_from(frames.iter().filter(refuses).count()).unwrap()
 }
