@@ -50,7 +50,7 @@ step_doc() { RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
 
 step_test() {
   PROBEGATE_TEST_VENV=$root/target/django/venv PROBEGATE_TEST_GRPC_VENV=$root/target/grpc/venv \
-    PROBEGATE_TEST_SSLYZE_VENV=$root/target/sslyze/venv \
+    PROBEGATE_TEST_SSLYZE_VENV=$root/target/sslyze/venv PROBEGATE_TEST_WEBSOCKET_VENV=$root/target/websocket/venv \
     cargo test --locked --workspace --features probegate/fault-injection
 }
 
@@ -137,6 +137,7 @@ prepare() {
       shellcheck:shellcheck taskset:util-linux pebble:pebble pebble-challtestsrv:pebble &&
     venv "$root/target/django/venv" -r examples/django/requirements.txt &&
     venv "$root/target/grpc/venv" -r examples/grpc/requirements.txt &&
+    venv "$root/target/websocket/venv" -r examples/websocket/requirements.txt &&
     venv "$root/target/sslyze/venv" -r gateway/tests/sslyze.txt &&
     venv "$tools/venv" check-jsonschema==0.39.0 &&
     install_cargo_deny &&

@@ -55,3 +55,4 @@ mod upgrade;
 mod upstream_h2;
 mod upstream_proxy;
 mod upstream_tls;
+mod websockets;
