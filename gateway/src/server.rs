@@ -31,6 +31,7 @@ use crate::state::State;
 use crate::telemetry::access_log::AccessLogger;
 use crate::telemetry::diagnostics::Level;
 use crate::tls;
+use crate::wire::transport;
 
 /// Tells people that everything is bound: the plan, its listeners, and where the admin listener is.
 pub type Announce = Box<dyn Fn(&Plan, &[Listening], Option<SocketAddr>) + Send + Sync>;
@@ -78,6 +79,7 @@ pub enum StartFailed {
 /// Nothing has been served: an address is taken, or the system refuses threads, files or randomness.
 pub fn run(plan: Plan, options: Options, level: Level) -> Result<(), StartFailed> {
     let system = |what| move |error| StartFailed::System { what, error };
+    transport::ask_with(listen::unacknowledged);
     let meeting = options.upgrade_socket.as_deref().map(Meeting::at).transpose().map_err(system("upgrade socket"))?;
     let signals = Signals::install().map_err(system("signals"))?;
     let mut seed = [0; 32];
