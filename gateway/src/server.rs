@@ -137,7 +137,16 @@ pub fn run(plan: Plan, options: Options, level: Level) -> Result<(), StartFailed
     let mut server = Server::new_with_opt_and_conf(opt, conf);
     server.bootstrap();
     let took = meeting.clone().filter(|_| options.upgrade);
-    server.add_service(Front::new(Arc::clone(&state), fleet.clone(), bound, admin_socket, options.announce, took));
+    let ending = signals.ending();
+    server.add_service(Front::new(
+        Arc::clone(&state),
+        fleet.clone(),
+        bound,
+        admin_socket,
+        options.announce,
+        took,
+        ending,
+    ));
     let watch = Watch::new(state, fleet, reloader, signals, meeting);
     server.run(RunArgs { shutdown_signal: Box::new(Signalled(watch)) });
     Ok(())

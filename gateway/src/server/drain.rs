@@ -51,7 +51,7 @@ impl Watch {
     async fn terminate(&self) {
         tokio::select! {
             () = drain(&self.state, &self.fleet) => {}
-            () = self.impatient() => self.end_at_once().await,
+            _ = self.told_to_end() => self.end_at_once().await,
         }
     }
 
@@ -65,40 +65,61 @@ impl Watch {
         self.state.access_log.flush(Duration::from_secs(1));
     }
 
-    /// Gives the sockets to a new process. `false`: there is none that goes on with them, and going away would be an outage. Pingora's own way
-    /// leaves in any case.
-    async fn hand_over(&self) -> bool {
+    /// Gives the sockets to a new process. Pingora's own way leaves in any case.
+    async fn hand_over(&self) -> Upgrade {
         let Some(meeting) = &self.meeting else {
             tracing::error!("SIGQUIT ignored: started without --upgrade-socket");
-            return false;
+            return Upgrade::Failed;
         };
         let (true, Some(table)) = (meeting.is_waited_on(), self.fleet.table()) else {
             tracing::error!(socket = meeting.path(), "SIGQUIT ignored: no new process waits for the sockets");
-            return false;
+            return Upgrade::Failed;
         };
-        match meeting.give(&table).await {
+        let given = tokio::select! {
+            biased;
+            given = meeting.give(&table) => given,
+            // As if it had died: a new process that has the sockets goes on with them.
+            signal = self.told_to_end() => {
+                tracing::warn!(?signal, "told to end during the hand-over: a new process that has the sockets goes on");
+                return Upgrade::Told(signal);
+            }
+        };
+        match given {
             Ok(()) => {
                 tracing::info!("a new process has taken over");
                 self.state.hand_over();
-                true
+                Upgrade::Done
             }
             Err(error) => {
                 tracing::error!(%error, "the hand-over failed, this process stays in charge");
-                false
+                Upgrade::Failed
             }
         }
     }
 
-    async fn impatient(&self) {
+    /// The next signal to end; what else comes meanwhile is done where it can be.
+    async fn told_to_end(&self) -> Signal {
         loop {
             match self.signals.next().await {
-                Signal::Interrupt | Signal::Terminate => return,
+                signal @ (Signal::Interrupt | Signal::Terminate) => return signal,
                 // The log may be rotated meanwhile; the last lines belong into the new file.
                 Signal::Reopen => self.state.access_log.reopen(),
-                Signal::Reload | Signal::Upgrade => {}
+                Signal::Reload => tracing::warn!("SIGHUP ignored: not during a hand-over or while going down"),
+                Signal::Upgrade => {}
             }
         }
     }
+}
+
+/// How a hand-over ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Upgrade {
+    /// A new process has the sockets and goes on.
+    Done,
+    /// There is none, and going away would be an outage.
+    Failed,
+    /// A signal to end came before it was over.
+    Told(Signal),
 }
 
 /// What Pingora waits for.
@@ -133,12 +154,19 @@ impl Watch {
                     // Pingora's graceful way would sleep its whole grace period; everything has ended already.
                     return ShutdownSignal::FastShutdown;
                 }
-                // The supervisor knows the new process as the main one: of this one it hears nothing.
-                Signal::Upgrade if self.hand_over().await => {
-                    self.terminate().await;
-                    return ShutdownSignal::FastShutdown;
-                }
-                Signal::Upgrade => {}
+                Signal::Upgrade => match self.hand_over().await {
+                    Upgrade::Failed => {}
+                    Upgrade::Told(Signal::Interrupt) => {
+                        end_at_the_latest(GRACE);
+                        self.end_at_once().await;
+                        return ShutdownSignal::FastShutdown;
+                    }
+                    // The supervisor knows the new process as the main one: of this one it hears nothing.
+                    Upgrade::Done | Upgrade::Told(_) => {
+                        self.terminate().await;
+                        return ShutdownSignal::FastShutdown;
+                    }
+                },
             }
         }
     }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -100,9 +101,15 @@ impl Fleet {
     /// # Errors
     /// The first address that can not be bound.
     pub fn bind_missing(&self, plan: &Plan) -> Result<Vec<Listening>, BindFailed> {
-        let open = self.addresses();
-        let missing = plan.listeners.iter().map(|listener| listener.address).filter(|address| !open.contains(address));
-        missing.map(|address| listen::bind(address, self.remotes.len(), plan.listeners.len())).collect()
+        let listening = self.listening.lock().unwrap_or_else(PoisonError::into_inner);
+        let configured = |open: &&Listening| plan.listeners.iter().any(|listener| listener.address == open.configured);
+        let kept: usize = listening.iter().filter(configured).map(|open| open.sockets.len()).sum();
+        let is_open = |address: &SocketAddr| listening.iter().any(|open| open.configured == *address);
+        let missing: Vec<_> =
+            plan.listeners.iter().map(|listener| listener.address).filter(|address| !is_open(address)).collect();
+        // What those that stay leave of the sockets that can change hands.
+        let most = listen::MOST_SOCKETS.saturating_sub(kept) / missing.len().max(1);
+        missing.into_iter().map(|address| listen::bind_within(address, self.remotes.len(), most)).collect()
     }
 
     /// Stops accepting where `plan` does not listen any more.
@@ -142,11 +149,6 @@ impl Fleet {
             remote.tell(command());
         }
     }
-
-    fn addresses(&self) -> Vec<SocketAddr> {
-        let listening = self.listening.lock().unwrap_or_else(PoisonError::into_inner);
-        listening.iter().map(|open| open.configured).collect()
-    }
 }
 
 /// The service.
@@ -158,6 +160,8 @@ pub(super) struct Front {
     announce: Announce,
     /// Where the sockets were taken over, if they were.
     meeting: Option<Meeting>,
+    /// This process was told to end.
+    ending: Arc<AtomicBool>,
 }
 
 impl Front {
@@ -168,8 +172,17 @@ impl Front {
         admin: Option<Socket>,
         announce: Announce,
         meeting: Option<Meeting>,
+        ending: Arc<AtomicBool>,
     ) -> Self {
-        Self { state, fleet, bound, admin, announce, meeting }
+        Self { state, fleet, bound, admin, announce, meeting, ending }
+    }
+
+    /// A process that was told to end while it waited for the sockets must not send the old one away.
+    fn may_take_over(&self) -> io::Result<()> {
+        if self.meeting.is_some() && self.ending.load(Ordering::Acquire) {
+            return Err(io::Error::new(io::ErrorKind::Interrupted, "told to end before it had taken over"));
+        }
+        Ok(())
     }
 
     /// Opens everything the plan listens on: sockets that are bound, that the old process has handed over, or that are bound now.
@@ -178,6 +191,7 @@ impl Front {
         let plan = &active.plan;
         let system = |what| move |error| super::StartFailed::System { what, error };
         // The old process goes on until it is told that this one accepts; where this one fails before, it just does.
+        self.may_take_over().map_err(system("hand-over"))?;
         let taken = self.meeting.as_ref().map(Meeting::take).transpose().map_err(system("hand-over"))?;
         let mut ready = std::mem::take(&mut self.bound);
         for listener in &plan.listeners {
@@ -211,6 +225,7 @@ impl Front {
             self.fleet.open(prepared);
         }
         if let Some(taken) = taken {
+            self.may_take_over().map_err(system("hand-over"))?;
             taken.confirm().map_err(system("hand-over"))?;
         }
         Ok(())

@@ -94,6 +94,15 @@ impl Meeting {
     /// # Errors
     /// It has not. The sockets are still ours as well.
     pub(super) async fn give(&self, table: &ListenFds) -> io::Result<()> {
+        let count = table.lock().serialize().0.len();
+        if count > listen::MOST_SOCKETS {
+            let text = format!(
+                "{count} listening sockets are open, and at most {} change hands: reloads have added listeners to those of the start. Take \
+                 listeners away with a reload, or restart",
+                listen::MOST_SOCKETS
+            );
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
         let word = self.word();
         // What an old process that died left behind.
         fs::remove_file(&word).ok();

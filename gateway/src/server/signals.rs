@@ -1,6 +1,8 @@
 //! Signals, caught from the first moment on: a SIGHUP while the program starts must not kill it.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Mutex;
@@ -25,6 +27,7 @@ pub enum Signal {
 #[derive(Debug)]
 pub struct Signals {
     inbox: Mutex<UnboundedReceiver<Signal>>,
+    ending: Arc<AtomicBool>,
 }
 
 impl Signals {
@@ -42,6 +45,8 @@ impl Signals {
         let mut quit = signal(SignalKind::quit())?;
         drop(entered);
         let (outbox, inbox) = unbounded_channel();
+        let ending = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&ending);
         std::thread::Builder::new().name("signals".into()).spawn(move || {
             runtime.block_on(async {
                 loop {
@@ -52,13 +57,21 @@ impl Signals {
                         _ = interrupt.recv() => Signal::Interrupt,
                         _ = quit.recv() => Signal::Upgrade,
                     };
+                    if matches!(caught, Signal::Terminate | Signal::Interrupt) {
+                        told.store(true, Ordering::Release);
+                    }
                     if outbox.send(caught).is_err() {
                         return;
                     }
                 }
             });
         })?;
-        Ok(Self { inbox: Mutex::new(inbox) })
+        Ok(Self { inbox: Mutex::new(inbox), ending })
+    }
+
+    /// Whether this process was told to end, even where nobody has asked for the [`Signals::next`] one yet.
+    pub fn ending(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.ending)
     }
 
     /// The next signal.

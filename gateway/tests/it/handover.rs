@@ -358,3 +358,84 @@ fn a_folder_that_others_may_enter_is_refused() {
         assert!(gateway.log_lines().concat().contains("must belong to this user alone (mode 0700)"));
     }
 }
+
+/// An old process that serves, and a new one that has its sockets and sleeps.
+fn halfway(app: &Upstream, kept: SocketAddr, admin: SocketAddr, socket: &Path) -> (Gateway, Gateway) {
+    let old = Gateway::with(fixed(app, 2, &[kept], admin)).arg("--upgrade-socket").arg(socket).start();
+    let new = Gateway::with(fixed(app, 2, &[kept], admin)).arg("--upgrade").arg("--upgrade-socket").arg(socket).spawn();
+    eventually("the new process waits for the sockets", || is_waited_on(socket).then_some(()));
+    new.signal("STOP");
+    old.signal("QUIT");
+    let word = socket.with_file_name("upgrade.sock.taken");
+    eventually("the old process waits for its word", || word.exists().then_some(()));
+    (old, new)
+}
+
+#[test]
+fn a_new_process_that_comes_too_late_ends_and_the_old_one_goes_on_alone() {
+    let app = Upstream::answering(|_| ok("quick"));
+    let folder = Folder::new();
+    let socket = folder.path().join("private/upgrade.sock");
+    let [kept, admin] = [free_address(), free_address()];
+    let (mut old, mut new) = halfway(&app, kept, admin, &socket);
+    old.wait_for_log(|line| line["message"] == "the hand-over failed, this process stays in charge");
+    new.signal("CONT");
+    assert_eq!(new.wait_exit().code(), Some(1));
+    assert!(new.log_lines().concat().contains("came too late"), "{:?}", new.log_lines());
+    assert!(old.is_running());
+    assert_eq!(get(kept, "/").status, 200);
+}
+
+#[test]
+fn an_old_process_that_is_told_to_end_during_a_hand_over_leaves_the_sockets_to_the_new_one() {
+    let app = Upstream::answering(|_| ok("quick"));
+    let folder = Folder::new();
+    let socket = folder.path().join("private/upgrade.sock");
+    for signal in ["TERM", "INT"] {
+        let [kept, admin] = [free_address(), free_address()];
+        let (mut old, new) = halfway(&app, kept, admin, &socket);
+        old.signal(signal);
+        assert_eq!(old.wait_exit().code(), Some(0), "{signal}");
+        new.signal("CONT");
+        new.wait_for_log(|line| line["message"] == "admin listener");
+        assert_eq!(get(kept, "/").status, 200, "{signal}");
+    }
+}
+
+#[test]
+fn a_new_process_that_is_told_to_end_before_it_has_taken_over_sends_nobody_away() {
+    let app = Upstream::answering(|_| ok("quick"));
+    let folder = Folder::new();
+    let socket = folder.path().join("private/upgrade.sock");
+    let [kept, admin] = [free_address(), free_address()];
+    let mut old = Gateway::with(fixed(&app, 2, &[kept], admin)).arg("--upgrade-socket").arg(&socket).start();
+    let mut new =
+        Gateway::with(fixed(&app, 2, &[kept], admin)).arg("--upgrade").arg("--upgrade-socket").arg(&socket).spawn();
+    eventually("the new process waits for the sockets", || is_waited_on(&socket).then_some(()));
+    new.signal("TERM");
+    old.signal("QUIT");
+    new.wait_exit();
+    old.wait_for_log(|line| line["message"] == "the hand-over failed, this process stays in charge");
+    assert!(old.is_running());
+    assert_eq!(get(kept, "/").status, 200);
+}
+
+#[test]
+fn more_sockets_than_can_change_hands_are_an_error_and_nothing_is_lost() {
+    let app = Upstream::answering(|_| ok("quick"));
+    let folder = Folder::new();
+    let socket = folder.path().join("private/upgrade.sock");
+    let [one, other, third, admin] = [free_address(), free_address(), free_address(), free_address()];
+    let config = |listeners: &[SocketAddr]| fixed(&app, 16, listeners, admin);
+    let mut old = Gateway::with(config(&[one, other])).arg("--upgrade-socket").arg(&socket).start();
+    std::fs::write(old.config_path(), config(&[one, other, third])).unwrap();
+    old.signal("HUP");
+    old.wait_for_log(|line| line["message"] == "configuration reloaded");
+    let _new = begin(&old, &config(&[one, other, third]), &socket);
+    let line = old.wait_for_log(|line| line["message"] == "the hand-over failed, this process stays in charge");
+    assert!(line["error"].as_str().unwrap().starts_with("33 listening sockets are open, and at most 32"), "{line}");
+    assert!(old.is_running());
+    for address in [one, other, third] {
+        assert_eq!(get(address, "/").status, 200);
+    }
+}
