@@ -14,6 +14,9 @@ pub const TICK: Duration = Duration::from_millis(50);
 
 const NEVER: u64 = u64::MAX;
 
+/// The time when every wait with an end is over.
+const OVER: u64 = NEVER - 1;
+
 /// The deadlines of one worker.
 ///
 /// Looking costs a comparison for each slot, over numbers that lie side by side; a slot itself is touched only when its alarm goes off. A wait that
@@ -90,7 +93,7 @@ impl Deadlines {
     #[inline]
     pub fn observe(&self, now: Instant) {
         let millis = now.saturating_duration_since(self.origin).as_millis();
-        self.now.set(u64::try_from(millis).unwrap_or(NEVER - 1).max(self.now.get()));
+        self.now.set(u64::try_from(millis).unwrap_or(OVER).max(self.now.get()));
     }
 
     /// The time as it was last told, since the origin: off by up to a tick.
@@ -133,7 +136,7 @@ impl Deadlines {
 
     /// Ends every wait that is armed, and from now on every one as soon as it is: the time is over.
     pub fn expire_all(&self) {
-        self.now.set(NEVER - 1);
+        self.now.set(OVER);
         self.wake_all();
     }
 
@@ -173,7 +176,7 @@ impl Deadline {
     pub fn arm(&self, duration: Duration) {
         // One tick more than asked: the time was last observed up to a tick ago.
         let millis = u64::try_from((duration + TICK).as_millis()).unwrap_or(NEVER / 2);
-        let due = self.owner.now.get().saturating_add(millis).min(NEVER - 1);
+        let due = self.owner.now.get().saturating_add(millis).min(OVER);
         self.slot.due.set(due);
         self.slot.idle.set(NEVER);
         if due < self.slot.alarm.get() {
@@ -198,6 +201,12 @@ impl Deadline {
     #[inline]
     pub fn now(&self) -> Duration {
         self.owner.now()
+    }
+
+    /// Whether all time is over: whatever is armed from now on has expired at once, and the time stands still.
+    #[inline]
+    pub fn is_over(&self) -> bool {
+        self.owner.now.get() == OVER
     }
 
     /// Whether the time is over; if not, the task of `cx` is woken when it is.
@@ -341,12 +350,13 @@ mod tests {
         let waker = Waker::from(Arc::clone(&count));
         let mut cx = Context::from_waker(&waker);
         armed.arm(Duration::from_secs(3600));
-        assert!(!armed.poll_expired(&mut cx) && !never.poll_expired(&mut cx));
+        assert!(!armed.poll_expired(&mut cx) && !never.poll_expired(&mut cx) && !armed.is_over());
         deadlines.expire_all();
         assert_eq!(count.0.load(Ordering::Relaxed), 2, "everybody looks");
         late.arm(Duration::from_secs(3600));
         deadlines.observe(Instant::now());
         assert!(armed.poll_expired(&mut cx) && late.poll_expired(&mut cx) && !never.poll_expired(&mut cx));
+        assert!(late.is_over());
     }
 
     #[test]

@@ -290,18 +290,21 @@ fn whatever_the_deadline_or_a_second_signal_cuts_off_is_in_the_log() {
         let (app, gate) = stuck_app();
         let drain = if impatient.is_some() { "10m" } else { "300ms" };
         let top = format!("shutdown: {{drain: {drain}}}\ntimeouts: {{head: 10m, body: 10m}}");
-        let mut gateway = Gateway::start(Config::before(&app).workers(2).top(&top));
+        // One worker: a connection that does not come to its end keeps the others from theirs.
+        let mut gateway = Gateway::start(Config::before(&app).workers(1).top(&top));
         let mut silent = Client::connect(gateway.address());
         silent.send("GET /silent HTTP/1.1\r\nHost: a\r\n\r\n");
         let mut begun = Client::connect(gateway.address());
         begun.send("GET /begun HTTP/1.1\r\nHost: a\r\n\r\n");
         let mut upload = Client::connect(gateway.address());
         upload.send("POST /upload HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\npart");
-        app.wait_for_requests(3);
+        let mut download = Client::connect(gateway.address());
+        download.send("GET /download HTTP/1.1\r\nHost: a\r\n\r\n");
+        app.wait_for_requests(4);
         eventually("the answer has begun", || (begun.sender().peek(&mut [0]).is_ok_and(|n| n > 0)).then_some(()));
         let mut head = Client::connect(gateway.address());
         head.send("GET /head HTTP/1.1\r\nHost:");
-        eventually("it is accepted", || (metric(&gateway, "probegate_connections") > 3.5).then_some(()));
+        eventually("it is accepted", || (metric(&gateway, "probegate_connections") > 4.5).then_some(()));
 
         gateway.signal("TERM");
         gateway.wait_for_log(|line| line["message"] == "draining");
@@ -311,7 +314,9 @@ fn whatever_the_deadline_or_a_second_signal_cuts_off_is_in_the_log() {
         assert_eq!(gateway.wait_exit().code(), Some(0));
         gate.open();
         let lines = gateway.access_log();
-        for (target, status) in [("/silent", 503), ("/begun", 200), ("/upload", 503), ("/head", 503)] {
+        for (target, status) in
+            [("/silent", 503), ("/begun", 200), ("/upload", 503), ("/head", 503), ("/download", 200)]
+        {
             let line = lines.iter().find(|line| line["target"] == target);
             let line = line.unwrap_or_else(|| panic!("no line for {target}: {lines:?}"));
             assert_eq!((&line["reason"], &line["status"]), (&"shutting_down".into(), &status.into()), "{line}");
@@ -328,8 +333,15 @@ fn stuck_app() -> (Upstream, Arc<Gate>) {
     let gate = Arc::new(Gate::default());
     let theirs = Arc::clone(&gate);
     let app = Upstream::scripted(move |connection| {
-        if connection.head().is_some_and(|request| request.target() == "/begun") {
-            connection.write("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nbegun");
+        match connection.head() {
+            Some(request) if request.target() == "/begun" => {
+                connection.write("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nbegun");
+            }
+            Some(request) if request.target() == "/download" => {
+                connection.write("HTTP/1.1 200 OK\r\nContent-Length: 100000000000\r\n\r\n");
+                while connection.write([b'x'; 1 << 16]) {}
+            }
+            _ => {}
         }
         theirs.wait();
     });

@@ -104,7 +104,8 @@ pub async fn write_paced(
                     return fail(io::ErrorKind::TimedOut.into(), written);
                 };
                 let taken = transport.flow(0).map(|flow| flow.taken);
-                if wait.look(now, taken, pace).is_err() {
+                // Another look would come at once, and find the same, for ever.
+                if deadline.is_over() || wait.look(now, taken, pace).is_err() {
                     return fail(io::ErrorKind::TimedOut.into(), written);
                 }
                 deadline.arm(wait.next(now, pace));

@@ -235,7 +235,8 @@ impl<'a> Behind<'a> {
             }
             while deadline.poll_expired(cx) {
                 let (now, taken) = (deadline.now(), self.taken());
-                if self.wait.look(now, taken, pace).is_err() {
+                // Another look would come at once, and find the same, for ever.
+                if deadline.is_over() || self.wait.look(now, taken, pace).is_err() {
                     return Poll::Ready(Err(ClientGone::Stalled));
                 }
                 deadline.arm(self.wait.next(now, pace));

@@ -130,15 +130,28 @@ fn requests_that_the_end_of_the_drain_cuts_off_are_answered_or_reset_and_logged(
             if request.target() == "/begun" {
                 connection.write("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nbegun");
             }
+            if request.target() == "/download" {
+                connection.write("HTTP/1.1 200 OK\r\nContent-Length: 100000000000\r\n\r\n");
+                while connection.write([b'x'; 1 << 16]) {}
+            }
             theirs.wait();
         }
     });
-    let mut gateway = start(&app, "shutdown: {delay: 0s, drain: 300ms}");
+    // One worker: a stream that does not come to its end keeps the others from theirs.
+    let config = Config::before(&app).workers(1).top("shutdown: {delay: 0s, drain: 300ms}");
+    let mut gateway = Gateway::start(with_http2(&config));
     let mut raw = Raw::connect(gateway.address());
     for (stream, path) in [(1, "/begun"), (3, "/silent"), (5, "/silent")] {
         raw.ask(stream, &[&GET[..3], &[(":path", path)]].concat());
     }
-    app.wait_for_requests(3);
+    // One waits for its window, one for its connection.
+    let downloads = [0xffff_u32, 16 << 20].map(|window| {
+        let mut raw = Raw::with_settings(gateway.address(), &[&[0, 4][..], &window.to_be_bytes()].concat());
+        raw.send(&frame(WINDOW_UPDATE, 0, 0, &(16_u32 << 20).to_be_bytes()));
+        raw.ask(1, &[&GET[..3], &[(":path", "/download")]].concat());
+        raw
+    });
+    app.wait_for_requests(5);
     assert!(raw.find(|frame| frame.stream == 1).unwrap().is_ok());
     gateway.signal("TERM");
     let (mut reset, mut refused) = (Vec::new(), 0);
@@ -157,7 +170,9 @@ fn requests_that_the_end_of_the_drain_cuts_off_are_answered_or_reset_and_logged(
     let statuses = |target: &str| -> Vec<_> {
         cut.iter().filter(|line| line["target"] == target).map(|line| line["status"].as_u64().unwrap()).collect()
     };
-    assert_eq!((statuses("/begun"), statuses("/silent"), lines.len()), (vec![200], vec![503, 503], 3), "{lines:?}");
+    assert_eq!((statuses("/begun"), statuses("/silent")), (vec![200], vec![503, 503]), "{lines:?}");
+    assert_eq!((statuses("/download"), lines.len()), (vec![200, 200], 5), "{lines:?}");
+    drop(downloads);
     gate.open();
 }
 
