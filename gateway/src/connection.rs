@@ -1,6 +1,6 @@
 //! The life of a client's HTTP/1 connection: wait for bytes → read a head → serve the request → again, or end.
 //!
-//! [`preface`] tells HTTP/2 apart where nothing else does; its life is in [`h2`].
+//! `preface` tells HTTP/2 apart where nothing else does; its life is in `h2`.
 
 mod facts;
 mod h2;

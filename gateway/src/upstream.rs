@@ -1,7 +1,7 @@
 //! Connections to the servers of services: choosing a server, connecting, and keeping the connections of one worker.
 //!
-//! In HTTP/1 a request has a connection to itself ([`link`], kept in [`idle`] between requests); in HTTP/2 it has a stream on one that
-//! others use as well ([`shared`]). [`dial`] makes both.
+//! In HTTP/1 a request has a connection to itself (`link`, kept in `idle` between requests); in HTTP/2 it has a stream on one that
+//! others use as well (`shared`). `dial` makes both.
 
 mod dial;
 mod idle;

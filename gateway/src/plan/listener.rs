@@ -89,7 +89,7 @@ pub enum Challenge {
 /// Which client certificates are asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientCertificates {
-    /// Indices into [`Plan::client_certificates`].
+    /// Indices into [`super::Plan::client_certificates`].
     pub accept: Vec<usize>,
     /// Who shows none is refused.
     pub required: bool,

@@ -3,7 +3,7 @@
 //! Invariants:
 //! - Nothing is called written while its ciphertext waits here: nobody would flush it later. What the session has taken and the socket
 //!   has not is remembered, and the same write, tried again, goes on with it.
-//! - At most [`MOST`] bytes of plaintext are taken at a time, and ciphertext is read only while no plaintext waits: a connection that
+//! - At most `MOST` bytes of plaintext are taken at a time, and ciphertext is read only while no plaintext waits: a connection that
 //!   stalls holds that much and no more.
 //! - An end of the stream that the other side did not announce (`close_notify`, RFC 8446 §6.1) is an error, not an end: whoever reads
 //!   until the end must be able to see that something may be missing.

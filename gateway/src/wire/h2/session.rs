@@ -1,6 +1,6 @@
 //! A connection to an app in HTTP/2, and its streams.
 //!
-//! Invariant: what waits here for slow clients is bounded by [`WINDOW`] for each stream, and one that is slow never keeps the others
+//! Invariant: what waits here for slow clients is bounded by `WINDOW` for each stream, and one that is slow never keeps the others
 //! waiting: the window of the connection has room for all of its streams.
 
 use std::cell::{Cell, RefCell};
