@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use probegate::config::{self, Source, System};
 use probegate::limiter::Limiter;
 use probegate::plan::Plan;
-use probegate::request::judge::{self, Question, Scratch};
+use probegate::request::judge::{self, Question, Scratch, Showing};
 use probegate::request::target::Target;
 use probegate::wire::h1::request::{HeadBounds, RequestParser};
 use probegate::wire::head::FieldView;
@@ -109,7 +109,7 @@ pub fn judge(case: &mut Case<'_>) -> bool {
         host: target.host,
         fields: &fields,
         peer: PEER,
-        handshake: None,
+        showing: Showing::default(),
         redirect: None,
         now: Now { nanos: case.clock, unix: 1_800_000_000 },
     };

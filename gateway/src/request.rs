@@ -141,7 +141,7 @@ pub async fn serve<B: RequestBody, R: Responder>(
         host: asked.host,
         fields: &fields,
         peer: received.facts.peer,
-        handshake: received.facts.handshake(active, asked.host),
+        showing: received.facts.showing(active, asked.host),
         redirect: redirects(plan, received.facts, &fields),
         now,
     };

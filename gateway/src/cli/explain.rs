@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::rc::Rc;
 
 use probegate_policies::access::{Refusal, Rule, Trace};
 use probegate_policies::client::{Identity, Step, Watch};
@@ -21,7 +22,7 @@ use crate::config::{self, Loaded};
 use crate::connection::Facts;
 use crate::limiter::Limiter;
 use crate::plan::{Deny, Listener, Plan, Serve, Service};
-use crate::request::judge::{self, Judgement, Observer, Part, Question, Scratch, Way};
+use crate::request::judge::{self, Judgement, Observer, Part, Question, Scratch, Showing, Way};
 use crate::request::target::Target;
 use crate::request::{self, answer, redirect};
 use crate::state::unix_time;
@@ -114,7 +115,7 @@ fn explain(loaded: &Loaded, arguments: &Arguments) -> (String, bool) {
         host: asked.host,
         fields: &fields,
         peer: probegate_policies::ip::canonical(arguments.from),
-        handshake,
+        showing: Showing { handshake, unmet: false },
         redirect: request::redirects(plan, &way_in.facts, &fields),
         now: Now { nanos: 1, unix: unix_time() },
     };
@@ -183,12 +184,8 @@ struct Entrance<'a> {
 
 impl<'a> Entrance<'a> {
     fn of(plan: &'a Plan, arguments: &Arguments) -> Self {
-        let mut facts = Facts::plain((arguments.from, 0).into(), (arguments.from, 0).into());
         let parts = arguments.url.split_once("://");
         let secure = parts.is_some_and(|(scheme, _)| scheme.eq_ignore_ascii_case("https"));
-        if secure {
-            facts.scheme = Scheme::Https;
-        }
         let listener = parts.and_then(|(_, rest)| {
             let authority = rest.split(['/', '?']).next().unwrap_or_default();
             let port = parse_authority(authority.as_bytes()).ok().and_then(|authority| authority.port);
@@ -196,6 +193,11 @@ impl<'a> Entrance<'a> {
             let of_scheme = || plan.listeners.iter().filter(|listener| listener.tls.is_some() == secure);
             of_scheme().find(|listener| listener.address.port() == port).or_else(|| of_scheme().next())
         });
+        let from = (arguments.from, 0).into();
+        let mut facts = Facts::plain(from, from, Rc::new(listener.map_or(from, |listener| listener.address)));
+        if secure {
+            facts.scheme = Scheme::Https;
+        }
         facts.redirect_https = listener.and_then(|listener| listener.redirect_https);
         Self { listener, facts }
     }

@@ -9,7 +9,7 @@ use probegate_policies::forwarded::Scheme;
 use probegate_policies::proxy::Header;
 use rustls::pki_types::CertificateDer;
 
-use crate::request::judge::Handshake;
+use crate::request::judge::{Handshake, Showing};
 use crate::state::Active;
 use crate::tls::server::Listener;
 
@@ -26,6 +26,9 @@ pub struct Facts {
     pub local_port: u16,
     /// How it is protected.
     pub scheme: Scheme,
+    /// The listener that it was made on, as it is configured: a reload may have it demand more. Shared by its connections, of which the idle
+    /// ones should hold little.
+    pub listener: Rc<SocketAddr>,
     /// What the handshake told, on a TLS connection.
     pub secured: Option<Rc<Secured>>,
     /// Requests are redirected to HTTPS on this port.
@@ -45,8 +48,6 @@ pub struct Secured {
     pub cipher: &'static str,
     /// The client's certificate, verified.
     pub certificate: Option<ClientCertificate>,
-    /// The listener that it was made on, as it is configured.
-    pub listener: SocketAddr,
     /// What the certificate, or that there is none, means under the plan that was asked last.
     pub judged: RefCell<Judged>,
 }
@@ -79,35 +80,40 @@ impl Secured {
         if listener.is_some() && judged.by.ptr_eq(&by) {
             return;
         }
-        let manner = listener.and_then(|found| found.manner(&active.plan, self.server_name.as_deref()));
+        let clients = listener.and_then(|found| found.clients(&active.plan, self.server_name.as_deref()));
         let chain = self.certificate.as_ref().map(|certificate| certificate.chain.as_slice());
-        let verdict = manner.and_then(|manner| manner.clients.as_ref()).map(|clients| clients.judge(chain));
+        let verdict = clients.map(|clients| clients.judge(chain));
         let unmet = matches!(verdict, Some(Err(_)));
         *judged = Judged { by, sets: verdict.and_then(Result::ok).unwrap_or(0), unmet };
     }
 }
 
 impl Facts {
-    /// What the judgement of a request for `host` has to know of the handshake, under the plan in force.
-    pub fn handshake<'a>(&'a self, active: &'a Active, host: &[u8]) -> Option<Handshake<'a>> {
-        let secured = self.secured.as_ref()?;
-        let listener = active.secured(secured.listener);
+    /// What the judgement of a request for `host` has to know of how the client has shown itself, under the plan in force.
+    pub fn showing<'a>(&'a self, active: &'a Active, host: &[u8]) -> Showing<'a> {
+        let listener = active.secured(*self.listener);
+        let Some(secured) = &self.secured else {
+            // Older than TLS on its listener: nobody was asked for anything.
+            let clients = listener.and_then(|listener| listener.clients(&active.plan, None));
+            return Showing { handshake: None, unmet: clients.is_some_and(|clients| clients.judge(None).is_err()) };
+        };
         secured.judge(active, listener);
         let judged = secured.judged.borrow();
         let certificate = secured.certificate.as_ref().map(|_| judged.sets);
         let server_name = secured.server_name.as_deref();
         let instead = listener.and_then(|listener| listener.instead(server_name, &secured.shown, host));
-        Some(Handshake { server_name, instead, certificate, unmet: judged.unmet })
+        Showing { handshake: Some(Handshake { server_name, instead, certificate }), unmet: judged.unmet }
     }
 
-    /// The facts of a plain TCP connection.
-    pub fn plain(peer: SocketAddr, local: SocketAddr) -> Self {
+    /// The facts of a plain TCP connection, made on the listener that is configured as `listener`.
+    pub fn plain(peer: SocketAddr, local: SocketAddr, listener: Rc<SocketAddr>) -> Self {
         Self {
             peer: probegate_policies::ip::canonical(peer.ip()),
             peer_port: peer.port(),
             local: probegate_policies::ip::canonical(local.ip()),
             local_port: local.port(),
             scheme: Scheme::Http,
+            listener,
             secured: None,
             redirect_https: None,
         }

@@ -30,12 +30,21 @@ pub struct Question<'a, F: ?Sized> {
     pub fields: &'a F,
     /// The address the connection comes from.
     pub peer: IpAddr,
-    /// What the handshake of the connection told; `None`: there was none.
-    pub handshake: Option<Handshake<'a>>,
+    /// How the client has shown itself.
+    pub showing: Showing<'a>,
     /// The listener sends clients to HTTPS on this port, and this one does not use it yet.
     pub redirect: Option<u16>,
     /// The time.
     pub now: Now,
+}
+
+/// How the client has shown itself when the connection was made.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Showing<'a> {
+    /// What the handshake told; `None`: there was none.
+    pub handshake: Option<Handshake<'a>>,
+    /// The listener demands a certificate now, and none that counts was shown: the connection is older than the demand.
+    pub unmet: bool,
 }
 
 /// What a handshake told about a connection.
@@ -48,8 +57,6 @@ pub struct Handshake<'a> {
     pub instead: Option<&'a str>,
     /// The sets that the client's certificate belongs to, a bit for each; `None`: it showed none.
     pub certificate: Option<u64>,
-    /// A reload demands a certificate since, which was not shown.
-    pub unmet: bool,
 }
 
 /// Memory that judgements reuse.
@@ -181,7 +188,7 @@ fn enter<F: Fields + ?Sized>(
     let service = plan.services.get(index).ok_or(Reason::HostUnknown)?;
     judgement.service = Some(index);
     observer.service(service);
-    if question.handshake.is_some_and(|handshake| is_misdirected(plan, index, handshake)) {
+    if question.showing.handshake.is_some_and(|handshake| is_misdirected(plan, index, handshake)) {
         return Err(Reason::HostMisdirected.into());
     }
 
@@ -201,13 +208,13 @@ fn enter<F: Fields + ?Sized>(
     observer.part(service, judgement.part);
     // A client that is sent to HTTPS is asked there. Probes have rules of their own.
     if question.redirect.is_none() && !matches!(judgement.part, Part::Probe(_)) {
-        demand(service, question.handshake)?;
+        demand(service, question.showing)?;
     }
 
     let facts = Facts {
         identity: &judgement.identity,
         fields: question.fields,
-        certificate: question.handshake.and_then(|handshake| handshake.certificate),
+        certificate: question.showing.handshake.and_then(|handshake| handshake.certificate),
         unix: question.now.unix,
     };
     let (rule, limits) = match judgement.part {
@@ -251,19 +258,18 @@ fn enter<F: Fields + ?Sized>(
 
 /// Refuses whoever has not shown a certificate that is required. Where there was no handshake, nobody was asked; and a connection may be
 /// older than the demand.
-fn demand(service: &Service, handshake: Option<Handshake<'_>>) -> Result<(), Refused> {
+fn demand(service: &Service, showing: Showing<'_>) -> Result<(), Refused> {
     let required = service.clients.as_ref().filter(|clients| clients.required);
     let accepted = required.map(|clients| {
         clients.accept.iter().fold(0, |bits, &index| {
             bits | u32::try_from(index).ok().and_then(|index| 1_u64.checked_shl(index)).unwrap_or(0)
         })
     });
-    let unmet = handshake.is_some_and(|handshake| handshake.unmet);
-    match (accepted, handshake.and_then(|handshake| handshake.certificate)) {
+    match (accepted, showing.handshake.and_then(|handshake| handshake.certificate)) {
         (Some(_), None) => Err(Reason::CertificateMissing.into()),
         (Some(accepted), Some(sets)) if sets & accepted == 0 => Err(Reason::CertificateWrong.into()),
-        (_, None) if unmet => Err(Reason::CertificateMissing.into()),
-        (_, Some(_)) if unmet => Err(Reason::CertificateWrong.into()),
+        (_, None) if showing.unmet => Err(Reason::CertificateMissing.into()),
+        (_, Some(_)) if showing.unmet => Err(Reason::CertificateWrong.into()),
         _ => Ok(()),
     }
 }

@@ -86,12 +86,25 @@ pub struct Manner {
 impl Listener {
     /// How to shake hands with a client that asks for `name` (lower-case); `None`: there is no certificate for it.
     pub fn manner(&self, plan: &Plan, name: Option<&str>) -> Option<&Arc<Manner>> {
-        let known = name.is_some_and(|name| self.shelf.has(name));
-        if !known && !self.default.as_ref().is_some_and(|default| self.shelf.has(default)) {
-            return None;
-        }
+        self.serves(name).then(|| self.asked(plan, name))
+    }
+
+    /// What is demanded of clients that ask for `name` (lower-case) or for none, whether or not there is a certificate for it now:
+    /// a connection may be older than the certificates.
+    pub fn clients(&self, plan: &Plan, name: Option<&str>) -> Option<&Clients> {
+        self.asked(plan, name).clients.as_deref()
+    }
+
+    /// Whether there is a certificate for a client that asks for `name`.
+    fn serves(&self, name: Option<&str>) -> bool {
+        let has = |name: &str| self.shelf.has(name);
+        name.is_some_and(has) || self.default.as_deref().is_some_and(has)
+    }
+
+    /// The manner that belongs to `name`: that of its service, else the listener's own.
+    fn asked(&self, plan: &Plan, name: Option<&str>) -> &Arc<Manner> {
         let service = name.and_then(|name| plan.hosts.find(name.as_bytes()));
-        Some(service.and_then(|index| self.services.get(index)).unwrap_or(&self.own))
+        service.and_then(|index| self.services.get(index)).unwrap_or(&self.own)
     }
 
     /// The names in the certificate that a client is shown that asks for `name` (lower-case) and knows these signature schemes.

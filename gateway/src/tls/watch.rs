@@ -3,9 +3,10 @@
 //!
 //! Contents are compared, not times: symbolic links are followed, and it makes no difference how files come to be replaced. Chain and
 //! key are two files and change one after the other, so a change counts once it has stayed the same for two looks. A pair that is not
-//! valid yet is looked at again when it is.
+//! valid yet is looked at again when it is; one that gives up the name that is shown by default, when another one carries it: two
+//! that are renewed together may come in any order.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io;
 use std::path::Path;
@@ -55,28 +56,103 @@ struct Seen {
     settled: Option<u64>,
     /// At the last look.
     last: u64,
-    /// When what was refused is valid, in seconds since 1970.
-    again: Option<u64>,
+    /// Why that was refused, where it may be taken later.
+    refused: Option<Stale>,
+}
+
+/// A pair of files that a look has to do with.
+struct Pair<'a> {
+    id: Id,
+    files: (&'a Path, &'a Path),
+    /// The contents have changed.
+    is_new: bool,
+    standing: Standing,
+    /// Why they were refused at this look.
+    failed: Option<Failed>,
+}
+
+/// What has become of a pair.
+enum Standing {
+    /// Nobody has tried it.
+    Untried,
+    /// It was refused, and may be taken when this is over.
+    Waits(Stale),
+    /// It is in force, or never will be.
+    Settled,
 }
 
 impl Watch {
     fn look(&mut self, plan: &Plan, shared: &Shared, now: u64) {
-        let certificates = plan.listeners.iter().filter_map(|listener| listener.tls.as_ref());
-        let certificates: Vec<_> = certificates.flat_map(|tls| &tls.certificates).collect();
-        self.seen.retain(|id, _| certificates.iter().any(|certificate| Id::of(certificate) == *id));
-        for certificate in certificates {
-            let Certificate::Files { cert, key } = certificate else { continue };
-            let id = Id::of(certificate);
-            let found = fingerprint(cert, key);
-            let seen = self.seen.entry(id.clone()).or_insert(Seen { settled: None, last: found, again: None });
-            let stays = std::mem::replace(&mut seen.last, found) == found;
-            if stays && (seen.settled != Some(found) || seen.again.is_some_and(|again| again <= now)) {
-                seen.settled = Some(found);
-                let defaults = defaults(plan, &id, &shared.store);
-                seen.again = replace(&id, (cert, key), &defaults, shared, now);
+        let mut pairs = self.pairs(plan);
+        // Again after every pair that was installed: it may carry what another one gives up. Each is installed once at most.
+        while round(&mut pairs, plan, shared, now) {}
+        for Pair { id, is_new, standing, failed, .. } in pairs {
+            let Some(seen) = self.seen.get_mut(&id) else { continue };
+            let refused = if let Standing::Waits(stale) = standing { Some(stale) } else { None };
+            if let Some(error) = failed
+                && (is_new || seen.refused != refused)
+            {
+                shared.reload_failures.fetch_add(1, Ordering::Relaxed);
+                tracing::error!("changed certificate refused, the one before stays in force: {error}");
             }
+            seen.refused = refused;
         }
     }
+
+    /// The pairs whose contents have changed and stayed the same, and those that may be taken later than they changed.
+    fn pairs<'a>(&mut self, plan: &'a Plan) -> Vec<Pair<'a>> {
+        let certificates = plan.listeners.iter().filter_map(|listener| listener.tls.as_ref());
+        // In an order of their own, and each once: listeners may share them.
+        let certificates: BTreeMap<_, _> = certificates
+            .flat_map(|tls| &tls.certificates)
+            .filter_map(|certificate| match certificate {
+                Certificate::Files { cert, key } => Some((Id::of(certificate), (cert.as_path(), key.as_path()))),
+                Certificate::Acme(_) => None,
+            })
+            .collect();
+        self.seen.retain(|id, _| certificates.contains_key(id));
+        let mut pairs = Vec::new();
+        for (id, files) in certificates {
+            let found = fingerprint(files.0, files.1);
+            let seen = self.seen.entry(id.clone()).or_insert(Seen { settled: None, last: found, refused: None });
+            let stays = std::mem::replace(&mut seen.last, found) == found;
+            let is_new = seen.settled != Some(found);
+            let standing = match &seen.refused {
+                _ if !stays => continue,
+                _ if is_new => Standing::Untried,
+                Some(stale) => Standing::Waits(stale.clone()),
+                None => continue,
+            };
+            seen.settled = Some(found);
+            pairs.push(Pair { id, files, is_new, standing, failed: None });
+        }
+        pairs
+    }
+}
+
+/// Tries every pair that may be taken now, and says whether one was installed.
+fn round(pairs: &mut [Pair<'_>], plan: &Plan, shared: &Shared, now: u64) -> bool {
+    let mut any = false;
+    for pair in pairs {
+        let defaults = defaults(plan, &pair.id, &shared.store);
+        let may_pass = match &pair.standing {
+            Standing::Untried => true,
+            Standing::Waits(Stale::Early(from)) => *from <= now,
+            Standing::Waits(Stale::Default(name)) => !defaults.contains(&&**name),
+            Standing::Waits(Stale::Expired) | Standing::Settled => false,
+        };
+        if !may_pass {
+            continue;
+        }
+        (pair.standing, pair.failed) = match replace(&pair.id, pair.files, &defaults, shared, now) {
+            Ok(installed) => {
+                any |= installed;
+                (Standing::Settled, None)
+            }
+            Err((error, stale)) => (stale.map_or(Standing::Settled, Standing::Waits), Some(error)),
+        };
+    }
+    any
 }
 
 /// Both files as a number; one that can not be read is a content, too.
@@ -107,30 +183,28 @@ fn defaults<'a>(plan: &'a Plan, id: &Id, store: &Store) -> Vec<&'a str> {
     alone.collect()
 }
 
-/// Reads a changed pair, and swaps it in where it can be used. Gives back when to try again.
-fn replace(id: &Id, (cert, key): (&Path, &Path), defaults: &[&str], shared: &Shared, now: u64) -> Option<u64> {
+/// Reads a changed pair, and swaps it in where it can be used; `false`: it is in force already.
+///
+/// # Errors
+/// It changes nothing: why, and what may be over some time.
+fn replace(
+    id: &Id,
+    (cert, key): (&Path, &Path),
+    defaults: &[&str],
+    shared: &Shared,
+    now: u64,
+) -> Result<bool, (Failed, Option<Stale>)> {
     let before = shared.store.find(id);
-    let checked = load(cert, key).map_err(|error| (error, None)).and_then(|new| {
-        let lost = fresh::check(&new, before.as_deref(), defaults, now).map_err(|stale| {
-            let again = if let Stale::Early(from) = stale { Some(from) } else { None };
-            (Failed::new(cert, &stale), again)
-        })?;
-        Ok((new, lost))
-    });
-    match checked {
-        Ok((new, _)) if before.is_some_and(|before| before.key.cert == new.key.cert) => None,
-        Ok((new, lost)) => {
-            tell_of(cert, &lost);
-            tracing::info!(file = %cert.display(), names = ?new.names, expires = new.not_after, "certificate replaced");
-            shared.store.install(id, new);
-            None
-        }
-        Err((error, again)) => {
-            shared.reload_failures.fetch_add(1, Ordering::Relaxed);
-            tracing::error!("changed certificate refused, the one before stays in force: {error}");
-            again
-        }
+    let new = load(cert, key).map_err(|error| (error, None))?;
+    let lost = fresh::check(&new, before.as_deref(), defaults, now);
+    let lost = lost.map_err(|stale| (Failed::new(cert, &stale), Some(stale)))?;
+    if before.is_some_and(|before| before.key.cert == new.key.cert) {
+        return Ok(false);
     }
+    tell_of(cert, &lost);
+    tracing::info!(file = %cert.display(), names = ?new.names, expires = new.not_after, "certificate replaced");
+    shared.store.install(id, new);
+    Ok(true)
 }
 
 #[cfg(test)]
@@ -144,13 +218,17 @@ mod tests {
 
     /// Writes a pair for these names, valid from a day in January 2020 on.
     fn write(folder: &Path, names: &[&str], day: u8, until: i32) {
+        write_as(folder, "", names, day, until);
+    }
+
+    fn write_as(folder: &Path, prefix: &str, names: &[&str], day: u8, until: i32) {
         let names: Vec<_> = names.iter().map(|&name| name.to_owned()).collect();
         let mut params = rcgen::CertificateParams::new(names).unwrap();
         params.not_before = rcgen::date_time_ymd(2020, 1, day);
         params.not_after = rcgen::date_time_ymd(until, 1, 1);
         let key = rcgen::KeyPair::generate().unwrap();
-        fs::write(folder.join("cert.pem"), params.self_signed(&key).unwrap().pem()).unwrap();
-        fs::write(folder.join("key.pem"), key.serialize_pem()).unwrap();
+        fs::write(folder.join(format!("{prefix}cert.pem")), params.self_signed(&key).unwrap().pem()).unwrap();
+        fs::write(folder.join(format!("{prefix}key.pem")), key.serialize_pem()).unwrap();
     }
 
     /// 5 January 2020.
@@ -161,13 +239,18 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("probegate-watch-{name}-{}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
         write(&folder, &["one.example", "also.example"], 1, 2999);
-        let tls = format!("{{certificates: [{{cert: cert.pem, key: key.pem}}]{default}}}");
+        let plan = plan(&folder, &format!("{{certificates: [{{cert: cert.pem, key: key.pem}}]{default}}}"));
+        (folder, plan)
+    }
+
+    /// The plan of two listeners with the same TLS.
+    fn plan(folder: &Path, tls: &str) -> Plan {
         let text = format!(
-            "listeners: [{{address: \"127.0.0.1:0\", tls: {tls}}}]\nservices: {{app: {{upstream: {{servers: [\"127.0.0.1:1\"]}}}}}}\n"
+            "listeners: [{{address: \"127.0.0.1:1\", tls: {tls}}}, {{address: \"127.0.0.1:2\", tls: {tls}}}]\n\
+             services: {{app: {{upstream: {{servers: [\"127.0.0.1:1\"]}}}}}}\n"
         );
         let source = Source { name: "x".to_owned(), text };
-        let plan = compile(&source, &System::new(&folder)).unwrap().plan;
-        (folder, plan)
+        compile(&source, &System::new(folder)).unwrap().plan
     }
 
     #[test]
@@ -238,5 +321,47 @@ mod tests {
         assert!(shelf.has("two.example") && !shelf.has("also.example"));
         assert_eq!(failures(), 1);
         fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn pairs_that_are_renewed_together_hand_the_default_over_in_any_order() {
+        // Looked at in the order of their paths.
+        for (name, giver, taker) in [("giver", "a-", "b-"), ("taker", "b-", "a-")] {
+            let folder = std::env::temp_dir().join(format!("probegate-watch-{name}-first-{}", std::process::id()));
+            fs::create_dir_all(&folder).unwrap();
+            let write = |prefix: &str, names: &[&str]| write_as(&folder, prefix, names, 1, 2999);
+            write(giver, &["one.example", "two.example"]);
+            write(taker, &["three.example"]);
+            let pairs = "{cert: a-cert.pem, key: a-key.pem}, {cert: b-cert.pem, key: b-key.pem}";
+            let plan = plan(&folder, &format!("{{certificates: [{pairs}], default: one.example}}"));
+            let shared = Shared::default();
+            let listeners = server::prepare(&plan, &shared).unwrap().commit(&shared);
+            let shelf = &listeners[0].as_ref().unwrap().shelf;
+            let failures = || shared.reload_failures.load(Ordering::Relaxed);
+            let mut watch = Watch::default();
+            let mut look = |count: usize| (0..count).for_each(|_| watch.look(&plan, &shared, NOW));
+            look(2);
+            // Together: one look takes both, and nothing was wrong.
+            write(giver, &["two.example"]);
+            write(taker, &["one.example", "three.example"]);
+            look(2);
+            let holds = |prefix: &str, name: &str| {
+                let files =
+                    |prefix: &str| [folder.join(format!("{prefix}cert.pem")), folder.join(format!("{prefix}key.pem"))];
+                let [cert, key] = files(prefix);
+                shared.store.find(&Id::of(&Certificate::Files { cert, key })).unwrap().covers(name)
+            };
+            assert!(!holds(giver, "one.example") && holds(taker, "one.example") && failures() == 0, "{name}");
+            // Back, one after the other: what was refused, and said once, is taken when the other one is there.
+            write(taker, &["three.example"]);
+            look(5);
+            assert!(holds(taker, "one.example") && failures() == 1, "{name}");
+            write(giver, &["one.example", "two.example"]);
+            look(2);
+            assert!(holds(giver, "one.example") && !holds(taker, "one.example") && failures() == 1, "{name}");
+            look(3);
+            assert!(shelf.has("one.example") && shelf.has("three.example") && failures() == 1, "{name}");
+            fs::remove_dir_all(&folder).unwrap();
+        }
     }
 }

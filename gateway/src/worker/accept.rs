@@ -109,6 +109,7 @@ async fn accept(
     // The last plan that had this listener: what still waits in the queue when a reload takes it away is served as it says.
     let mut known = worker.active();
     let Ok(local) = listener.local_addr() else { return };
+    let configured = Rc::new(configured);
     loop {
         let bound = worker.active().plan.bounds.connections;
         let open = worker.state.metrics.connections.load(Ordering::Relaxed);
@@ -131,10 +132,10 @@ async fn accept(
             None => return,
             Some(Ok((stream, peer))) => {
                 let active = worker.active();
-                if greet::configured(&active, configured).is_some() {
+                if greet::configured(&active, *configured).is_some() {
                     known = active;
                 }
-                begin(&worker, stream, peer, local, configured, &known);
+                begin(&worker, stream, peer, local, &configured, &known);
             }
             Some(Err(error)) => {
                 worker.state.metrics.accept_failures.fetch_add(1, Ordering::Relaxed);
@@ -153,13 +154,13 @@ fn begin(
     stream: TcpStream,
     peer: SocketAddr,
     local: SocketAddr,
-    listener: SocketAddr,
+    listener: &Rc<SocketAddr>,
     active: &Rc<Arc<Active>>,
 ) {
     let open = Open::new(worker);
-    let Some(known) = greet::configured(active, listener) else { return };
+    let Some(known) = greet::configured(active, **listener) else { return };
     let is_plain = greet::is_plain(known);
-    let active = Rc::clone(active);
+    let (listener, active) = (Rc::clone(listener), Rc::clone(active));
     // The most common kind has a task of its own: an idle connection of plain HTTP/1 must not hold the room that others need.
     if is_plain {
         spawn_local(async move { greet::plain(&open.worker, stream, peer, local, listener, active).await });

@@ -43,11 +43,11 @@ pub(super) async fn plain(
     stream: TcpStream,
     peer: SocketAddr,
     local: SocketAddr,
-    listener: SocketAddr,
+    listener: Rc<SocketAddr>,
     active: Rc<Arc<Active>>,
 ) {
-    let mut facts = Facts::plain(peer, local);
-    let Some(known) = configured(&active, listener) else { return };
+    let Some(known) = configured(&active, *listener) else { return };
+    let mut facts = Facts::plain(peer, local, listener);
     // Counts the connection for as long as it lasts.
     let Ok(_counted) = count(worker, known, &mut facts, false) else { return };
     drop(active);
@@ -63,15 +63,15 @@ pub(super) async fn greet(
     stream: TcpStream,
     peer: SocketAddr,
     local: SocketAddr,
-    listener: SocketAddr,
+    listener: Rc<SocketAddr>,
     active: Rc<Arc<Active>>,
 ) {
-    let mut facts = Facts::plain(peer, local);
-    let Some(known) = configured(&active, listener) else { return };
+    let Some(known) = configured(&active, *listener) else { return };
+    let mut facts = Facts::plain(peer, local, listener);
     // Counts the connection for as long as it lasts.
     let Ok(_counted) = admit(worker, &stream, known, &mut facts).await else { return };
     let (http2, tls) = (known.http2, known.tls.is_some());
-    let Some(secured) = active.secured(listener).cloned() else {
+    let Some(secured) = active.secured(*facts.listener).cloned() else {
         drop(active);
         if tls {
             return;
@@ -81,7 +81,7 @@ pub(super) async fn greet(
         return Box::pin(connection::begin(worker, stream, facts, protocol)).await;
     };
     // In a box: what a handshake needs is given back before the first request.
-    let shaken = Box::pin(handshake::secure(worker, &active, stream, facts, listener, &secured)).await;
+    let shaken = Box::pin(handshake::secure(worker, &active, stream, facts, &secured)).await;
     drop((active, secured));
     if let Some((tls, facts)) = shaken {
         let protocol = if handshake::speaks_http2(&tls) { Protocol::Http2 } else { Protocol::Http1 };

@@ -242,6 +242,75 @@ fn a_reload_judges_the_certificates_of_open_connections_again() {
     assert_eq!(ask(&mut known, "/"), 403);
 }
 
+#[test]
+fn a_new_demand_binds_connections_for_names_that_have_no_certificate_any_more() {
+    let app = Upstream::answering(|_| ok("in"));
+    let world = World::new();
+    let gateway = world.start(&Config::before(&app).to_string(), "");
+    let text = std::fs::read_to_string(gateway.config_path()).unwrap();
+    let staff = world.staff.sign(&Wish::client("staff"));
+    let open = |certificate: Option<&Issued>, name: &str| {
+        Client::secure(gateway.address(), &Arc::new(world.gateway.client(certificate)), name)
+    };
+    let ask = |client: &mut Client, host: &str| {
+        client.send(format!("GET /{host} HTTP/1.1\r\nHost: {host}\r\n\r\n"));
+        client.response().status
+    };
+    let mut nobody = open(None, "shop.example");
+    assert_eq!(ask(&mut nobody, "before.example"), 200);
+    let issued = world.gateway.issue(&["new.example"]);
+    let folder = gateway.config_path().parent().unwrap();
+    std::fs::write(folder.join("new.pem"), &issued.cert).unwrap();
+    std::fs::write(folder.join("new.key"), &issued.key).unwrap();
+    let demand = "{cert: new.pem, key: new.key}], client_certificates: {accept: [staff], required: true}";
+    let demanding = text.replace("{cert: cert.pem, key: key.pem}]", demand);
+    assert_ne!(demanding, text);
+    reload(&gateway, &demanding);
+    for host in ["shop.example", "new.example", "any.example"] {
+        assert_eq!(ask(&mut nobody, host), 403, "{host}");
+        assert_eq!(gateway.access(&format!("/{host}"))["reason"], "certificate_missing");
+    }
+    // A connection with a certificate: asked for again, also when the name has gone.
+    let mut known = open(Some(&staff), "new.example");
+    assert_eq!(ask(&mut known, "new.example"), 200);
+    let demand = ", client_certificates: {accept: [staff], required: true}}";
+    reload(&gateway, &text.replace("key: key.pem}]}", &format!("key: key.pem}}]{demand}")));
+    assert_eq!((ask(&mut known, "new.example"), ask(&mut nobody, "other.example")), (200, 403));
+    reload(&gateway, &text);
+    assert_eq!((ask(&mut known, "new.example"), ask(&mut nobody, "any.example")), (200, 200));
+}
+
+#[test]
+fn a_listener_that_comes_to_demand_certificates_demands_them_of_open_plain_connections() {
+    let app = Upstream::answering(|_| ok("in"));
+    let world = World::new();
+    let gateway = world.start(&Config::before(&app).to_string(), "");
+    let secure = std::fs::read_to_string(gateway.config_path()).unwrap();
+    let plain: String = secure.split_inclusive('\n').filter(|line| !line.contains("tls:")).collect();
+    assert_ne!(plain, secure);
+    reload(&gateway, &plain);
+    let mut client = Client::connect(gateway.address());
+    let mut ask = |path: &str| {
+        client.send(format!("GET {path} HTTP/1.1\r\nHost: shop.example\r\n\r\n"));
+        client.response().status
+    };
+    assert_eq!(ask("/plain"), 200);
+    let demanding = |demand: &str| {
+        secure
+            .replace("key: key.pem}]}", &format!("key: key.pem}}], client_certificates: {{accept: [staff]{demand}}}}}"))
+    };
+    for (config, path, status) in [
+        (&secure, "/secure", 200),
+        (&demanding(""), "/optional", 200),
+        (&demanding(", required: true"), "/required", 403),
+        (&plain, "/plain-again", 200),
+    ] {
+        reload(&gateway, config);
+        assert_eq!(ask(path), status, "{path}");
+    }
+    assert_eq!(gateway.access("/required")["reason"], "certificate_missing");
+}
+
 /// Puts another configuration in force.
 fn reload(gateway: &Gateway, config: &str) {
     let reloaded = |line: &String| line.contains("configuration reloaded");

@@ -3,7 +3,6 @@
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -37,7 +36,6 @@ pub(super) async fn secure<T: Transport>(
     active: &Active,
     transport: T,
     mut facts: Facts,
-    address: SocketAddr,
     listener: &Arc<Listener>,
 ) -> Option<(Tls<T>, Facts)> {
     facts.scheme = Scheme::Https;
@@ -45,7 +43,7 @@ pub(super) async fn secure<T: Transport>(
     worker.deadlines.observe(Instant::now());
     // Who has sent nothing yet can be ended to make room.
     deadline.arm_idle(active.plan.timeouts.handshake);
-    let mut shaking = pin!(shake(worker, active, transport, (address, listener), &deadline));
+    let mut shaking = pin!(shake(worker, active, transport, listener, &deadline));
     let mut hurried = false;
     let shaken = poll_fn(|cx| {
         // The worker wakes its connections when the listeners are closed: nobody is waited for long then.
@@ -87,7 +85,7 @@ async fn shake<T: Transport>(
     worker: &Worker,
     active: &Active,
     transport: T,
-    (address, listener): (SocketAddr, &Arc<Listener>),
+    listener: &Arc<Listener>,
     deadline: &Deadline,
 ) -> Result<(Tls<T>, Secured), Nothing> {
     let shared = &worker.state.tls;
@@ -143,7 +141,7 @@ async fn shake<T: Transport>(
         Ok((sets, certificate)) => {
             let judged = RefCell::new(Judged { by: Arc::downgrade(listener), sets, unmet: false });
             let (version, cipher) = tls.with_session(terms);
-            Ok((tls, Secured { server_name: name, shown, version, cipher, certificate, listener: address, judged }))
+            Ok((tls, Secured { server_name: name, shown, version, cipher, certificate, judged }))
         }
         Err(error) => {
             // A session that was resumed with a certificate that is valid no more.
