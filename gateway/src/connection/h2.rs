@@ -30,6 +30,7 @@ use crate::wire::buffer::Buffer;
 use crate::wire::deadline::Deadline;
 use crate::wire::h1::io::linger;
 use crate::wire::h2::io::{Below, Io, Wire};
+use crate::wire::pace::Pace;
 use crate::wire::transport::Transport;
 use crate::worker::Worker;
 
@@ -104,7 +105,7 @@ pub(super) async fn serve<T: Transport + 'static>(worker: &Rc<Worker>, transport
     let active = worker.active();
     let (timeouts, bounds) = (&active.plan.timeouts, &active.plan.bounds);
     worker.deadlines.observe(Instant::now());
-    let wire = Wire::watched(transport, early, &worker.deadlines);
+    let wire = Wire::watched(transport, early, &worker.deadlines, bounds.streams.saturating_mul(SEND_BUFFER));
     let clock = worker.deadlines.slot();
     let facts = Rc::new(facts);
     let shared = Rc::new(Shared::default());
@@ -124,6 +125,10 @@ pub(super) async fn serve<T: Transport + 'static>(worker: &Rc<Worker>, transport
                 requests: bounds.requests_per_connection,
                 wait: Wait::Work,
                 armed: Duration::ZERO,
+                round: Duration::ZERO,
+                pace: Pace::new(timeouts.write, bounds.write_rate),
+                write_rate: bounds.write_rate,
+                mark: None,
                 taken: None,
                 leaving: false,
                 left: Duration::ZERO,
@@ -212,6 +217,14 @@ struct Driver<'a, T> {
     wait: Wait,
     /// Since when.
     armed: Duration,
+    /// How long this round of it may take.
+    round: Duration,
+    /// How slowly the client takes what the kernel holds for it.
+    pace: Pace,
+    /// Bytes a second that it has to take.
+    write_rate: u64,
+    /// How much it may take before it has taken all that was on its way at the first look.
+    mark: Option<i64>,
     /// What the client had taken of all that was written when that was looked at last.
     taken: Option<i64>,
     /// A GOAWAY was sent.

@@ -53,14 +53,16 @@ pub struct Wire<T> {
     broken: Cell<Option<io::ErrorKind>>,
     /// Sees all frames pass, and the clock it needs for that.
     guard: Option<(RefCell<Guard>, Rc<Deadlines>)>,
+    /// See [`Below::most_held`].
+    most_held: i64,
 }
 
 /// What the tasks of streams may know of the connection below them.
 pub trait Below {
     /// See [`Wire::flow`].
     fn flow(&self) -> Option<Flow>;
-    /// See [`Wire::is_blocked`].
-    fn is_blocked(&self) -> bool;
+    /// The most that `h2` holds for all streams together, besides what the transport has taken.
+    fn most_held(&self) -> i64;
 }
 
 impl<T: Transport> Below for Wire<T> {
@@ -68,8 +70,8 @@ impl<T: Transport> Below for Wire<T> {
         Self::flow(self)
     }
 
-    fn is_blocked(&self) -> bool {
-        Self::is_blocked(self)
+    fn most_held(&self) -> i64 {
+        self.most_held
     }
 }
 
@@ -90,11 +92,12 @@ impl<T: Transport> Wire<T> {
             blocked: Cell::new(false),
             broken: Cell::new(None),
             guard: None,
+            most_held: 0,
         })
     }
 
-    /// A client's connection, whose frames are watched.
-    pub fn watched(transport: T, early: Vec<u8>, deadlines: &Rc<Deadlines>) -> Rc<Self> {
+    /// A client's connection, whose frames are watched. `most_held`: bytes that `h2` holds at most for its streams.
+    pub fn watched(transport: T, early: Vec<u8>, deadlines: &Rc<Deadlines>, most_held: usize) -> Rc<Self> {
         let guard = RefCell::new(Guard::new(PREFACE.len(), deadlines.now()));
         guard.borrow_mut().received(&early, deadlines.now());
         Rc::new(Self {
@@ -107,6 +110,7 @@ impl<T: Transport> Wire<T> {
             blocked: Cell::new(false),
             broken: Cell::new(None),
             guard: Some((guard, Rc::clone(deadlines))),
+            most_held: i64::try_from(most_held).unwrap_or(i64::MAX),
         })
     }
 

@@ -208,7 +208,7 @@ impl<'a> Reply<'a> {
 struct Behind<'a> {
     wait: Wait,
     below: &'a Weak<dyn Below>,
-    /// What the connection had been given when the wait began.
+    /// What the connection may have been given of what came before.
     before: Option<i64>,
     /// Of that, what the client has taken.
     taken: Option<i64>,
@@ -248,15 +248,13 @@ impl<'a> Behind<'a> {
         Ok(room)
     }
 
-    /// What the client has taken of what it has to take before it can open the window of this stream: what was given to the connection before
-    /// this wait, and everything as long as the connection itself takes no more. What others get behind that is no merit of this stream.
+    /// What the client has taken of what it has to take before it can open the window of this stream, or before it is this stream's turn: what was
+    /// given to the connection before this wait, and what `h2` held then, in the order in which every stream gets its turn. What others get
+    /// behind that is no merit of this stream: the bound never moves.
     fn taken(&mut self) -> Option<i64> {
         let below = self.below.upgrade()?;
         let flow = below.flow()?;
-        let before = *self.before.get_or_insert(flow.given);
-        if below.is_blocked() {
-            self.before = Some(flow.given);
-        }
+        let before = *self.before.get_or_insert(flow.given.saturating_add(below.most_held()));
         let taken = flow.taken.min(before).max(self.taken.unwrap_or(i64::MIN));
         self.taken = Some(taken);
         Some(taken)

@@ -1,11 +1,14 @@
 //! How a connection ends: idle, old, used up, or because the gateway goes down.
 
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use socket2::{Domain, Socket, Type};
+
 use super::raw::{DATA, END_STREAM, GET, GOAWAY, HEADERS, PING, RST_STREAM, Raw, SETTINGS, SOON, WINDOW_UPDATE, frame};
 use super::with_http2;
-use crate::harness::{Config, Gate, Gateway, Upstream, ok};
+use crate::harness::{Config, Gate, Gateway, PATIENCE, Upstream, metric, ok};
 use crate::slow_clients::{self, SLOW, STEP};
 
 fn start(app: &Upstream, top: &str) -> Gateway {
@@ -246,5 +249,70 @@ fn a_slow_reader_gets_an_answer_that_the_kernel_holds_whole() {
             // For longer than all the patience that an idle connection finds on its way out.
             std::thread::sleep(Duration::from_millis(300));
         }
+    }
+}
+
+#[test]
+fn a_slow_stream_does_not_keep_those_that_have_stalled() {
+    let app = Upstream::scripted(|connection| {
+        if connection.head().is_some() {
+            connection.write("HTTP/1.1 200 OK\r\nContent-Length: 100000000000\r\n\r\n");
+            while connection.write([b'x'; 1 << 16]) {}
+        }
+    });
+    // What is held for so few streams is soon taken.
+    let gateway = start(&app, "timeouts: {write: 1s}\nbounds: {streams: 5}");
+    let mut raw = Raw::connect(gateway.address());
+    let window = ((1_u32 << 31) - 1 - 65_535).to_be_bytes();
+    raw.send(&frame(WINDOW_UPDATE, 0, 0, &window));
+    for stream in [1, 3, 5, 7] {
+        raw.ask(stream, &[&GET[..3], &[(":path", "/stalled")]].concat());
+    }
+    raw.ask(9, &[&GET[..3], &[(":path", "/slow")]].concat());
+    raw.send(&frame(WINDOW_UPDATE, 0, 9, &window));
+    let (begun, mut reset, mut taken) = (Instant::now(), Vec::new(), 0);
+    while reset.len() < 4 {
+        let Some(got) = raw.next() else { panic!("ended after {taken} bytes") };
+        match got.kind {
+            RST_STREAM => reset.push(got.stream),
+            PING if got.flags == 0 => assert!(raw.send(&frame(PING, 1, 0, &got.payload))),
+            DATA => {
+                taken += got.payload.len();
+                // The connection is full all the time.
+                std::thread::sleep(Duration::from_millis(4));
+            }
+            _ => {}
+        }
+        assert!(begun.elapsed() < PATIENCE, "{reset:?} after {taken} bytes");
+    }
+    reset.sort_unstable();
+    assert_eq!(reset, [1, 3, 5, 7]);
+    let lines = gateway.access_log();
+    let stalled = |line: &&serde_json::Value| line["reason"] == "client_stalled" && line["target"] == "/stalled";
+    assert_eq!((lines.iter().filter(stalled).count(), lines.len()), (4, 4), "{lines:?}");
+}
+
+#[test]
+fn who_takes_what_the_kernel_holds_slower_than_the_rate_is_not_kept() {
+    let answer = "x".repeat(1 << 20);
+    let app = Upstream::answering(move |_| ok(&answer));
+    let gateway = start(&app, "timeouts: {write: 1s, keep_alive: 1s}\nbounds: {write_rate: 10000000}");
+    // It announces its room in small steps.
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(16 << 10).unwrap();
+    socket.connect(&gateway.address().into()).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let window = 16_u32 << 20;
+    let setting = [&[0, 4][..], &window.to_be_bytes()].concat();
+    let mut raw = Raw::over(TcpStream::from(socket), &setting);
+    raw.send(&frame(WINDOW_UPDATE, 0, 0, &(window - 65_535).to_be_bytes()));
+    raw.ask(1, &GET);
+    assert_eq!(gateway.access("/")["status"], 200);
+    let mut taken = 0;
+    while metric(&gateway, "probegate_connections") > 0.5 {
+        let Some(got) = raw.next() else { break };
+        taken += got.payload.len();
+        assert!(taken < 800 << 10, "it goes on for ever");
+        std::thread::sleep(Duration::from_millis(300));
     }
 }
