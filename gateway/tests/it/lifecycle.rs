@@ -339,7 +339,7 @@ fn stuck_app() -> (Upstream, Arc<Gate>) {
             }
             Some(request) if request.target() == "/download" => {
                 connection.write("HTTP/1.1 200 OK\r\nContent-Length: 100000000000\r\n\r\n");
-                while connection.write([b'x'; 1 << 16]) {}
+                while connection.write([b'x'; 1 << 14]) {}
             }
             _ => {}
         }

@@ -254,7 +254,7 @@ impl<'a> Behind<'a> {
     fn taken(&mut self) -> Option<i64> {
         let below = self.below.upgrade()?;
         let flow = below.flow()?;
-        let before = *self.before.get_or_insert(flow.given.saturating_add(below.most_held()));
+        let before = *self.before.get_or_insert_with(|| flow.given.saturating_add(below.most_held()));
         let taken = flow.taken.min(before).max(self.taken.unwrap_or(i64::MIN));
         self.taken = Some(taken);
         Some(taken)

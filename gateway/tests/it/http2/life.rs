@@ -135,7 +135,7 @@ fn requests_that_the_end_of_the_drain_cuts_off_are_answered_or_reset_and_logged(
             }
             if request.target() == "/download" {
                 connection.write("HTTP/1.1 200 OK\r\nContent-Length: 100000000000\r\n\r\n");
-                while connection.write([b'x'; 1 << 16]) {}
+                while connection.write([b'x'; 1 << 14]) {}
             }
             theirs.wait();
         }
@@ -257,7 +257,7 @@ fn a_slow_stream_does_not_keep_those_that_have_stalled() {
     let app = Upstream::scripted(|connection| {
         if connection.head().is_some() {
             connection.write("HTTP/1.1 200 OK\r\nContent-Length: 100000000000\r\n\r\n");
-            while connection.write([b'x'; 1 << 16]) {}
+            while connection.write([b'x'; 1 << 14]) {}
         }
     });
     // What is held for so few streams is soon taken.
