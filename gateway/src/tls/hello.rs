@@ -65,22 +65,24 @@ pub async fn meet<T: Transport>(transport: &T, deadline: &Deadline, patience: Du
             match acceptor.read_tls(&mut begun) {
                 Ok(0) if begun.first.is_empty() => return Poll::Ready(Err(Unmet::Silent)),
                 Ok(0) => return Poll::Ready(Err(Unmet::Failed(Reason::HandshakeFailed))),
-                Ok(_) => match acceptor.accept() {
-                    Ok(None) => {
-                        if std::mem::take(&mut silent) {
-                            deadline.arm(patience);
+                Ok(_) => {
+                    // Also where all of it came at once: the rest of the handshake is not idle either.
+                    if std::mem::take(&mut silent) {
+                        deadline.arm(patience);
+                    }
+                    match acceptor.accept() {
+                        Ok(None) => {}
+                        Ok(Some(accepted)) => return Poll::Ready(Ok(accepted)),
+                        Err(_) if is_http(&begun.first) => {
+                            return Poll::Ready(Err(Unmet::Plain(std::mem::take(&mut begun.first).into())));
+                        }
+                        Err((error, mut alert)) => {
+                            tracing::debug!(%error, "handshake failed at its first message");
+                            alert.write_all(&mut Pipe(transport)).ok();
+                            return Poll::Ready(Err(Unmet::Failed(Reason::HandshakeFailed)));
                         }
                     }
-                    Ok(Some(accepted)) => return Poll::Ready(Ok(accepted)),
-                    Err(_) if is_http(&begun.first) => {
-                        return Poll::Ready(Err(Unmet::Plain(std::mem::take(&mut begun.first).into())));
-                    }
-                    Err((error, mut alert)) => {
-                        tracing::debug!(%error, "handshake failed at its first message");
-                        alert.write_all(&mut Pipe(transport)).ok();
-                        return Poll::Ready(Err(Unmet::Failed(Reason::HandshakeFailed)));
-                    }
-                },
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => match transport.poll_read_ready(cx) {
                     Poll::Ready(Ok(())) => {}
@@ -116,7 +118,44 @@ pub fn challenge(challenges: &Challenges, hello: &ClientHello<'_>) -> Option<Arc
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
+    use rustls::{ClientConfig, ClientConnection, RootCertStore};
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::{TcpListener, TcpStream};
+
     use super::*;
+    use crate::wire::deadline::Deadlines;
+
+    #[tokio::test]
+    async fn a_client_whose_first_message_came_at_once_is_not_idle() {
+        let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(RootCertStore::empty())
+            .with_no_client_auth();
+        let mut session = ClientConnection::new(Arc::new(config), "app.example".try_into().unwrap()).unwrap();
+        let mut first = Vec::new();
+        session.write_tls(&mut first).unwrap();
+        let deadlines = Deadlines::new(Instant::now());
+        for pieces in [1, 2] {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            let (client, server) = tokio::join!(TcpStream::connect(address), listener.accept());
+            let (mut client, (server, _)) = (client.unwrap(), server.unwrap());
+            let deadline = deadlines.slot();
+            deadline.arm_idle(Duration::from_secs(10));
+            let send = async {
+                for piece in first.chunks(first.len().div_ceil(pieces)) {
+                    client.write_all(piece).await.unwrap();
+                    tokio::task::yield_now().await;
+                }
+            };
+            let ((), met) = tokio::join!(send, meet(&server, &deadline, Duration::from_secs(10)));
+            met.unwrap();
+            assert_eq!(deadlines.hurry_idle(1, Duration::ZERO), 0, "in {pieces}");
+        }
+    }
 
     #[test]
     fn requests_are_told_from_other_noise() {
