@@ -52,6 +52,8 @@ pub struct Plan {
     pub timeouts: Timeouts,
     /// Sizes that a client may not exceed.
     pub bounds: Bounds,
+    /// Memory and disk for bodies that wait.
+    pub buffers: Buffers,
     /// What happens between SIGTERM and the end.
     pub shutdown: Shutdown,
     /// Sets of client certificates; the index is the bit that rules ask for.
@@ -79,8 +81,8 @@ pub struct Service {
     pub limits: Vec<usize>,
     /// Protocols that `Upgrade` may switch to, lower-case. Never `h2c`.
     pub upgrades: Vec<Box<str>>,
-    /// The largest request body in bytes; beyond it 413.
-    pub max_body: u64,
+    /// How its requests are handled.
+    pub handling: Handling,
     /// Browsers are told to come back over HTTPS only (RFC 6797).
     pub hsts: Option<Hsts>,
     /// What becomes of the field `Server`.
@@ -89,6 +91,14 @@ pub struct Service {
     pub clients: Option<ClientCertificates>,
     /// Where the service is defined.
     pub origin: Origin,
+}
+
+impl Service {
+    /// How requests are handled that belong to this route, or to none.
+    #[inline]
+    pub fn handling(&self, route: Option<usize>) -> &Handling {
+        route.and_then(|index| self.routes.get(index)).map_or(&self.handling, |route| &route.handling)
+    }
 }
 
 /// What becomes of `Server` in answers.
@@ -174,6 +184,8 @@ pub struct Route {
     pub deny: Deny,
     /// Limits in addition to the service's: indices into [`Plan::limits`].
     pub limits: Vec<usize>,
+    /// How its requests are handled.
+    pub handling: Handling,
     /// Where it is defined.
     pub origin: Origin,
 }
@@ -281,6 +293,33 @@ pub struct Bounds {
     pub body_rate: u64,
     /// Bytes a second that a client must take of an answer on average, once [`Timeouts::write`] has passed; 0: any.
     pub write_rate: u64,
+}
+
+/// Memory and disk for bodies that wait.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Buffers {
+    /// Bytes of one body in memory, before a temporary file is used.
+    pub memory: usize,
+    /// Bytes of memory for all bodies together.
+    pub total_memory: u64,
+    /// Bytes of one answer in its temporary file; beyond it the app waits for the client. Request bodies are bound by
+    /// [`Handling::max_body`].
+    pub disk: u64,
+    /// Bytes in temporary files for all bodies together.
+    pub total_disk: u64,
+    /// Where temporary files are made. They have no names there.
+    pub folder: PathBuf,
+}
+
+/// How the requests of a service, or of a part of it, are handled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Handling {
+    /// The largest request body in bytes; beyond it 413.
+    pub max_body: u64,
+    /// The app is asked when the whole request body is here.
+    pub buffer_request: bool,
+    /// What the app sends faster than the client takes it is kept, so that the app is free for others.
+    pub buffer_response: bool,
 }
 
 /// What happens between SIGTERM and the end.

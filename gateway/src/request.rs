@@ -4,14 +4,17 @@
 
 pub mod answer;
 pub mod challenge;
+pub mod collect;
 pub mod exchange;
 pub mod finish;
+pub mod forward;
 pub mod headers;
 pub mod judge;
 pub mod prepare;
 pub mod probe;
 pub mod redirect;
 pub mod relay;
+pub mod release;
 pub mod stamp;
 pub mod target;
 
@@ -154,7 +157,7 @@ pub async fn serve<B: RequestBody, R: Responder>(
     let verdict = std::mem::replace(&mut judgement.verdict, Err(Reason::Panicked.into()));
     let service = judgement.service.and_then(|index| plan.services.get(index));
     let verdict = verdict.and_then(|way| match way {
-        Way::In(permit) => Ok(Ok((permit, check(received, service, body)?))),
+        Way::In(permit) => Ok(Ok((permit, check(received, service, judgement.part, body)?))),
         Way::Https(port) => Ok(Err(port)),
     });
 
@@ -202,16 +205,19 @@ pub async fn serve<B: RequestBody, R: Responder>(
                     Serve::Forward(forward) => Some(&**forward),
                     Serve::Answer(_) => None,
                 });
-                if forward.is_some() && !body.discard() {
-                    reply.close();
-                }
-                let case = Case { active, received, asked: &asked, judgement: &judgement, id: &id, service, expects };
-                let errand = match forward {
-                    Some(probe) => case.probe(probe, head),
-                    None => case.request(body.framing(), head),
+                let case = Case {
+                    active,
+                    received,
+                    asked: &asked,
+                    judgement: &judgement,
+                    id: &id,
+                    service,
+                    handling: service.handling(judgement.part.route()),
+                    budget: &worker.state.spools,
+                    expects,
                 };
                 let mut tools = exchange::Tools { pools: &worker.pools, deadline, buffer: answer, response };
-                let mut exchanged = exchange::run(permit, &errand, &mut tools, body, reply).await;
+                let mut exchanged = forward::forward(permit, case, forward, head, &mut tools, body, reply).await;
                 if let Some(reason) = exchanged.failed.and_then(|_| received.ended_by(worker)) {
                     exchanged.failed = Some(reason);
                     reply.close();
@@ -258,24 +264,26 @@ pub async fn refuse_unread<R: Responder>(
 fn check<'a, B: RequestBody>(
     received: &Received<'_>,
     service: Option<&'a Service>,
+    part: Part,
     body: &mut B,
 ) -> Result<(&'a Service, bool), Refused> {
     let service = service.ok_or(Reason::HostUnknown)?;
     if received.demands_upgrade && prepare::upgrade(received, service).is_none() {
         return Err(Reason::MethodNotAllowed.into());
     }
-    let expects = expects(received.head, &received.fields(), body.framing(), service)?;
-    body.limit(service.max_body);
+    let max_body = service.handling(part.route()).max_body;
+    let expects = expects(received.head, &received.fields(), body.framing(), max_body)?;
+    body.limit(max_body);
     Ok((service, expects))
 }
 
 /// Whether a request waits for `100 Continue`.
 ///
 /// # Errors
-/// The service takes no body of this size, or the request expects something that nobody knows.
-pub fn expects(head: &RequestHead, fields: &FieldView<'_>, body: Framing, service: &Service) -> Result<bool, Reason> {
+/// No body of this size is taken, or the request expects something that nobody knows.
+pub fn expects(head: &RequestHead, fields: &FieldView<'_>, body: Framing, max_body: u64) -> Result<bool, Reason> {
     if let Framing::Length(length) = body
-        && length > service.max_body
+        && length > max_body
     {
         return Err(Reason::BodyTooLarge);
     }

@@ -13,6 +13,7 @@ use crate::acme::Acme;
 use crate::clients::Clients;
 use crate::limiter::Limiter;
 use crate::plan::Plan;
+use crate::spool::Budget;
 use crate::telemetry::access_log::AccessLogger;
 use crate::telemetry::metrics::{Metrics, ServiceStats};
 use crate::tls::server::{Failed, Listener, Prepared};
@@ -59,6 +60,8 @@ pub struct State {
     ready: AtomicBool,
     /// Counters.
     pub metrics: Metrics,
+    /// What bodies that wait hold.
+    pub spools: Arc<Budget>,
     /// Who has connections open.
     pub clients: Clients,
     /// Certificates that are ordered.
@@ -91,6 +94,7 @@ impl State {
             handed_over: AtomicBool::new(false),
             ready: AtomicBool::new(false),
             metrics,
+            spools: Arc::default(),
             clients: Clients::default(),
             acme: Acme::default(),
             access_log,

@@ -17,12 +17,14 @@ pub mod text;
 pub mod tls;
 pub mod transport;
 
+use std::future::poll_fn;
 use std::task::{Context, Poll};
 
 use probegate_policies::reason::Reason;
 
 pub use self::head::Framing;
 use self::head::{Name, ResponseHead};
+use self::progress::Wait;
 
 /// The client's side of a request body.
 pub trait RequestBody {
@@ -49,6 +51,16 @@ pub trait RequestBody {
 
     /// Throws away what is left of the body, as far as that takes no waiting. `true`: nothing of it will follow.
     fn discard(&mut self) -> bool;
+
+    /// Whether all that is left of a body of known length is in memory already, so that reading it waits for nobody.
+    fn is_at_hand(&self) -> bool {
+        false
+    }
+
+    /// Goes back to the first byte. `false`: what was read is gone.
+    fn rewind(&mut self) -> bool {
+        self.received() == 0
+    }
 
     /// Trailer section that followed a complete body, as field lines with CRLF; empty if there was none.
     fn trailers(&self) -> &[u8];
@@ -134,6 +146,15 @@ pub enum ClientFraming {
     Streamed,
 }
 
+/// How far a part of an answer was written. Only [`Responder::poll_write`] moves it.
+#[derive(Debug, Default)]
+pub struct Written {
+    /// Bytes that the client's side has taken, framing included or not, as the protocol counts them.
+    pub at: usize,
+    /// The wait for the client's side, where it keeps the write waiting.
+    pub wait: Option<Wait>,
+}
+
 /// A response of the gateway's own.
 #[derive(Clone, Copy, Debug)]
 pub struct Answer<'a> {
@@ -162,6 +183,7 @@ impl Stamp<'_> {
         match known {
             Name::Server => self.server,
             Name::StrictTransportSecurity => self.transport_security,
+            Name::Accel => false,
             _ => true,
         }
     }
@@ -210,9 +232,27 @@ pub trait Responder {
     /// Whether `start` was called: from then on nothing else can be answered.
     fn started(&self) -> bool;
 
-    /// Sends a part of the body and waits until the client's side has taken it. `end`: it is the last part, followed by these
+    /// Tells a client that waits before it sends its body to go on (RFC 9110 §10.1.1).
+    fn go_on(&mut self) -> impl Future<Output = Result<(), ClientGone>>;
+
+    /// Sends a part of the body, with the head before it where that was not sent yet. `end`: it is the last part, followed by these
     /// trailers (field lines with CRLF).
-    fn write(&mut self, data: &[u8], end: Option<&[u8]>) -> impl Future<Output = Result<(), ClientGone>>;
+    ///
+    /// A write that is pending must be gone on with, with the same bytes (they may lie elsewhere by then) and the same `written`, before anything
+    /// else is written.
+    fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        data: &[u8],
+        end: Option<&[u8]>,
+        written: &mut Written,
+    ) -> Poll<Result<(), ClientGone>>;
+
+    /// Sends a part of the body and waits until the client's side has taken it. See [`Self::poll_write`].
+    fn write(&mut self, data: &[u8], end: Option<&[u8]>) -> impl Future<Output = Result<(), ClientGone>> {
+        let mut written = Written::default();
+        poll_fn(move |cx| self.poll_write(cx, data, end, &mut written))
+    }
 
     /// Answers with a response of the gateway's own. Only before `start`.
     fn answer(&mut self, answer: &Answer<'_>) -> impl Future<Output = Result<(), ClientGone>>;

@@ -109,6 +109,8 @@ reasons! {
 
     // Ourselves.
     ShuttingDown 503 "shutting_down" "the gateway is going down and waits no longer"
+    BuffersFull 503 "buffers_full" "the gateway has no room to keep the body"
+    BufferFailed 507 "buffer_failed" "the gateway could not keep the body on its disk"
     Panicked 500 "panicked" "the gateway failed to handle the request"
 }
 

@@ -133,7 +133,7 @@ fn explain(loaded: &Loaded, arguments: &Arguments) -> (String, bool) {
     }
     let service = judgement.service.and_then(|index| plan.services.get(index));
     if let (Ok(Way::In(_)), Some(service)) = (&judgement.verdict, service)
-        && let Err(reason) = request::expects(&head, &fields, body, service)
+        && let Err(reason) = request::expects(&head, &fields, body, service.handling(judgement.part.route()).max_body)
     {
         out.verdict(reason, reason.status(), None);
         return (out.text, false);

@@ -5,6 +5,7 @@
 
 mod context;
 mod files;
+mod handling;
 mod hsts;
 mod limit;
 mod listener;
@@ -49,6 +50,7 @@ pub(super) fn plan(config: raw::Config, cx: &mut Context<'_>) -> Option<Plan> {
         log,
         timeouts,
         bounds,
+        buffers,
         shutdown,
     } = config;
     let client = process::client_ip(client_ip, cx);
@@ -67,6 +69,7 @@ pub(super) fn plan(config: raw::Config, cx: &mut Context<'_>) -> Option<Plan> {
     let (log_level, access_log) = process::log(log, cx);
     let timeouts = process::timeouts(timeouts, cx);
     let bounds = process::bounds(bounds, cx);
+    let buffers = process::buffers(buffers, cx);
     let shutdown = process::shutdown(shutdown, cx);
 
     lint::unused(&definitions, cx);
@@ -107,6 +110,7 @@ pub(super) fn plan(config: raw::Config, cx: &mut Context<'_>) -> Option<Plan> {
         log_level,
         timeouts,
         bounds,
+        buffers,
         shutdown,
         client_certificates,
         storage,

@@ -14,7 +14,7 @@ use super::compile::{Context, Definitions, Names, Network, is_open};
 use crate::plan;
 use crate::tls::pem::moment;
 
-pub(super) use front::{acme_name, client_name, hosts_without_certificate, plain_challenges, ramp, storage};
+pub(super) use front::{acme_name, buffers, client_name, hosts_without_certificate, plain_challenges, ramp, storage};
 
 /// Bits of strength below which a token can be guessed by somebody with time.
 const STRONG: u32 = 128;

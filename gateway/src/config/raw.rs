@@ -17,8 +17,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub(super) use access::{Allow, Conditions, Limit, Slot, TokenSet};
-pub(super) use process::{AccessLog, Admin, Bounds, ClientIp, Listener, Log, ProxyProtocol, Shutdown, Timeouts};
-pub(super) use service::{AppToken, Hsts, Probe, Probes, Route, Service, Upstream, Version};
+pub(super) use process::{
+    AccessLog, Admin, Bounds, Buffers, ClientIp, Listener, Log, ProxyProtocol, Shutdown, Timeouts,
+};
+pub(super) use service::{AppToken, Buffering, Hsts, Probe, Probes, Route, Service, Upstream, Version};
 pub(super) use tls::{Acme, Certificate, CertificateSet, ClientCertificates, ListenerTls, UpstreamTls};
 
 use super::shape::{List, Named, Toggle};
@@ -57,6 +59,8 @@ pub(super) struct Config {
     pub(super) timeouts: Option<Timeouts>,
     /// Sizes that a client may not exceed.
     pub(super) bounds: Option<Bounds>,
+    /// Memory and disk for bodies that wait: requests for their own end, answers for slow clients.
+    pub(super) buffers: Option<Buffers>,
     /// What happens between SIGTERM and the end.
     pub(super) shutdown: Option<Shutdown>,
 }

@@ -195,7 +195,7 @@ fn a_whole_configuration_arrives_in_the_plan() {
     let file = goldens("good").into_iter().find(|file| file.ends_with("full.yaml")).unwrap();
     let plan = compile_file(&file).1.unwrap().plan;
     let [shop, api] = plan.services.as_slice() else { panic!("two services") };
-    assert_eq!((&*shop.name, shop.max_body, shop.origin.line > 0), ("shop", 10 << 20, true));
+    assert_eq!((&*shop.name, shop.handling.max_body, shop.origin.line > 0), ("shop", 10 << 20, true));
     assert_eq!(plan.hosts.find(b"SHOP.example.com"), Some(0));
     assert_eq!(plan.hosts.find(b"a.api.example.com"), Some(1));
     assert_eq!(plan.hosts.find(b"elsewhere.example"), None);

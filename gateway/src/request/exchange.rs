@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,8 @@ use probegate_policies::proxy;
 use probegate_policies::reason::Reason;
 
 use super::relay::{self, Progress, Relayed};
-use crate::plan::Upstream;
+use crate::plan::{Buffers, Upstream};
+use crate::spool::Budget;
 use crate::upstream::{Channel, Connection, Link, Pools};
 use crate::wire::buffer::Buffer;
 use crate::wire::deadline::Deadline;
@@ -48,8 +50,19 @@ pub struct Errand<'a> {
     pub client: proxy::Header,
     /// A redirect is a failure (probes, D15).
     pub refuse_redirects: bool,
+    /// Where the answer may wait for a slow client; `None`: the app does.
+    pub spools: Option<Spools<'a>>,
     /// Time for the whole exchange; without it, the upstream's times for each step.
     pub total: Option<Duration>,
+}
+
+/// Where bodies may wait.
+#[derive(Clone, Copy, Debug)]
+pub struct Spools<'a> {
+    /// How much of each.
+    pub buffers: &'a Buffers,
+    /// How much of all.
+    pub budget: &'a Arc<Budget>,
 }
 
 /// What the worker lends to an exchange.
@@ -95,6 +108,7 @@ pub async fn run<B: RequestBody, R: Responder>(
         tools.deadline.arm(total);
     }
     let mut reuse = true;
+    let mut rest = None;
     for left in (0..ATTEMPTS).rev() {
         let each = errand.total.is_none().then_some(errand.upstream.connect_timeout);
         let connect = tools.pools.connect(errand.upstream, reuse, &errand.client, tools.deadline, each);
@@ -109,6 +123,7 @@ pub async fn run<B: RequestBody, R: Responder>(
         match attempt(errand, tools, &connection, body, reply, &mut done).await {
             Ok(relayed) => {
                 done.failed = relayed.failed;
+                rest = relayed.rest;
                 match connection.channel {
                     Channel::Own(link) if relayed.switched => done.switched = Some(link),
                     _ if relayed.reusable => tools.pools.put(errand.upstream, connection, Instant::now()),
@@ -117,11 +132,11 @@ pub async fn run<B: RequestBody, R: Responder>(
                 break;
             }
             // The app says that it has not looked at the request (RFC 9113 §8.7): somebody else may, or it may itself a moment later.
-            Err(Broken { unprocessed: true, .. }) if left > 0 && body.received() == 0 => done.retried = true,
+            Err(Broken { unprocessed: true, .. }) if left > 0 && body.rewind() => done.retried = true,
             // The server closed the unused connection just when it was taken: nobody has answered, and asking again does no harm
             // where nothing arrived or where twice is the same as once.
             Err(Broken { sent_nothing, stale: true, .. })
-                if left > 0 && connection.reused && body.received() == 0 && (sent_nothing || errand.idempotent) =>
+                if left > 0 && connection.reused && (sent_nothing || errand.idempotent) && body.rewind() =>
             {
                 done.retried = true;
                 reuse = false;
@@ -131,6 +146,10 @@ pub async fn run<B: RequestBody, R: Responder>(
                 break;
             }
         }
+    }
+    if let Some(rest) = rest {
+        // The app is free already. In a box, as most clients keep up.
+        done.failed = Box::pin(rest.finish(reply)).await.err();
     }
     done
 }

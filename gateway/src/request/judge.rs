@@ -106,6 +106,17 @@ pub enum Part {
     Route(usize),
 }
 
+impl Part {
+    /// The route, where it is one.
+    #[inline]
+    pub fn route(self) -> Option<usize> {
+        match self {
+            Self::Route(index) => Some(index),
+            Self::Rest | Self::Probe(_) => None,
+        }
+    }
+}
+
 /// A refusal: why, and what the client gets to see of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refused {

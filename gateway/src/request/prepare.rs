@@ -1,16 +1,18 @@
 //! From a judged request to the errand for the app: which method, path, host, fields and deadlines.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use probegate_policies::forwarded::{Scheme, Towards, UNKNOWN_CLIENT, scheme};
 use probegate_policies::proxy;
 
 use super::Received;
-use super::exchange::Errand;
+use super::exchange::{Errand, Spools};
 use super::headers::UpstreamHead;
 use super::judge::Judgement;
 use super::target::Target;
-use crate::plan::{ProbeForward, Service, UpstreamProtocol};
+use crate::plan::{Handling, ProbeForward, Service, UpstreamProtocol};
+use crate::spool::Budget;
 use crate::state::Active;
 use crate::wire::Framing;
 use crate::wire::head::{Name, Version, elements};
@@ -30,6 +32,10 @@ pub struct Case<'a> {
     pub id: &'a [u8; 32],
     /// The service it goes to.
     pub service: &'a Service,
+    /// How it is handled.
+    pub handling: &'a Handling,
+    /// What bodies that wait hold together.
+    pub budget: &'a Arc<Budget>,
     /// The client waits for `100 Continue`.
     pub expects: bool,
 }
@@ -70,6 +76,7 @@ impl<'a> Case<'a> {
             expects: self.expects,
             client: self.client(),
             refuse_redirects: false,
+            spools: self.handling.buffer_response.then(|| self.spools()),
             total: None,
         }
     }
@@ -105,8 +112,15 @@ impl<'a> Case<'a> {
             expects: false,
             client: self.client(),
             refuse_redirects: true,
+            // Small, and due as a whole within a second or so.
+            spools: None,
             total: Some(probe.timeout),
         }
+    }
+
+    /// Where bodies may wait.
+    pub fn spools(&self) -> Spools<'a> {
+        Spools { buffers: &self.active.plan.buffers, budget: self.budget }
     }
 
     fn towards<'t>(&'t self, scheme: Scheme, host: &'t [u8], port: u16) -> Towards<'t> {

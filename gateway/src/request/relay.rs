@@ -8,15 +8,17 @@ use std::time::Instant;
 
 use probegate_policies::reason::Reason;
 
-use super::exchange::{Errand, Exchanged};
-use crate::wire::head::{FieldView, Name};
-use crate::wire::{ClientFraming, Framing, Responder, ResponseSource};
+use super::exchange::{Errand, Exchanged, Spools};
+use super::release::Rest;
+use crate::spool::Spool;
+use crate::wire::head::{FieldView, Name, ResponseHead};
+use crate::wire::{ClientFraming, Framing, Responder, ResponseSource, Written};
 
 /// Interim responses that are passed on before the app is taken for broken.
 const MAX_INTERIM: usize = 16;
 
 /// How an answer ended.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct Relayed {
     /// The answer is not whole, or the client did not take it.
     pub failed: Option<Reason>,
@@ -24,6 +26,8 @@ pub struct Relayed {
     pub reusable: bool,
     /// The server switched protocols.
     pub switched: bool,
+    /// The server is done, the client is not.
+    pub rest: Option<Box<Rest>>,
 }
 
 /// Where the request stands, for those who wait for its answer.
@@ -81,7 +85,7 @@ async fn switch<S: ResponseSource, R: Responder>(
     }
     reply.start(head, bytes, ClientFraming::None);
     let failed = reply.write(&[], None).await.err().map(Reason::from);
-    Ok(Relayed { failed, reusable: false, switched: failed.is_none() })
+    Ok(Relayed { failed, switched: failed.is_none(), ..Relayed::default() })
 }
 
 /// The final answer.
@@ -91,7 +95,8 @@ async fn pass<S: ResponseSource, R: Responder>(
     reply: &mut R,
     progress: &Progress,
 ) -> Result<Relayed, Reason> {
-    let (head, _) = source.view();
+    let (head, bytes) = source.view();
+    let spools = errand.spools.filter(|_| !errand.to_head && may_wait(head, bytes));
     let status = head.status;
     if errand.refuse_redirects && (300..400).contains(&status) {
         return Err(Reason::ProbeRedirected);
@@ -112,7 +117,14 @@ async fn pass<S: ResponseSource, R: Responder>(
     let (head, bytes) = source.view();
     reply.start(head, bytes, client);
     source.begin(framing);
-    let failed = body(errand, source, reply, progress).await.err();
+    let ended = match spools {
+        Some(spools) => buffered(spools, source, reply, progress).await,
+        None => body(errand, source, reply, progress).await.map(|()| None),
+    };
+    let (failed, rest) = match ended {
+        Ok(rest) => (None, rest),
+        Err(reason) => (Some(reason), None),
+    };
     if let Some(reason) = failed {
         // A body that is broken from its first part on, behind a head that is still here: it was no answer.
         if reason == Reason::UpstreamInvalid && reply.retract() {
@@ -124,7 +136,67 @@ async fn pass<S: ResponseSource, R: Responder>(
         reply.truncate();
     }
     let reusable = failed.is_none() && progress.whole.get() && source.is_reusable();
-    Ok(Relayed { failed, reusable, switched: false })
+    Ok(Relayed { failed, reusable, switched: false, rest })
+}
+
+/// Whether an answer may wait for its client. What is told as it happens never does, and an app may say that it does not want it (nginx's
+/// `X-Accel-Buffering: no`).
+fn may_wait(head: &ResponseHead, bytes: &[u8]) -> bool {
+    let view = FieldView { bytes, fields: &head.fields };
+    let told = |prefix: &[u8]| {
+        let is = |kind: &[u8]| kind.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
+        view.first(Name::ContentType).is_some_and(is)
+    };
+    !told(b"text/event-stream")
+        && !told(b"application/grpc")
+        && !view.of(Name::Accel).any(|value| value.eq_ignore_ascii_case(b"no"))
+}
+
+/// The body, part by part. What the client has not taken when the app is done is for later.
+async fn buffered<S: ResponseSource, R: Responder>(
+    spools: Spools<'_>,
+    source: &mut S,
+    reply: &mut R,
+    progress: &Progress,
+) -> Result<Option<Box<Rest>>, Reason> {
+    let mut rest: Option<Box<Rest>> = None;
+    if !source.has_buffered() {
+        // The head has to go out even where the body keeps the client waiting.
+        reply.write(&[], None).await?;
+    }
+    loop {
+        let part = watched(source.part(), reply, progress).await?;
+        let mut written = Written::default();
+        let taken = poll_fn(|cx| Poll::Ready(reply.poll_write(cx, part.data, part.end, &mut written))).await;
+        if let Poll::Ready(taken) = taken {
+            taken?;
+            if part.end.is_some() {
+                return Ok(None);
+            }
+            continue;
+        }
+        // The client keeps the app waiting.
+        if rest.is_none()
+            && let Ok(spool) = Spool::new(spools.buffers, spools.budget, false)
+        {
+            rest = Some(Box::new(Rest::new(spool)));
+        }
+        let Some(behind) = &mut rest else {
+            // There is no room at all: the app waits.
+            poll_fn(|cx| reply.poll_write(cx, part.data, part.end, &mut written)).await?;
+            if part.end.is_some() {
+                return Ok(None);
+            }
+            continue;
+        };
+        behind.take_over(&part, written);
+        // In a box: clients that keep up must not hold the room for it.
+        Box::pin(behind.fill(spools.buffers.disk, source, reply)).await?;
+        if behind.is_complete() {
+            return Ok(rest);
+        }
+        // The client has caught up.
+    }
 }
 
 /// The body, part by part. An error: it is not whole.

@@ -2,9 +2,10 @@
 //! in [`super`].
 //!
 //! [`io`] lets it read and write over a [`super::transport::Transport`], watched by [`guard`]. [`session`] is a connection to an app, and
-//! [`client`] one exchange on it. Towards clients, [`head`], [`body`] and [`reply`] are one request; [`tunnel`] is what follows an extended
+//! [`client`] one exchange on it. Towards clients, [`head`], [`body`] and [`reply`] are one request (`behind`: its wait for the client); [`tunnel`] is what follows an extended
 //! CONNECT.
 
+mod behind;
 pub mod body;
 pub mod client;
 pub mod guard;

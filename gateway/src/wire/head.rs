@@ -26,6 +26,8 @@ impl Span {
 /// Field names that mean something to the gateway itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Name {
+    /// `X-Accel-*`: what an app asks of the gateway; never told to clients.
+    Accel,
     /// `Accept`: decides the form of the gateway's own errors.
     Accept,
     /// `Authorization`: never logged.
@@ -34,6 +36,8 @@ pub enum Name {
     Connection,
     /// `Content-Length`.
     ContentLength,
+    /// `Content-Type`.
+    ContentType,
     /// `Date`.
     Date,
     /// `Expect`.
@@ -73,10 +77,11 @@ impl Name {
             6 => &[("accept", Self::Accept), ("expect", Self::Expect), ("server", Self::Server)],
             7 => &[("referer", Self::Referer), ("upgrade", Self::Upgrade), ("trailer", Self::Trailer)],
             10 => &[("connection", Self::Connection), ("user-agent", Self::UserAgent), ("keep-alive", Self::HopByHop)],
+            12 => &[("content-type", Self::ContentType)],
             13 => &[("authorization", Self::Authorization)],
             14 => &[("content-length", Self::ContentLength), ("http2-settings", Self::HopByHop)],
             16 => &[("proxy-connection", Self::HopByHop)],
-            17 => &[("transfer-encoding", Self::TransferEncoding)],
+            17 => &[("transfer-encoding", Self::TransferEncoding), ("x-accel-buffering", Self::Accel)],
             19 => &[("proxy-authorization", Self::HopByHop)],
             25 => &[("strict-transport-security", Self::StrictTransportSecurity)],
             _ => &[],

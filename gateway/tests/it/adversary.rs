@@ -117,7 +117,7 @@ fn the_apps_time_begins_when_it_has_the_whole_request() {
             connection.write(ok("done"));
         }
     });
-    let gateway = Gateway::start(Config::before(&app).upstream("response_timeout: 1s"));
+    let gateway = Gateway::start(Config::before(&app).streaming().upstream("response_timeout: 1s"));
     let mut client = Client::connect(gateway.address());
     client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\na");
     // The client keeps it waiting for longer than the rest of that time.
@@ -240,7 +240,7 @@ fn an_answer_in_progress_is_finished_although_the_client_stopped_sending() {
         connection.write("-last");
         connection.wait_closed();
     });
-    let gateway = Gateway::start(Config::before(&app).top("timeouts: {body: 300ms}"));
+    let gateway = Gateway::start(Config::before(&app).streaming().top("timeouts: {body: 300ms}"));
     let mut client = Client::connect(gateway.address());
     client.send("POST / HTTP/1.0\r\nHost: a\r\nContent-Length: 100\r\n\r\nonly this");
     assert_eq!(client.response().text(), "first-last");

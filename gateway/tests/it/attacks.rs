@@ -88,7 +88,9 @@ impl Stage {
             "upgrades: [websocket]\nmax_body: 1KiB\nprobes: {readyz: {allow: {network: nobody}}}\n",
             "routes: [{path: /admin/, allow: {network: nobody}}]"
         );
+        // Streaming shows what is made of each byte; buffered, a body would have a length again.
         let config = Config::before(&app)
+            .streaming()
             .top("networks: {nobody: [192.0.2.0/24]}\ntokens: {key: {header: X-Probe-Token, slots: [{name: one, value: 6f1d0c9be2a8437fb5d3a1c0e9f87d64}]}}")
             .service(service);
         let gateway = Gateway::start(config);

@@ -92,7 +92,7 @@ fn rfc_9112_7_1_a_chunk_passes_on_before_the_next_one_exists() {
         connection.write("0\r\n\r\n");
         connection.wait_closed();
     });
-    let gateway = Gateway::start(Config::before(&app));
+    let gateway = Gateway::start(Config::before(&app).streaming());
     let mut client = Client::connect(gateway.address());
     client.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
     assert!(client.head().starts_with(b"HTTP/1.1 200 OK\r\n"), "the head does not wait for the body");
@@ -117,7 +117,7 @@ fn rfc_9112_6_3_a_post_without_a_body_tells_so_to_the_app() {
 #[test]
 fn rfc_9112_7_1_an_empty_chunked_body_is_a_body() {
     let app = Upstream::answering(|_| "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n");
-    let gateway = Gateway::start(Config::before(&app));
+    let gateway = Gateway::start(Config::before(&app).streaming());
     let request = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
     let response = exchange(gateway.address(), request);
     assert_eq!((&*response.body, response.field("transfer-encoding").as_deref()), (&b""[..], Some("chunked")));
@@ -218,7 +218,7 @@ fn a_slow_client_holds_the_app_back() {
         }
         connection.wait_closed();
     });
-    let gateway = Gateway::start(Config::before(&app));
+    let gateway = Gateway::start(Config::before(&app).streaming());
     let mut client = Client::connect_narrow(gateway.address());
     client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     client.head();
@@ -242,7 +242,7 @@ fn a_slow_app_holds_the_client_back() {
         };
         connection.write(ok(&request.body.len().to_string()));
     });
-    let gateway = Gateway::start(Config::before(&app).service("max_body: 128MiB"));
+    let gateway = Gateway::start(Config::before(&app).streaming().service("max_body: 128MiB"));
     let mut client = Client::connect(gateway.address());
     let length = 48 * MIB;
     client.send(format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n"));
@@ -264,7 +264,7 @@ fn a_slow_app_holds_the_client_back() {
 #[test]
 fn an_upload_may_take_longer_than_the_app_may_take_to_answer() {
     let app = Upstream::answering(|request| ok(&request.body.len().to_string()));
-    let gateway = Gateway::start(Config::before(&app).upstream("response_timeout: 400ms"));
+    let gateway = Gateway::start(Config::before(&app).streaming().upstream("response_timeout: 400ms"));
     let mut client = Client::connect(gateway.address());
     client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 16\r\n\r\n");
     for _ in 0..2 {

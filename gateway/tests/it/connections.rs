@@ -125,7 +125,7 @@ fn a_client_that_goes_away_takes_its_request_back() {
             connection.wait_closed();
             flag.store(true, Ordering::SeqCst);
         });
-        let gateway = Gateway::start(Config::before(&app));
+        let gateway = Gateway::start(Config::before(&app).streaming());
         let mut client = Client::connect(gateway.address());
         client.send(request);
         app.wait_for_requests(1);

@@ -15,7 +15,7 @@ fn rfc_9110_10_1_1_the_app_is_asked_and_its_100_passed_on() {
             connection.write(ok(&String::from_utf8_lossy(&request.body)));
         }
     });
-    let gateway = Gateway::start(Config::before(&app));
+    let gateway = Gateway::start(Config::before(&app).streaming());
     let mut client = Client::connect(gateway.address());
     for _ in 0..2 {
         client.send(HEAD);
@@ -34,7 +34,7 @@ fn rfc_9110_10_1_1_an_app_that_refuses_at_once_is_heard_and_the_body_never_asked
         connection.write("HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno");
         connection.wait_closed();
     });
-    let gateway = Gateway::start(Config::before(&app));
+    let gateway = Gateway::start(Config::before(&app).streaming());
     let mut client = Client::connect(gateway.address());
     client.send(HEAD);
     let response = client.response();

@@ -291,7 +291,7 @@ fn whatever_the_deadline_or_a_second_signal_cuts_off_is_in_the_log() {
         let drain = if impatient.is_some() { "10m" } else { "300ms" };
         let top = format!("shutdown: {{drain: {drain}}}\ntimeouts: {{head: 10m, body: 10m}}");
         // One worker: a connection that does not come to its end keeps the others from theirs.
-        let mut gateway = Gateway::start(Config::before(&app).workers(1).top(&top));
+        let mut gateway = Gateway::start(Config::before(&app).streaming().workers(1).top(&top));
         let mut silent = Client::connect(gateway.address());
         silent.send("GET /silent HTTP/1.1\r\nHost: a\r\n\r\n");
         let mut begun = Client::connect(gateway.address());

@@ -14,6 +14,7 @@ mod adversary;
 mod attacks;
 mod bodies;
 mod bounds;
+mod buffering;
 mod certificates;
 mod cli;
 mod client_certificates;

@@ -186,7 +186,7 @@ fn rfc_9112_7_1_broken_chunks_end_the_request_and_the_connection() {
 #[test]
 fn rfc_9112_7_1_1_chunk_extensions_are_dropped() {
     let app = Upstream::answering(|request| ok(&String::from_utf8_lossy(&request.body)));
-    let gateway = Gateway::start(Config::before(&app));
+    let gateway = Gateway::start(Config::before(&app).streaming());
     let request = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5;a=\"b\"\r\nhello\r\n0;c\r\n\r\n";
     assert_eq!(exchange(gateway.address(), request).text(), "hello");
     let received = String::from_utf8_lossy(&app.received(0)).into_owned();

@@ -390,7 +390,7 @@ fn an_answer_before_the_body_is_read_reaches_the_client() {
         call.part().await;
         call.answer(413, &[], "too much").await;
     });
-    let gateway = Gateway::start(before(&app).service("max_body: 64MiB"));
+    let gateway = Gateway::start(before(&app).streaming().service("max_body: 64MiB"));
     let mut client = Client::connect(gateway.address());
     client.send("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 10000000\r\n\r\n");
     client.send(vec![b'x'; 1000]);

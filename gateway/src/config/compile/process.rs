@@ -165,6 +165,34 @@ fn size(raw: Option<Leaf<Size>>, path: &ConfigPath, default: usize, cx: &mut Con
     default
 }
 
+/// Memory and disk for bodies that wait.
+pub(super) fn buffers(raw: Option<raw::Buffers>, cx: &mut Context<'_>) -> plan::Buffers {
+    let raw::Buffers { memory, total_memory, disk, total_disk, directory } = raw.unwrap_or_default();
+    let path = ConfigPath::root().key("buffers");
+    let bytes = |raw: Option<Leaf<Size>>, default| raw.map_or(default, |Leaf(Size(bytes))| bytes);
+    let (memory, total_memory) = (bytes(memory, 64 << 10), bytes(total_memory, 256 << 20));
+    let (disk, total_disk) = (bytes(disk, 1 << 30), bytes(total_disk, 4 << 30));
+    for (part, whole, names) in
+        [(memory, total_memory, ["memory", "total_memory"]), (disk, total_disk, ["disk", "total_disk"])]
+    {
+        if part > whole {
+            let [part, whole] = names;
+            let key = if cx.origin(&path.key(part)).line > 0 { part } else { whole };
+            let message = format!("`{part}`, for one body, is more than `{whole}`, for all of them");
+            cx.error(&path.key(key), message, format!("make `{whole}` larger or `{part}` smaller"));
+        }
+    }
+    let folder = match directory {
+        Some(Leaf(FilePath(folder))) => cx.environment().resolve(&folder),
+        None => match cx.environment().variable("TMPDIR") {
+            Some(folder) if !folder.is_empty() => PathBuf::from(OsString::from_vec(folder)),
+            _ => PathBuf::from("/tmp"),
+        },
+    };
+    lint::buffers(&folder, cx);
+    plan::Buffers { memory: usize::try_from(memory).unwrap_or(usize::MAX), total_memory, disk, total_disk, folder }
+}
+
 pub(super) fn shutdown(raw: Option<raw::Shutdown>, cx: &mut Context<'_>) -> plan::Shutdown {
     let raw::Shutdown { delay, drain } = raw.unwrap_or_default();
     let path = ConfigPath::root().key("shutdown");

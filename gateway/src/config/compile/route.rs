@@ -3,7 +3,7 @@
 use probegate_policies::access::Rule;
 use probegate_policies::route::{PathPrefix, RouteTable};
 
-use super::{Context, Definitions, limit, rule};
+use super::{Context, Definitions, handling, limit, rule};
 use crate::config::shape::List;
 use crate::config::value::{DenyWord, Leaf};
 use crate::config::{ConfigPath, lint, raw};
@@ -14,15 +14,17 @@ pub(super) fn routes(
     raw: Option<List<raw::Route>>,
     path: &ConfigPath,
     probes: &[plan::Probe],
+    base: &plan::Handling,
     definitions: &Definitions,
     cx: &mut Context<'_>,
 ) -> (Vec<plan::Route>, Option<RouteTable>) {
     let mut routes: Vec<lint::WrittenRoute> = Vec::new();
     for (index, route) in raw.into_iter().flatten() {
-        let raw::Route { path: prefix, allow, deny, limits } = route;
+        let raw::Route { path: prefix, allow, deny, limits, max_body, buffering } = route;
         let path = path.index(index);
         let has_rule = allow.is_some() || cx.is_broken(&path.key("allow"));
         let allow = allow.map_or_else(Rule::anyone, |allow| rule::rule(allow, &path.key("allow"), definitions, cx));
+        let handling = handling::handling(max_body.as_ref(), buffering.as_ref(), &path, base, cx);
         let limits = limit::indices(limits, &path.key("limits"), &definitions.limits, cx);
         if deny.is_some() && !has_rule {
             cx.key_error(
@@ -41,7 +43,7 @@ pub(super) fn routes(
         }
         let origin = cx.origin(&path);
         routes.push(lint::WrittenRoute {
-            route: plan::Route { path: prefix, allow, deny, limits, origin },
+            route: plan::Route { path: prefix, allow, deny, limits, handling, origin },
             path,
             has_rule,
         });

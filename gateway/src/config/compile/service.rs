@@ -6,14 +6,11 @@ use std::time::Duration;
 
 use probegate_policies::host::{HostPattern, HostTable};
 
-use super::{Context, Definitions, hsts, limit, names, probe, route, tls, tls_upstream};
+use super::{Context, Definitions, handling, hsts, limit, names, probe, route, tls, tls_upstream};
 use crate::config::shape::{List, Named};
-use crate::config::value::{Flag, Leaf, ProtocolWord, ServerHeaderWord, ServerWord, Size, Upgrade};
+use crate::config::value::{Flag, Leaf, ProtocolWord, ServerHeaderWord, ServerWord, Upgrade};
 use crate::config::{ConfigPath, raw};
 use crate::plan;
-
-/// The largest request body unless another one is named.
-const MAX_BODY: u64 = 1 << 20;
 
 /// A host, where it is written, and the index of its service.
 pub(in crate::config) struct WrittenHost {
@@ -118,6 +115,7 @@ fn compile(
         hosts: _,
         upstream,
         max_body,
+        buffering,
         hsts: transport,
         server_header,
         client_certificates,
@@ -132,12 +130,12 @@ fn compile(
         client_certificates.and_then(|raw| tls::clients(raw, &path.key("client_certificates"), definitions, cx));
     let probes = probe::probes(probes, &name, path, definitions, cx);
     let limits = limit::indices(limits, &path.key("limits"), &definitions.limits, cx);
-    let (routes, route_table) = route::routes(routes, &path.key("routes"), &probes, definitions, cx);
+    let handling = handling::handling(max_body.as_ref(), buffering.as_ref(), path, &handling::DEFAULT, cx);
+    let (routes, route_table) = route::routes(routes, &path.key("routes"), &probes, &handling, definitions, cx);
     let upgrades = match upgrades {
         Some(upgrades) => upgrades.into_iter().map(|(_, Leaf(Upgrade(name)))| name).collect(),
         None => vec!["websocket".into()],
     };
-    let max_body = compile_max_body(max_body, &path.key("max_body"), cx);
     let upstream = cx.required(upstream, path, "upstream", "upstream: {servers: [\"127.0.0.1:8000\"]}");
     let upstream = compile_upstream(upstream?, &path.key("upstream"), cx)?;
     let origin = cx.origin(path);
@@ -149,28 +147,12 @@ fn compile(
         route_table: route_table?,
         limits,
         upgrades,
-        max_body,
+        handling,
         hsts,
         server_header,
         clients,
         origin,
     })
-}
-
-fn compile_max_body(raw: Option<Leaf<Size>>, path: &ConfigPath, cx: &mut Context<'_>) -> u64 {
-    match raw {
-        // nginx's zero means "any size", a reader's means "none". Neither is guessed.
-        Some(Leaf(Size(0))) => {
-            cx.error(
-                path,
-                "`max_body` of zero would refuse every upload and every form",
-                "write the largest body you expect, such as `1MiB`",
-            );
-            MAX_BODY
-        }
-        Some(Leaf(Size(bytes))) => bytes,
-        None => MAX_BODY,
-    }
 }
 
 fn compile_upstream(raw: raw::Upstream, path: &ConfigPath, cx: &mut Context<'_>) -> Option<plan::Upstream> {

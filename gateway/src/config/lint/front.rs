@@ -114,6 +114,16 @@ pub(in crate::config) fn plain_challenges(listeners: &[plan::Listener], cx: &mut
     }
 }
 
+/// A folder in which no body could wait.
+pub(in crate::config) fn buffers(folder: &Path, cx: &mut Context<'_>) {
+    if let Err(error) = cx.environment().is_writable(folder) {
+        let path = ConfigPath::root().key("buffers");
+        let message = format!("no temporary file can be made in `{}`: {error}", folder.display());
+        let hint = "bodies that do not fit into memory are refused; name another folder with `directory`";
+        cx.lint(&path.key("directory"), message, hint);
+    }
+}
+
 /// A folder in which what is ordered could not be kept.
 pub(in crate::config) fn storage(storage: &Path, listeners: &[plan::Listener], cx: &mut Context<'_>) {
     let Some((order, _)) = orders(listeners).next() else { return };

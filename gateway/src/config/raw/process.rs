@@ -5,7 +5,9 @@ use serde::Deserialize;
 
 use super::{Address, ListenerTls};
 use crate::config::shape::List;
-use crate::config::value::{Count, FieldText, Flag, Leaf, LogLevel, MissingWord, RedirectWord, Seconds, Size};
+use crate::config::value::{
+    Count, FieldText, FilePath, Flag, Leaf, LogLevel, MissingWord, RedirectWord, Seconds, Size,
+};
 use crate::plan::{AccessFormat, LogTarget};
 use ipnet::IpNet;
 
@@ -124,6 +126,25 @@ pub(in crate::config) struct Bounds {
     pub(in crate::config) body_rate: Option<Leaf<Count>>,
     /// Bytes a second that a client must take of an answer on average, once the deadline `write` has passed. 0: any. Default: 240.
     pub(in crate::config) write_rate: Option<Leaf<Count>>,
+}
+
+/// Memory and disk for bodies that wait: requests for their own end, answers for slow clients.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "a mapping with `memory`, `total_memory`, `disk`, `total_disk` and `directory`"
+)]
+pub(in crate::config) struct Buffers {
+    /// What is kept of one body in memory, before a temporary file is used. Default: `64KiB`.
+    pub(in crate::config) memory: Option<Leaf<Size>>,
+    /// Memory for all bodies together. Default: `256MiB`.
+    pub(in crate::config) total_memory: Option<Leaf<Size>>,
+    /// What is kept of one answer in a temporary file; beyond it, the app waits for the client. Default: `1GiB`.
+    pub(in crate::config) disk: Option<Leaf<Size>>,
+    /// Temporary files for all bodies together. Default: `4GiB`.
+    pub(in crate::config) total_disk: Option<Leaf<Size>>,
+    /// Where temporary files are made; they have no names there, and are gone with the process. Default: `$TMPDIR`, or `/tmp`.
+    pub(in crate::config) directory: Option<Leaf<FilePath>>,
 }
 
 /// What happens between SIGTERM and the end.

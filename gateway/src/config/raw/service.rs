@@ -24,6 +24,8 @@ pub(in crate::config) struct Service {
     pub(in crate::config) upstream: Option<Upstream>,
     /// The largest request body. Default: `1MiB`.
     pub(in crate::config) max_body: Option<Leaf<Size>>,
+    /// Whether the app is kept from slow clients. `off`: neither requests nor answers wait here. Default: both do.
+    pub(in crate::config) buffering: Option<Toggle<Buffering>>,
     /// Browsers are told to come back over HTTPS only (`Strict-Transport-Security`). Default: they are not.
     pub(in crate::config) hsts: Option<Hsts>,
     /// What becomes of `Server` in answers: `off` (default) for none, `pass` for the app's, or a text of your own.
@@ -62,6 +64,16 @@ pub(in crate::config) struct Upstream {
     /// Whether every connection begins with a PROXY protocol header (version 2) that names the client. Such a connection serves one request.
     /// Default: `false`.
     pub(in crate::config) proxy_protocol: Option<Leaf<Flag>>,
+}
+
+/// Whether the app is kept from slow clients.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, expecting = "a mapping such as `{request: false}`")]
+pub(in crate::config) struct Buffering {
+    /// Whether the app is asked only when the whole body of a request is here. Default: `true`.
+    pub(in crate::config) request: Option<Leaf<Flag>>,
+    /// Whether the app can go on with other work while a slow client takes its answer. Default: `true`.
+    pub(in crate::config) response: Option<Leaf<Flag>>,
 }
 
 /// `Strict-Transport-Security`: browsers are told to come back over HTTPS only.
@@ -166,4 +178,8 @@ pub(in crate::config) struct Route {
     pub(in crate::config) deny: Option<Leaf<DenyWord>>,
     /// Names of limits in addition to the service's.
     pub(in crate::config) limits: Option<List<Leaf<Name>>>,
+    /// The largest request body. Default: as the service says.
+    pub(in crate::config) max_body: Option<Leaf<Size>>,
+    /// Whether the app is kept from slow clients. Default: as the service says.
+    pub(in crate::config) buffering: Option<Toggle<Buffering>>,
 }

@@ -75,6 +75,16 @@ pub(super) fn collect(metrics: &Metrics, state: &State) -> Vec<MetricFamily> {
                 .collect(),
         ),
         family(
+            "probegate_buffered_bytes",
+            "Bodies that wait: requests for their end, answers for their clients.",
+            MetricType::GAUGE,
+            ["memory", "disk"]
+                .into_iter()
+                .zip(<[u64; 2]>::from(state.spools.held()))
+                .map(|(place, bytes)| gauge(vec![("place", place.to_owned())], float(bytes)))
+                .collect(),
+        ),
+        family(
             "probegate_connections",
             "Open client connections.",
             MetricType::GAUGE,

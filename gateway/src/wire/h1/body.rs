@@ -180,4 +180,9 @@ impl<T: Transport> RequestBody for Body<'_, T> {
     fn trailers(&self) -> &[u8] {
         self.decoder.trailers()
     }
+
+    fn is_at_hand(&self) -> bool {
+        let there = self.buffer.len().saturating_sub(self.given);
+        matches!(self.framing, Framing::Length(_)) && self.left <= there as u64
+    }
 }

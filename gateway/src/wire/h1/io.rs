@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use tokio::task::coop::consume_budget;
 
-use crate::wire::WriteFailed;
 use crate::wire::buffer::Buffer;
 use crate::wire::deadline::Deadline;
 use crate::wire::pace::Pace;
 use crate::wire::progress::Wait;
 use crate::wire::transport::Transport;
+use crate::wire::{WriteFailed, Written};
 
 /// Reads once into the room of `buffer`. `Ok(0)` is the end of the stream; an expired deadline is [`io::ErrorKind::TimedOut`].
 pub async fn read(transport: &impl Transport, buffer: &mut Buffer, deadline: &Deadline) -> io::Result<usize> {
@@ -64,57 +64,72 @@ pub async fn write_paced(
     blind: bool,
 ) -> Result<(), WriteFailed> {
     let mut parts = parts;
+    let mut written = Written::default();
     IoSlice::advance_slices(&mut parts, 0);
-    // In the common case everything fits at once and nobody waits.
-    let (mut waits, mut written): (Option<Wait>, _) = (None, 0);
     poll_fn(|cx| {
-        let fail = |error: io::Error, written| Poll::Ready(Err(WriteFailed { error, written }));
-        while !parts.is_empty() {
-            match transport.try_write(parts) {
-                Ok(0) => return fail(io::ErrorKind::WriteZero.into(), written),
-                Ok(n) => {
-                    written += n;
-                    IoSlice::advance_slices(&mut parts, n);
-                    if let Some(wait) = waits.take()
-                        && let Some(pace) = &mut pace
-                        && wait.end(deadline.now(), n, pace).is_err()
-                    {
-                        return fail(io::ErrorKind::TimedOut.into(), written);
-                    }
-                    continue;
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return fail(error, written),
-            }
-            let now = deadline.now();
-            if waits.is_none() {
-                let wait = waits.insert(Wait::new(now, blind));
-                if let Some(pace) = &pace {
-                    deadline.arm(wait.next(now, pace));
-                }
-            }
-            match transport.poll_write_ready(cx) {
-                Poll::Ready(Ok(())) => continue,
-                Poll::Ready(Err(error)) => return fail(error, written),
-                Poll::Pending => {}
-            }
-            while deadline.poll_expired(cx) {
-                let (Some(pace), Some(wait), false) = (&mut pace, &mut waits, blind) else {
-                    return fail(io::ErrorKind::TimedOut.into(), written);
-                };
-                let taken = transport.flow(0).map(|flow| flow.taken);
-                // Another look would come at once, and find the same, for ever.
-                if deadline.is_over() || wait.look(now, taken, pace).is_err() {
-                    return fail(io::ErrorKind::TimedOut.into(), written);
-                }
-                deadline.arm(wait.next(now, pace));
-            }
-            return Poll::Pending;
-        }
-        Poll::Ready(Ok(()))
+        let polled = poll_write_paced(transport, &mut parts, deadline, pace.as_deref_mut(), blind, &mut written, cx);
+        polled.map_err(|error| WriteFailed { error, written: written.at })
     })
     .await
+}
+
+/// See [`write_paced`]. Takes what was written off `parts` and adds it to `written`; the first part must not be empty.
+#[expect(clippy::mut_mut, reason = "as `IoSlice::advance_slices` takes it")]
+pub fn poll_write_paced(
+    transport: &impl Transport,
+    parts: &mut &mut [IoSlice<'_>],
+    deadline: &Deadline,
+    mut pace: Option<&mut Pace>,
+    blind: bool,
+    written: &mut Written,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<()>> {
+    let fail = |error: io::Error| Poll::Ready(Err(error));
+    while !parts.is_empty() {
+        match transport.try_write(parts) {
+            Ok(0) => return fail(io::ErrorKind::WriteZero.into()),
+            Ok(n) => {
+                written.at += n;
+                IoSlice::advance_slices(parts, n);
+                if let Some(wait) = written.wait.take()
+                    && let Some(pace) = &mut pace
+                    && wait.end(deadline.now(), n, pace).is_err()
+                {
+                    return fail(io::ErrorKind::TimedOut.into());
+                }
+                continue;
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return fail(error),
+        }
+        // In the common case everything fits at once and nobody waits.
+        let now = deadline.now();
+        if written.wait.is_none() {
+            let wait = written.wait.insert(Wait::new(now, blind));
+            if let Some(pace) = &pace {
+                deadline.arm(wait.next(now, pace));
+            }
+        }
+        match transport.poll_write_ready(cx) {
+            Poll::Ready(Ok(())) => continue,
+            Poll::Ready(Err(error)) => return fail(error),
+            Poll::Pending => {}
+        }
+        while deadline.poll_expired(cx) {
+            let (Some(pace), Some(wait), false) = (&mut pace, &mut written.wait, blind) else {
+                return fail(io::ErrorKind::TimedOut.into());
+            };
+            let taken = transport.flow(0).map(|flow| flow.taken);
+            // Another look would come at once, and find the same, for ever.
+            if deadline.is_over() || wait.look(now, taken, pace).is_err() {
+                return fail(io::ErrorKind::TimedOut.into());
+            }
+            deadline.arm(wait.next(now, pace));
+        }
+        return Poll::Pending;
+    }
+    Poll::Ready(Ok(()))
 }
 
 /// Ends the sending side and takes what the other side is still sending, for a while, so that an answer given before a body was read

@@ -1,18 +1,18 @@
 //! A response as it goes out to the client.
 
 use std::cell::Cell;
-use std::io::{ErrorKind, IoSlice};
+use std::io::{self, ErrorKind, IoSlice};
 use std::task::{Context, Poll};
 
 use super::chunked;
 use super::fields::copy_fields;
-use super::io::{Closed, poll_closed, write_paced};
+use super::io::{Closed, poll_closed, poll_write_paced, write_paced};
 use crate::wire::deadline::Deadline;
 use crate::wire::head::{Name, ResponseHead, Version};
 use crate::wire::pace::Pace;
 use crate::wire::text::{push_number, reason_phrase};
 use crate::wire::transport::Transport;
-use crate::wire::{Answer, ClientFraming, ClientGone, Responder, Stamp};
+use crate::wire::{Answer, ClientFraming, ClientGone, Responder, Stamp, Written};
 
 /// Everything about the client that decides how a response is written.
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +39,8 @@ pub struct Reply<'a, T> {
     started: bool,
     /// An interim response is being written.
     begun: bool,
+    /// A write has begun and not come to its end.
+    halfway: bool,
     /// The body goes out in chunks.
     chunked: bool,
     /// The end of the connection is the end of the body.
@@ -72,6 +74,7 @@ impl<'a, T: Transport> Reply<'a, T> {
             client,
             started: false,
             begun: false,
+            halfway: false,
             chunked: false,
             until_close: false,
             sent: 0,
@@ -126,15 +129,17 @@ impl<'a, T: Transport> Reply<'a, T> {
 
     async fn send(&mut self, parts: &mut [IoSlice<'_>]) -> Result<(), ClientGone> {
         let sent = write_paced(self.transport, parts, self.deadline, Some(&mut self.pace), false).await;
-        sent.map_err(|failed| {
-            self.client.persists = false;
-            if failed.error.kind() != ErrorKind::TimedOut {
-                return ClientGone::Closed;
-            }
-            // The kernel would go on offering what it holds to somebody who does not take it.
-            self.transport.reset_on_close();
-            ClientGone::Stalled
-        })
+        sent.map_err(|failed| self.gone(&failed.error))
+    }
+
+    fn gone(&mut self, error: &io::Error) -> ClientGone {
+        self.client.persists = false;
+        if error.kind() != ErrorKind::TimedOut {
+            return ClientGone::Closed;
+        }
+        // The kernel would go on offering what it holds to somebody who does not take it.
+        self.transport.reset_on_close();
+        ClientGone::Stalled
     }
 }
 
@@ -212,8 +217,8 @@ impl<T: Transport> Responder for Reply<'_, T> {
     }
 
     fn retract(&mut self) -> bool {
-        // The first write takes the head out.
-        if !self.started || self.out.is_empty() {
+        // The first write that comes to its end takes the head out.
+        if !self.started || self.out.is_empty() || self.halfway {
             return false;
         }
         self.out.clear();
@@ -226,8 +231,24 @@ impl<T: Transport> Responder for Reply<'_, T> {
         self.started || self.begun
     }
 
-    async fn write(&mut self, data: &[u8], end: Option<&[u8]>) -> Result<(), ClientGone> {
-        let head = std::mem::take(self.out);
+    async fn go_on(&mut self) -> Result<(), ClientGone> {
+        if self.client.version == Version::Http10 {
+            return Ok(());
+        }
+        self.send(&mut [IoSlice::new(b"HTTP/1.1 100 Continue\r\n\r\n")]).await
+    }
+
+    fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        data: &[u8],
+        end: Option<&[u8]>,
+        written: &mut Written,
+    ) -> Poll<Result<(), ClientGone>> {
+        if written.at == 0 && self.halfway {
+            // Another write did not come to its end: whatever follows would be taken for the rest of it.
+            return Poll::Ready(Err(ClientGone::Closed));
+        }
         let mut size = [0; 18];
         let (before, after): (&[u8], &[u8]) = match (self.chunked, data.is_empty()) {
             (true, false) => (chunked::header(data.len(), &mut size), b"\r\n"),
@@ -237,7 +258,7 @@ impl<T: Transport> Responder for Reply<'_, T> {
             Some(trailers) if self.chunked => (b"0\r\n", trailers, b"\r\n"),
             _ => (b"", b"", b""),
         };
-        let mut parts = [&head, before, data, after, last, trailers, close].map(IoSlice::new);
+        let mut parts = [&**self.out, before, data, after, last, trailers, close].map(IoSlice::new);
         // Empty slices cost the kernel time; the common cases have one or two parts.
         let mut count = 0;
         for index in 0..parts.len() {
@@ -246,16 +267,18 @@ impl<T: Transport> Responder for Reply<'_, T> {
                 count += 1;
             }
         }
-        let sent = match parts.get_mut(..count) {
-            Some([]) | None => Ok(()),
-            Some(parts) => self.send(parts).await,
-        };
-        if sent.is_ok() {
-            self.sent += data.len() as u64;
-        }
-        *self.out = head;
+        let mut parts = parts.get_mut(..count).unwrap_or_default();
+        IoSlice::advance_slices(&mut parts, written.at);
+        let sent =
+            poll_write_paced(self.transport, &mut parts, self.deadline, Some(&mut self.pace), false, written, cx);
+        self.halfway = sent.is_pending() && written.at > 0;
+        let sent = std::task::ready!(sent);
         self.out.clear();
-        sent
+        match sent {
+            Ok(()) => self.sent += data.len() as u64,
+            Err(_) => self.halfway = true,
+        }
+        Poll::Ready(sent.map_err(|error| self.gone(&error)))
     }
 
     async fn answer(&mut self, answer: &Answer<'_>) -> Result<(), ClientGone> {

@@ -7,8 +7,7 @@ use std::cell::Cell;
 use std::fmt;
 use std::future::poll_fn;
 use std::rc::Weak;
-use std::task::{Context, Poll};
-use std::time::Duration;
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use h2::server::SendResponse;
@@ -16,14 +15,14 @@ use h2::{Reason as Code, SendStream};
 use http::header::{CONTENT_LENGTH, DATE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
+use super::behind::Behind;
 use super::io::Below;
 use crate::wire::deadline::Deadline;
 use crate::wire::h1::framing::{self, Connection};
 use crate::wire::h1::lines::{self, Lines};
 use crate::wire::head::{FieldView, Name, ResponseHead};
 use crate::wire::pace::Pace;
-use crate::wire::progress::Wait;
-use crate::wire::{Answer, ClientFraming, ClientGone, Responder, Stamp};
+use crate::wire::{Answer, ClientFraming, ClientGone, Responder, Stamp, Written};
 
 /// The sending side of a stream. It outlives a [`Reply`], for those who must still end the stream after a panic.
 #[derive(Debug)]
@@ -65,6 +64,8 @@ pub struct Asked {
 pub struct Reply<'a> {
     way: &'a mut Way,
     below: &'a Weak<dyn Below>,
+    /// A write that waits.
+    behind: Option<Behind>,
     deadline: &'a Deadline,
     pace: Pace,
     date: &'a [u8],
@@ -102,6 +103,7 @@ impl<'a> Reply<'a> {
         Self {
             way,
             below,
+            behind: None,
             deadline,
             pace,
             date,
@@ -181,83 +183,42 @@ impl<'a> Reply<'a> {
     }
 
     /// Sends data as the client's windows and the send buffer allow. `end`: the stream ends with it.
-    async fn data(&mut self, data: &[u8], end: bool) -> Result<(), ClientGone> {
-        let Way::Streaming(stream) = &mut *self.way else { return Err(ClientGone::Closed) };
-        let mut rest = data;
-        while !rest.is_empty() {
+    fn poll_data(
+        &mut self,
+        cx: &mut Context<'_>,
+        data: &[u8],
+        end: bool,
+        written: &mut Written,
+    ) -> Poll<Result<(), ClientGone>> {
+        let Way::Streaming(stream) = &mut *self.way else { return Poll::Ready(Err(ClientGone::Closed)) };
+        while let Some(rest) = data.get(written.at..)
+            && !rest.is_empty()
+        {
             stream.reserve_capacity(rest.len());
             let mut room = stream.capacity();
             if room == 0 {
-                let wait = Behind::new(self.deadline.now(), self.below);
-                room = wait.for_room(stream, self.deadline, &mut self.pace, rest.len()).await?;
+                let behind = self.behind.get_or_insert_with(|| {
+                    let behind = Behind::new(self.deadline.now());
+                    self.deadline.arm(behind.wait.next(self.deadline.now(), &self.pace));
+                    behind
+                });
+                room = ready!(behind.poll_room(cx, stream, self.below, self.deadline, &mut self.pace))?;
+            }
+            // The room may have come since the last look: the wait ends here either way.
+            if let Some(behind) = self.behind.take() {
+                let ended = behind.wait.end(self.deadline.now(), room.min(rest.len()), &mut self.pace);
+                ended.map_err(|_| ClientGone::Stalled)?;
             }
             let (now, later) = rest.split_at(room.min(rest.len()));
             stream.send_data(Bytes::copy_from_slice(now), end && later.is_empty()).map_err(|_| ClientGone::Closed)?;
             self.sent += now.len() as u64;
-            rest = later;
+            written.at += now.len();
         }
         if end && data.is_empty() {
             stream.send_data(Bytes::new(), true).map_err(|_| ClientGone::Closed)?;
         }
         self.ended |= end;
-        Ok(())
-    }
-}
-
-/// A wait for a client's windows, and for the connection to take what lies before them.
-struct Behind<'a> {
-    wait: Wait,
-    below: &'a Weak<dyn Below>,
-    /// What the connection may have been given of what came before.
-    before: Option<i64>,
-    /// Of that, what the client has taken.
-    taken: Option<i64>,
-}
-
-impl<'a> Behind<'a> {
-    fn new(now: Duration, below: &'a Weak<dyn Below>) -> Self {
-        Self { wait: Wait::new(now, false), below, before: None, taken: None }
-    }
-
-    async fn for_room(
-        mut self,
-        stream: &mut SendStream<Bytes>,
-        deadline: &Deadline,
-        pace: &mut Pace,
-        wanted: usize,
-    ) -> Result<usize, ClientGone> {
-        deadline.arm(self.wait.next(deadline.now(), pace));
-        let came = poll_fn(|cx| {
-            match stream.poll_capacity(cx) {
-                Poll::Ready(Some(Ok(room))) => return Poll::Ready(Ok(room)),
-                Poll::Ready(_) => return Poll::Ready(Err(ClientGone::Closed)),
-                Poll::Pending => {}
-            }
-            while deadline.poll_expired(cx) {
-                let (now, taken) = (deadline.now(), self.taken());
-                // Another look would come at once, and find the same, for ever.
-                if deadline.is_over() || self.wait.look(now, taken, pace).is_err() {
-                    return Poll::Ready(Err(ClientGone::Stalled));
-                }
-                deadline.arm(self.wait.next(now, pace));
-            }
-            Poll::Pending
-        });
-        let room = came.await?;
-        self.wait.end(deadline.now(), room.min(wanted), pace).map_err(|_| ClientGone::Stalled)?;
-        Ok(room)
-    }
-
-    /// What the client has taken of what it has to take before it can open the window of this stream, or before it is this stream's turn: what was
-    /// given to the connection before this wait, and what `h2` held then, in the order in which every stream gets its turn. What others get
-    /// behind that is no merit of this stream: the bound never moves.
-    fn taken(&mut self) -> Option<i64> {
-        let below = self.below.upgrade()?;
-        let flow = below.flow()?;
-        let before = *self.before.get_or_insert_with(|| flow.given.saturating_add(below.most_held()));
-        let taken = flow.taken.min(before).max(self.taken.unwrap_or(i64::MIN));
-        self.taken = Some(taken);
-        Some(taken)
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -321,16 +282,29 @@ impl Responder for Reply<'_> {
         self.started
     }
 
-    async fn write(&mut self, data: &[u8], end: Option<&[u8]>) -> Result<(), ClientGone> {
+    async fn go_on(&mut self) -> Result<(), ClientGone> {
+        let Way::Waiting(respond) = &mut *self.way else { return Ok(()) };
+        let mut response = Response::new(());
+        *response.status_mut() = StatusCode::CONTINUE;
+        respond.send_informational(response).map_err(|_| ClientGone::Closed)
+    }
+
+    fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        data: &[u8],
+        end: Option<&[u8]>,
+        written: &mut Written,
+    ) -> Poll<Result<(), ClientGone>> {
         let last = end.is_some();
         let trailers = end.filter(|trailers| !trailers.is_empty());
         let ends = last && trailers.is_none();
         self.open(self.bare || (ends && data.is_empty()))?;
         if self.ended {
-            return Ok(());
+            return Poll::Ready(Ok(()));
         }
         if !data.is_empty() || ends {
-            self.data(data, ends).await?;
+            ready!(self.poll_data(cx, data, ends, written))?;
         }
         if let (Some(trailers), Way::Streaming(stream)) = (trailers, &mut *self.way) {
             let mut fields = HeaderMap::new();
@@ -343,7 +317,7 @@ impl Responder for Reply<'_> {
             stream.send_trailers(fields).map_err(|_| ClientGone::Closed)?;
             self.ended = true;
         }
-        Ok(())
+        Poll::Ready(Ok(()))
     }
 
     async fn answer(&mut self, answer: &Answer<'_>) -> Result<(), ClientGone> {
@@ -360,7 +334,11 @@ impl Responder for Reply<'_> {
         self.head = Some(response);
         let bare = self.asked.to_head || answer.body.is_empty();
         self.open(bare)?;
-        if bare { Ok(()) } else { self.data(answer.body, true).await }
+        if bare {
+            return Ok(());
+        }
+        let mut written = Written::default();
+        poll_fn(|cx| self.poll_data(cx, answer.body, true, &mut written)).await
     }
 
     fn close(&mut self) {

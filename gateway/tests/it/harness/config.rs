@@ -44,6 +44,11 @@ impl Config {
         self
     }
 
+    /// Neither requests nor answers wait in the gateway.
+    pub(crate) fn streaming(self) -> Self {
+        self.service("buffering: off")
+    }
+
     /// Adds lines at the top level.
     pub(crate) fn top(mut self, lines: &str) -> Self {
         self.top.push_str(&indented(lines, 0));

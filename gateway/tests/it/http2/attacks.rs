@@ -274,7 +274,7 @@ fn requests_that_end_with_a_broken_connection_are_not_blamed_on_their_client_lea
         connection.head();
         connection.wait_closed();
     });
-    let gateway = Gateway::start(config(&app));
+    let gateway = Gateway::start(with_http2(&Config::before(&app).streaming()));
     let mut raw = Raw::connect(gateway.address());
     raw.ask(1, &[&GET[..3], &[(":path", "/waits")]].concat());
     let post = [(":method", "POST"), GET[1], GET[2], (":path", "/uploads")];

@@ -1,0 +1,67 @@
+//! How much all spools of the process hold together.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Bytes held by all spools.
+#[derive(Debug, Default)]
+pub struct Budget {
+    memory: Arc<AtomicU64>,
+    disk: Arc<AtomicU64>,
+}
+
+impl Budget {
+    /// Nothing of the memory yet, of which all spools together may hold `most` bytes.
+    pub(super) fn memory(&self, most: u64) -> Held {
+        Held { total: Arc::clone(&self.memory), most, own: 0 }
+    }
+
+    /// Nothing of the disk yet, of which all spools together may hold `most` bytes.
+    pub(super) fn disk(&self, most: u64) -> Held {
+        Held { total: Arc::clone(&self.disk), most, own: 0 }
+    }
+
+    /// Bytes of memory in use, and of disk.
+    pub fn held(&self) -> (u64, u64) {
+        (self.memory.load(Ordering::Relaxed), self.disk.load(Ordering::Relaxed))
+    }
+}
+
+/// What one spool holds of a total. Given back when it is dropped.
+#[derive(Debug)]
+pub(super) struct Held {
+    total: Arc<AtomicU64>,
+    most: u64,
+    own: u64,
+}
+
+impl Held {
+    /// Takes so many bytes more; `false`, and nothing is taken, where they are not there.
+    pub(super) fn reserve(&mut self, bytes: u64) -> bool {
+        let before = self.total.fetch_add(bytes, Ordering::Relaxed);
+        if before + bytes > self.most {
+            self.total.fetch_sub(bytes, Ordering::Relaxed);
+            return false;
+        }
+        self.own += bytes;
+        true
+    }
+
+    /// Whether so many bytes more are there at the moment.
+    pub(super) fn has_room(&self, bytes: u64) -> bool {
+        self.total.load(Ordering::Relaxed) + bytes <= self.most
+    }
+
+    /// Gives back all but so many bytes.
+    pub(super) fn release_to(&mut self, rest: u64) {
+        let back = self.own.saturating_sub(rest);
+        self.total.fetch_sub(back, Ordering::Relaxed);
+        self.own -= back;
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.release_to(0);
+    }
+}

@@ -1,0 +1,123 @@
+use std::path::PathBuf;
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn buffers() -> Buffers {
+    Buffers { memory: 1000, total_memory: 1 << 20, disk: 1 << 20, total_disk: 1 << 20, folder: std::env::temp_dir() }
+}
+
+fn run<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+}
+
+async fn put(spool: &mut Spool, data: &[u8]) -> Result<(), Full> {
+    spool.push(data)?;
+    if let Some(job) = spool.overflow() {
+        let block = job.await.unwrap();
+        spool.settle(block).ok();
+    }
+    Ok(())
+}
+
+async fn get(spool: &mut Spool) -> Vec<u8> {
+    match spool.take() {
+        Next::Bytes(bytes) => bytes,
+        Next::Reading(job) => job.await.unwrap().unwrap(),
+        Next::Nothing => Vec::new(),
+    }
+}
+
+async fn get_all(spool: &mut Spool) -> Vec<u8> {
+    let mut all = Vec::new();
+    loop {
+        let more = get(spool).await;
+        if more.is_empty() {
+            return all;
+        }
+        all.extend(more);
+    }
+}
+
+/// Bytes that tell their position.
+fn bytes(from: usize, count: usize) -> Vec<u8> {
+    (from..from + count).map(|at| u8::try_from(at % 251).unwrap()).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn whatever_goes_in_comes_out_in_order(steps in proptest::collection::vec((0_usize..70_000, 0_usize..4), 1..20)) {
+        run(async {
+            let budget = Arc::new(Budget::default());
+            let mut spool = Spool::new(&buffers(), &budget, false).unwrap();
+            let (mut sent, mut received) = (0, Vec::new());
+            for (count, takes) in steps {
+                put(&mut spool, &bytes(sent, count)).await.unwrap();
+                sent += count;
+                for _ in 0..takes {
+                    received.extend(get(&mut spool).await);
+                }
+            }
+            received.extend(get_all(&mut spool).await);
+            assert!(received == bytes(0, sent));
+            assert_eq!((budget.held(), spool.len()), ((MOVING, 0), 0));
+            drop(spool);
+            assert_eq!(budget.held(), (0, 0));
+        });
+    }
+}
+
+#[test]
+fn what_is_kept_can_be_taken_out_again() {
+    run(async {
+        let budget = Arc::new(Budget::default());
+        let mut spool = Spool::new(&buffers(), &budget, true).unwrap();
+        for part in bytes(0, 200_000).chunks(7777) {
+            put(&mut spool, part).await.unwrap();
+        }
+        for _ in 0..2 {
+            assert_eq!(spool.len(), 200_000);
+            assert!(get_all(&mut spool).await == bytes(0, 200_000));
+            assert!(spool.rewind());
+        }
+    });
+}
+
+#[test]
+fn bounds_hold_and_what_went_in_before_them_is_not_lost() {
+    run(async {
+        let budget = Arc::new(Budget::default());
+        let tight = Buffers { total_memory: MOVING + 1500, total_disk: 100_000, ..buffers() };
+        let mut spool = Spool::new(&tight, &budget, false).unwrap();
+        let mut sent = 0;
+        while put(&mut spool, &bytes(sent, 999)).await.is_ok() {
+            sent += 999;
+        }
+        assert!((99_000..=101_500).contains(&sent), "{sent}");
+        assert_eq!(Spool::new(&tight, &budget, false).err(), Some(Full));
+        assert!(!spool.has_room(1 << 20));
+        assert!(get_all(&mut spool).await == bytes(0, sent));
+        assert!(spool.has_room(1 << 20), "its room is free again");
+    });
+}
+
+#[test]
+fn without_a_disk_everything_stays_in_memory_and_then_there_is_no_room() {
+    run(async {
+        let budget = Arc::new(Budget::default());
+        let nowhere = Buffers { folder: PathBuf::from("/proc/nowhere"), ..buffers() };
+        let mut spool = Spool::new(&nowhere, &budget, false).unwrap();
+        let mut sent = 0;
+        while spool.has_room(1 << 20) {
+            put(&mut spool, &bytes(sent, 5000)).await.unwrap();
+            sent += 5000;
+        }
+        assert!(get_all(&mut spool).await == bytes(0, sent));
+        assert!(spool.has_room(1 << 20), "in memory");
+        put(&mut spool, &bytes(0, 900)).await.unwrap();
+        assert!(get_all(&mut spool).await == bytes(0, 900));
+        assert_eq!(put(&mut spool, &bytes(0, 5000)).await, Err(Full));
+    });
+}
