@@ -54,7 +54,8 @@ impl Remote {
 /// The system gives no thread or no event loop.
 pub fn start(id: usize, state: Arc<State>) -> io::Result<(Remote, JoinHandle<()>)> {
     let (commands, inbox) = unbounded_channel();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    // Its helpers wait for disks and resolvers. A few: containers bound their threads, and a disk is not faster for more.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(8).build()?;
     let thread = std::thread::Builder::new().name(format!("worker-{id}")).spawn(move || {
         LocalSet::new().block_on(&runtime, run(Worker::new(id, state), inbox));
     })?;
