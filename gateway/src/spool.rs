@@ -25,8 +25,8 @@ use crate::plan::Buffers;
 /// Bytes that are written to the file, or read from it, at a time.
 pub const BLOCK: usize = 32 * 1024;
 
-/// Memory of a spool besides what it keeps for good: a block on its way into the file, and one on its way out.
-const MOVING: u64 = 2 * BLOCK as u64;
+/// Memory of a spool that uses its file: what is on its way into it, and out of it.
+const MOVING: u64 = 4 * BLOCK as u64;
 
 /// The bounds of the configuration are reached: nothing more can be kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -52,6 +52,8 @@ pub struct Spool {
     kept: bool,
     memory: Held,
     disk: Held,
+    /// Memory for what moves is reserved.
+    moves: bool,
     /// The file can not be used: everything has to fit into memory from now on.
     broken: bool,
 }
@@ -69,15 +71,8 @@ pub enum Next {
 
 impl Spool {
     /// An empty spool. `kept`: what was taken out stays, for [`Self::rewind`].
-    ///
-    /// # Errors
-    /// There is not even memory for the first bytes.
-    pub fn new(buffers: &Buffers, budget: &Arc<Budget>, kept: bool) -> Result<Self, Full> {
-        let mut memory = budget.memory(buffers.total_memory);
-        if !memory.reserve(MOVING) {
-            return Err(Full);
-        }
-        Ok(Self {
+    pub fn new(buffers: &Buffers, budget: &Arc<Budget>, kept: bool) -> Self {
+        Self {
             disk: budget.disk(buffers.total_disk),
             buffers: buffers.clone(),
             front: Vec::new(),
@@ -87,9 +82,10 @@ impl Spool {
             back: Vec::new(),
             taken: 0,
             kept,
-            memory,
+            memory: budget.memory(buffers.total_memory),
+            moves: false,
             broken: false,
-        })
+        }
     }
 
     /// Bytes that went in, less those that were taken out and are not kept.
@@ -108,7 +104,11 @@ impl Spool {
             return true;
         }
         // Where the file is broken, what waits in front of it has to be taken out first.
-        !self.broken && self.back.len() < BLOCK && self.filed < most && self.disk.has_room(BLOCK as u64)
+        !self.broken
+            && self.back.len() < BLOCK
+            && self.filed < most
+            && self.disk.has_room(BLOCK as u64)
+            && (self.moves || self.memory.has_room(MOVING))
     }
 
     /// Whether the next part stays in memory.
@@ -125,7 +125,11 @@ impl Spool {
             self.front.extend_from_slice(data);
             return Ok(());
         }
-        if self.broken || !self.disk.reserve(data.len() as u64) {
+        if self.broken || !self.moves && !self.memory.reserve(MOVING) {
+            return Err(Full);
+        }
+        self.moves = true;
+        if !self.disk.reserve(data.len() as u64) {
             return Err(Full);
         }
         self.back.extend_from_slice(data);
@@ -194,6 +198,11 @@ impl Spool {
         next
     }
 
+    /// Nothing of it will be taken out any more.
+    pub fn forget(&mut self) {
+        self.reset();
+    }
+
     /// Goes back to the first byte. Only for spools that keep what was taken out.
     pub fn rewind(&mut self) -> bool {
         self.taken = 0;
@@ -202,10 +211,25 @@ impl Spool {
 
     /// Everything was taken out: its room is free again.
     fn reset(&mut self) {
-        self.front.clear();
-        self.back.clear();
-        (self.filed, self.taken) = (0, 0);
-        self.memory.release_to(MOVING);
-        self.disk.release_to(0);
+        (self.front, self.back) = (Vec::new(), Vec::new());
+        (self.filed, self.taken, self.moves) = (0, 0, false);
+        self.put_away();
+        self.memory.release();
+        self.disk.release();
+    }
+
+    /// Closes the file. To free its blocks may take a disk long.
+    fn put_away(&mut self) {
+        if let Some(file) = self.file.take()
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            runtime.spawn_blocking(move || drop(file));
+        }
+    }
+}
+
+impl Drop for Spool {
+    fn drop(&mut self) {
+        self.put_away();
     }
 }

@@ -57,6 +57,9 @@ pub trait RequestBody {
         false
     }
 
+    /// It will not be read again: what was kept of it may go.
+    fn forget(&mut self) {}
+
     /// Goes back to the first byte. `false`: what was read is gone.
     fn rewind(&mut self) -> bool {
         self.received() == 0

@@ -98,6 +98,11 @@ impl RequestBody for Collected {
         true
     }
 
+    fn forget(&mut self) {
+        self.spool.forget();
+        self.part = Vec::new();
+    }
+
     fn rewind(&mut self) -> bool {
         self.given = 0;
         self.spool.rewind()

@@ -148,6 +148,7 @@ pub async fn run<B: RequestBody, R: Responder>(
         }
     }
     if let Some(rest) = rest {
+        body.forget();
         // The app is free already. In a box, as most clients keep up.
         done.failed = Box::pin(rest.finish(reply)).await.err();
     }

@@ -1,13 +1,12 @@
 //! The way to the app: what is waited for before it is asked, and what it is asked.
 
 use probegate_policies::access::Permit;
-use probegate_policies::reason::Reason;
 
 use super::collect;
 use super::exchange::{self, Exchanged, Tools};
 use super::prepare::Case;
 use crate::plan::ProbeForward;
-use crate::spool::{Full, Spool};
+use crate::spool::Spool;
 use crate::wire::head::Name;
 use crate::wire::{Framing, RequestBody, Responder};
 
@@ -28,16 +27,15 @@ pub async fn forward<B: RequestBody, R: Responder>(
         return exchange::run(permit, &case.probe(probe, head), tools, body, reply).await;
     }
     if !waits(&case, body) {
+        // Nobody waits for the app's word where the body is here already.
+        case.expects &= !(case.handling.buffer_request && body.is_at_hand());
         return exchange::run(permit, &case.request(body.framing(), head), tools, body, reply).await;
     }
     // In a box: most requests have no body, and idle connections must not hold the room for one.
     Box::pin(async move {
         let spools = case.spools();
-        let collected = match Spool::new(spools.buffers, spools.budget, true) {
-            Ok(spool) => collect::collect(spool, case.expects, body, reply).await,
-            Err(Full) => Err(Reason::BuffersFull),
-        };
-        let mut collected = match collected {
+        let spool = Spool::new(spools.buffers, spools.budget, true);
+        let mut collected = match collect::collect(spool, case.expects, body, reply).await {
             Ok(collected) => collected,
             Err(reason) => return Exchanged { failed: Some(reason), ..Exchanged::default() },
         };
@@ -49,12 +47,13 @@ pub async fn forward<B: RequestBody, R: Responder>(
     .await
 }
 
-/// Whether the app is asked only when the body is complete. One that is here already needs no other place, and calls of gRPC are
-/// conversations.
+/// Whether the app is asked only when the body is complete. One that is here already needs no other place; calls of gRPC are conversations, and
+/// what asks for an upgrade may become one.
 fn waits<B: RequestBody>(case: &Case<'_>, body: &B) -> bool {
     let is_grpc = |kind: &[u8]| kind.get(..16).is_some_and(|start| start.eq_ignore_ascii_case(b"application/grpc"));
     case.handling.buffer_request
         && body.framing() != Framing::None
         && !body.is_at_hand()
+        && !case.received.asks_upgrade
         && !case.received.fields().first(Name::ContentType).is_some_and(is_grpc)
 }

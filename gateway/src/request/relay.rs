@@ -176,19 +176,7 @@ async fn buffered<S: ResponseSource, R: Responder>(
             continue;
         }
         // The client keeps the app waiting.
-        if rest.is_none()
-            && let Ok(spool) = Spool::new(spools.buffers, spools.budget, false)
-        {
-            rest = Some(Box::new(Rest::new(spool)));
-        }
-        let Some(behind) = &mut rest else {
-            // There is no room at all: the app waits.
-            poll_fn(|cx| reply.poll_write(cx, part.data, part.end, &mut written)).await?;
-            if part.end.is_some() {
-                return Ok(None);
-            }
-            continue;
-        };
+        let behind = rest.get_or_insert_with(|| Box::new(Rest::new(Spool::new(spools.buffers, spools.budget, false))));
         behind.take_over(&part, written);
         // In a box: clients that keep up must not hold the room for it.
         Box::pin(behind.fill(spools.buffers.disk, source, reply)).await?;

@@ -197,7 +197,8 @@ impl Rest {
                     self.writing = true;
                 }
                 Next::Reading(reading) => self.reading = Some(reading),
-                Next::Nothing if self.end.is_some() => {
+                // A block on its way into the file is not there yet, and not gone either.
+                Next::Nothing if self.end.is_some() && self.spool.is_empty() => {
                     self.part.clear();
                     (self.last, self.writing) = (true, true);
                 }
@@ -210,4 +211,88 @@ impl Rest {
 fn failed(error: &io::Error) -> Reason {
     tracing::warn!(%error, "a temporary file cannot be used");
     Reason::BufferFailed
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::task::Waker;
+
+    use super::*;
+    use crate::plan::Buffers;
+    use crate::spool::BLOCK;
+    use crate::wire::head::ResponseHead;
+    use crate::wire::{Answer, ClientFraming, ClientGone, Stamp};
+
+    /// A client that takes everything at once.
+    #[derive(Default)]
+    struct Quick {
+        taken: Vec<u8>,
+        ended: bool,
+    }
+
+    impl Responder for Quick {
+        fn stamp(&mut self, _: &Stamp<'_>) {}
+
+        async fn interim(&mut self, _: &ResponseHead, _: &[u8]) -> Result<(), ClientGone> {
+            Ok(())
+        }
+
+        fn start(&mut self, _: &ResponseHead, _: &[u8], _: ClientFraming) {}
+
+        fn started(&self) -> bool {
+            true
+        }
+
+        async fn go_on(&mut self) -> Result<(), ClientGone> {
+            Ok(())
+        }
+
+        fn poll_write(
+            &mut self,
+            _: &mut Context<'_>,
+            data: &[u8],
+            end: Option<&[u8]>,
+            _: &mut Written,
+        ) -> Poll<Result<(), ClientGone>> {
+            assert!(!self.ended, "something follows the end");
+            self.taken.extend_from_slice(data);
+            self.ended = end.is_some();
+            Poll::Ready(Ok(()))
+        }
+
+        async fn answer(&mut self, _: &Answer<'_>) -> Result<(), ClientGone> {
+            Ok(())
+        }
+
+        fn close(&mut self) {}
+
+        fn truncate(&mut self) {}
+
+        fn sent(&self) -> u64 {
+            self.taken.len() as u64
+        }
+
+        fn poll_gone(&mut self, _: &mut Context<'_>) -> Poll<()> {
+            Poll::Pending
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_does_not_end_before_the_block_that_is_on_its_way_into_the_file() {
+        let (room, folder) = (1 << 20, std::env::temp_dir());
+        let buffers = Buffers { memory: 1, total_memory: room, disk: room, total_disk: room, folder };
+        let mut rest = Rest::new(Spool::new(&buffers, &Arc::default(), false));
+        rest.spool.push(b"front").unwrap();
+        rest.spool.push(&[b'x'; BLOCK]).unwrap();
+        // The disk takes its time, the app is done, and the client has taken everything that can be had.
+        let moving = rest.spool.overflow().unwrap();
+        rest.end = Some(Vec::new());
+        let mut client = Quick::default();
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(rest.poll(&mut cx, &mut client).is_pending() && !client.ended);
+        rest.spool.settle(moving.await.unwrap()).unwrap();
+        rest.finish(&mut client).await.unwrap();
+        assert_eq!((client.taken.len(), client.ended), (5 + BLOCK, true));
+    }
 }

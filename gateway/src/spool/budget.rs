@@ -52,16 +52,14 @@ impl Held {
         self.total.load(Ordering::Relaxed) + bytes <= self.most
     }
 
-    /// Gives back all but so many bytes.
-    pub(super) fn release_to(&mut self, rest: u64) {
-        let back = self.own.saturating_sub(rest);
-        self.total.fetch_sub(back, Ordering::Relaxed);
-        self.own -= back;
+    /// Gives everything back.
+    pub(super) fn release(&mut self) {
+        self.total.fetch_sub(std::mem::take(&mut self.own), Ordering::Relaxed);
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.release_to(0);
+        self.release();
     }
 }
