@@ -284,7 +284,7 @@ mod tests {
         let buffers = Buffers { memory: 1, total_memory: room, disk: room, total_disk: room, folder };
         let mut rest = Rest::new(Spool::new(&buffers, &Arc::default(), false));
         rest.spool.push(b"front").unwrap();
-        rest.spool.push(&[b'x'; BLOCK]).unwrap();
+        rest.spool.push(&vec![b'x'; BLOCK]).unwrap();
         // The disk takes its time, the app is done, and the client has taken everything that can be had.
         let moving = rest.spool.overflow().unwrap();
         rest.end = Some(Vec::new());
