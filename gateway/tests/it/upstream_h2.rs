@@ -347,7 +347,7 @@ fn a_client_that_takes_nothing_stops_its_stream_and_no_other() {
             send(&mut stream, Bytes::from_static(b"end"), true).await;
         }
     });
-    let gateway = Gateway::start(before(&app));
+    let gateway = Gateway::start(before(&app).streaming());
     let mut slow: Vec<_> = (0..20).map(|_| Client::connect_narrow(gateway.address())).collect();
     for client in &mut slow {
         client.send("GET /large HTTP/1.1\r\nHost: a\r\n\r\n");
