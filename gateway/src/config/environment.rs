@@ -1,12 +1,12 @@
 //! What a configuration needs from around it: variables, files, the time, the number of processors.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use nix::unistd::{AccessFlags, access};
 use rustls::pki_types::CertificateDer;
 
 /// The surroundings of a configuration. Tests bring their own.
@@ -63,9 +63,7 @@ impl Environment for System {
         for folder in folder.ancestors() {
             let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
             match folder.metadata() {
-                Ok(found) if found.is_dir() => {
-                    return Ok(access(folder, AccessFlags::W_OK | AccessFlags::X_OK)?);
-                }
+                Ok(found) if found.is_dir() => return takes_files(folder),
                 Ok(_) => return Err(io::ErrorKind::NotADirectory.into()),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
@@ -85,6 +83,15 @@ impl Environment for System {
 
     fn parallelism(&self) -> usize {
         std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+    }
+}
+
+/// Whether a file can be made in a folder: one without a name, which is gone at once.
+fn takes_files(folder: &Path) -> io::Result<()> {
+    match OpenOptions::new().write(true).custom_flags(libc::O_TMPFILE).open(folder) {
+        // A file system without such files does not tell.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EISDIR)) => Ok(()),
+        made => made.map(drop),
     }
 }
 
