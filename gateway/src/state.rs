@@ -123,9 +123,14 @@ impl State {
         self.generation.fetch_add(1, Ordering::Release);
     }
 
+    /// Whether everything is bound and running, or was.
+    pub fn is_open(&self) -> bool {
+        self.ready.load(Ordering::Acquire)
+    }
+
     /// Whether the gateway can take traffic.
     pub fn is_ready(&self) -> bool {
-        self.ready.load(Ordering::Acquire) && !self.is_ending()
+        self.is_open() && !self.is_ending()
     }
 
     /// Everything is bound and running.

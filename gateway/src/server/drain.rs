@@ -97,6 +97,26 @@ impl Watch {
         }
     }
 
+    /// The next signal. What needs to know the listeners waits until they are open; an end does not.
+    async fn next(&self) -> Signal {
+        let signal = self.signals.next().await;
+        if matches!(signal, Signal::Reload | Signal::Upgrade) {
+            tokio::select! {
+                biased;
+                () = self.opened() => {}
+                end = self.told_to_end() => return end,
+            }
+        }
+        signal
+    }
+
+    /// Waits until the listeners are open.
+    async fn opened(&self) {
+        while !self.state.is_open() {
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
     /// The next signal to end; what else comes meanwhile is done where it can be.
     async fn told_to_end(&self) -> Signal {
         loop {
@@ -104,7 +124,9 @@ impl Watch {
                 signal @ (Signal::Interrupt | Signal::Terminate) => return signal,
                 // The log may be rotated meanwhile; the last lines belong into the new file.
                 Signal::Reopen => self.state.access_log.reopen(),
-                Signal::Reload => tracing::warn!("SIGHUP ignored: not during a hand-over or while going down"),
+                Signal::Reload => {
+                    tracing::warn!("SIGHUP ignored: not during the start, a hand-over or while going down")
+                }
                 Signal::Upgrade => {}
             }
         }
@@ -135,7 +157,7 @@ impl ShutdownSignalWatch for Signalled {
 impl Watch {
     async fn recv(&self) -> ShutdownSignal {
         loop {
-            match self.signals.next().await {
+            match self.next().await {
                 Signal::Reload => {
                     supervisor::reloading();
                     self.reloader.reload();
