@@ -34,7 +34,7 @@ pub(crate) use upstream::{Connection, Unreachable, Upstream, ok};
 pub(crate) use venv::venv;
 
 /// How long anything may take before a test gives up. Generous: it only ever passes when something is broken.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
 
 /// Looks until `look` has found something; panics with `what` when that takes too long.
 pub(crate) fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
