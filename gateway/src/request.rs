@@ -5,6 +5,7 @@
 pub mod answer;
 pub mod challenge;
 pub mod collect;
+pub mod deliver;
 pub mod exchange;
 pub mod finish;
 pub mod forward;

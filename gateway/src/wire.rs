@@ -90,7 +90,7 @@ pub struct Part<'a> {
     pub end: Option<&'a [u8]>,
 }
 
-/// The way of the app's answer.
+/// Where an answer comes from: the app, or a file.
 pub trait ResponseSource {
     /// Waits for the next head, interim or final.
     ///
@@ -116,13 +116,13 @@ pub trait ResponseSource {
     /// Whether the next part is at hand already.
     fn has_buffered(&mut self) -> bool;
 
-    /// Waits for the next part of the body.
+    /// Waits for the next part of the body. Whoever stops waiting may ask again: nothing is lost.
     ///
     /// # Errors
     /// The body will not become whole.
     fn part(&mut self) -> impl Future<Output = Result<Part<'_>, Reason>>;
 
-    /// Whether the connection stands at the next request.
+    /// Whether the connection to the app stands at the next request.
     fn is_reusable(&self) -> bool;
 
     /// Ends the answer: what came behind the head stays in the buffer, for a tunnel.

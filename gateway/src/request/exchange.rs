@@ -12,7 +12,8 @@ use probegate_policies::fields::FieldName;
 use probegate_policies::proxy;
 use probegate_policies::reason::Reason;
 
-use super::relay::{self, Progress, Relayed};
+use super::deliver::{Delivery, Progress};
+use super::relay::{self, Relayed};
 use crate::plan::{Buffers, Upstream};
 use crate::spool::Budget;
 use crate::upstream::{Channel, Connection, Link, Pools};
@@ -38,10 +39,8 @@ pub struct Errand<'a> {
     pub private: &'a [FieldName],
     /// The method is idempotent (RFC 9110 §9.2.2): it may be repeated where a server closed an unused connection.
     pub idempotent: bool,
-    /// The client expects no body in the answer, or none is wanted.
-    pub to_head: bool,
-    /// The method on the way to the app is HEAD, so its answer has no body.
-    pub asks_head: bool,
+    /// What becomes of the answer.
+    pub delivery: Delivery<'a>,
     /// The protocol the app may switch to.
     pub upgrade: Option<&'a [u8]>,
     /// The client waits for `100 Continue`.
@@ -50,8 +49,6 @@ pub struct Errand<'a> {
     pub client: proxy::Header,
     /// A redirect is a failure (probes, D15).
     pub refuse_redirects: bool,
-    /// Where the answer may wait for a slow client; `None`: the app does.
-    pub spools: Option<Spools<'a>>,
     /// Time for the whole exchange; without it, the upstream's times for each step.
     pub total: Option<Duration>,
 }
@@ -122,8 +119,8 @@ pub async fn run<B: RequestBody, R: Responder>(
         done.server = Some(connection.server);
         match attempt(errand, tools, &connection, body, reply, &mut done).await {
             Ok(relayed) => {
-                done.failed = relayed.failed;
-                rest = relayed.rest;
+                done.failed = relayed.delivered.failed;
+                rest = relayed.delivered.rest;
                 match connection.channel {
                     Channel::Own(link) if relayed.switched => done.switched = Some(link),
                     _ if relayed.reusable => tools.pools.put(errand.upstream, connection, Instant::now()),

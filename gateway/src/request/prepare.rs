@@ -7,6 +7,7 @@ use probegate_policies::forwarded::{Scheme, Towards, UNKNOWN_CLIENT, scheme};
 use probegate_policies::proxy;
 
 use super::Received;
+use super::deliver::Delivery;
 use super::exchange::{Errand, Spools};
 use super::headers::UpstreamHead;
 use super::judge::Judgement;
@@ -70,13 +71,15 @@ impl<'a> Case<'a> {
             framing,
             private: &self.active.plan.private_fields,
             idempotent: matches!(method, b"GET" | b"HEAD" | b"PUT" | b"DELETE" | b"OPTIONS"),
-            to_head: method == b"HEAD",
-            asks_head: method == b"HEAD",
+            delivery: Delivery {
+                to_head: method == b"HEAD",
+                asks_head: method == b"HEAD",
+                spools: self.handling.buffer_response.then(|| self.spools()),
+            },
             upgrade,
             expects: self.expects,
             client: self.client(),
             refuse_redirects: false,
-            spools: self.handling.buffer_response.then(|| self.spools()),
             total: None,
         }
     }
@@ -106,14 +109,12 @@ impl<'a> Case<'a> {
             framing: Framing::None,
             private: &self.active.plan.private_fields,
             idempotent: true,
-            to_head: received.head.method.of(received.bytes) == b"HEAD",
-            asks_head: false,
+            // Small, and due as a whole within a second or so: it waits nowhere.
+            delivery: Delivery { to_head: received.head.method.of(received.bytes) == b"HEAD", ..Delivery::default() },
             upgrade: None,
             expects: false,
             client: self.client(),
             refuse_redirects: true,
-            // Small, and due as a whole within a second or so.
-            spools: None,
             total: Some(probe.timeout),
         }
     }

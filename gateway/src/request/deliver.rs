@@ -1,0 +1,188 @@
+//! The last step of every answer with a body: from where it comes, the app or a file, to the client.
+//!
+//! Invariant: nothing here knows where an answer comes from, nor the protocol of the client.
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+
+use probegate_policies::reason::Reason;
+
+use super::exchange::Spools;
+use super::release::Rest;
+use crate::spool::Spool;
+use crate::wire::head::{FieldView, Name, ResponseHead};
+use crate::wire::{ClientFraming, Framing, Responder, ResponseSource, Written};
+
+/// How an answer is delivered.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Delivery<'a> {
+    /// The client expects no body in the answer, or none is wanted.
+    pub to_head: bool,
+    /// The source was asked with HEAD, so its answer has no body.
+    pub asks_head: bool,
+    /// Where the answer may wait for a slow client; `None`: its source does.
+    pub spools: Option<Spools<'a>>,
+}
+
+/// What the client got.
+#[derive(Debug, Default)]
+pub struct Delivered {
+    /// The answer is not whole, or the client did not take it.
+    pub failed: Option<Reason>,
+    /// The source is done, the client is not.
+    pub rest: Option<Box<Rest>>,
+}
+
+/// Where the request stands, for those who wait for its answer.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// Its body, if it has one, is where it belongs: nothing more is read of it.
+    pub whole: Cell<bool>,
+    /// The next part of the body is waited for: whoever waits sees the client go.
+    pub awaits_client: Cell<bool>,
+    /// The answer is being passed on.
+    pub answering: Cell<bool>,
+}
+
+impl Progress {
+    /// Nothing of the request is waited for.
+    pub fn over() -> Self {
+        Self { whole: Cell::new(true), ..Self::default() }
+    }
+}
+
+/// Delivers the answer behind the head that `source` has found. Its client is watched: when it goes, the source is not asked for more. A body that
+/// breaks off ends so that the client sees it.
+///
+/// # Errors
+/// Nothing of it was told to the client: something else may still be answered.
+pub async fn deliver<S: ResponseSource, R: Responder>(
+    delivery: &Delivery<'_>,
+    source: &mut S,
+    reply: &mut R,
+    progress: &Progress,
+) -> Result<Delivered, Reason> {
+    let framing = source.framing(delivery.asks_head)?;
+    let (head, bytes) = source.view();
+    let spools = delivery.spools.filter(|_| !delivery.to_head && may_wait(head, bytes));
+    let client = match framing {
+        _ if delivery.to_head => ClientFraming::None,
+        Framing::None if matches!(head.status, 204 | 304) => ClientFraming::None,
+        Framing::None => ClientFraming::Length(0),
+        Framing::Length(length) => ClientFraming::Length(length),
+        Framing::Chunked | Framing::UntilClose => ClientFraming::Streamed,
+    };
+    if !progress.whole.get() {
+        // The rest of the request is not waited for, so nobody would find the next one behind it.
+        reply.close();
+    }
+    progress.answering.set(true);
+    reply.start(head, bytes, client);
+    source.begin(framing);
+    let ended = match spools {
+        Some(spools) => buffered(spools, source, reply, progress).await,
+        None => body(delivery, source, reply, progress).await.map(|()| None),
+    };
+    let (failed, rest) = match ended {
+        Ok(rest) => (None, rest),
+        Err(reason) => (Some(reason), None),
+    };
+    if let Some(reason) = failed {
+        // A body that is broken from its first part on, behind a head that is still here: it was no answer.
+        if reason == Reason::UpstreamInvalid && reply.retract() {
+            progress.answering.set(false);
+            return Err(reason);
+        }
+        // Where not even the head went out yet: it does, so that the client sees that an answer broke off.
+        reply.write(&[], None).await.ok();
+        reply.truncate();
+    }
+    Ok(Delivered { failed, rest })
+}
+
+/// Whether an answer may wait for its client. What is told as it happens never does, and an app may say that it does not want it (nginx's
+/// `X-Accel-Buffering: no`).
+fn may_wait(head: &ResponseHead, bytes: &[u8]) -> bool {
+    let view = FieldView { bytes, fields: &head.fields };
+    let told = |prefix: &[u8]| {
+        let is = |kind: &[u8]| kind.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
+        view.first(Name::ContentType).is_some_and(is)
+    };
+    !told(b"text/event-stream")
+        && !told(b"application/grpc")
+        && !view.of(Name::Accel).any(|value| value.eq_ignore_ascii_case(b"no"))
+}
+
+/// The body, part by part. What the client has not taken when the source is done is for later.
+async fn buffered<S: ResponseSource, R: Responder>(
+    spools: Spools<'_>,
+    source: &mut S,
+    reply: &mut R,
+    progress: &Progress,
+) -> Result<Option<Box<Rest>>, Reason> {
+    let mut rest: Option<Box<Rest>> = None;
+    if !source.has_buffered() {
+        // The head has to go out even where the body keeps the client waiting.
+        reply.write(&[], None).await?;
+    }
+    loop {
+        let part = watched(source.part(), reply, progress).await?;
+        let mut written = Written::default();
+        let taken = poll_fn(|cx| Poll::Ready(reply.poll_write(cx, part.data, part.end, &mut written))).await;
+        if let Poll::Ready(taken) = taken {
+            taken?;
+            if part.end.is_some() {
+                return Ok(None);
+            }
+            continue;
+        }
+        // The client keeps the app waiting.
+        let behind = rest.get_or_insert_with(|| Box::new(Rest::new(Spool::new(spools.buffers, spools.budget, false))));
+        behind.take_over(&part, written);
+        // In a box: clients that keep up must not hold the room for it.
+        Box::pin(behind.fill(spools.buffers.disk, source, reply)).await?;
+        if behind.is_complete() {
+            return Ok(rest);
+        }
+        // The client has caught up.
+    }
+}
+
+/// The body, part by part. An error: it is not whole.
+async fn body<S: ResponseSource, R: Responder>(
+    delivery: &Delivery<'_>,
+    source: &mut S,
+    reply: &mut R,
+    progress: &Progress,
+) -> Result<(), Reason> {
+    if !source.has_buffered() {
+        // The head has to go out even where the body keeps the client waiting.
+        reply.write(&[], None).await.map_err(Reason::from)?;
+    }
+    loop {
+        let part = watched(source.part(), reply, progress).await?;
+        let data = if delivery.to_head { &[][..] } else { part.data };
+        reply.write(data, part.end).await.map_err(Reason::from)?;
+        if part.end.is_some() {
+            return Ok(());
+        }
+    }
+}
+
+/// Waits for the source, and sees at the same time when the client goes away. While a part of the request's body is waited for, it is
+/// seen there; this watch would find nothing but bytes of the body.
+pub async fn watched<T, R: Responder>(
+    step: impl Future<Output = Result<T, Reason>>,
+    reply: &mut R,
+    progress: &Progress,
+) -> Result<T, Reason> {
+    let mut step = pin!(step);
+    poll_fn(|cx| match step.as_mut().poll(cx) {
+        Poll::Pending if progress.awaits_client.get() => Poll::Pending,
+        Poll::Pending => reply.poll_gone(cx).map(|()| Err(Reason::ClientClosed)),
+        ready @ Poll::Ready(_) => ready,
+    })
+    .await
+}
