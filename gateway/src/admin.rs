@@ -1,8 +1,14 @@
-//! The admin listener: metrics, and the gateway's own health. It has a thread of its own, so that it answers while the workers are busy.
+//! The admin listener: metrics, the gateway's own health, and switches. It has a thread of its own, so that it answers while the workers are busy.
+
+mod control;
+mod guard;
+mod status;
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
+pub use self::guard::FIELD;
 use crate::local::{self, Page, Request, Socket};
 use crate::state::State;
 use crate::wire::deadline::TICK;
@@ -19,13 +25,17 @@ pub fn start(socket: Socket, state: Arc<State>) -> io::Result<()> {
             tokio::time::sleep(TICK).await;
         }
     };
-    local::start("admin", socket, move |request| page(&state, request), replaced)
+    let address = socket.address;
+    local::start("admin", socket, move |request| page(&state, address, request), replaced)
 }
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
 
-fn page(state: &State, request: &Request<'_>) -> Page {
+fn page(state: &State, address: SocketAddr, request: &Request<'_>) -> Page {
+    if let Some(page) = control::page(state, address, request) {
+        return page;
+    }
     let (status, content_type, body) = match (request.method, request.path) {
         (b"GET" | b"HEAD", b"/metrics") => {
             (200, "text/plain; version=0.0.4; charset=utf-8", state.metrics.render(state))
@@ -37,7 +47,7 @@ fn page(state: &State, request: &Request<'_>) -> Page {
             let reason = if state.is_draining() { "draining" } else { "starting" };
             (503, JSON, format!("{{\"status\": \"not_ready\", \"reason\": \"{reason}\"}}").into_bytes())
         }
-        (b"GET" | b"HEAD", _) => (404, TEXT, b"not found: try /metrics, /healthz or /readyz\n".to_vec()),
+        (b"GET" | b"HEAD", _) => (404, TEXT, b"not found: try /metrics, /healthz, /readyz or /services\n".to_vec()),
         _ => (405, TEXT, b"method not allowed\n".to_vec()),
     };
     Page { status, content_type, body }

@@ -1,11 +1,14 @@
 //! The command line.
 
+mod ask;
 mod check;
 mod demo;
 mod dev;
 mod explain;
 mod healthcheck;
 mod run;
+mod status;
+mod switch;
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -81,6 +84,10 @@ enum Command {
         #[arg(long, default_value = "127.0.0.1:9900")]
         address: SocketAddr,
     },
+    /// Say how services and servers of a running gateway are.
+    Status(status::Arguments),
+    /// Put a service of a running gateway into maintenance, or take it out.
+    Maintenance(switch::Maintenance),
     /// Print the JSON Schema of the configuration.
     Schema,
     /// Print completions for a shell.
@@ -109,6 +116,8 @@ pub fn main() -> ExitCode {
         Command::Run { config, upgrade, upgrade_socket } => run::run(config, upgrade, upgrade_socket),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Healthcheck { address } => healthcheck::run(address),
+        Command::Status(arguments) => status::run(&arguments),
+        Command::Maintenance(arguments) => switch::maintenance(&arguments),
         Command::Schema => print(format!("{:#}\n", config::schema()).as_bytes()),
         Command::Completions { shell } => {
             let mut script = Vec::new();

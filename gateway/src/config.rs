@@ -161,6 +161,15 @@ pub fn default_source(server: &str) -> Source {
     }
 }
 
+/// A duration as it is written in configurations and in commands: `10s`, `5m`.
+///
+/// # Errors
+/// It is none, for people.
+pub fn duration(text: &str) -> Result<std::time::Duration, String> {
+    use self::value::Word as _;
+    value::Seconds::from_text(text).map(|value::Seconds(time)| time).map_err(|error| error.to_string())
+}
+
 /// The JSON Schema of a configuration, for editors and for CI.
 pub fn schema() -> serde_json::Value {
     let settings = SchemaSettings::draft07();

@@ -2,7 +2,7 @@
 //!
 //! In reading order: [`cli`] starts things; [`config`] turns a file into a [`plan`]; [`server`] runs workers under Pingora's `Server`;
 //! a [`worker`] accepts connections; [`connection`] is the life of a connection and [`request`] the life of a request: judge,
-//! exchange, finish; [`wire`] moves bytes; a [`spool`] keeps those that must wait; [`upstream`] keeps connections to apps; [`limiter`], [`clients`] and [`state`] outlive plans;
+//! exchange, finish; [`wire`] moves bytes; a [`spool`] keeps those that must wait; [`upstream`] keeps connections to apps; [`limiter`], [`clients`], [`switches`] and [`state`] outlive plans;
 //! [`telemetry`] tells about all of it. The rules themselves are in the crate `probegate-policies`.
 
 pub mod acme;
@@ -21,6 +21,7 @@ pub mod request;
 pub mod server;
 pub mod spool;
 pub mod state;
+pub mod switches;
 pub mod telemetry;
 pub mod tls;
 pub mod upstream;

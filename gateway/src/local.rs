@@ -35,6 +35,8 @@ pub struct Request<'a> {
     pub method: &'a [u8],
     /// The path, without the query.
     pub path: &'a [u8],
+    /// The query, without its question mark.
+    pub query: &'a [u8],
     /// The fields.
     pub fields: FieldView<'a>,
 }
@@ -156,9 +158,10 @@ async fn serve(stream: &impl Transport, page: &impl Fn(&Request<'_>) -> Page, de
         if !body.discard() {
             reply.close();
         }
-        let path = head.target.of(bytes).split(|&byte| byte == b'?').next().unwrap_or_default();
+        let mut target = head.target.of(bytes).splitn(2, |&byte| byte == b'?');
+        let (path, query) = (target.next().unwrap_or_default(), target.next().unwrap_or_default());
         let page = if framed.is_ok() {
-            page(&Request { method, path, fields: FieldView { bytes, fields: &head.fields } })
+            page(&Request { method, path, query, fields: FieldView { bytes, fields: &head.fields } })
         } else {
             Page { status: 400, content_type: "text/plain", body: b"bad request\n".to_vec() }
         };

@@ -10,9 +10,10 @@ mod upstream;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use probegate_policies::access::{Origin, Rule};
+use probegate_policies::access::{Origin, Rule, TokenSet};
 use probegate_policies::client::TrustedProxies;
 use probegate_policies::fields::FieldName;
 use probegate_policies::host::HostTable;
@@ -44,6 +45,8 @@ pub struct Plan {
     pub limits: Vec<Limit>,
     /// Where metrics and the gateway's own probes are served; `None`: nowhere.
     pub admin: Option<SocketAddr>,
+    /// Who turns switches there must present one of these; `None`: anybody on this machine may.
+    pub admin_token: Option<Arc<TokenSet>>,
     /// The access log.
     pub access_log: AccessLog,
     /// Level of the diagnostics log, as `tracing`'s filter understands it (`info`, `probegate=debug`).

@@ -14,6 +14,7 @@ use crate::clients::Clients;
 use crate::limiter::Limiter;
 use crate::plan::Plan;
 use crate::spool::Budget;
+use crate::switches::{InMaintenance, Maintenance, Switches};
 use crate::telemetry::access_log::AccessLogger;
 use crate::telemetry::metrics::{Metrics, ServiceStats};
 use crate::tls::server::{Failed, Listener, Prepared};
@@ -32,9 +33,17 @@ pub struct Active {
     pub limited: Vec<Arc<AtomicU64>>,
     /// TLS on its listeners, in the plan's order.
     pub tls: Vec<Option<Arc<Listener>>>,
+    /// Whether its services are in maintenance, in the plan's order.
+    maintenance: Vec<Arc<Maintenance>>,
 }
 
 impl Active {
+    /// Whether the service with this index is in maintenance. One load.
+    #[inline]
+    pub fn in_maintenance(&self, service: usize) -> Option<InMaintenance> {
+        self.maintenance.get(service)?.get()
+    }
+
     /// TLS on the listener that is configured as `address`; `None`: it speaks none.
     pub fn secured(&self, address: SocketAddr) -> Option<&Arc<Listener>> {
         let index = self.plan.listeners.iter().position(|listener| listener.address == address)?;
@@ -66,6 +75,8 @@ pub struct State {
     pub clients: Clients,
     /// Certificates that are ordered.
     pub acme: Acme,
+    /// What people have turned on or off.
+    pub switches: Switches,
     /// Where access-log lines go.
     pub access_log: AccessLogger,
     /// The zero of [`Now::nanos`].
@@ -84,7 +95,8 @@ impl State {
         let metrics = Metrics::new(plan.workers);
         let tls = Shared::default();
         let listeners = tls::server::prepare(&plan, &tls)?.commit(&tls);
-        let active = activate(plan, listeners, None, &seed, &metrics);
+        let switches = Switches::load(&plan.storage);
+        let active = activate(plan, listeners, None, &seed, &metrics, &switches);
         Ok(Arc::new(Self {
             active: ArcSwap::from_pointee(active),
             generation: AtomicU64::new(1),
@@ -97,6 +109,7 @@ impl State {
             spools: Arc::default(),
             clients: Clients::default(),
             acme: Acme::default(),
+            switches,
             access_log,
             origin: Instant::now(),
             seed,
@@ -119,7 +132,8 @@ impl State {
     pub fn swap(&self, plan: Plan, prepared: Prepared) {
         let before = self.active.load_full();
         let listeners = prepared.commit(&self.tls);
-        self.active.store(Arc::new(activate(plan, listeners, Some(&before), &self.seed, &self.metrics)));
+        let active = activate(plan, listeners, Some(&before), &self.seed, &self.metrics, &self.switches);
+        self.active.store(Arc::new(active));
         self.generation.fetch_add(1, Ordering::Release);
     }
 
@@ -210,9 +224,11 @@ fn activate(
     before: Option<&Active>,
     seed: &Seed,
     metrics: &Metrics,
+    switches: &Switches,
 ) -> Active {
     let limiter = Limiter::new(&plan, before.map(|before| (&before.plan, &before.limiter)), seed);
     let stats = plan.services.iter().map(|service| metrics.service(&service.name)).collect();
     let limited = plan.limits.iter().map(|limit| metrics.limit(&limit.name)).collect();
-    Active { plan, limiter, stats, limited, tls }
+    let maintenance = switches.attach(&plan);
+    Active { plan, limiter, stats, limited, tls, maintenance }
 }

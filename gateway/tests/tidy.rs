@@ -164,6 +164,7 @@ fn layers_do_not_know_what_is_above_them() {
         "request",
         "server",
         "state",
+        "switches",
         "telemetry",
         "upstream",
         "wire",
@@ -182,6 +183,7 @@ fn layers_do_not_know_what_is_above_them() {
     only("request/judge", &["request", "plan", "limiter"]);
     only("limiter", &["limiter", "plan"]);
     only("acme", &["acme", "durable", "plan", "state", "tls"]);
+    only("switches", &["switches", "durable", "plan"]);
     only("upstream", &["upstream", "plan", "wire"]);
 
     let plan =

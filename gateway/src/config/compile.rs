@@ -64,7 +64,7 @@ pub(super) fn plan(config: raw::Config, cx: &mut Context<'_>) -> Option<Plan> {
     let mut known = Vec::new();
     let listeners = listener::listeners(listeners, &definitions, &mut known, cx);
     let workers = process::workers(workers, cx);
-    let admin = process::admin(admin.as_ref(), &listeners, cx);
+    let (admin, admin_token) = process::admin(admin, &listeners, &definitions, cx);
     let storage = process::storage(storage, cx);
     let (log_level, access_log) = process::log(log, cx);
     let timeouts = process::timeouts(timeouts, cx);
@@ -106,6 +106,7 @@ pub(super) fn plan(config: raw::Config, cx: &mut Context<'_>) -> Option<Plan> {
         hosts,
         limits,
         admin,
+        admin_token,
         access_log,
         log_level,
         timeouts,

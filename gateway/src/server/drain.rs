@@ -125,7 +125,7 @@ impl Watch {
                 // The log may be rotated meanwhile; the last lines belong into the new file.
                 Signal::Reopen => self.state.access_log.reopen(),
                 Signal::Reload => {
-                    tracing::warn!("SIGHUP ignored: not during the start, a hand-over or while going down")
+                    tracing::warn!("SIGHUP ignored: not during the start, a hand-over or while going down");
                 }
                 Signal::Upgrade => {}
             }

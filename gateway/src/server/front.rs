@@ -227,6 +227,8 @@ impl Front {
         if let Some(taken) = taken {
             self.may_take_over().map_err(system("hand-over"))?;
             taken.confirm().map_err(system("hand-over"))?;
+            // The old process may have turned some until now.
+            self.state.switches.read_again(&plan.storage);
         }
         Ok(())
     }

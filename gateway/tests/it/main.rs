@@ -50,6 +50,7 @@ mod redirects;
 mod slow_clients;
 mod smuggling;
 mod splitting;
+mod switches;
 mod tls;
 mod tokens;
 mod upgrade;

@@ -4,15 +4,17 @@ use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use probegate_policies::access::TokenSet;
 use probegate_policies::client::{ForwardingField, Missing, TrustedProxies};
 use probegate_policies::ip::IpSet;
 
-use super::Context;
+use super::{Context, Definitions};
 use crate::config::shape::Toggle;
-use crate::config::value::{FieldText, FilePath, Leaf, LogLevel, MissingWord, Seconds, Size, Workers};
+use crate::config::value::{FieldText, FilePath, Leaf, LogLevel, MissingWord, Name, Seconds, Size, Workers};
 use crate::config::{ConfigPath, lint, raw};
 use crate::plan;
 
@@ -56,16 +58,22 @@ pub(super) fn workers(raw: Option<Leaf<Workers>>, cx: &Context<'_>) -> usize {
 }
 
 pub(super) fn admin(
-    raw: Option<&Toggle<raw::Admin>>,
+    raw: Option<Toggle<raw::Admin>>,
     listeners: &[plan::Listener],
+    definitions: &Definitions,
     cx: &mut Context<'_>,
-) -> Option<SocketAddr> {
+) -> (Option<SocketAddr>, Option<Arc<TokenSet>>) {
     let default = SocketAddr::from((Ipv4Addr::LOCALHOST, 9900));
-    let address = match raw {
-        Some(Toggle::Off) => return None,
-        Some(Toggle::On(raw::Admin { address })) => address.as_ref().map_or(default, |Leaf(address)| *address),
-        None => default,
+    let raw::Admin { address, token } = match raw {
+        Some(Toggle::Off) => return (None, None),
+        Some(Toggle::On(raw)) => raw,
+        None => raw::Admin::default(),
     };
+    let address = address.map_or(default, |Leaf(address)| address);
+    let tokens = token.and_then(|Leaf(Name(name))| {
+        let path = ConfigPath::root().key("admin").key("token");
+        definitions.tokens.find(&name, &path, cx).map(|tokens| Arc::clone(&tokens.set))
+    });
     let overlaps = |other: SocketAddr| {
         let any = other.ip().is_unspecified() || address.ip().is_unspecified();
         other.port() == address.port() && (other.ip() == address.ip() || any && other.is_ipv4() == address.is_ipv4())
@@ -80,7 +88,7 @@ pub(super) fn admin(
         let message = format!("`{address}` is the address of `admin` and of a listener");
         cx.error(&path, message, "choose another port for one of them, or write `admin: off`");
     }
-    Some(address)
+    (Some(address), tokens)
 }
 
 /// The level of the diagnostics log, and the access log.

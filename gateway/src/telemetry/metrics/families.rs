@@ -146,6 +146,22 @@ pub(super) fn collect(metrics: &Metrics, state: &State) -> Vec<MetricFamily> {
     ];
     families.extend(acme(&state.acme));
     families.push(family(
+        "probegate_maintenance",
+        "Whether a service is in maintenance.",
+        MetricType::GAUGE,
+        (active.plan.services.iter().enumerate())
+            .map(|(index, service)| {
+                let on = active.in_maintenance(index).is_some();
+                gauge(vec![("service", service.name.to_string())], f64::from(u8::from(on)))
+            })
+            .collect(),
+    ));
+    families.push(total(
+        "probegate_switch_changes_total",
+        "How often a switch was turned: maintenance, or a drained server.",
+        state.switches.changes(),
+    ));
+    families.push(family(
         "probegate_certificate_expiry_timestamp_seconds",
         "When a certificate ends to be valid, by the first name in it.",
         MetricType::GAUGE,

@@ -1,0 +1,78 @@
+//! Requests to the admin listener of a running gateway.
+
+use std::fmt::Write as _;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::say;
+use crate::admin;
+
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// The largest answer that is read.
+const LIMIT: u64 = 16 << 20;
+
+/// Which gateway is asked, and how it knows that it may be.
+#[derive(Debug, clap::Args)]
+pub(super) struct Gateway {
+    /// Its admin listener.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9900")]
+    admin: SocketAddr,
+    /// The header that carries the token in `PROBEGATE_ADMIN_TOKEN`, where the gateway asks for one (`admin.token`).
+    #[arg(long, value_name = "NAME", default_value = "X-Probe-Token")]
+    token_header: String,
+}
+
+impl Gateway {
+    /// The JSON that answers. `None`: it does not, or refuses, which the person at the terminal has been told.
+    pub(super) fn ask(&self, method: &str, target: &str) -> Option<Value> {
+        let mut fields = format!("{}: 1\r\n", admin::FIELD);
+        if let Ok(token) = std::env::var("PROBEGATE_ADMIN_TOKEN") {
+            let line = |text: &str| text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+            if !line(&token) || !line(&self.token_header) {
+                say("the token is not printable ASCII");
+                return None;
+            }
+            write!(fields, "{}: {token}\r\n", self.token_header).ok();
+        }
+        let (status, body) = match ask(self.admin, method, target, &fields) {
+            Ok(answer) => answer,
+            Err(error) => {
+                say(&format!("no answer from {}: {error}", self.admin));
+                return None;
+            }
+        };
+        let Ok(value) = serde_json::from_str::<Value>(&body) else {
+            say(&format!("{} is not the admin listener of a gateway with switches: status {status}", self.admin));
+            return None;
+        };
+        if status == 200 {
+            return Some(value);
+        }
+        let text = value.get("message").and_then(Value::as_str).unwrap_or("refused");
+        let known = value.get("known").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
+        let known: Vec<_> = known.map(|name| format!("`{name}`")).collect();
+        say(&if known.is_empty() { text.to_owned() } else { format!("{text}; there is {}", known.join(", ")) });
+        None
+    }
+}
+
+/// One request: the status and the body of its answer.
+///
+/// # Errors
+/// There is none in time, or none that can be read.
+pub(super) fn ask(address: SocketAddr, method: &str, target: &str, fields: &str) -> io::Result<(u16, String)> {
+    let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    let head = format!("{method} {target} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{fields}\r\n");
+    stream.write_all(head.as_bytes())?;
+    let mut answer = String::new();
+    stream.take(LIMIT).read_to_string(&mut answer)?;
+    let status = answer.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)?.parse().ok());
+    let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned());
+    status.zip(body).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "not HTTP"))
+}

@@ -1,0 +1,258 @@
+//! Switches that people turn while the gateway runs: a service in maintenance, a server that gets no new requests.
+//!
+//! They are kept by name: a reload, a restart and a hand-over leave them as they are. What a request has to know lies in a cell that its plan points
+//! at, so that it costs one load.
+//!
+//! Invariant: a switch is turned by its command only. Nothing that fails, and no configuration, turns one.
+
+mod file;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::plan::Plan;
+
+/// All switches.
+#[derive(Debug, Default)]
+pub struct Switches {
+    kept: Mutex<Kept>,
+    /// How often one was turned.
+    changes: AtomicU64,
+}
+
+/// What is locked when a switch is turned, and when plans change.
+#[derive(Debug, Default)]
+struct Kept {
+    record: Record,
+    cells: BTreeMap<Box<str>, Arc<Maintenance>>,
+    /// Where they are written to.
+    folder: PathBuf,
+}
+
+/// What the file says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Record {
+    /// By the name of the service.
+    maintenance: BTreeMap<Box<str>, InMaintenance>,
+    /// Labels of servers, by the name of their service.
+    drained: BTreeMap<Box<str>, BTreeSet<Box<str>>>,
+}
+
+/// A service is in maintenance.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct InMaintenance {
+    /// When clients may come back, from each answer on; whole seconds. `None`: nobody knows.
+    pub retry_after: Option<Duration>,
+}
+
+/// Whether one service is in maintenance.
+#[derive(Debug, Default)]
+pub struct Maintenance {
+    /// 0: it is not. Else the lowest bit is set, and the rest are the seconds until clients may come back; 0: nobody knows.
+    word: AtomicU64,
+}
+
+impl Maintenance {
+    /// What it is now. One load.
+    #[inline]
+    pub fn get(&self) -> Option<InMaintenance> {
+        match self.word.load(Ordering::Relaxed) {
+            0 => None,
+            word => {
+                let retry_after = Some(Duration::from_secs(word >> 1)).filter(|time| !time.is_zero());
+                Some(InMaintenance { retry_after })
+            }
+        }
+    }
+
+    fn set(&self, to: Option<InMaintenance>) {
+        let word = to.map_or(0, |on| on.retry_after.map_or(0, |time| time.as_secs().min(u64::MAX >> 1)) << 1 | 1);
+        self.word.store(word, Ordering::Relaxed);
+    }
+}
+
+/// What became of turning a switch.
+#[derive(Debug)]
+pub struct Turned {
+    /// It stood otherwise before.
+    pub changed: bool,
+    /// Why it will not survive this process; `None`: it will.
+    pub unsaved: Option<String>,
+}
+
+impl Switches {
+    /// The switches that `folder` holds.
+    pub fn load(folder: &Path) -> Self {
+        let switches = Self::default();
+        switches.read_again(folder);
+        switches
+    }
+
+    /// Takes over what another process has written to `folder` meanwhile.
+    pub fn read_again(&self, folder: &Path) {
+        let mut kept = self.kept();
+        folder.clone_into(&mut kept.folder);
+        match file::read(folder) {
+            Ok(record) => {
+                kept.record = record;
+                kept.tell();
+            }
+            Err(error) => {
+                tracing::error!(path = %file::path(folder).display(), %error, "switches can not be read: none is on");
+            }
+        }
+    }
+
+    /// The cells of a plan's services, in its order. What is on stays on.
+    pub fn attach(&self, plan: &Plan) -> Vec<Arc<Maintenance>> {
+        let mut kept = self.kept();
+        if kept.folder != plan.storage {
+            kept.folder.clone_from(&plan.storage);
+            if kept.record != Record::default()
+                && let Err(error) = file::write(&kept.folder, &kept.record)
+            {
+                tracing::error!(path = %file::path(&kept.folder).display(), %error, "switches can not be written");
+            }
+        }
+        let cells = plan.services.iter().map(|service| Arc::clone(kept.cells.entry(service.name.clone()).or_default()));
+        let cells = cells.collect();
+        kept.tell();
+        for service in &plan.services {
+            if kept.record.maintenance.contains_key(&service.name) {
+                tracing::warn!(service = &*service.name, "in maintenance");
+            }
+        }
+        cells
+    }
+
+    /// Puts a service into maintenance, or takes it out. Whether there is such a service is asked elsewhere.
+    pub fn maintain(&self, service: &str, to: Option<InMaintenance>) -> Turned {
+        self.turn(|record| match to {
+            Some(on) => record.maintenance.insert(service.into(), on) != Some(on),
+            None => record.maintenance.remove(service).is_some(),
+        })
+    }
+
+    /// Whether a service is in maintenance, in this plan or another one.
+    pub fn in_maintenance(&self, service: &str) -> Option<InMaintenance> {
+        self.kept().record.maintenance.get(service).copied()
+    }
+
+    /// Says that a server gets no new requests, or that it does again. Whether there is such a server is asked elsewhere.
+    pub fn drain(&self, service: &str, server: &str, to: bool) -> Turned {
+        self.turn(|record| {
+            let servers = record.drained.entry(service.into()).or_default();
+            let changed = if to { servers.insert(server.into()) } else { servers.remove(server) };
+            record.drained.retain(|_, servers| !servers.is_empty());
+            changed
+        })
+    }
+
+    /// Whether a server gets no new requests, in this plan or another one.
+    pub fn is_drained(&self, service: &str, server: &str) -> bool {
+        self.kept().record.drained.get(service).is_some_and(|servers| servers.contains(server))
+    }
+
+    /// How often a switch was turned.
+    pub fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Relaxed)
+    }
+
+    fn turn(&self, change: impl FnOnce(&mut Record) -> bool) -> Turned {
+        let mut kept = self.kept();
+        let changed = change(&mut kept.record);
+        if changed {
+            self.changes.fetch_add(1, Ordering::Relaxed);
+            kept.tell();
+        }
+        // Written in any case: whoever asks again because it could not be written wants that.
+        let written = file::write(&kept.folder, &kept.record);
+        let unsaved = written.err().map(|error| format!("{}: {error}", file::path(&kept.folder).display()));
+        Turned { changed, unsaved }
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Kept {
+    /// Brings the cells to what the record says.
+    fn tell(&self) {
+        for (service, cell) in &self.cells {
+            cell.set(self.record.maintenance.get(service).copied());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder(name: &str) -> PathBuf {
+        let path = std::env::temp_dir().join(format!("probegate-switches-{}-{name}", std::process::id()));
+        std::fs::remove_dir_all(&path).ok();
+        path
+    }
+
+    #[test]
+    fn what_was_turned_is_there_for_the_next_process() {
+        let folder = folder("kept");
+        let switches = Switches::load(&folder);
+        let on = InMaintenance { retry_after: Some(Duration::from_secs(600)) };
+        let turned = switches.maintain("shop", Some(on));
+        assert!(turned.changed && turned.unsaved.is_none(), "{turned:?}");
+        assert!(!switches.maintain("shop", Some(on)).changed);
+        assert!(switches.drain("shop", "unix:/run/\"app\".sock", true).changed);
+        assert!(!switches.drain("shop", "unix:/run/\"app\".sock", true).changed);
+        assert_eq!(switches.changes(), 2);
+        let next = Switches::load(&folder);
+        assert_eq!(next.in_maintenance("shop"), Some(on));
+        assert!(
+            next.is_drained("shop", "unix:/run/\"app\".sock") && !next.is_drained("blog", "unix:/run/\"app\".sock")
+        );
+        assert!(next.maintain("shop", None).changed && next.drain("shop", "unix:/run/\"app\".sock", false).changed);
+        // The other one has not seen that yet.
+        assert_eq!(switches.in_maintenance("shop"), Some(on));
+        switches.read_again(&folder);
+        assert_eq!(switches.in_maintenance("shop"), None);
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn a_cell_says_what_it_was_told() {
+        let cell = Maintenance::default();
+        assert_eq!(cell.get(), None);
+        for retry_after in [None, Some(Duration::from_secs(1)), Some(Duration::from_secs(86_400))] {
+            cell.set(Some(InMaintenance { retry_after }));
+            assert_eq!(cell.get(), Some(InMaintenance { retry_after }));
+        }
+        cell.set(None);
+        assert_eq!(cell.get(), None);
+    }
+
+    #[test]
+    fn where_nothing_can_be_written_a_switch_is_turned_all_the_same_and_says_so() {
+        let folder = folder("taken");
+        std::fs::write(&folder, "no folder").unwrap();
+        let switches = Switches::load(&folder.join("below"));
+        let turned = switches.maintain("shop", Some(InMaintenance::default()));
+        assert!(turned.changed && turned.unsaved.is_some_and(|why| why.contains("switches.json")));
+        assert_eq!(switches.in_maintenance("shop"), Some(InMaintenance::default()));
+        std::fs::remove_file(&folder).unwrap();
+    }
+
+    #[test]
+    fn a_broken_file_turns_nothing_on() {
+        let folder = folder("broken");
+        std::fs::create_dir_all(&folder).unwrap();
+        for text in ["", "{", "[]", "{\"maintenance\": {\"shop\": 7}, \"drained\": {}}"] {
+            std::fs::write(file::path(&folder), text).unwrap();
+            assert_eq!(Switches::load(&folder).in_maintenance("shop"), None, "{text}");
+        }
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+}
