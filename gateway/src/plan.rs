@@ -6,6 +6,7 @@
 //! Invariant: no serde, no YAML and no Pingora here. `config` makes plans, everything else only reads them.
 
 mod listener;
+mod shaping;
 mod upstream;
 
 use std::net::SocketAddr;
@@ -26,6 +27,7 @@ use secrecy::SecretSlice;
 pub use self::listener::{
     Acme, Certificate, CertificateSet, Challenge, ClientCertificates, Listener, ListenerTls, ProxyHeader,
 };
+pub use self::shaping::{Compression, Levels};
 pub use self::upstream::{OwnCertificate, Server, ServerAddress, Upstream, UpstreamProtocol, UpstreamTls};
 
 /// Everything the gateway runs from.
@@ -323,6 +325,8 @@ pub struct Handling {
     pub buffer_request: bool,
     /// What the app sends faster than the client takes it is kept, so that the app is free for others.
     pub buffer_response: bool,
+    /// Which answers are compressed, and how; `None`: the app's business alone.
+    pub compression: Option<Box<Compression>>,
 }
 
 /// What happens between SIGTERM and the end.

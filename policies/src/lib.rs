@@ -11,6 +11,7 @@
 
 pub mod access;
 pub mod client;
+pub mod encoding;
 pub mod fields;
 pub mod forwarded;
 pub mod host;
