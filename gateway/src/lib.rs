@@ -19,6 +19,7 @@ pub mod plan;
 pub mod reload;
 pub mod request;
 pub mod server;
+pub mod servers;
 pub mod spool;
 pub mod state;
 pub mod switches;

@@ -5,8 +5,8 @@
 //!
 //! Invariant: no serde, no YAML and no Pingora here. `config` makes plans, everything else only reads them.
 
+mod balance;
 mod listener;
-mod shaping;
 mod upstream;
 
 use std::net::SocketAddr;
@@ -24,10 +24,10 @@ use probegate_policies::probe::{ProbeKind, VersionInfo};
 use probegate_policies::route::{PathPrefix, RouteTable};
 use secrecy::SecretSlice;
 
+pub use self::balance::{Balancing, Choice, HashKey, Queue, Retries};
 pub use self::listener::{
     Acme, Certificate, CertificateSet, Challenge, ClientCertificates, Listener, ListenerTls, ProxyHeader,
 };
-pub use self::shaping::{Compression, Levels};
 pub use self::upstream::{OwnCertificate, Server, ServerAddress, Upstream, UpstreamProtocol, UpstreamTls};
 
 /// Everything the gateway runs from.
@@ -325,8 +325,6 @@ pub struct Handling {
     pub buffer_request: bool,
     /// What the app sends faster than the client takes it is kept, so that the app is free for others.
     pub buffer_response: bool,
-    /// Which answers are compressed, and how; `None`: the app's business alone.
-    pub compression: Option<Box<Compression>>,
 }
 
 /// What happens between SIGTERM and the end.

@@ -2,11 +2,11 @@
 //!
 //! Invariant: nothing here knows the protocol of the client. `connection` reads heads, [`crate::wire`] is the seam.
 
+pub mod again;
 pub mod answer;
 pub mod challenge;
 pub mod collect;
 pub mod deliver;
-pub mod encode;
 pub mod exchange;
 pub mod finish;
 pub mod forward;
@@ -34,6 +34,7 @@ use self::prepare::Case;
 use self::target::Target;
 use crate::connection::Facts;
 use crate::plan::{Deny, Plan, Serve, Service};
+use crate::servers::Place;
 use crate::state::Active;
 use crate::upstream::Link;
 use crate::wire::buffer::Buffer;
@@ -105,8 +106,8 @@ pub enum After {
     Done,
     /// The connection has to end at once.
     Abort,
-    /// The app switched protocols; what it sent behind its head is in the answer's buffer.
-    Switched(Link),
+    /// The app switched protocols; what it sent behind its head is in the answer's buffer. The place at its server is taken until the tunnel ends.
+    Switched(Link, Place<'static>),
 }
 
 /// Serves one request.
@@ -158,8 +159,12 @@ pub async fn serve<B: RequestBody, R: Responder>(
     }
     let verdict = std::mem::replace(&mut judgement.verdict, Err(Reason::Panicked.into()));
     let service = judgement.service.and_then(|index| plan.services.get(index));
+    let servers = judgement.service.and_then(|index| active.servers.get(index));
     let verdict = verdict.and_then(|way| match way {
-        Way::In(permit) => Ok(Ok((permit, check(received, service, judgement.part, body)?))),
+        Way::In(permit) => {
+            let (service, expects) = check(received, service, judgement.part, body)?;
+            Ok(Ok((permit, service, servers.ok_or(Reason::HostUnknown)?, expects)))
+        }
         Way::Https(port) => Ok(Err(port)),
     });
 
@@ -186,7 +191,7 @@ pub async fn serve<B: RequestBody, R: Responder>(
             outcome.redirected = true;
             redirect::answer(port, &asked, text, body, reply).await;
         }
-        Ok(Ok((permit, (service, expects)))) => {
+        Ok(Ok((permit, service, servers, expects))) => {
             outcome.passed = true;
             outcome.slot = permit.slot().map(|(set, slot)| (set.into(), slot.into()));
             let probe = match judgement.part {
@@ -214,6 +219,7 @@ pub async fn serve<B: RequestBody, R: Responder>(
                     judgement: &judgement,
                     id: &id,
                     service,
+                    servers,
                     handling: service.handling(judgement.part.route()),
                     budget: &worker.state.spools,
                     expects,
@@ -364,7 +370,7 @@ async fn conclude<B: RequestBody, R: Responder>(
         refuse(received, active, judgement, reason.into(), id, text, body, reply).await;
     }
     match exchanged.switched {
-        Some(socket) => After::Switched(socket),
+        Some((socket, place)) => After::Switched(socket, place),
         None => After::Done,
     }
 }

@@ -17,7 +17,8 @@ use std::sync::Arc;
 
 use tokio::task::JoinHandle;
 
-pub use self::budget::{Budget, Held};
+pub use self::budget::Budget;
+use self::budget::Held;
 use self::disk::Block;
 use crate::plan::Buffers;
 
@@ -205,6 +206,11 @@ impl Spool {
     /// Goes back to the first byte. Only for spools that keep what was taken out.
     pub fn rewind(&mut self) -> bool {
         self.taken = 0;
+        self.kept
+    }
+
+    /// Whether it can be gone back to the first byte.
+    pub fn is_kept(&self) -> bool {
         self.kept
     }
 

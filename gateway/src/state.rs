@@ -13,6 +13,7 @@ use crate::acme::Acme;
 use crate::clients::Clients;
 use crate::limiter::Limiter;
 use crate::plan::Plan;
+use crate::servers::Servers;
 use crate::spool::Budget;
 use crate::switches::{InMaintenance, Maintenance, Switches};
 use crate::telemetry::access_log::AccessLogger;
@@ -27,6 +28,8 @@ pub struct Active {
     pub plan: Plan,
     /// Its limits with their tables.
     pub limiter: Limiter,
+    /// What is known about the servers of its services, in the plan's order.
+    pub servers: Vec<Arc<Servers>>,
     /// Counters of its services, in the plan's order; a service keeps its counters over reloads.
     pub stats: Vec<Arc<ServiceStats>>,
     /// Refusals by its limits, in the plan's order.
@@ -96,7 +99,8 @@ impl State {
         let tls = Shared::default();
         let listeners = tls::server::prepare(&plan, &tls)?.commit(&tls);
         let switches = Switches::load(&plan.storage);
-        let active = activate(plan, listeners, None, &seed, &metrics, &switches);
+        let origin = Instant::now();
+        let active = activate(plan, listeners, None, &seed, &metrics, &switches, origin);
         Ok(Arc::new(Self {
             active: ArcSwap::from_pointee(active),
             generation: AtomicU64::new(1),
@@ -111,7 +115,7 @@ impl State {
             acme: Acme::default(),
             switches,
             access_log,
-            origin: Instant::now(),
+            origin,
             seed,
             tls,
         }))
@@ -132,7 +136,7 @@ impl State {
     pub fn swap(&self, plan: Plan, prepared: Prepared) {
         let before = self.active.load_full();
         let listeners = prepared.commit(&self.tls);
-        let active = activate(plan, listeners, Some(&before), &self.seed, &self.metrics, &self.switches);
+        let active = activate(plan, listeners, Some(&before), &self.seed, &self.metrics, &self.switches, self.origin);
         self.active.store(Arc::new(active));
         self.generation.fetch_add(1, Ordering::Release);
     }
@@ -225,10 +229,17 @@ fn activate(
     seed: &Seed,
     metrics: &Metrics,
     switches: &Switches,
+    origin: Instant,
 ) -> Active {
     let limiter = Limiter::new(&plan, before.map(|before| (&before.plan, &before.limiter)), seed);
+    let servers = plan.services.iter().map(|service| {
+        let earlier =
+            before.and_then(|before| before.servers.iter().find(|servers| *servers.service() == *service.name));
+        Servers::new(&service.name, &service.upstream, earlier.map(|earlier| &**earlier), origin, metrics.workers())
+    });
+    let servers = servers.collect();
     let stats = plan.services.iter().map(|service| metrics.service(&service.name)).collect();
     let limited = plan.limits.iter().map(|limit| metrics.limit(&limit.name)).collect();
     let maintenance = switches.attach(&plan);
-    Active { plan, limiter, stats, limited, tls, maintenance }
+    Active { plan, limiter, servers, stats, limited, tls, maintenance }
 }

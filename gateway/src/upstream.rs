@@ -1,4 +1,5 @@
-//! Connections to the servers of services: choosing a server, connecting, and keeping the connections of one worker.
+//! Connections to the servers of services: connecting, and keeping the connections of one worker. Which server is asked is chosen before
+//! ([`crate::servers`]).
 //!
 //! In HTTP/1 a request has a connection to itself (`link`, kept in `idle` between requests); in HTTP/2 it has a stream on one that
 //! others use as well (`shared`). `dial` makes both.
@@ -10,8 +11,7 @@ mod names;
 mod shared;
 mod tls;
 
-use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -26,19 +26,14 @@ use crate::plan::{Server, Upstream, UpstreamProtocol};
 use crate::wire::deadline::{Deadline, Deadlines};
 use crate::wire::h2::session::Stream;
 
-/// How long a server that could not be connected to is asked only when no other is left.
-const SHUNNED: Duration = Duration::from_secs(3);
-
-/// The connections of one worker, and what it knows about servers.
+/// The connections of one worker.
 #[derive(Debug)]
 pub struct Pools {
     dialler: Rc<Dialler>,
     idle: Idle,
     shared: Shared,
-    /// Servers that could not be connected to, and until when.
-    shunned: RefCell<HashMap<u64, Instant, ahash::RandomState>>,
-    /// Where the round over the servers of an upstream stands.
-    turn: Cell<usize>,
+    worker: usize,
+    random: RefCell<fastrand::Rng>,
 }
 
 /// A way to a server, for one request.
@@ -62,57 +57,52 @@ pub enum Channel {
 }
 
 impl Pools {
-    /// None yet; waits are measured by `deadlines`.
-    pub fn new(deadlines: Rc<Deadlines>) -> Self {
+    /// None yet, of this worker; waits are measured by `deadlines`.
+    pub fn new(worker: usize, deadlines: Rc<Deadlines>) -> Self {
         let dialler = Rc::new(Dialler::new(deadlines));
         Self {
             idle: Idle::default(),
             shared: Shared::new(Rc::clone(&dialler)),
             dialler,
-            shunned: RefCell::default(),
-            turn: Cell::default(),
+            worker,
+            random: RefCell::new(fastrand::Rng::new()),
         }
     }
 
-    /// A connection to one of the servers: an unused one where `reuse` allows it and one is at hand, else a new one. A server that
-    /// can not be connected to is passed over as long as there is another (nothing was sent yet), and for a while after that.
+    /// A connection to this server: an unused one where `reuse` allows it and one is at hand, else a new one.
     ///
-    /// `client` is told to servers that want to know whose connection it is. `each` is the time for each server; without it, the caller
-    /// has armed `deadline` for the whole.
+    /// `client` is told to servers that want to know whose connection it is. `each` is the time to connect; without it, the caller has armed
+    /// `deadline` for the whole.
+    ///
+    /// # Errors
+    /// Why it can not be connected to. Nothing was sent.
     pub async fn connect(
         &self,
         upstream: &Upstream,
+        server: usize,
         reuse: bool,
         client: &proxy::Header,
         deadline: &Deadline,
         each: Option<Duration>,
     ) -> Result<Connection, Reason> {
-        let count = upstream.servers.len();
-        let first = if count > 1 { self.turn.replace(self.turn.get().wrapping_add(1)) } else { 0 };
-        let mut failed = Reason::UpstreamUnreachable;
-        let shunned = self.shunned(upstream);
-        // Servers that failed a moment ago are asked only when no other is left.
-        for last_resort in [false, true] {
-            for step in 0..count {
-                let index = first.wrapping_add(step) % count;
-                let Some(server) = upstream.servers.get(index) else { continue };
-                if (shunned >> index.min(63) & 1 == 1) != last_resort {
-                    continue;
-                }
-                match self.channel(upstream, server, reuse, client, deadline, each).await {
-                    Ok((channel, reused)) => return Ok(Connection { channel, reused, server: index }),
-                    Err(reason) => {
-                        tracing::debug!(server = &*server.label, reason = reason.label(), "cannot connect");
-                        failed = reason;
-                        // What this gateway lacks itself is not the server's fault.
-                        if reason != Reason::UpstreamBusy {
-                            self.shunned.borrow_mut().insert(server.key, Instant::now() + SHUNNED);
-                        }
-                    }
-                }
+        let Some(at) = upstream.servers.get(server) else { return Err(Reason::UpstreamUnreachable) };
+        match self.channel(upstream, at, reuse, client, deadline, each).await {
+            Ok((channel, reused)) => Ok(Connection { channel, reused, server }),
+            Err(reason) => {
+                tracing::debug!(server = &*at.label, reason = reason.label(), "cannot connect");
+                Err(reason)
             }
         }
-        Err(failed)
+    }
+
+    /// The number of the worker whose connections these are.
+    pub fn worker(&self) -> usize {
+        self.worker
+    }
+
+    /// Random bits that nobody has to be unable to guess.
+    pub fn random(&self) -> u64 {
+        self.random.borrow_mut().u64(..)
     }
 
     /// A way to this server, and whether it was there before.
@@ -164,17 +154,5 @@ impl Pools {
     pub fn sweep(&self, now: Instant) {
         self.idle.sweep(now);
         self.shared.sweep(now);
-        self.shunned.borrow_mut().retain(|_, until| now < *until);
-    }
-
-    /// Which servers failed a moment ago, as bits by index. The only server of an upstream is always worth a try.
-    fn shunned(&self, upstream: &Upstream) -> u64 {
-        let shunned = self.shunned.borrow();
-        if shunned.is_empty() || upstream.servers.len() < 2 {
-            return 0;
-        }
-        // Beyond 63 servers the rest is never avoided.
-        let servers = upstream.servers.iter().enumerate().take(63);
-        servers.filter(|(_, server)| shunned.contains_key(&server.key)).fold(0, |bits, (index, _)| bits | 1 << index)
     }
 }

@@ -60,6 +60,11 @@ pub trait RequestBody {
     /// It will not be read again: what was kept of it may go.
     fn forget(&mut self) {}
 
+    /// Whether it can be read again from its first byte when all of it was read.
+    fn is_repeatable(&self) -> bool {
+        self.framing() == Framing::None
+    }
+
     /// Goes back to the first byte. `false`: what was read is gone.
     fn rewind(&mut self) -> bool {
         self.received() == 0

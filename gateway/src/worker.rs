@@ -61,7 +61,7 @@ impl Worker {
         let deadlines = Deadlines::new(state.origin());
         Rc::new(Self {
             id,
-            pools: Pools::new(Rc::clone(&deadlines)),
+            pools: Pools::new(id, Rc::clone(&deadlines)),
             deadlines,
             workspaces: Workspaces::default(),
             lines: RefCell::new(LineBuffer::new(state.access_log.clone())),

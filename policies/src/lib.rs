@@ -10,8 +10,9 @@
 #![forbid(unsafe_code)]
 
 pub mod access;
+pub mod balance;
 pub mod client;
-pub mod encoding;
+pub mod ejection;
 pub mod fields;
 pub mod forwarded;
 pub mod host;
@@ -23,6 +24,7 @@ pub mod path;
 pub mod probe;
 pub mod proxy;
 pub mod reason;
+pub mod retry;
 pub mod route;
 mod text;
 

@@ -104,6 +104,10 @@ reasons! {
     UpstreamTimeout 504 "upstream_timeout" "the application did not answer in time"
     UpstreamTlsFailed 502 "upstream_tls_failed" "the application could not be reached safely"
     UpstreamBusy 503 "upstream_busy" "the gateway has no connection to the application to spare"
+    UpstreamQueueFull 503 "upstream_queue_full" "too many requests wait for the application"
+    UpstreamQueueTimeout 503 "upstream_queue_timeout" "the application had no time for the request"
+    UpstreamDrained 503 "upstream_drained" "every server of the application is drained"
+    UpstreamDeclined 502 "upstream_declined" "the application could not serve the request"
     ProbeRedirected 503 "probe_redirected" "the application answered a probe with a redirect"
     ProbeTimeout 504 "probe_timeout" "the application did not answer a probe in time"
 

@@ -8,11 +8,15 @@ use std::time::Duration;
 
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 
+use super::Balancing;
+
 /// The servers of a service and how they are spoken to.
 #[derive(Debug)]
 pub struct Upstream {
-    /// At least one.
+    /// At least one, and [`Upstream::MOST`] at the most.
     pub servers: Vec<Server>,
+    /// Who of them gets a request, and what is done when one fails.
+    pub balancing: Balancing,
     /// To establish a connection, name resolution included.
     pub connect_timeout: Duration,
     /// From the complete request to the first byte of the answer, and between two parts of its body.
@@ -62,6 +66,9 @@ pub struct OwnCertificate {
 }
 
 impl Upstream {
+    /// How many servers there may be.
+    pub const MOST: usize = 128;
+
     /// It is not simply spoken to in HTTP/1.1.
     pub fn is_special(&self) -> bool {
         self.protocol != UpstreamProtocol::Http1 || self.tls.is_some() || self.proxy
@@ -93,6 +100,12 @@ pub struct Server {
     pub label: Box<str>,
     /// The name that its certificate must carry, where TLS is spoken.
     pub name: Option<ServerName<'static>>,
+    /// Its share of the requests, relative to the others'. At least 1.
+    pub weight: u32,
+    /// It is asked only when no other may be.
+    pub backup: bool,
+    /// How many requests it gets at a time, from all workers together.
+    pub max_in_flight: Option<u32>,
     /// Identifies everything that connections to it share: equal keys may share a connection, across reloads too.
     pub key: u64,
 }

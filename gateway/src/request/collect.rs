@@ -103,6 +103,10 @@ impl RequestBody for Collected {
         self.part = Vec::new();
     }
 
+    fn is_repeatable(&self) -> bool {
+        self.spool.is_kept()
+    }
+
     fn rewind(&mut self) -> bool {
         self.given = 0;
         self.spool.rewind()

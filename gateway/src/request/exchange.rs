@@ -1,5 +1,6 @@
 //! The exchange with the app: the request goes up while the answer comes down, neither faster than the other side takes it.
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
@@ -12,9 +13,11 @@ use probegate_policies::fields::FieldName;
 use probegate_policies::proxy;
 use probegate_policies::reason::Reason;
 
+use super::again::{Again, Next};
 use super::deliver::{Delivery, Progress};
 use super::relay::{self, Relayed};
 use crate::plan::{Buffers, Upstream};
+use crate::servers::{Place, Servers};
 use crate::spool::Budget;
 use crate::upstream::{Channel, Connection, Link, Pools};
 use crate::wire::buffer::Buffer;
@@ -23,14 +26,17 @@ use crate::wire::h1::trailers;
 use crate::wire::head::ResponseHead;
 use crate::wire::{Framing, RequestBody, RequestSink, Responder, ResponseSource, WriteFailed, h1, h2};
 
-/// How often a request is sent at most. Only an app that has not looked at it gets it more than twice.
-const ATTEMPTS: usize = 3;
-
 /// What is put to the app, and under which conditions.
 #[derive(Debug)]
 pub struct Errand<'a> {
-    /// The servers.
+    /// Where the app is.
     pub upstream: &'a Upstream,
+    /// What is known about its servers.
+    pub servers: &'a Arc<Servers>,
+    /// What keeps the request together with others, where servers are chosen by that.
+    pub key: Option<u64>,
+    /// Whether the app is asked somewhere else when it answers with one of the statuses that are for that. Only until it has the last attempt.
+    pub declines: Cell<bool>,
     /// The request head as it is sent.
     pub head: &'a [u8],
     /// How the body behind it ends. [`Framing::None`]: whatever the client sends as a body stays here (probes).
@@ -86,10 +92,10 @@ pub struct Exchanged {
     pub answered: Option<Instant>,
     /// Why it is not a proper end.
     pub failed: Option<Reason>,
-    /// The server switched protocols: the connection, and bytes behind its head are in the buffer.
-    pub switched: Option<Link>,
-    /// The request was sent a second time on a new connection.
-    pub retried: bool,
+    /// The server switched protocols: the connection, and bytes behind its head are in the buffer. The place is taken as long as it lasts.
+    pub switched: Option<(Link, Place<'static>)>,
+    /// How often the request was sent.
+    pub sent: u32,
 }
 
 /// Runs the exchange. The permit is the proof that the request was judged; there is no other way to the app.
@@ -104,44 +110,54 @@ pub async fn run<B: RequestBody, R: Responder>(
     if let Some(total) = errand.total {
         tools.deadline.arm(total);
     }
-    let mut reuse = true;
-    let mut rest = None;
-    for left in (0..ATTEMPTS).rev() {
+    let mut again = Again::new(errand, tools.pools);
+    let (mut rest, mut held) = (None, None);
+    loop {
+        let mut place = match held.take() {
+            Some(place) => place,
+            None => match again.place(tools.deadline, reply).await {
+                Ok(place) => place,
+                Err(reason) => {
+                    done.failed = Some(reason);
+                    break;
+                }
+            },
+        };
+        done.server = Some(place.server());
         let each = errand.total.is_none().then_some(errand.upstream.connect_timeout);
-        let connect = tools.pools.connect(errand.upstream, reuse, &errand.client, tools.deadline, each);
+        let connect =
+            tools.pools.connect(errand.upstream, place.server(), again.reuse(), &errand.client, tools.deadline, each);
         let connection = match connect.await {
             Ok(connection) => connection,
             Err(reason) => {
-                done.failed = Some(reason);
-                break;
+                again.unreachable(&place, reason);
+                continue;
             }
         };
-        done.server = Some(connection.server);
+        place.sent(tools.pools.worker());
+        done.sent += 1;
+        (done.status, done.answered) = (None, None);
+        again.prepare(&place, body);
         match attempt(errand, tools, &connection, body, reply, &mut done).await {
             Ok(relayed) => {
+                again.answered(&place, done.status);
                 done.failed = relayed.delivered.failed;
                 rest = relayed.delivered.rest;
                 match connection.channel {
-                    Channel::Own(link) if relayed.switched => done.switched = Some(link),
+                    Channel::Own(link) if relayed.switched => done.switched = Some((link, place.keep())),
                     _ if relayed.reusable => tools.pools.put(errand.upstream, connection, Instant::now()),
                     _ => {}
                 }
                 break;
             }
-            // The app says that it has not looked at the request (RFC 9113 §8.7): somebody else may, or it may itself a moment later.
-            Err(Broken { unprocessed: true, .. }) if left > 0 && body.rewind() => done.retried = true,
-            // The server closed the unused connection just when it was taken: nobody has answered, and asking again does no harm
-            // where nothing arrived or where twice is the same as once.
-            Err(Broken { sent_nothing, stale: true, .. })
-                if left > 0 && connection.reused && (sent_nothing || errand.idempotent) && body.rewind() =>
-            {
-                done.retried = true;
-                reuse = false;
-            }
-            Err(broken) => {
-                done.failed = Some(broken.reason);
-                break;
-            }
+            Err(broken) => match again.broken(&place, &broken, connection.reused, done.status, body) {
+                Next::Same => held = Some(place),
+                Next::Other => {}
+                Next::Stop => {
+                    done.failed = Some(broken.reason);
+                    break;
+                }
+            },
         }
     }
     if let Some(rest) = rest {
@@ -154,14 +170,16 @@ pub async fn run<B: RequestBody, R: Responder>(
 
 /// An attempt that brought no answer.
 #[derive(Debug)]
-struct Broken {
-    reason: Reason,
+pub(super) struct Broken {
+    pub(super) reason: Reason,
     /// Not a byte of the request left this process.
-    sent_nothing: bool,
+    pub(super) sent_nothing: bool,
     /// The connection ended without a byte of an answer.
-    stale: bool,
+    pub(super) stale: bool,
     /// The app has not looked at the request, and said so.
-    unprocessed: bool,
+    pub(super) unprocessed: bool,
+    /// The app was given no reason to end the connection: it did not wait for the client.
+    pub(super) unprovoked: bool,
 }
 
 /// The one place that knows which protocols apps are spoken to in.
@@ -231,7 +249,7 @@ async fn converse<K: RequestSink, S: ResponseSource, B: RequestBody, R: Responde
         }
         Err(reason) => {
             let stale = reason == Reason::UpstreamClosed && !source.received();
-            Err(Broken { reason, sent_nothing: false, stale, unprocessed: false })
+            Err(Broken { reason, sent_nothing: false, stale, unprocessed: false, unprovoked: progress.whole.get() })
         }
     }
 }
@@ -323,5 +341,6 @@ fn broken(failed: &WriteFailed) -> Broken {
         sent_nothing: failed.written == 0,
         stale: !timed_out,
         unprocessed: false,
+        unprovoked: true,
     }
 }

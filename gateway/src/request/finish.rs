@@ -36,8 +36,8 @@ pub struct Outcome {
     pub upstream_status: Option<u16>,
     /// When its head was complete.
     pub answered: Option<Instant>,
-    /// It was asked twice.
-    pub retried: bool,
+    /// How often it was sent.
+    pub sent: u32,
     /// The judgement let the request in.
     pub passed: bool,
     /// What the client saw of a refusal.
@@ -52,7 +52,7 @@ impl Outcome {
         self.server = exchanged.server;
         self.upstream_status = exchanged.status;
         self.answered = exchanged.answered;
-        self.retried = exchanged.retried;
+        self.sent = exchanged.sent;
     }
 }
 
@@ -87,7 +87,7 @@ pub fn finish(
             Part::Probe(index) => service.and_then(|(service, _)| service.probes.get(index)).map(|probe| probe.kind),
             Part::Rest | Part::Route(_) => None,
         },
-        retried: outcome.retried,
+        retried: outcome.sent > 1,
     };
     match service {
         Some((_, stats)) => stats.record(worker.id, &sample),

@@ -1,19 +1,21 @@
 //! From a judged request to the errand for the app: which method, path, host, fields and deadlines.
 
+use std::cell::Cell;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use probegate_policies::balance;
 use probegate_policies::forwarded::{Scheme, Towards, UNKNOWN_CLIENT, scheme};
 use probegate_policies::proxy;
 
 use super::Received;
 use super::deliver::Delivery;
-use super::encode::Compressing;
 use super::exchange::{Errand, Spools};
 use super::headers::UpstreamHead;
 use super::judge::Judgement;
 use super::target::Target;
-use crate::plan::{Handling, ProbeForward, Service, UpstreamProtocol};
+use crate::plan::{Choice, Handling, HashKey, ProbeForward, Service, UpstreamProtocol};
+use crate::servers::Servers;
 use crate::spool::Budget;
 use crate::state::Active;
 use crate::wire::Framing;
@@ -34,6 +36,8 @@ pub struct Case<'a> {
     pub id: &'a [u8; 32],
     /// The service it goes to.
     pub service: &'a Service,
+    /// What is known about its servers.
+    pub servers: &'a Arc<Servers>,
     /// How it is handled.
     pub handling: &'a Handling,
     /// What bodies that wait hold together.
@@ -68,6 +72,9 @@ impl<'a> Case<'a> {
         head.write(out, received.head, received.bytes);
         Errand {
             upstream: &self.service.upstream,
+            servers: self.servers,
+            key: self.key(),
+            declines: Cell::new(false),
             head: out,
             framing,
             private: &self.active.plan.private_fields,
@@ -76,11 +83,6 @@ impl<'a> Case<'a> {
                 to_head: method == b"HEAD",
                 asks_head: method == b"HEAD",
                 spools: self.handling.buffer_response.then(|| self.spools()),
-                compressing: self.handling.compression.as_deref().map(|plan| Compressing {
-                    plan,
-                    request: received.fields(),
-                    spools: self.spools(),
-                }),
             },
             upgrade,
             expects: self.expects,
@@ -111,6 +113,9 @@ impl<'a> Case<'a> {
         head.write(out, received.head, received.bytes);
         Errand {
             upstream: &self.service.upstream,
+            servers: self.servers,
+            key: self.key(),
+            declines: Cell::new(false),
             head: out,
             framing: Framing::None,
             private: &self.active.plan.private_fields,
@@ -122,6 +127,21 @@ impl<'a> Case<'a> {
             client: self.client(),
             refuse_redirects: true,
             total: Some(probe.timeout),
+        }
+    }
+
+    /// What keeps the request together with others, where the service says so and the request has it.
+    fn key(&self) -> Option<u64> {
+        let Choice::Hash(key) = &self.service.upstream.balancing.choice else { return None };
+        let fields = self.received.fields();
+        match key {
+            HashKey::ClientIp => self.judgement.identity.known().map(|ip| match ip.to_canonical() {
+                IpAddr::V4(ip) => balance::hash(&ip.octets()),
+                // One customer's network, as limits count it.
+                IpAddr::V6(ip) => balance::hash(ip.octets().get(..8).unwrap_or_default()),
+            }),
+            HashKey::Header(name) => fields.spelled(name).next().map(balance::hash),
+            HashKey::Cookie(name) => balance::cookie(fields.spelled("cookie"), name.as_bytes()).map(balance::hash),
         }
     }
 

@@ -43,6 +43,9 @@ pub async fn run<S: ResponseSource, R: Responder>(
             101 => return switch(errand, source, reply).await,
             100 if !errand.expects => {}
             100..=199 => reply.interim(head, bytes).await.map_err(Reason::from)?,
+            status if errand.declines.get() && errand.upstream.balancing.retries.on_status.contains(&status) => {
+                return Err(Reason::UpstreamDeclined);
+            }
             _ => return pass(errand, source, reply, progress).await,
         }
     }

@@ -196,6 +196,13 @@ impl<'a> FieldView<'a> {
     pub fn first(self, known: Name) -> Option<&'a [u8]> {
         self.of(known).next()
     }
+
+    /// Values of all lines whose name is spelled like this, but for the case.
+    pub fn spelled(self, name: &str) -> impl Iterator<Item = &'a [u8]> {
+        let lines =
+            self.fields.iter().filter(move |field| field.name.of(self.bytes).eq_ignore_ascii_case(name.as_bytes()));
+        lines.map(move |field| field.value.of(self.bytes))
+    }
 }
 
 impl Fields for FieldView<'_> {

@@ -116,7 +116,6 @@ fn compile(
         upstream,
         max_body,
         buffering,
-        compression,
         hsts: transport,
         server_header,
         client_certificates,
@@ -131,7 +130,7 @@ fn compile(
         client_certificates.and_then(|raw| tls::clients(raw, &path.key("client_certificates"), definitions, cx));
     let probes = probe::probes(probes, &name, path, definitions, cx);
     let limits = limit::indices(limits, &path.key("limits"), &definitions.limits, cx);
-    let handling = handling::handling(max_body.as_ref(), buffering.as_ref(), compression, path, &handling::DEFAULT, cx);
+    let handling = handling::handling(max_body.as_ref(), buffering.as_ref(), path, &handling::DEFAULT, cx);
     let (routes, route_table) = route::routes(routes, &path.key("routes"), &probes, &handling, definitions, cx);
     let upgrades = match upgrades {
         Some(upgrades) => upgrades.into_iter().map(|(_, Leaf(Upgrade(name)))| name).collect(),
@@ -216,7 +215,15 @@ fn compile_upstream(raw: raw::Upstream, path: &ConfigPath, cx: &mut Context<'_>)
         // Whatever a connection depends on: two upstreams that differ in any of it must not share one.
         let fingerprint = secure.as_ref().map(|secure| secure.tls.fingerprint);
         (&address, protocol, spoken, fingerprint, &name, proxy).hash(&mut hasher);
-        compiled.push(plan::Server { address, label, name, key: hasher.finish() });
+        compiled.push(plan::Server {
+            address,
+            label,
+            name,
+            weight: 1,
+            backup: false,
+            max_in_flight: None,
+            key: hasher.finish(),
+        });
     }
     let tls = secure.map(|secure| secure.tls);
     if spoken && tls.is_none() {
@@ -225,6 +232,7 @@ fn compile_upstream(raw: raw::Upstream, path: &ConfigPath, cx: &mut Context<'_>)
     }
     Some(plan::Upstream {
         servers: compiled,
+        balancing: plan::Balancing::default(),
         connect_timeout,
         response_timeout,
         idle_timeout,

@@ -17,6 +17,7 @@ use super::{Shared, Working};
 use crate::connection::{Facts, Waits};
 use crate::request::finish::finish_unread;
 use crate::request::{self, After, Received};
+use crate::servers::Place;
 use crate::upstream::Link;
 use crate::wire::h1::request::HeadBounds;
 use crate::wire::h1::tunnel::{self, End};
@@ -70,7 +71,7 @@ pub(super) async fn run(
     };
     match caught {
         Ok(None) => {}
-        Ok(Some(socket)) => {
+        Ok(Some((socket, _place))) => {
             if let Way::Streaming(send) = way {
                 let client = Tunnel::new(receive, send);
                 workspace.furnish();
@@ -102,7 +103,7 @@ async fn exchange(
     (way, below): (&mut Way, &Weak<dyn Below>),
     started: Instant,
     answered: &Cell<bool>,
-) -> Option<Link> {
+) -> Option<(Link, Place<'static>)> {
     let active = worker.active();
     let (timeouts, bounds) = (&active.plan.timeouts, &active.plan.bounds);
     let date = worker.date.get();
@@ -136,7 +137,7 @@ async fn exchange(
     };
     let tools = request::Tools { judge, errand, answer, response, text, deadline: &waits.server };
     match request::serve(worker, &active, &received, tools, &mut body, &mut reply).await {
-        After::Switched(socket) => Some(socket),
+        After::Switched(socket, place) => Some((socket, place)),
         After::Done => {
             // What came of the body meanwhile is not worth a reset, if it is all of it.
             body.discard();

@@ -96,6 +96,10 @@ impl<'a, T: Transport> Body<'a, T> {
 
     /// The next part that is already in the buffer, as its length. `None`: nothing is there, or the body is complete.
     fn take_buffered(&mut self) -> Result<Option<usize>, Reason> {
+        if self.left == 0 {
+            // What was given out last stays where it is, for whoever goes back to it.
+            return Ok(None);
+        }
         self.buffer.consume(std::mem::take(&mut self.given));
         while self.left > 0 && !self.buffer.is_empty() {
             let produced = if self.framing == Framing::Chunked {
@@ -179,6 +183,20 @@ impl<T: Transport> RequestBody for Body<'_, T> {
 
     fn trailers(&self) -> &[u8] {
         self.decoder.trailers()
+    }
+
+    fn is_repeatable(&self) -> bool {
+        self.framing == Framing::None || self.is_at_hand() && self.received == self.given as u64
+    }
+
+    fn rewind(&mut self) -> bool {
+        let whole = matches!(self.framing, Framing::Length(_)) && self.received == self.given as u64;
+        if whole {
+            // All that was read lies in front of the buffer.
+            self.left += self.received;
+            (self.received, self.given, self.ready) = (0, 0, None);
+        }
+        whole || self.received == 0
     }
 
     fn is_at_hand(&self) -> bool {

@@ -1,0 +1,212 @@
+//! Where a request is sent, and whether it is sent again when that failed.
+//!
+//! Sent again is what does no harm twice (RFC 9110 §9.2.2), what was never sent, and what the app says it has not looked at: to another server
+//! where there is one, within bounds for the request and for all, and never when anything of an answer has been passed on. A connection that its
+//! server closed while it was not in use says nothing about the server: the request goes there again, on a new one.
+//!
+//! Invariant: a server is blamed for what it did, never for what a client did.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+
+use probegate_policies::reason::Reason;
+
+use super::exchange::{Broken, Errand};
+use crate::plan::Balancing;
+use crate::servers::{Place, Placed, Servers, Waiting, Wish};
+use crate::upstream::Pools;
+use crate::wire::deadline::Deadline;
+use crate::wire::{RequestBody, Responder};
+
+/// What comes after an attempt that brought no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Another one at the same place.
+    Same,
+    /// Another one somewhere else, or where it was if there is nothing else.
+    Other,
+    /// None.
+    Stop,
+}
+
+/// The attempts at one request.
+#[derive(Debug)]
+pub(super) struct Again<'a> {
+    errand: &'a Errand<'a>,
+    wish: Wish,
+    /// How often it may still be sent again.
+    left: usize,
+    /// A kept connection may be used.
+    reuse: bool,
+    /// Why the server before could not be connected to.
+    unreachable: Option<Reason>,
+}
+
+impl<'a> Again<'a> {
+    /// None yet.
+    pub(super) fn new(errand: &'a Errand<'a>, pools: &Pools) -> Self {
+        // A server that is alone is not drawn.
+        let random = if errand.upstream.servers.len() > 1 { pools.random() } else { 0 };
+        let wish = Wish { key: errand.key, random, tried: 0 };
+        Self { errand, wish, left: errand.upstream.balancing.retries.attempts, reuse: true, unreachable: None }
+    }
+
+    /// Whether a kept connection may be used.
+    pub(super) fn reuse(&self) -> bool {
+        self.reuse
+    }
+
+    /// A place at the next server.
+    pub(super) async fn place<R: Responder>(&self, deadline: &Deadline, reply: &mut R) -> Result<Place<'a>, Reason> {
+        match self.servers().place(self.wish, deadline.now()) {
+            Placed::At(place) => Ok(place),
+            // In a box: this is rare, and idle connections must not hold the room for it.
+            Placed::Wait(waiting) => Box::pin(self.wait(waiting, deadline, reply)).await,
+            Placed::Nobody => Err(self.unreachable.unwrap_or(Reason::UpstreamDrained)),
+            Placed::Refused(reason) => Err(reason),
+        }
+    }
+
+    /// A client that leaves while it waits gives its turn up.
+    async fn wait<R: Responder>(
+        &self,
+        mut waiting: Waiting,
+        deadline: &Deadline,
+        reply: &mut R,
+    ) -> Result<Place<'a>, Reason> {
+        if self.errand.total.is_none() {
+            deadline.arm(self.balancing().queue.timeout);
+        }
+        let mut place = pin!(waiting.place());
+        poll_fn(|cx| {
+            if let Poll::Ready(place) = place.as_mut().poll(cx) {
+                return Poll::Ready(Ok(place));
+            }
+            if deadline.poll_expired(cx) {
+                return Poll::Ready(Err(Reason::UpstreamQueueTimeout));
+            }
+            reply.poll_gone(cx).map(|()| Err(Reason::ClientClosed))
+        })
+        .await
+    }
+
+    /// The server could not be connected to, so that nothing was sent: any other may get the request.
+    pub(super) fn unreachable(&mut self, place: &Place<'_>, reason: Reason) {
+        // What this gateway lacks itself is not the server's fault; nor is it that a probe had no more time.
+        if reason != Reason::UpstreamBusy && !(reason == Reason::UpstreamConnectTimeout && self.errand.total.is_some())
+        {
+            place.failed();
+        }
+        self.unreachable = Some(reason);
+        self.pass_over(place);
+    }
+
+    /// Before an attempt: whether its answer is the last one that will be had.
+    pub(super) fn prepare<B: RequestBody>(&self, place: &Place<'_>, body: &B) {
+        let retries = &self.balancing().retries;
+        let declines = !retries.on_status.is_empty()
+            && self.may_repeat(place)
+            && body.is_repeatable()
+            && self.servers().allows_retry();
+        self.errand.declines.set(declines);
+    }
+
+    /// The server answered.
+    pub(super) fn answered(&self, place: &Place<'_>, status: Option<u16>) {
+        if status.is_some_and(|status| self.balancing().fail_on.contains(&status)) {
+            place.failed();
+        } else {
+            place.succeeded();
+        }
+    }
+
+    /// The attempt brought no answer; `reused`: on a connection that was kept.
+    pub(super) fn broken<B: RequestBody>(
+        &mut self,
+        place: &Place<'_>,
+        broken: &Broken,
+        reused: bool,
+        status: Option<u16>,
+        body: &mut B,
+    ) -> Next {
+        let (servers, errand) = (self.servers(), self.errand);
+        // The app says that it has not looked at the request (RFC 9113 §8.7): somebody else may, or it may itself a moment later.
+        if broken.unprocessed {
+            if self.left == 0 || !servers.allows_retry() || !body.rewind() {
+                return Next::Stop;
+            }
+            self.left -= 1;
+            servers.spend_retry();
+            if servers.has_other(self.with(place)) {
+                self.pass_over(place);
+                return Next::Other;
+            }
+            return Next::Same;
+        }
+        // The server closed the unused connection just when it was taken: nobody has answered, and asking again does no harm where nothing
+        // arrived or where twice is the same as once.
+        if broken.stale && reused {
+            if (broken.sent_nothing || errand.idempotent) && body.rewind() {
+                self.reuse = false;
+                return Next::Same;
+            }
+            return Next::Stop;
+        }
+        match broken.reason {
+            Reason::UpstreamDeclined => self.answered(place, status),
+            // A probe's time is shorter than the app's.
+            Reason::UpstreamTimeout if errand.total.is_some() => {}
+            Reason::UpstreamClosed if !broken.unprovoked && !body.is_at_hand() => {}
+            Reason::UpstreamClosed | Reason::UpstreamTimeout | Reason::UpstreamInvalid => place.failed(),
+            _ => {}
+        }
+        let lost = broken.stale && broken.sent_nothing && servers.has_other(self.with(place));
+        let repeats = match broken.reason {
+            Reason::UpstreamDeclined => true,
+            _ if lost => return if body.rewind() { self.other(place) } else { Next::Stop },
+            Reason::UpstreamClosed => broken.stale && self.may_repeat(place) && servers.allows_retry(),
+            Reason::UpstreamTimeout => {
+                self.balancing().retries.on_timeout && self.may_repeat(place) && servers.allows_retry()
+            }
+            _ => false,
+        };
+        if !repeats || !body.rewind() {
+            return Next::Stop;
+        }
+        self.left = self.left.saturating_sub(1);
+        servers.spend_retry();
+        self.other(place)
+    }
+
+    /// Whether the request may be sent to another server although it was sent to this one.
+    fn may_repeat(&self, place: &Place<'_>) -> bool {
+        self.left > 0
+            && self.errand.idempotent
+            && self.errand.total.is_none()
+            && self.servers().has_other(self.with(place))
+    }
+
+    fn other(&mut self, place: &Place<'_>) -> Next {
+        self.pass_over(place);
+        Next::Other
+    }
+
+    fn pass_over(&mut self, place: &Place<'_>) {
+        self.wish.tried = self.with(place);
+        self.reuse = true;
+    }
+
+    fn with(&self, place: &Place<'_>) -> u128 {
+        self.wish.tried | 1 << place.server()
+    }
+
+    fn servers(&self) -> &'a Arc<Servers> {
+        self.errand.servers
+    }
+
+    fn balancing(&self) -> &'a Balancing {
+        &self.errand.upstream.balancing
+    }
+}

@@ -1,0 +1,389 @@
+//! What all workers know about the servers of a service, and the choice among them.
+//!
+//! [`Servers`] belongs to a plan; the [`ServerState`] of each server is handed on to the next plan that names the same server in the same service
+//! ([`crate::state::State::swap`]), so that a reload forgets neither failures nor what is in flight. A request asks for a place
+//! ([`Servers::place`]), is sent, and says how that went ([`Place::failed`], [`Place::succeeded`]). Active checks and the admin say what they
+//! know by [`Servers::set_health`] and [`Servers::set_drained`].
+//!
+//! Who is asked: of the servers that are eligible (not drained, not down, not left out), the ordinary ones, else the backups. Where none is
+//! eligible, all that are not drained: to try costs less than to refuse for sure. A server that is left out gets one request when its time is
+//! over; how that goes decides.
+//!
+//! Those who wait for a place ([`crate::plan::Server::max_in_flight`]) stand in one line for all workers. Nobody is forgotten there: who joins
+//! is counted first and looks then; who leaves a server gives its place back first and looks then whether somebody is counted. Whichever comes
+//! second sees the other.
+//!
+//! Invariant: a service with one server and no bounds touches nothing here that two workers write to.
+
+mod place;
+mod state;
+#[cfg(test)]
+mod tests;
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use probegate_policies::balance::{self, Candidate, Smooth};
+use probegate_policies::ejection;
+use probegate_policies::reason::Reason;
+use probegate_policies::retry::Budget;
+
+use self::place::Line;
+pub use self::place::{Place, Waiting};
+use self::state::millis;
+pub use self::state::{Health, ServerState};
+use crate::plan::{Balancing, Choice, Upstream};
+
+/// The servers of one service.
+#[derive(Debug)]
+pub struct Servers {
+    service: Box<str>,
+    sites: Box<[Site]>,
+    balancing: Balancing,
+    /// Somebody has to know what is in flight.
+    counted: bool,
+    origin: Instant,
+    /// Locked for a moment by every request of a service that is served in turn: the turn is what all workers share.
+    smooth: Mutex<Smooth>,
+    /// Locked when a server is left out or back: two at a time would not see that each of them is the last.
+    ejecting: Mutex<()>,
+    /// Locked when something failed.
+    budget: Mutex<Budget>,
+    retried: AtomicU64,
+    line: Mutex<Line>,
+    waiting: AtomicUsize,
+}
+
+/// One server.
+#[derive(Debug)]
+pub struct Site {
+    /// As written in the configuration.
+    pub label: Box<str>,
+    /// What all workers know.
+    pub state: Arc<ServerState>,
+    key: u64,
+    id: u64,
+    weight: u32,
+    backup: bool,
+    max_in_flight: Option<u32>,
+}
+
+/// What a request looks for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wish {
+    /// What keeps it with others.
+    pub key: Option<u64>,
+    /// Random bits for the choice.
+    pub random: u64,
+    /// Servers that were asked already, as bits by index.
+    pub tried: u128,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub enum Placed<'a> {
+    /// A place.
+    At(Place<'a>),
+    /// There will be one.
+    Wait(Waiting),
+    /// There is none: every server is drained, or was tried.
+    Nobody,
+    /// There is none, and too many wait.
+    Refused(Reason),
+}
+
+/// The choice as it is at the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Found {
+    Server(usize),
+    /// Whoever could be asked is at as many requests as it may be.
+    Full,
+    Nobody,
+}
+
+/// A place was taken.
+#[derive(Clone, Copy, Debug)]
+struct Entered {
+    /// It is one at a server that is left out, which this request tries.
+    trial: Option<u64>,
+}
+
+impl Servers {
+    /// The servers of `service`; `earlier` are those that an earlier plan had for it. One that has the same key there keeps what is known about it.
+    pub fn new(
+        service: &str,
+        upstream: &Upstream,
+        earlier: Option<&Self>,
+        origin: Instant,
+        workers: usize,
+    ) -> Arc<Self> {
+        let Upstream { servers, balancing, .. } = upstream;
+        let known = |key: u64| {
+            let site = earlier?.sites.iter().find(|site| site.key == key)?;
+            Some(Arc::clone(&site.state))
+        };
+        let sites = servers.iter().map(|server| Site {
+            label: server.label.clone(),
+            state: known(server.key).unwrap_or_else(|| Arc::new(ServerState::new(workers))),
+            key: server.key,
+            id: balance::hash(server.label.as_bytes()),
+            weight: server.weight,
+            backup: server.backup,
+            max_in_flight: server.max_in_flight,
+        });
+        Arc::new(Self {
+            service: service.into(),
+            sites: sites.collect(),
+            balancing: balancing.clone(),
+            counted: servers.len() > 1 || servers.iter().any(|server| server.max_in_flight.is_some()),
+            origin,
+            smooth: Mutex::new(Smooth::new(servers.len())),
+            ejecting: Mutex::default(),
+            budget: Mutex::default(),
+            retried: AtomicU64::new(0),
+            line: Mutex::default(),
+            waiting: AtomicUsize::new(0),
+        })
+    }
+
+    /// The service they belong to.
+    pub fn service(&self) -> &str {
+        &self.service
+    }
+
+    /// Each of them, in the order of the plan.
+    pub fn sites(&self) -> &[Site] {
+        &self.sites
+    }
+
+    /// How many requests wait for a place.
+    pub fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// The time since the origin.
+    pub fn now(&self) -> Duration {
+        self.origin.elapsed()
+    }
+
+    /// What active checks say about a server from now on. One that comes up gets its share slowly.
+    pub fn set_health(&self, server: usize, health: Health) {
+        let Some(site) = self.sites.get(server) else { return };
+        let before = site.state.health();
+        if site.state.set_health(health) && before == Health::Down {
+            site.state.begin_slowly(self.now());
+        }
+    }
+
+    /// Whether a server gets no new requests from now on. One that gets them again gets its share slowly.
+    pub fn set_drained(&self, server: usize, drained: bool) {
+        let Some(site) = self.sites.get(server) else { return };
+        if site.state.set_drained(drained) && !drained {
+            site.state.begin_slowly(self.now());
+        }
+    }
+
+    /// A place for a request. `now`: since the origin, and good to a tick of the clock.
+    pub fn place(self: &Arc<Self>, wish: Wish, now: Duration) -> Placed<'_> {
+        if self.waiting.load(Ordering::Relaxed) > 0 {
+            // Others were here first.
+            return self.join(wish, now);
+        }
+        loop {
+            match self.choose(&wish, now) {
+                Found::Server(index) => {
+                    if let Some(Entered { trial }) = self.enter(index, now) {
+                        return Placed::At(Place::new(self, index, trial));
+                    }
+                    // Somebody else got the last place meanwhile.
+                }
+                Found::Full => return self.join(wish, now),
+                Found::Nobody => return Placed::Nobody,
+            }
+        }
+    }
+
+    /// Whether one more request may be sent again.
+    pub fn allows_retry(&self) -> bool {
+        let sent: u64 = self.sites.iter().map(|site| site.state.sent()).sum();
+        let requests = sent.saturating_sub(self.retried.load(Ordering::Relaxed));
+        lock(&self.budget).allows(&self.balancing.retries.share, requests, self.now())
+    }
+
+    /// One is sent again, which was allowed a moment ago.
+    pub fn spend_retry(&self) {
+        self.retried.fetch_add(1, Ordering::Relaxed);
+        lock(&self.budget).spend();
+    }
+
+    fn join(self: &Arc<Self>, wish: Wish, now: Duration) -> Placed<'_> {
+        let mut line = lock(&self.line);
+        line.serve(self, now);
+        if line.len() == 0 {
+            match self.choose(&wish, now) {
+                Found::Server(index) => {
+                    if let Some(Entered { trial }) = self.enter(index, now) {
+                        return Placed::At(Place::new(self, index, trial));
+                    }
+                }
+                Found::Full => {}
+                Found::Nobody => return Placed::Nobody,
+            }
+        }
+        if line.len() >= self.balancing.queue.max {
+            return Placed::Refused(Reason::UpstreamQueueFull);
+        }
+        let waiting = line.join(self, wish);
+        // A place that was given back before this one was counted told nobody.
+        line.serve(self, now);
+        Placed::Wait(waiting)
+    }
+
+    /// Whether a request that was sent to these could be sent to another.
+    pub fn has_other(&self, tried: u128) -> bool {
+        let mut sites = self.sites.iter().enumerate();
+        sites.any(|(index, site)| tried >> index & 1 == 0 && !site.state.is_drained())
+    }
+
+    /// The server for a request.
+    fn choose(&self, wish: &Wish, now: Duration) -> Found {
+        for (eligible, backup) in [(true, false), (true, true), (false, false), (false, true)] {
+            let (mut open, mut room) = (false, 0_u128);
+            for (index, site) in self.sites.iter().enumerate() {
+                let bit = 1 << index;
+                let fits = site.backup == backup
+                    && wish.tried & bit == 0
+                    && if eligible { site.state.is_eligible(now) } else { !site.state.is_drained() };
+                open |= fits;
+                if fits && site.max_in_flight.is_none_or(|most| site.state.in_flight.load(Ordering::SeqCst) < most) {
+                    room |= bit;
+                }
+            }
+            if room != 0 {
+                return self.pick(room, wish, now).map_or(Found::Nobody, Found::Server);
+            }
+            if open {
+                return Found::Full;
+            }
+        }
+        Found::Nobody
+    }
+
+    fn pick(&self, among: u128, wish: &Wish, now: Duration) -> Option<usize> {
+        if among.is_power_of_two() {
+            return usize::try_from(among.trailing_zeros()).ok();
+        }
+        let sites = self.sites.iter().enumerate().filter(|(index, _)| among >> index & 1 == 1);
+        let candidates = sites.map(|(index, site)| Candidate {
+            index,
+            id: site.id,
+            weight: ejection::ramp(site.weight, site.state.back_since(), self.balancing.slow_start, now),
+            in_flight: site.state.in_flight.load(Ordering::Relaxed),
+        });
+        match (&self.balancing.choice, wish.key) {
+            (Choice::RoundRobin, _) => lock(&self.smooth).turn(candidates),
+            // Here, a slow start would send keys away and bring them back.
+            (Choice::Hash(_), Some(key)) => {
+                let weight = |candidate: &Candidate| self.sites.get(candidate.index).map_or(1, |site| site.weight);
+                balance::rendezvous(
+                    key,
+                    candidates.map(|candidate| Candidate { weight: weight(&candidate), ..candidate }),
+                )
+            }
+            (Choice::LeastInFlight | Choice::Hash(_), _) => balance::two_choices(candidates, wish.random),
+        }
+    }
+
+    /// Takes a place at a server. `None`: the last one is gone.
+    fn enter(&self, index: usize, now: Duration) -> Option<Entered> {
+        let site = self.sites.get(index)?;
+        if let Some(most) = site.max_in_flight {
+            let more = |count: u32| (count < most).then_some(count + 1);
+            site.state.in_flight.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more).ok()?;
+        } else if self.counted {
+            site.state.in_flight.fetch_add(1, Ordering::Relaxed);
+        }
+        let until = site.state.ejected_until.load(Ordering::Relaxed);
+        if until == 0 {
+            return Some(Entered { trial: None });
+        }
+        if until > millis(now) {
+            // It is asked because there is no other.
+            return Some(Entered { trial: Some(until) });
+        }
+        let next = millis(now + self.balancing.terms.fail_timeout);
+        let won = site.state.ejected_until.compare_exchange(until, next, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        Some(Entered { trial: won.then_some(next) })
+    }
+
+    /// Gives a place back, and what is free now to whoever waits.
+    fn leave(self: &Arc<Self>, index: usize) {
+        self.count_out(index);
+        if self.waiting.load(Ordering::SeqCst) > 0 {
+            self.look();
+        }
+    }
+
+    /// Looks whether somebody who waits can have a place.
+    fn look(self: &Arc<Self>) {
+        lock(&self.line).serve(self, self.now());
+    }
+
+    fn count_out(&self, index: usize) {
+        if self.counted
+            && let Some(site) = self.sites.get(index)
+        {
+            site.state.in_flight.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+
+    /// A server did not do its part; `trial`: it was left out, and tried.
+    fn failed(&self, index: usize, trial: Option<u64>) {
+        let Some(site) = self.sites.get(index) else { return };
+        site.state.failures.fetch_add(1, Ordering::Relaxed);
+        let terms = &self.balancing.terms;
+        if self.sites.len() < 2 || terms.max_fails == 0 {
+            return;
+        }
+        let _one_at_a_time = lock(&self.ejecting);
+        let now = self.now();
+        let until = site.state.ejected_until.load(Ordering::Relaxed);
+        let mut record = lock(&site.state.record);
+        let leaves = match trial {
+            Some(trial) if trial == until => Some(record.failed_again(terms, now)),
+            // What was sent before says nothing new.
+            _ if until != 0 => None,
+            _ => record.failed(terms, now),
+        };
+        let Some(leaves) = leaves else { return };
+        let mut others = self.sites.iter().enumerate().filter(|(other, _)| *other != index);
+        if until == 0 && !others.any(|(_, other)| other.state.is_eligible(now)) {
+            // Never the last one.
+            *record = ejection::Record::default();
+            return;
+        }
+        site.state.ejected_until.store(millis(leaves), Ordering::Relaxed);
+        if until == 0 {
+            site.state.ejections.fetch_add(1, Ordering::Relaxed);
+        }
+        let seconds = leaves.saturating_sub(now).as_secs();
+        tracing::warn!(service = &*self.service, server = &*site.label, seconds, "server fails and is left out");
+    }
+
+    /// A server that was left out does its part again.
+    fn returned(&self, index: usize, trial: u64) {
+        let Some(site) = self.sites.get(index) else { return };
+        let _one_at_a_time = lock(&self.ejecting);
+        if site.state.ejected_until.compare_exchange(trial, 0, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+            lock(&site.state.record).returned();
+            site.state.begin_slowly(self.now());
+            tracing::info!(service = &*self.service, server = &*site.label, "server is back");
+        }
+    }
+}
+
+/// Nobody panics while he holds one of these, and if so, what is in it is still numbers.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
