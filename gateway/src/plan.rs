@@ -7,6 +7,7 @@
 
 mod balance;
 mod listener;
+mod shaping;
 mod upstream;
 
 use std::net::SocketAddr;
@@ -28,6 +29,7 @@ pub use self::balance::{Balancing, Choice, HashKey, Queue, Retries};
 pub use self::listener::{
     Acme, Certificate, CertificateSet, Challenge, ClientCertificates, Listener, ListenerTls, ProxyHeader,
 };
+pub use self::shaping::{Compression, Levels};
 pub use self::upstream::{OwnCertificate, Server, ServerAddress, Upstream, UpstreamProtocol, UpstreamTls};
 
 /// Everything the gateway runs from.
@@ -325,6 +327,8 @@ pub struct Handling {
     pub buffer_request: bool,
     /// What the app sends faster than the client takes it is kept, so that the app is free for others.
     pub buffer_response: bool,
+    /// Which answers are compressed, and how; `None`: the app's business alone.
+    pub compression: Option<Box<Compression>>,
 }
 
 /// What happens between SIGTERM and the end.

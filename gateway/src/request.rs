@@ -7,6 +7,7 @@ pub mod answer;
 pub mod challenge;
 pub mod collect;
 pub mod deliver;
+pub mod encode;
 pub mod exchange;
 pub mod finish;
 pub mod forward;

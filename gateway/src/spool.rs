@@ -17,8 +17,7 @@ use std::sync::Arc;
 
 use tokio::task::JoinHandle;
 
-pub use self::budget::Budget;
-use self::budget::Held;
+pub use self::budget::{Budget, Held};
 use self::disk::Block;
 use crate::plan::Buffers;
 

@@ -13,6 +13,7 @@ pub mod access;
 pub mod balance;
 pub mod client;
 pub mod ejection;
+pub mod encoding;
 pub mod fields;
 pub mod forwarded;
 pub mod host;

@@ -15,6 +15,11 @@ pub(crate) fn trim_ows(mut bytes: &[u8]) -> &[u8] {
     bytes
 }
 
+/// The elements of a comma-separated list, empty ones left out (RFC 9110 section 5.6.1).
+pub(crate) fn elements(value: &[u8]) -> impl Iterator<Item = &[u8]> + Clone {
+    value.split(|&byte| byte == b',').map(trim_ows).filter(|element| !element.is_empty())
+}
+
 /// The value of one hexadecimal digit.
 #[inline]
 pub(crate) const fn hex_digit(byte: u8) -> Option<u8> {

@@ -1,6 +1,7 @@
 //! `explain`: what would become of a request, and why. The request is read and judged by the very code that serves live ones; this
 //! only watches it.
 
+mod answers;
 mod handshake;
 
 use std::fmt::Write as _;
@@ -157,6 +158,9 @@ fn explain(loaded: &Loaded, arguments: &Arguments) -> (String, bool) {
                 None => "passes: it goes to the app",
             }
             .to_owned();
+            if let (Some(service), Part::Rest | Part::Route(_)) = (service, judgement.part) {
+                out.answers(service.handling(judgement.part.route()), &fields);
+            }
             let asked = !probe.is_some_and(|probe| matches!(probe.serve, Serve::Answer(_)));
             if let Some(service) = service.filter(|service| asked && service.upstream.is_special()) {
                 text.push_str(&format!(", in {}", service.upstream));

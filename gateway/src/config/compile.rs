@@ -17,6 +17,7 @@ mod route;
 mod rule;
 mod secret;
 mod service;
+mod shaping;
 mod tls;
 mod tls_upstream;
 mod token;

@@ -9,6 +9,7 @@ use std::task::Poll;
 
 use probegate_policies::reason::Reason;
 
+use super::encode::{Compressing, Encoded};
 use super::exchange::Spools;
 use super::release::Rest;
 use crate::spool::Spool;
@@ -24,6 +25,8 @@ pub struct Delivery<'a> {
     pub asks_head: bool,
     /// Where the answer may wait for a slow client; `None`: its source does.
     pub spools: Option<Spools<'a>>,
+    /// Whether the answer may be compressed; `None`: it goes out as it is.
+    pub compressing: Option<Compressing<'a>>,
 }
 
 /// What the client got.
@@ -79,8 +82,34 @@ pub async fn deliver<S: ResponseSource, R: Responder>(
         reply.close();
     }
     progress.answering.set(true);
-    reply.start(head, bytes, client);
-    source.begin(framing);
+    if let Some(compressing) = &delivery.compressing
+        && let Some(other) = compressing.apply(head, bytes, framing, delivery.to_head)
+    {
+        let client = if other.encoding.is_some() { ClientFraming::Streamed } else { client };
+        reply.start(&other.head, &other.bytes, client);
+        source.begin(framing);
+        if let Some(encoding) = other.encoding {
+            // In a box: most answers are not compressed, and idle connections must not hold the room for it.
+            return Box::pin(async move {
+                carry(delivery, spools, &mut Encoded::new(source, encoding), reply, progress).await
+            })
+            .await;
+        }
+    } else {
+        reply.start(head, bytes, client);
+        source.begin(framing);
+    }
+    carry(delivery, spools, source, reply, progress).await
+}
+
+/// The body, behind a head that is on its way.
+async fn carry<S: ResponseSource, R: Responder>(
+    delivery: &Delivery<'_>,
+    spools: Option<Spools<'_>>,
+    source: &mut S,
+    reply: &mut R,
+    progress: &Progress,
+) -> Result<Delivered, Reason> {
     let ended = match spools {
         Some(spools) => buffered(spools, source, reply, progress).await,
         None => body(delivery, source, reply, progress).await.map(|()| None),

@@ -10,6 +10,7 @@ use probegate_policies::proxy;
 
 use super::Received;
 use super::deliver::Delivery;
+use super::encode::Compressing;
 use super::exchange::{Errand, Spools};
 use super::headers::UpstreamHead;
 use super::judge::Judgement;
@@ -83,6 +84,11 @@ impl<'a> Case<'a> {
                 to_head: method == b"HEAD",
                 asks_head: method == b"HEAD",
                 spools: self.handling.buffer_response.then(|| self.spools()),
+                compressing: self.handling.compression.as_deref().map(|plan| Compressing {
+                    plan,
+                    request: received.fields(),
+                    spools: self.spools(),
+                }),
             },
             upgrade,
             expects: self.expects,

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::plan::Buffers;
+
 /// Bytes held by all spools.
 #[derive(Debug, Default)]
 pub struct Budget {
@@ -21,6 +23,12 @@ impl Budget {
         Held { total: Arc::clone(&self.disk), most, own: 0 }
     }
 
+    /// Memory of something else that works on a body: so many bytes, until it is dropped. `None`: they are not there.
+    pub fn hold(&self, buffers: &Buffers, bytes: u64) -> Option<Held> {
+        let mut held = self.memory(buffers.total_memory);
+        held.reserve(bytes).then_some(held)
+    }
+
     /// Bytes of memory in use, and of disk.
     pub fn held(&self) -> (u64, u64) {
         (self.memory.load(Ordering::Relaxed), self.disk.load(Ordering::Relaxed))
@@ -29,7 +37,7 @@ impl Budget {
 
 /// What one spool holds of a total. Given back when it is dropped.
 #[derive(Debug)]
-pub(super) struct Held {
+pub struct Held {
     total: Arc<AtomicU64>,
     most: u64,
     own: u64,

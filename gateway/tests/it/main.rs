@@ -18,6 +18,7 @@ mod buffering;
 mod certificates;
 mod cli;
 mod client_certificates;
+mod compression;
 mod connections;
 #[path = "../attacks/corpus.rs"]
 mod corpus;

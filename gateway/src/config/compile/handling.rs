@@ -1,18 +1,20 @@
 //! How requests are handled: what a service says, and what its routes say otherwise.
 
-use super::Context;
+use super::{Context, shaping};
 use crate::config::shape::Toggle;
 use crate::config::value::{Flag, Leaf, Size};
 use crate::config::{ConfigPath, raw};
 use crate::plan::Handling;
 
 /// Where nothing is said. One mebibyte is nginx's bound for bodies as well.
-pub(super) const DEFAULT: Handling = Handling { max_body: 1 << 20, buffer_request: true, buffer_response: true };
+pub(super) const DEFAULT: Handling =
+    Handling { max_body: 1 << 20, buffer_request: true, buffer_response: true, compression: None };
 
 /// What is said at `path`; `base` where it is not.
 pub(super) fn handling(
     max_body: Option<&Leaf<Size>>,
     buffering: Option<&Toggle<raw::Buffering>>,
+    compression: Option<Toggle<raw::Compression>>,
     path: &ConfigPath,
     base: &Handling,
     cx: &mut Context<'_>,
@@ -38,5 +40,10 @@ pub(super) fn handling(
             (or(request, base.buffer_request), or(response, base.buffer_response))
         }
     };
-    Handling { max_body, buffer_request, buffer_response }
+    let compression = match compression {
+        None => base.compression.clone(),
+        Some(Toggle::Off) => None,
+        Some(Toggle::On(raw)) => Some(Box::new(shaping::compression(raw, &path.key("compression"), cx))),
+    };
+    Handling { max_body, buffer_request, buffer_response, compression }
 }

@@ -20,11 +20,11 @@ pub(super) fn routes(
 ) -> (Vec<plan::Route>, Option<RouteTable>) {
     let mut routes: Vec<lint::WrittenRoute> = Vec::new();
     for (index, route) in raw.into_iter().flatten() {
-        let raw::Route { path: prefix, allow, deny, limits, max_body, buffering } = route;
+        let raw::Route { path: prefix, allow, deny, limits, max_body, buffering, compression } = route;
         let path = path.index(index);
         let has_rule = allow.is_some() || cx.is_broken(&path.key("allow"));
         let allow = allow.map_or_else(Rule::anyone, |allow| rule::rule(allow, &path.key("allow"), definitions, cx));
-        let handling = handling::handling(max_body.as_ref(), buffering.as_ref(), &path, base, cx);
+        let handling = handling::handling(max_body.as_ref(), buffering.as_ref(), compression, &path, base, cx);
         let limits = limit::indices(limits, &path.key("limits"), &definitions.limits, cx);
         if deny.is_some() && !has_rule {
             cx.key_error(

@@ -116,6 +116,7 @@ fn compile(
         upstream,
         max_body,
         buffering,
+        compression,
         hsts: transport,
         server_header,
         client_certificates,
@@ -130,7 +131,7 @@ fn compile(
         client_certificates.and_then(|raw| tls::clients(raw, &path.key("client_certificates"), definitions, cx));
     let probes = probe::probes(probes, &name, path, definitions, cx);
     let limits = limit::indices(limits, &path.key("limits"), &definitions.limits, cx);
-    let handling = handling::handling(max_body.as_ref(), buffering.as_ref(), path, &handling::DEFAULT, cx);
+    let handling = handling::handling(max_body.as_ref(), buffering.as_ref(), compression, path, &handling::DEFAULT, cx);
     let (routes, route_table) = route::routes(routes, &path.key("routes"), &probes, &handling, definitions, cx);
     let upgrades = match upgrades {
         Some(upgrades) => upgrades.into_iter().map(|(_, Leaf(Upgrade(name)))| name).collect(),

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Allow, ClientCertificates, UpstreamTls};
+use super::{Allow, ClientCertificates, Compression, UpstreamTls};
 use crate::config::shape::{List, Toggle};
 use crate::config::value::{
     Count, Date, DenyWord, ExactPath, FieldText, FilePath, Flag, Host, Leaf, Name, ProtocolWord, Seconds, SecretText,
@@ -26,6 +26,8 @@ pub(in crate::config) struct Service {
     pub(in crate::config) max_body: Option<Leaf<Size>>,
     /// Whether the app is kept from slow clients. `off`: neither requests nor answers wait here. Default: both do.
     pub(in crate::config) buffering: Option<Toggle<Buffering>>,
+    /// Whether answers are compressed, and which. `{}`: with the defaults. Default: `off`.
+    pub(in crate::config) compression: Option<Toggle<Compression>>,
     /// Browsers are told to come back over HTTPS only (`Strict-Transport-Security`). Default: they are not.
     pub(in crate::config) hsts: Option<Hsts>,
     /// What becomes of `Server` in answers: `off` (default) for none, `pass` for the app's, or a text of your own.
@@ -182,4 +184,6 @@ pub(in crate::config) struct Route {
     pub(in crate::config) max_body: Option<Leaf<Size>>,
     /// Whether the app is kept from slow clients. Default: as the service says.
     pub(in crate::config) buffering: Option<Toggle<Buffering>>,
+    /// Whether answers are compressed, and which. Default: as the service says. What is written here replaces all of that.
+    pub(in crate::config) compression: Option<Toggle<Compression>>,
 }

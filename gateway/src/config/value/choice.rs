@@ -38,6 +38,8 @@ macro_rules! choice {
     };
 }
 
+pub(super) use choice;
+
 /// Who is the client when a trusted proxy names none.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct MissingWord(pub(crate) Missing);
