@@ -6,8 +6,10 @@
 //! Invariant: no serde, no YAML and no Pingora here. `config` makes plans, everything else only reads them.
 
 mod balance;
+mod edits;
 mod listener;
 mod shaping;
+mod template;
 mod upstream;
 
 use std::net::SocketAddr;
@@ -26,10 +28,12 @@ use probegate_policies::route::{PathPrefix, RouteTable};
 use secrecy::SecretSlice;
 
 pub use self::balance::{Balancing, Choice, HashKey, Queue, Retries};
+pub use self::edits::{AnswerEdits, Change, Edits, FieldEdit, RequestEdits};
 pub use self::listener::{
     Acme, Certificate, CertificateSet, Challenge, ClientCertificates, Listener, ListenerTls, ProxyHeader,
 };
 pub use self::shaping::{Compression, Levels};
+pub use self::template::{Segment, Template, Variable};
 pub use self::upstream::{OwnCertificate, Server, ServerAddress, Upstream, UpstreamProtocol, UpstreamTls};
 
 /// Everything the gateway runs from.
@@ -329,6 +333,8 @@ pub struct Handling {
     pub buffer_response: bool,
     /// Which answers are compressed, and how; `None`: the app's business alone.
     pub compression: Option<Box<Compression>>,
+    /// What is changed about its requests and answers.
+    pub edits: Option<Arc<Edits>>,
 }
 
 /// What happens between SIGTERM and the end.

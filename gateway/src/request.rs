@@ -20,6 +20,7 @@ pub mod relay;
 pub mod release;
 pub mod stamp;
 pub mod target;
+pub mod values;
 
 use std::cell::Cell;
 use std::time::Instant;
@@ -33,6 +34,7 @@ use self::finish::Outcome;
 use self::judge::{Judgement, Part, Question, Refused, Scratch, Way};
 use self::prepare::Case;
 use self::target::Target;
+use self::values::Values;
 use crate::connection::Facts;
 use crate::plan::{Deny, Plan, Serve, Service};
 use crate::servers::Place;
@@ -170,8 +172,8 @@ pub async fn serve<B: RequestBody, R: Responder>(
     });
 
     if let Some(service) = service {
-        let secure = || client_scheme(plan, received.facts, &fields) == Scheme::Https;
-        stamp::put(service, secure, now.unix, text, reply);
+        let values = Values { plan, received, asked: &asked, judgement: &judgement, id: &id, service };
+        stamp::put(&values, now.unix, text, reply);
     }
 
     // The verdict's consequence.

@@ -8,6 +8,7 @@
 
 pub mod buffer;
 pub mod deadline;
+pub mod edits;
 pub mod h1;
 pub mod h2;
 pub mod head;
@@ -22,6 +23,7 @@ use std::task::{Context, Poll};
 
 use probegate_policies::reason::Reason;
 
+use self::edits::Edits;
 pub use self::head::Framing;
 use self::head::{Name, ResponseHead};
 use self::progress::Wait;
@@ -181,8 +183,10 @@ pub struct Stamp<'a> {
     pub server: bool,
     /// The app's `Strict-Transport-Security` passes.
     pub transport_security: bool,
-    /// Field lines with CRLF that the response head carries besides.
+    /// Field lines with CRLF that the response head carries besides. An answer of the gateway's own keeps what it says itself.
     pub lines: &'a [u8],
+    /// What the configuration changes.
+    pub edits: Option<&'a Edits>,
 }
 
 impl Stamp<'_> {

@@ -2,6 +2,7 @@
 //! only watches it.
 
 mod answers;
+mod edits;
 mod handshake;
 
 use std::fmt::Write as _;
@@ -18,6 +19,7 @@ use probegate_policies::limit::Seed;
 use probegate_policies::now::Now;
 use probegate_policies::reason::Reason;
 
+use self::edits::asks_app;
 use super::{USAGE, colour, print, say};
 use crate::config::{self, Loaded};
 use crate::connection::Facts;
@@ -25,7 +27,8 @@ use crate::limiter::Limiter;
 use crate::plan::{Deny, Listener, Plan, Serve, Service};
 use crate::request::judge::{self, Judgement, Observer, Part, Question, Scratch, Showing, Way};
 use crate::request::target::Target;
-use crate::request::{self, answer, redirect};
+use crate::request::values::Values;
+use crate::request::{self, Received, answer, redirect};
 use crate::state::unix_time;
 use crate::wire::h1::framing;
 use crate::wire::h1::request::{HeadBounds, RequestParser};
@@ -133,6 +136,24 @@ fn explain(loaded: &Loaded, arguments: &Arguments) -> (String, bool) {
         out.redirect(way_in.listener, question.redirect, judgement.part);
     }
     let service = judgement.service.and_then(|index| plan.services.get(index));
+    let received = Received {
+        head: &head,
+        bytes: &bytes,
+        broken: None,
+        asks_upgrade: false,
+        demands_upgrade: false,
+        started: std::time::Instant::now(),
+        facts: &way_in.facts,
+        ended: None,
+    };
+    if let Some(service) = service {
+        let id = &[b'0'; 32];
+        let values = Values { plan, received: &received, asked: &asked, judgement: &judgement, id, service };
+        if asks_app(service, &judgement) {
+            out.request_edits(&values);
+        }
+        out.answer_edits(&values);
+    }
     if let (Ok(Way::In(_)), Some(service)) = (&judgement.verdict, service)
         && let Err(reason) = request::expects(&head, &fields, body, service.handling(judgement.part.route()).max_body)
     {
@@ -161,8 +182,9 @@ fn explain(loaded: &Loaded, arguments: &Arguments) -> (String, bool) {
             if let (Some(service), Part::Rest | Part::Route(_)) = (service, judgement.part) {
                 out.answers(service.handling(judgement.part.route()), &fields);
             }
-            let asked = !probe.is_some_and(|probe| matches!(probe.serve, Serve::Answer(_)));
-            if let Some(service) = service.filter(|service| asked && service.upstream.is_special()) {
+            if let Some(service) =
+                service.filter(|service| asks_app(service, &judgement) && service.upstream.is_special())
+            {
                 text.push_str(&format!(", in {}", service.upstream));
             }
             if let Some((set, slot)) = permit.slot() {

@@ -4,6 +4,7 @@
 //! is left, and only the last step asks whether a plan came out of it.
 
 mod context;
+mod edits;
 mod files;
 mod handling;
 mod hsts;

@@ -6,6 +6,7 @@
 //! Invariant: no `flatten`, no `untagged`. Both would lose the path of a mistake.
 
 mod access;
+mod edits;
 mod process;
 mod service;
 mod shaping;
@@ -18,6 +19,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub(super) use access::{Allow, Conditions, Limit, Slot, TokenSet};
+pub(super) use edits::FieldEdits;
 pub(super) use process::{
     AccessLog, Admin, Bounds, Buffers, ClientIp, Listener, Log, ProxyProtocol, Shutdown, Timeouts,
 };

@@ -10,6 +10,7 @@ mod amount;
 mod choice;
 mod protocol;
 mod shaping;
+mod template;
 mod text;
 
 use std::borrow::Cow;
@@ -24,6 +25,7 @@ pub(super) use amount::{Count, Date, Seconds, Size, Workers};
 pub(super) use choice::{DenyWord, Flag, LimitKeyWord, Method, MissingWord, ServeWord, Upgrade};
 pub(super) use protocol::{AcmeDirectory, ChallengeWord, DomainName, ProtocolWord, RedirectWord, ServerHeaderWord};
 pub(super) use shaping::CodingWord;
+pub(super) use template::TemplateText;
 pub(super) use text::{ExactPath, FieldText, FilePath, Host, LogLevel, Name, SecretText, Sha256, Text, Variable};
 
 /// A value that is written as one word.

@@ -43,6 +43,8 @@ pub struct Errand<'a> {
     pub framing: Framing,
     /// Fields with the gateway's own tokens, which do not pass as trailers either.
     pub private: &'a [FieldName],
+    /// Fields that the configuration changes: they do not come back as trailers.
+    pub edited: &'a [FieldName],
     /// The method is idempotent (RFC 9110 §9.2.2): it may be repeated where a server closed an unused connection.
     pub idempotent: bool,
     /// What becomes of the answer.
@@ -331,6 +333,7 @@ async fn send<K: RequestSink, B: RequestBody>(
         }
     }
     let trailers = trailers::without(body.trailers(), errand.private);
+    let trailers = trailers::without(&trailers, errand.edited);
     sink.finish(&trailers).await.map_err(refused)
 }
 

@@ -4,7 +4,8 @@
 use probegate_policies::fields::FieldName;
 use probegate_policies::forwarded::{self, Towards};
 
-use crate::plan::AppToken;
+use super::values::Values;
+use crate::plan::{AppToken, RequestEdits};
 use crate::wire::Framing;
 use crate::wire::h1::fields::copy_fields;
 use crate::wire::head::{Name, RequestHead};
@@ -35,6 +36,8 @@ pub struct UpstreamHead<'a> {
     pub token: Option<&'a AppToken>,
     /// Fields with the gateway's own tokens: the app has no business with them.
     pub private: &'a [FieldName],
+    /// What the configuration changes, and the request that its variables ask about.
+    pub edits: Option<(&'a RequestEdits, Values<'a>)>,
 }
 
 impl UpstreamHead<'_> {
@@ -79,16 +82,20 @@ impl UpstreamHead<'_> {
             push(out, b"Upgrade", protocol);
         }
         forwarded::write(out, &self.towards);
+        if let Some((edits, values)) = &self.edits {
+            values.lines(&edits.fields, out);
+        }
         if let Some(token) = self.token {
             push(out, token.field.as_bytes(), secrecy::ExposeSecret::expose_secret(&token.secret));
         }
         out.extend_from_slice(b"\r\n");
     }
 
-    /// Tokens of the gateway, and whatever a client sends under the name that the app's token has.
+    /// Tokens of the gateway, whatever a client sends under the name that the app's token has, and what the configuration drops or replaces.
     fn is_private(&self, name: &[u8]) -> bool {
         self.private.iter().any(|private| private.matches(name))
             || self.token.is_some_and(|token| token.field.as_bytes().eq_ignore_ascii_case(name))
+            || self.edits.is_some_and(|(edits, _)| edits.drops.iter().any(|dropped| dropped.matches(name)))
     }
 }
 

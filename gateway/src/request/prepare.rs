@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use probegate_policies::balance;
+use probegate_policies::fields::FieldName;
 use probegate_policies::forwarded::{Scheme, Towards, UNKNOWN_CLIENT, scheme};
 use probegate_policies::proxy;
 
@@ -15,7 +16,8 @@ use super::exchange::{Errand, Spools};
 use super::headers::UpstreamHead;
 use super::judge::Judgement;
 use super::target::Target;
-use crate::plan::{Choice, Handling, HashKey, ProbeForward, Service, UpstreamProtocol};
+use super::values::Values;
+use crate::plan::{Choice, Handling, HashKey, ProbeForward, RequestEdits, Service, UpstreamProtocol};
 use crate::servers::Servers;
 use crate::spool::Budget;
 use crate::state::Active;
@@ -61,14 +63,15 @@ impl<'a> Case<'a> {
             method,
             path: self.judgement.path.as_ref().and_then(|path| path.rewritten).unwrap_or(self.asked.path),
             query: self.asked.query,
-            host: self.asked.authority,
+            host: self.host(),
             framing,
             upgrade,
             expects: self.expects,
             trailers: http2 && takes_trailers(received),
-            towards: self.towards(scheme, self.asked.authority, self.port(trusted, scheme)),
+            towards: self.towards(scheme, self.asked.authority, self.values().port()),
             token: None,
             private: &self.active.plan.private_fields,
+            edits: self.edits(),
         };
         head.write(out, received.head, received.bytes);
         Errand {
@@ -79,6 +82,7 @@ impl<'a> Case<'a> {
             head: out,
             framing,
             private: &self.active.plan.private_fields,
+            edited: self.edited(),
             idempotent: matches!(method, b"GET" | b"HEAD" | b"PUT" | b"DELETE" | b"OPTIONS"),
             delivery: Delivery {
                 to_head: method == b"HEAD",
@@ -102,7 +106,7 @@ impl<'a> Case<'a> {
     /// that redirects to HTTPS would answer the redirect instead of the probe (D15).
     pub fn probe(&self, probe: &'a ProbeForward, out: &'a mut Vec<u8>) -> Errand<'a> {
         let received = self.received;
-        let host = probe.host.as_deref().map_or(self.asked.authority, str::as_bytes);
+        let host = probe.host.as_deref().map_or_else(|| self.host(), str::as_bytes);
         let head = UpstreamHead {
             method: b"GET",
             path: probe.path.as_bytes(),
@@ -115,6 +119,7 @@ impl<'a> Case<'a> {
             towards: self.towards(Scheme::Https, host, 443),
             token: probe.token.as_ref(),
             private: &self.active.plan.private_fields,
+            edits: self.edits(),
         };
         head.write(out, received.head, received.bytes);
         Errand {
@@ -125,6 +130,7 @@ impl<'a> Case<'a> {
             head: out,
             framing: Framing::None,
             private: &self.active.plan.private_fields,
+            edited: self.edited(),
             idempotent: true,
             // Small, and due as a whole within a second or so: it waits nowhere.
             delivery: Delivery { to_head: received.head.method.of(received.bytes) == b"HEAD", ..Delivery::default() },
@@ -172,13 +178,26 @@ impl<'a> Case<'a> {
         proxy::Header::Relayed { source, destination: SocketAddr::new(facts.local, facts.local_port) }
     }
 
-    /// The port the client used: as `Host` says, or by the scheme where a trusted proxy stands in between, or the one of this listener.
-    fn port(&self, trusted: bool, scheme: Scheme) -> u16 {
-        self.asked.port.unwrap_or(match (trusted, scheme) {
-            (true, Scheme::Https) => 443,
-            (true, Scheme::Http) => 80,
-            (false, _) => self.received.facts.local_port,
-        })
+    /// For what the configuration asks about the request.
+    pub fn values(&self) -> Values<'a> {
+        let Self { active, received, asked, judgement, id, service, .. } = *self;
+        Values { plan: &active.plan, received, asked, judgement, id, service }
+    }
+
+    /// What the configuration changes about the request.
+    fn edits(&self) -> Option<(&'a RequestEdits, Values<'a>)> {
+        self.handling.edits.as_ref().map(|edits| (&edits.request, self.values()))
+    }
+
+    /// Fields that do not come back as trailers.
+    fn edited(&self) -> &'a [FieldName] {
+        self.handling.edits.as_ref().map_or(&[], |edits| &edits.request.named)
+    }
+
+    /// `Host` for the app.
+    fn host(&self) -> &'a [u8] {
+        let host = self.handling.edits.as_ref().and_then(|edits| edits.request.host.as_deref());
+        host.map_or(self.asked.authority, str::as_bytes)
     }
 }
 

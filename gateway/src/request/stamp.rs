@@ -1,20 +1,21 @@
-//! What a service has its answers carry: `Strict-Transport-Security` and `Server`, on the app's answers as on the gateway's own.
+//! What a service has its answers carry, the app's as the gateway's own: `Strict-Transport-Security`, `Server`, and what its configuration
+//! changes.
 
-use crate::plan::{ServerHeader, Service};
+use std::sync::Arc;
+
+use probegate_policies::forwarded::Scheme;
+
+use super::values::Values;
+use crate::plan::ServerHeader;
+use crate::wire::edits::Edits;
 use crate::wire::{Responder, Stamp};
 
-/// Stamps the answer to a request for `service` at the time `unix`. `secure` tells whether the client made it over HTTPS, and is asked only
-/// where that matters. `text` is memory for lines.
-pub fn put<R: Responder>(
-    service: &Service,
-    secure: impl FnOnce() -> bool,
-    unix: u64,
-    text: &mut Vec<u8>,
-    reply: &mut R,
-) {
+/// Stamps the answer to a request at the time `unix`. `text` is memory for lines.
+pub fn put<R: Responder>(values: &Values<'_>, unix: u64, text: &mut Vec<u8>, reply: &mut R) {
+    let service = values.service;
     text.clear();
     if let Some(hsts) = &service.hsts
-        && secure()
+        && values.scheme() == Scheme::Https
     {
         // RFC 6797 §7.2: never over plain HTTP, where anybody could have put it.
         text.extend_from_slice(b"Strict-Transport-Security: ");
@@ -26,10 +27,16 @@ pub fn put<R: Responder>(
             text.extend_from_slice(part);
         }
     }
+    let edits = service.handling(values.judgement.part.route()).edits.as_deref().map(|edits| &edits.answer);
+    let edits = edits.map(|answer| {
+        values.lines(&answer.fields, text);
+        Edits { drops: Arc::clone(&answer.drops), defaults: Arc::clone(&answer.defaults) }
+    });
     reply.stamp(&Stamp {
         server: service.server_header == ServerHeader::Pass,
         // Where the gateway makes no promise, the app's own is the app's business.
         transport_security: service.hsts.is_none(),
         lines: text,
+        edits: edits.as_ref(),
     });
 }

@@ -8,7 +8,7 @@ use crate::plan::Handling;
 
 /// Where nothing is said. One mebibyte is nginx's bound for bodies as well.
 pub(super) const DEFAULT: Handling =
-    Handling { max_body: 1 << 20, buffer_request: true, buffer_response: true, compression: None };
+    Handling { max_body: 1 << 20, buffer_request: true, buffer_response: true, compression: None, edits: None };
 
 /// What is said at `path`; `base` where it is not.
 pub(super) fn handling(
@@ -45,5 +45,5 @@ pub(super) fn handling(
         Some(Toggle::Off) => None,
         Some(Toggle::On(raw)) => Some(Box::new(shaping::compression(raw, &path.key("compression"), cx))),
     };
-    Handling { max_body, buffer_request, buffer_response, compression }
+    Handling { max_body, buffer_request, buffer_response, compression, edits: base.edits.clone() }
 }

@@ -3,7 +3,7 @@
 use probegate_policies::access::Rule;
 use probegate_policies::route::{PathPrefix, RouteTable};
 
-use super::{Context, Definitions, handling, limit, rule};
+use super::{Context, Definitions, edits, handling, limit, rule};
 use crate::config::shape::List;
 use crate::config::value::{DenyWord, Leaf};
 use crate::config::{ConfigPath, lint, raw};
@@ -20,11 +20,24 @@ pub(super) fn routes(
 ) -> (Vec<plan::Route>, Option<RouteTable>) {
     let mut routes: Vec<lint::WrittenRoute> = Vec::new();
     for (index, route) in raw.into_iter().flatten() {
-        let raw::Route { path: prefix, allow, deny, limits, max_body, buffering, compression } = route;
+        let raw::Route {
+            path: prefix,
+            allow,
+            deny,
+            limits,
+            max_body,
+            buffering,
+            compression,
+            request_headers,
+            response_headers,
+            host,
+        } = route;
         let path = path.index(index);
         let has_rule = allow.is_some() || cx.is_broken(&path.key("allow"));
         let allow = allow.map_or_else(Rule::anyone, |allow| rule::rule(allow, &path.key("allow"), definitions, cx));
-        let handling = handling::handling(max_body.as_ref(), buffering.as_ref(), compression, &path, base, cx);
+        let mut handling = handling::handling(max_body.as_ref(), buffering.as_ref(), compression, &path, base, cx);
+        let written = edits::Written { request_headers, response_headers, host };
+        handling.edits = edits::edits(written, &path, base.edits.as_ref(), definitions, cx);
         let limits = limit::indices(limits, &path.key("limits"), &definitions.limits, cx);
         if deny.is_some() && !has_rule {
             cx.key_error(

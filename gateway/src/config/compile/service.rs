@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use probegate_policies::host::{HostPattern, HostTable};
 
-use super::{Context, Definitions, handling, hsts, limit, names, probe, route, tls, tls_upstream};
+use super::{Context, Definitions, edits, handling, hsts, limit, names, probe, route, tls, tls_upstream};
 use crate::config::shape::{List, Named};
 use crate::config::value::{Flag, Leaf, ProtocolWord, ServerHeaderWord, ServerWord, Upgrade};
 use crate::config::{ConfigPath, raw};
@@ -117,6 +117,9 @@ fn compile(
         max_body,
         buffering,
         compression,
+        request_headers,
+        response_headers,
+        host,
         hsts: transport,
         server_header,
         client_certificates,
@@ -131,7 +134,10 @@ fn compile(
         client_certificates.and_then(|raw| tls::clients(raw, &path.key("client_certificates"), definitions, cx));
     let probes = probe::probes(probes, &name, path, definitions, cx);
     let limits = limit::indices(limits, &path.key("limits"), &definitions.limits, cx);
-    let handling = handling::handling(max_body.as_ref(), buffering.as_ref(), compression, path, &handling::DEFAULT, cx);
+    let mut handling =
+        handling::handling(max_body.as_ref(), buffering.as_ref(), compression, path, &handling::DEFAULT, cx);
+    let written = edits::Written { request_headers, response_headers, host };
+    handling.edits = edits::edits(written, path, None, definitions, cx);
     let (routes, route_table) = route::routes(routes, &path.key("routes"), &probes, &handling, definitions, cx);
     let upgrades = match upgrades {
         Some(upgrades) => upgrades.into_iter().map(|(_, Leaf(Upgrade(name)))| name).collect(),

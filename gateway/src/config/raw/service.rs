@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Allow, ClientCertificates, Compression, UpstreamTls};
+use super::{Allow, ClientCertificates, Compression, FieldEdits, UpstreamTls};
 use crate::config::shape::{List, Toggle};
 use crate::config::value::{
     Count, Date, DenyWord, ExactPath, FieldText, FilePath, Flag, Host, Leaf, Name, ProtocolWord, Seconds, SecretText,
@@ -28,6 +28,12 @@ pub(in crate::config) struct Service {
     pub(in crate::config) buffering: Option<Toggle<Buffering>>,
     /// Whether answers are compressed, and which. `{}`: with the defaults. Default: `off`.
     pub(in crate::config) compression: Option<Toggle<Compression>>,
+    /// Changes of header fields on the way to the app. Default: none.
+    pub(in crate::config) request_headers: Option<FieldEdits>,
+    /// Changes of header fields of answers, the app's and the gateway's own. Default: none.
+    pub(in crate::config) response_headers: Option<FieldEdits>,
+    /// `Host` to send to the app. Default: the client's.
+    pub(in crate::config) host: Option<Leaf<Host>>,
     /// Browsers are told to come back over HTTPS only (`Strict-Transport-Security`). Default: they are not.
     pub(in crate::config) hsts: Option<Hsts>,
     /// What becomes of `Server` in answers: `off` (default) for none, `pass` for the app's, or a text of your own.
@@ -186,4 +192,10 @@ pub(in crate::config) struct Route {
     pub(in crate::config) buffering: Option<Toggle<Buffering>>,
     /// Whether answers are compressed, and which. Default: as the service says. What is written here replaces all of that.
     pub(in crate::config) compression: Option<Toggle<Compression>>,
+    /// Changes of header fields on the way to the app. Default: none but the service's.
+    pub(in crate::config) request_headers: Option<FieldEdits>,
+    /// Changes of header fields of answers, the app's and the gateway's own. Default: none but the service's.
+    pub(in crate::config) response_headers: Option<FieldEdits>,
+    /// `Host` to send to the app. Default: as the service says.
+    pub(in crate::config) host: Option<Leaf<Host>>,
 }

@@ -1,5 +1,6 @@
 //! A response as it goes out to the client.
 
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::io::{self, ErrorKind, IoSlice};
 use std::task::{Context, Poll};
@@ -8,6 +9,7 @@ use super::chunked;
 use super::fields::copy_fields;
 use super::io::{Closed, poll_closed, poll_write_paced, write_paced};
 use crate::wire::deadline::Deadline;
+use crate::wire::edits::{self, Edits};
 use crate::wire::head::{Name, ResponseHead, Version};
 use crate::wire::pace::Pace;
 use crate::wire::text::{push_number, reason_phrase};
@@ -50,6 +52,8 @@ pub struct Reply<'a, T> {
     stamp: Stamp<'static>,
     /// Lines of the stamp.
     lines: Vec<u8>,
+    /// Its changes, in a box: most services have none.
+    edits: Option<Box<Edits>>,
     /// Told when an answer begins, for those who survive this reply.
     announced: Option<&'a Cell<bool>>,
 }
@@ -80,6 +84,7 @@ impl<'a, T: Transport> Reply<'a, T> {
             sent: 0,
             stamp: Stamp::default(),
             lines: Vec::new(),
+            edits: None,
             announced: None,
         }
     }
@@ -145,10 +150,11 @@ impl<'a, T: Transport> Reply<'a, T> {
 
 impl<T: Transport> Responder for Reply<'_, T> {
     fn stamp(&mut self, stamp: &Stamp<'_>) {
-        self.stamp = Stamp { lines: &[], ..*stamp };
+        self.stamp = Stamp { lines: &[], edits: None, ..*stamp };
         // Allocates only where the service adds a field.
         self.lines.clear();
         self.lines.extend_from_slice(stamp.lines);
+        self.edits = stamp.edits.cloned().map(Box::new);
     }
 
     async fn interim(&mut self, head: &ResponseHead, bytes: &[u8]) -> Result<(), ClientGone> {
@@ -158,9 +164,11 @@ impl<T: Transport> Responder for Reply<'_, T> {
         }
         self.status_line(head.status, head.reason.of(bytes));
         // RFC 9110 §8.6: no length in an interim response.
-        let stamp = self.stamp;
+        let (stamp, edits) = (self.stamp, self.edits.as_deref());
         copy_fields(self.out, &head.fields, bytes, |field| {
-            !matches!(field.known, Name::ContentLength | Name::Upgrade) && stamp.keeps(field.known)
+            !matches!(field.known, Name::ContentLength | Name::Upgrade)
+                && stamp.keeps(field.known)
+                && edits.is_none_or(|edits| edits.keeps(field.name.of(bytes)))
         });
         self.out.extend_from_slice(b"\r\n");
         let out = std::mem::take(self.out);
@@ -179,14 +187,18 @@ impl<T: Transport> Responder for Reply<'_, T> {
         self.begin();
         self.status_line(head.status, head.reason.of(bytes));
         let switching = head.status == 101;
-        let stamp = self.stamp;
+        let (stamp, edits) = (self.stamp, self.edits.as_deref());
         copy_fields(self.out, &head.fields, bytes, |field| match field.known {
             Name::Upgrade => switching,
             // A length that was not sent must not be promised; one in answer to HEAD is told as it is. RFC 9110 §8.6: never with 204.
             Name::ContentLength => framing != ClientFraming::Streamed && !matches!(head.status, 101 | 204),
-            known => stamp.keeps(known),
+            known => stamp.keeps(known) && edits.is_none_or(|edits| edits.keeps(field.name.of(bytes))),
         });
         self.out.extend_from_slice(&self.lines);
+        if let Some(edits) = edits {
+            let has = |name: &[u8]| head.fields.iter().any(|field| field.name.of(bytes).eq_ignore_ascii_case(name));
+            edits.missing(has).for_each(|group| self.out.extend_from_slice(group));
+        }
         if !head.fields.iter().any(|field| field.known == Name::Date) {
             // RFC 9110 §6.6.1: a recipient with a clock adds it.
             self.field(b"Date", self.date);
@@ -254,7 +266,12 @@ impl<T: Transport> Responder for Reply<'_, T> {
             (true, false) => (chunked::header(data.len(), &mut size), b"\r\n"),
             _ => (b"", b""),
         };
-        let (last, trailers, close): (&[u8], &[u8], &[u8]) = match end {
+        let end = end.map(|trailers| match self.edits.as_deref() {
+            // The same each time it is asked for, as a pending write needs it.
+            Some(edits) => edits.trailers(trailers),
+            None => Cow::Borrowed(trailers),
+        });
+        let (last, trailers, close): (&[u8], &[u8], &[u8]) = match &end {
             Some(trailers) if self.chunked => (b"0\r\n", trailers, b"\r\n"),
             _ => (b"", b"", b""),
         };
@@ -288,7 +305,16 @@ impl<T: Transport> Responder for Reply<'_, T> {
         for (name, value) in answer.fields {
             self.field(name.as_bytes(), value);
         }
-        self.out.extend_from_slice(&self.lines);
+        match self.edits.as_deref() {
+            None => self.out.extend_from_slice(&self.lines),
+            Some(edits) => {
+                // What such an answer says of itself stays: an error is not to be kept because the app's answers may be.
+                let has =
+                    |name: &[u8]| answer.fields.iter().any(|(known, _)| name.eq_ignore_ascii_case(known.as_bytes()));
+                let lines = edits::lines(&self.lines).filter(|line| !has(edits::name(line)));
+                lines.chain(edits.missing(has)).for_each(|text| self.out.extend_from_slice(text));
+            }
+        }
         self.out.extend_from_slice(b"Content-Length: ");
         push_number(self.out, answer.body.len() as u64);
         self.out.extend_from_slice(b"\r\n");

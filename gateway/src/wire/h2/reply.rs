@@ -3,6 +3,7 @@
 //! What is handed to `h2` is bounded by the client's windows and by the send buffer of its stream; a writer waits for both under its deadline,
 //! so that a client that takes nothing ends here and not in memory.
 
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::fmt;
 use std::future::poll_fn;
@@ -18,6 +19,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use super::behind::Behind;
 use super::io::Below;
 use crate::wire::deadline::Deadline;
+use crate::wire::edits::{self, Edits};
 use crate::wire::h1::framing::{self, Connection};
 use crate::wire::h1::lines::{self, Lines};
 use crate::wire::head::{FieldView, Name, ResponseHead};
@@ -80,6 +82,8 @@ pub struct Reply<'a> {
     /// Which of the app's fields pass; its lines are in `lines`.
     stamp: Stamp<'static>,
     lines: Vec<u8>,
+    /// Its changes, in a box: most services have none.
+    edits: Option<Box<Edits>>,
     /// Told when an answer begins, for those who survive this reply.
     announced: Option<&'a Cell<bool>>,
 }
@@ -115,6 +119,7 @@ impl<'a> Reply<'a> {
             sent: 0,
             stamp: Stamp::default(),
             lines: Vec::new(),
+            edits: None,
             announced: None,
         }
     }
@@ -149,7 +154,12 @@ impl<'a> Reply<'a> {
             let name = field.name.of(bytes);
             let passes = match field.known {
                 Name::Connection | Name::HopByHop | Name::TransferEncoding | Name::Upgrade => false,
-                known => keep(known) && self.stamp.keeps(known) && !(nominates && framing::nominated(view, name)),
+                known => {
+                    keep(known)
+                        && self.stamp.keeps(known)
+                        && self.edits.as_deref().is_none_or(|edits| edits.keeps(name))
+                        && !(nominates && framing::nominated(view, name))
+                }
             };
             let range = usize::from(field.value.start)..usize::from(field.value.end);
             // The strict reading of the app's answer lets nothing by that these refuse.
@@ -163,13 +173,22 @@ impl<'a> Reply<'a> {
         }
     }
 
-    fn stamped(&self, fields: &mut HeaderMap) {
-        let mut lines = Lines::default();
-        while let Ok(Some((start, end))) = lines.next(&self.lines) {
-            if let Ok(field) = lines::field(&self.lines, start, end) {
-                append(fields, field.name.of(&self.lines), field.value.of(&self.lines));
-            }
+    /// Puts the stamp on a head. `own`: the answer is the gateway's, and keeps what it says itself.
+    fn stamped(&self, fields: &mut HeaderMap, own: bool) {
+        let Some(edits) = self.edits.as_deref() else { return append_lines(fields, &self.lines) };
+        let said =
+            |fields: &HeaderMap, name: &[u8]| HeaderName::from_bytes(name).is_ok_and(|name| fields.contains_key(&name));
+        if own {
+            let mut lines = Vec::new();
+            let unsaid = edits::lines(&self.lines).filter(|line| !said(fields, edits::name(line)));
+            unsaid.for_each(|line| lines.extend_from_slice(line));
+            append_lines(fields, &lines);
+        } else {
+            append_lines(fields, &self.lines);
         }
+        let mut missing = Vec::new();
+        edits.missing(|name| said(fields, name)).for_each(|group| missing.extend_from_slice(group));
+        append_lines(fields, &missing);
     }
 
     /// Sends the head, if it was not sent yet. `end`: it ends the stream.
@@ -224,9 +243,10 @@ impl<'a> Reply<'a> {
 
 impl Responder for Reply<'_> {
     fn stamp(&mut self, stamp: &Stamp<'_>) {
-        self.stamp = Stamp { lines: &[], ..*stamp };
+        self.stamp = Stamp { lines: &[], edits: None, ..*stamp };
         self.lines.clear();
         self.lines.extend_from_slice(stamp.lines);
+        self.edits = stamp.edits.cloned().map(Box::new);
     }
 
     fn accepts(&self, head: &ResponseHead, bytes: &[u8]) -> bool {
@@ -269,7 +289,7 @@ impl Responder for Reply<'_> {
         if switching {
             fields.remove("sec-websocket-accept");
         }
-        self.stamped(fields);
+        self.stamped(fields, false);
         if !fields.contains_key(DATE) {
             // RFC 9110 §6.6.1: a recipient with a clock adds it.
             append(fields, b"date", self.date);
@@ -297,7 +317,11 @@ impl Responder for Reply<'_> {
         written: &mut Written,
     ) -> Poll<Result<(), ClientGone>> {
         let last = end.is_some();
-        let trailers = end.filter(|trailers| !trailers.is_empty());
+        let trailers = end.map(|trailers| match self.edits.as_deref() {
+            Some(edits) => edits.trailers(trailers),
+            None => Cow::Borrowed(trailers),
+        });
+        let trailers = trailers.as_deref().filter(|trailers| !trailers.is_empty());
         let ends = last && trailers.is_none();
         self.open(self.bare || (ends && data.is_empty()))?;
         if self.ended {
@@ -308,12 +332,7 @@ impl Responder for Reply<'_> {
         }
         if let (Some(trailers), Way::Streaming(stream)) = (trailers, &mut *self.way) {
             let mut fields = HeaderMap::new();
-            let mut section = Lines::default();
-            while let Ok(Some((start, end))) = section.next(trailers) {
-                if let Ok(field) = lines::field(trailers, start, end) {
-                    append(&mut fields, field.name.of(trailers), field.value.of(trailers));
-                }
-            }
+            append_lines(&mut fields, trailers);
             stream.send_trailers(fields).map_err(|_| ClientGone::Closed)?;
             self.ended = true;
         }
@@ -329,7 +348,7 @@ impl Responder for Reply<'_> {
         for (name, value) in answer.fields {
             append(fields, name.as_bytes(), value);
         }
-        self.stamped(fields);
+        self.stamped(fields, true);
         fields.insert(CONTENT_LENGTH, HeaderValue::from(answer.body.len()));
         self.head = Some(response);
         let bare = self.asked.to_head || answer.body.is_empty();
@@ -356,6 +375,16 @@ impl Responder for Reply<'_> {
 
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.ended { Poll::Pending } else { self.way.poll_gone(cx) }
+    }
+}
+
+/// Adds field lines with CRLF.
+fn append_lines(fields: &mut HeaderMap, text: &[u8]) {
+    let mut section = Lines::default();
+    while let Ok(Some((start, end))) = section.next(text) {
+        if let Ok(field) = lines::field(text, start, end) {
+            append(fields, field.name.of(text), field.value.of(text));
+        }
     }
 }
 

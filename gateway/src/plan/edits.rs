@@ -1,0 +1,86 @@
+//! What a service or a route changes about its requests and answers. A route has what its service has, but for what it says itself.
+
+use std::sync::Arc;
+
+use probegate_policies::access::Origin;
+use probegate_policies::fields::FieldName;
+
+use super::Template;
+
+/// What is changed. Nothing of it is there for most services.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Edits {
+    /// Fields of requests.
+    pub request: RequestEdits,
+    /// Fields of answers, the app's and the gateway's own.
+    pub answer: AnswerEdits,
+}
+
+/// What becomes of a field.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FieldEdit {
+    /// Which one.
+    pub name: FieldName,
+    /// Its name as it is sent.
+    pub text: Box<str>,
+    /// What becomes of it.
+    pub change: Change,
+    /// Where it is said.
+    pub origin: Origin,
+}
+
+/// A change of a field. One whose value comes out empty is not sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Whatever is there goes, and this comes.
+    Set(Template),
+    /// This comes, too.
+    Add(Template),
+    /// Whatever is there goes.
+    Remove,
+}
+
+impl FieldEdit {
+    /// The value, where the change brings one.
+    pub fn value(&self) -> Option<&Template> {
+        match &self.change {
+            Change::Set(value) | Change::Add(value) => Some(value),
+            Change::Remove => None,
+        }
+    }
+
+    /// Whether what is there goes.
+    pub fn drops(&self) -> bool {
+        !matches!(self.change, Change::Add(_))
+    }
+}
+
+/// Changes of requests on their way to the app.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RequestEdits {
+    /// The changes, no two of one field.
+    pub fields: Box<[FieldEdit]>,
+    /// Fields of the client's that do not pass.
+    pub drops: Box<[FieldName]>,
+    /// Fields that do not pass as trailers: all that are named here.
+    pub named: Box<[FieldName]>,
+    /// `Host` to send; `None`: the client's.
+    pub host: Option<Box<str>>,
+}
+
+/// Changes of answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AnswerEdits {
+    /// The changes, no two of one field.
+    pub fields: Box<[FieldEdit]>,
+    /// Fields of the app's that do not pass, neither before the body nor behind it.
+    pub drops: Arc<[FieldName]>,
+    /// Groups of field lines with CRLF, an empty line behind each: a group is put on answers that have none of its fields.
+    pub defaults: Arc<[u8]>,
+}
+
+impl Default for AnswerEdits {
+    fn default() -> Self {
+        Self { fields: Box::default(), drops: Arc::new([]), defaults: Arc::new([]) }
+    }
+}
