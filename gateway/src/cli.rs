@@ -88,6 +88,10 @@ enum Command {
     Status(status::Arguments),
     /// Put a service of a running gateway into maintenance, or take it out.
     Maintenance(switch::Maintenance),
+    /// Let a server of a running gateway get no new requests.
+    Drain(switch::Drain),
+    /// Let a drained server get requests again.
+    Undrain(switch::Undrain),
     /// Print the JSON Schema of the configuration.
     Schema,
     /// Print completions for a shell.
@@ -118,6 +122,8 @@ pub fn main() -> ExitCode {
         Command::Healthcheck { address } => healthcheck::run(address),
         Command::Status(arguments) => status::run(&arguments),
         Command::Maintenance(arguments) => switch::maintenance(&arguments),
+        Command::Drain(arguments) => switch::drain(&arguments),
+        Command::Undrain(arguments) => switch::undrain(&arguments),
         Command::Schema => print(format!("{:#}\n", config::schema()).as_bytes()),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -168,19 +168,26 @@ impl Servers {
     }
 
     /// What active checks say about a server from now on. One that comes up gets its share slowly.
-    pub fn set_health(&self, server: usize, health: Health) {
+    pub fn set_health(self: &Arc<Self>, server: usize, health: Health) {
         let Some(site) = self.sites.get(server) else { return };
         let before = site.state.health();
         if site.state.set_health(health) && before == Health::Down {
-            site.state.begin_slowly(self.now());
+            self.comes_back(site);
         }
     }
 
     /// Whether a server gets no new requests from now on. One that gets them again gets its share slowly.
-    pub fn set_drained(&self, server: usize, drained: bool) {
+    pub fn set_drained(self: &Arc<Self>, server: usize, drained: bool) {
         let Some(site) = self.sites.get(server) else { return };
         if site.state.set_drained(drained) && !drained {
-            site.state.begin_slowly(self.now());
+            self.comes_back(site);
+        }
+    }
+
+    fn comes_back(self: &Arc<Self>, site: &Site) {
+        site.state.begin_slowly(self.now());
+        if self.waiting.load(Ordering::SeqCst) > 0 {
+            self.look();
         }
     }
 

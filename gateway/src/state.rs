@@ -138,7 +138,14 @@ impl State {
         let listeners = prepared.commit(&self.tls);
         let active = activate(plan, listeners, Some(&before), &self.seed, &self.metrics, &self.switches, self.origin);
         self.active.store(Arc::new(active));
+        // Whatever was switched meanwhile was told to the servers of the plan before.
+        self.apply_drains();
         self.generation.fetch_add(1, Ordering::Release);
+    }
+
+    /// Tells the servers of the plan in force which of them are drained.
+    pub fn apply_drains(&self) {
+        apply_drains(&self.active.load(), &self.switches);
     }
 
     /// Whether everything is bound and running, or was.
@@ -241,5 +248,18 @@ fn activate(
     let stats = plan.services.iter().map(|service| metrics.service(&service.name)).collect();
     let limited = plan.limits.iter().map(|limit| metrics.limit(&limit.name)).collect();
     let maintenance = switches.attach(&plan);
-    Active { plan, limiter, servers, stats, limited, tls, maintenance }
+    let active = Active { plan, limiter, servers, stats, limited, tls, maintenance };
+    apply_drains(&active, switches);
+    for servers in active.servers.iter().filter(|servers| servers.sites().iter().all(|site| site.state.is_drained())) {
+        tracing::warn!(service = servers.service(), "every server is drained: nobody answers");
+    }
+    active
+}
+
+fn apply_drains(active: &Active, switches: &Switches) {
+    for servers in &active.servers {
+        for (index, site) in servers.sites().iter().enumerate() {
+            servers.set_drained(index, switches.is_drained(servers.service(), &site.label));
+        }
+    }
 }

@@ -31,7 +31,10 @@ pub(super) fn page(state: &State, address: SocketAddr, request: &Request<'_>) ->
         (b"PUT" | b"DELETE", [service, "maintenance"]) => {
             allowed(state, address, request, || maintenance(state, &active, service, to.then_some(request.query)))
         }
-        (_, [] | [_] | [_, "maintenance"]) => {
+        (b"PUT" | b"DELETE", [service, "servers", server, "drain"]) => {
+            allowed(state, address, request, || drain(state, &active, service, server, to, request.query))
+        }
+        (_, [] | [_] | [_, "maintenance"] | [_, "servers", _, "drain"]) => {
             refusal(&(405, "method_not_allowed", "the method is not allowed here".to_owned()), &[])
         }
         _ => return None,
@@ -98,6 +101,36 @@ fn maintenance(state: &State, active: &Active, service: &str, to: Option<&[u8]>)
         }
     }
     Ok(told(&turned, json!({"service": service, "maintenance": status::maintenance(to)})))
+}
+
+fn drain(state: &State, active: &Active, service: &str, server: &str, to: bool, query: &[u8]) -> Result<Value, Failed> {
+    let switches = &state.switches;
+    let found = active.plan.services.iter().find(|known| &*known.name == service);
+    let known = found.is_some_and(|service| service.upstream.servers.iter().any(|known| &*known.label == server));
+    if !known && (to || !switches.is_drained(service, server)) {
+        let Some(found) = found else { return Err((unknown_service(active, service), names(active))) };
+        let text = format!("service `{service}` has no server `{server}`");
+        let labels = found.upstream.servers.iter().map(|server| server.label.to_string());
+        return Err(((404, "unknown_server", text), labels.collect()));
+    }
+    if to
+        && parameter(query, "force").is_none()
+        && let Some(found) = found
+        && found
+            .upstream
+            .servers
+            .iter()
+            .all(|known| &*known.label == server || switches.is_drained(service, &known.label))
+    {
+        let text = format!("`{server}` is the last server of `{service}` that is not drained: nobody would answer");
+        return Err(((409, "last_server", text), vec![]));
+    }
+    let turned = switches.drain(service, server, to);
+    state.apply_drains();
+    if turned.changed {
+        tracing::warn!(service, server, "{}", if to { "server is drained" } else { "server is not drained any more" });
+    }
+    Ok(told(&turned, json!({"service": service, "server": server, "drained": to})))
 }
 
 /// Adds what became of turning it.

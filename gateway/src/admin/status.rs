@@ -2,31 +2,64 @@
 
 use serde_json::{Value, json};
 
-use crate::plan::Service;
+use crate::plan::{Server, Service};
+use crate::servers::{Health, Servers, Site};
 use crate::state::{Active, State};
 use crate::switches::InMaintenance;
 
 /// All services.
 pub(super) fn all(state: &State, active: &Active) -> Value {
-    let services = active.plan.services.iter().map(|service| describe(state, service));
+    let services = active.plan.services.iter().zip(&active.servers);
+    let services = services.map(|(service, servers)| describe(state, service, servers));
     json!({"services": services.collect::<Vec<_>>()})
 }
 
 /// One service; `None`: there is none with this name.
 pub(super) fn one(state: &State, active: &Active, name: &str) -> Option<Value> {
-    active.plan.services.iter().find(|service| &*service.name == name).map(|service| describe(state, service))
+    let mut services = active.plan.services.iter().zip(&active.servers);
+    services.find(|(service, _)| &*service.name == name).map(|(service, servers)| describe(state, service, servers))
 }
 
-fn describe(state: &State, service: &Service) -> Value {
-    let servers = service.upstream.servers.iter().map(|server| {
-        let drained = state.switches.is_drained(&service.name, &server.label);
-        let (status, why) = if drained { ("drained", "by hand") } else { ("up", "") };
-        json!({"server": &*server.label, "state": status, "why": why})
-    });
+fn describe(state: &State, service: &Service, servers: &Servers) -> Value {
+    let each = service.upstream.servers.iter().zip(servers.sites());
+    let each = each.map(|(server, site)| about(server, site, servers));
     json!({
         "service": &*service.name,
         "maintenance": maintenance(state.switches.in_maintenance(&service.name)),
-        "servers": servers.collect::<Vec<_>>(),
+        "waiting": servers.waiting(),
+        "servers": each.collect::<Vec<_>>(),
+    })
+}
+
+fn about(server: &Server, site: &Site, servers: &Servers) -> Value {
+    let state = &site.state;
+    let (word, why) = if state.is_drained() {
+        ("drained", "switched by hand")
+    } else if state.health() == Health::Down {
+        ("down", "checks fail")
+    } else if state.is_left_out(servers.now()) {
+        ("left out", "requests failed")
+    } else if state.is_ejected() {
+        ("on trial", "requests failed before")
+    } else {
+        ("up", "")
+    };
+    let health = match state.health() {
+        Health::Unknown => "unknown",
+        Health::Up => "up",
+        Health::Down => "down",
+    };
+    json!({
+        "server": &*server.label,
+        "state": word,
+        "why": why,
+        "drained": state.is_drained(),
+        "health": health,
+        "backup": server.backup,
+        "in_flight": state.in_flight(),
+        "requests": state.sent(),
+        "failures": state.failures(),
+        "times_left_out": state.ejections(),
     })
 }
 

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -11,6 +11,9 @@ use super::say;
 use crate::admin;
 
 const PATIENCE: Duration = Duration::from_secs(3);
+
+/// How soon a gateway is asked again that has no time for switches.
+const AGAIN: Duration = Duration::from_millis(50);
 
 /// The largest answer that is read.
 const LIMIT: u64 = 16 << 20;
@@ -38,11 +41,16 @@ impl Gateway {
             }
             write!(fields, "{}: {token}\r\n", self.token_header).ok();
         }
-        let (status, body) = match ask(self.admin, method, target, &fields) {
-            Ok(answer) => answer,
-            Err(error) => {
-                say(&format!("no answer from {}: {error}", self.admin));
-                return None;
+        let end = Instant::now() + PATIENCE;
+        let (status, body) = loop {
+            match ask(self.admin, method, target, &fields) {
+                // It starts, or another process takes over: a moment.
+                Ok((503, _)) if Instant::now() < end => std::thread::sleep(AGAIN),
+                Ok(answer) => break answer,
+                Err(error) => {
+                    say(&format!("no answer from {}: {error}", self.admin));
+                    return None;
+                }
             }
         };
         let Ok(value) = serde_json::from_str::<Value>(&body) else {

@@ -1,4 +1,4 @@
-//! `maintenance`: switches of a running gateway.
+//! `maintenance`, `drain` and `undrain`: switches of a running gateway.
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
@@ -31,6 +31,29 @@ pub(super) struct Maintenance {
     gateway: Gateway,
 }
 
+#[derive(Debug, clap::Args)]
+pub(super) struct Drain {
+    /// The service, as the configuration calls it.
+    service: String,
+    /// Its server, as the configuration calls it.
+    server: String,
+    /// Even if it is the last one.
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    gateway: Gateway,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Undrain {
+    /// The service, as the configuration calls it.
+    service: String,
+    /// Its server, as the configuration calls it.
+    server: String,
+    #[command(flatten)]
+    gateway: Gateway,
+}
+
 pub(super) fn maintenance(arguments: &Maintenance) -> ExitCode {
     let mut target = format!("/services/{}/maintenance", encode(&arguments.service));
     if let Some(text) = &arguments.retry_after {
@@ -54,6 +77,22 @@ pub(super) fn maintenance(arguments: &Maintenance) -> ExitCode {
     }
     let method = if matches!(arguments.to, To::On) { "PUT" } else { "DELETE" };
     tell(arguments.gateway.ask(method, &target))
+}
+
+pub(super) fn drain(arguments: &Drain) -> ExitCode {
+    let mut target = drain_target(&arguments.service, &arguments.server);
+    if arguments.force {
+        target.push_str("?force");
+    }
+    tell(arguments.gateway.ask("PUT", &target))
+}
+
+pub(super) fn undrain(arguments: &Undrain) -> ExitCode {
+    tell(arguments.gateway.ask("DELETE", &drain_target(&arguments.service, &arguments.server)))
+}
+
+fn drain_target(service: &str, server: &str) -> String {
+    format!("/services/{}/servers/{}/drain", encode(service), encode(server))
 }
 
 /// Says what the gateway has done.

@@ -229,6 +229,7 @@ impl Front {
             taken.confirm().map_err(system("hand-over"))?;
             // The old process may have turned some until now.
             self.state.switches.read_again(&plan.storage);
+            self.state.apply_drains();
         }
         Ok(())
     }

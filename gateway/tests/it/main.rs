@@ -25,6 +25,7 @@ mod corpus;
 mod defects;
 mod dev;
 mod django;
+mod drain;
 mod edits;
 mod errors;
 mod examples;

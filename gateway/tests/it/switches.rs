@@ -144,6 +144,7 @@ fn pages_of_the_web_turn_nothing() {
     let app = Upstream::answering(|_| ok("answered"));
     let storage = Folder::new();
     let gateway = Gateway::start(config(&app, &storage));
+    wait_ready(&gateway);
     let admin = gateway.admin();
     let target = "/services/app/maintenance";
     let port = admin.port();

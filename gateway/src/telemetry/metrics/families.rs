@@ -8,7 +8,8 @@ use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, Me
 use super::shard::{BOUNDS, ServiceStats};
 use super::{Metrics, UNKNOWN_REASONS};
 use crate::acme::Acme;
-use crate::state::State;
+use crate::servers::Site;
+use crate::state::{Active, State};
 use crate::telemetry::diagnostics;
 
 /// A label (empty: none), its value, and a count.
@@ -156,6 +157,12 @@ pub(super) fn collect(metrics: &Metrics, state: &State) -> Vec<MetricFamily> {
             })
             .collect(),
     ));
+    families.push(each_server(
+        &active,
+        "probegate_upstream_server_drained",
+        "Whether a server gets no new requests.",
+        |site| Some(f64::from(u8::from(site.state.is_drained()))),
+    ));
     families.push(total(
         "probegate_switch_changes_total",
         "How often a switch was turned: maintenance, or a drained server.",
@@ -238,6 +245,16 @@ fn acme(acme: &Acme) -> [MetricFamily; 2] {
             if last == 0 { vec![] } else { vec![gauge(vec![], float(last))] },
         ),
     ]
+}
+
+/// One value for each server that has one.
+fn each_server(active: &Active, name: &str, help: &str, value: impl Fn(&Site) -> Option<f64>) -> MetricFamily {
+    let sites = active.servers.iter().flat_map(|servers| servers.sites().iter().map(move |site| (servers, site)));
+    let metrics = sites.filter_map(|(servers, site)| {
+        let labels = vec![("service", servers.service().to_owned()), ("server", site.label.to_string())];
+        Some(gauge(labels, value(site)?))
+    });
+    family(name, help, MetricType::GAUGE, metrics.collect())
 }
 
 fn family(name: &str, help: &str, kind: MetricType, metrics: Vec<Metric>) -> MetricFamily {
