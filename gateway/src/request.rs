@@ -225,6 +225,7 @@ pub async fn serve<B: RequestBody, R: Responder>(
                     servers,
                     handling: service.handling(judgement.part.route()),
                     budget: &worker.state.spools,
+                    pipes: &worker.pipes,
                     expects,
                 };
                 let mut tools = exchange::Tools { pools: &worker.pools, deadline, buffer: answer, response };

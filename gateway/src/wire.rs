@@ -13,6 +13,7 @@ pub mod h1;
 pub mod h2;
 pub mod head;
 pub mod pace;
+pub mod pipe;
 pub mod progress;
 pub mod text;
 pub mod tls;
@@ -26,6 +27,7 @@ use probegate_policies::reason::Reason;
 use self::edits::Edits;
 pub use self::head::Framing;
 use self::head::{Name, ResponseHead};
+use self::pipe::Pipe;
 use self::progress::Wait;
 
 /// The client's side of a request body.
@@ -128,6 +130,20 @@ pub trait ResponseSource {
     /// # Errors
     /// The body will not become whole.
     fn part(&mut self) -> impl Future<Output = Result<Part<'_>, Reason>>;
+
+    /// Bytes of the body that nobody has to look at, and none of which is in memory: they may [`Self::pass`]. 0: they may not.
+    fn passable(&self) -> u64 {
+        0
+    }
+
+    /// Waits for bytes of the body and moves some into the pipe, which is empty. Only where some are [`Self::passable`].
+    ///
+    /// # Errors
+    /// The body will not become whole.
+    fn pass(&mut self, pipe: &mut Pipe) -> impl Future<Output = Result<(), Reason>> {
+        let _ = pipe;
+        std::future::ready(Err(Reason::UpstreamInvalid))
+    }
 
     /// Whether the connection to the app stands at the next request.
     fn is_reusable(&self) -> bool;
@@ -264,6 +280,21 @@ pub trait Responder {
     fn write(&mut self, data: &[u8], end: Option<&[u8]>) -> impl Future<Output = Result<(), ClientGone>> {
         let mut written = Written::default();
         poll_fn(move |cx| self.poll_write(cx, data, end, &mut written))
+    }
+
+    /// Whether the next bytes of the body can come out of a pipe: nothing else has to be written before or around them.
+    fn passes(&self) -> bool {
+        false
+    }
+
+    /// Sends what is in the pipe, as a part of the body. Only where it [`Self::passes`]. Whoever stops waiting may write what is left of it in
+    /// another way; nobody but that one looks at how long the client takes.
+    ///
+    /// # Errors
+    /// The client is gone.
+    fn poll_pass(&mut self, cx: &mut Context<'_>, pipe: &mut Pipe) -> Poll<Result<(), ClientGone>> {
+        let _ = (cx, pipe);
+        Poll::Ready(Err(ClientGone::Closed))
     }
 
     /// Answers with a response of the gateway's own. Only before `start`.

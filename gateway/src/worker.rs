@@ -19,6 +19,7 @@ use crate::state::{Active, State};
 use crate::telemetry::access_log::LineBuffer;
 use crate::upstream::Pools;
 use crate::wire::deadline::Deadlines;
+use crate::wire::pipe::Pipes;
 
 /// How long a connection may exist without a request once the listeners are closed, or when there is no room.
 pub const NEWCOMER: Duration = Duration::from_secs(1);
@@ -41,6 +42,8 @@ pub struct Worker {
     pub deadlines: Rc<Deadlines>,
     /// Upstream connections that are not in use.
     pub pools: Pools,
+    /// For large bodies that nobody looks at.
+    pub pipes: Pipes,
     /// Buffers that are not in use.
     pub workspaces: Workspaces,
     /// Access-log lines on their way.
@@ -62,6 +65,7 @@ impl Worker {
         Rc::new(Self {
             id,
             pools: Pools::new(id, Rc::clone(&deadlines)),
+            pipes: Pipes::default(),
             deadlines,
             workspaces: Workspaces::default(),
             lines: RefCell::new(LineBuffer::new(state.access_log.clone())),

@@ -6,15 +6,20 @@ use std::cell::Cell;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::task::Poll;
+use std::time::{Duration, Instant};
 
 use probegate_policies::reason::Reason;
 
 use super::encode::{Compressing, Encoded};
 use super::exchange::Spools;
-use super::release::Rest;
+use super::release::{PATIENCE, Rest};
 use crate::spool::Spool;
 use crate::wire::head::{FieldView, Name, ResponseHead};
-use crate::wire::{ClientFraming, Framing, Responder, ResponseSource, Written};
+use crate::wire::pipe::Pipes;
+use crate::wire::{ClientFraming, Framing, Part, Responder, ResponseSource, Written};
+
+/// What is left of a body has to be larger than this, in bytes, for a pipe to be worth its while: that much is read at a time.
+const LARGE: u64 = 64 * 1024;
 
 /// How an answer is delivered.
 #[derive(Clone, Copy, Debug, Default)]
@@ -156,8 +161,21 @@ async fn buffered<S: ResponseSource, R: Responder>(
         // The head has to go out even where the body keeps the client waiting.
         reply.write(&[], None).await?;
     }
+    let mut passed;
+    let mut patience = PATIENCE;
     loop {
-        let part = watched(source.part(), reply, progress).await?;
+        let part = if source.passable() > LARGE && reply.passes() {
+            // In a box: small answers must not hold the room for it.
+            passed = Box::pin(pass(spools.pipes, &mut patience, source, reply, progress)).await?;
+            if passed.is_empty() {
+                watched(source.part(), reply, progress).await?
+            } else {
+                // The client does not take them at the moment.
+                Part { data: &passed, end: None }
+            }
+        } else {
+            watched(source.part(), reply, progress).await?
+        };
         let mut written = Written::default();
         let taken = poll_fn(|cx| Poll::Ready(reply.poll_write(cx, part.data, part.end, &mut written))).await;
         if let Poll::Ready(taken) = taken {
@@ -177,6 +195,40 @@ async fn buffered<S: ResponseSource, R: Responder>(
         }
         // The client has caught up.
     }
+}
+
+/// Lets bytes of the body pass without looking at them, for as long as the client keeps up. What it does not take is returned.
+/// `patience`: what is left of the time for which the app waits.
+async fn pass<S: ResponseSource, R: Responder>(
+    pipes: &Pipes,
+    patience: &mut Duration,
+    source: &mut S,
+    reply: &mut R,
+    progress: &Progress,
+) -> Result<Vec<u8>, Reason> {
+    let Some(mut pipe) = pipes.lend() else { return Ok(Vec::new()) };
+    while source.passable() > LARGE {
+        watched(source.pass(&mut pipe), reply, progress).await?;
+        // Most often, the client takes it at once, and nobody looks at a clock.
+        let taken = poll_fn(|cx| Poll::Ready(reply.poll_pass(cx, &mut pipe))).await;
+        if let Poll::Ready(taken) = taken {
+            taken?;
+            continue;
+        }
+        let begun = Instant::now();
+        match tokio::time::timeout(*patience, poll_fn(|cx| reply.poll_pass(cx, &mut pipe))).await {
+            Ok(taken) => taken?,
+            Err(_) => *patience = Duration::ZERO,
+        }
+        *patience = patience.saturating_sub(begun.elapsed());
+        if pipe.held() > 0 {
+            return pipe.take().map_err(|error| {
+                tracing::warn!(%error, "a pipe cannot be read");
+                Reason::BufferFailed
+            });
+        }
+    }
+    Ok(Vec::new())
 }
 
 /// The body, part by part. An error: it is not whole.

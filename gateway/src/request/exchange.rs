@@ -24,6 +24,7 @@ use crate::wire::buffer::Buffer;
 use crate::wire::deadline::Deadline;
 use crate::wire::h1::trailers;
 use crate::wire::head::ResponseHead;
+use crate::wire::pipe::Pipes;
 use crate::wire::{Framing, RequestBody, RequestSink, Responder, ResponseSource, WriteFailed, h1, h2};
 
 /// What is put to the app, and under which conditions.
@@ -68,6 +69,8 @@ pub struct Spools<'a> {
     pub buffers: &'a Buffers,
     /// How much of all.
     pub budget: &'a Arc<Budget>,
+    /// For bodies that pass as long as the client keeps up.
+    pub pipes: &'a Pipes,
 }
 
 /// What the worker lends to an exchange.

@@ -23,6 +23,7 @@ use crate::spool::Budget;
 use crate::state::Active;
 use crate::wire::Framing;
 use crate::wire::head::{Name, Version, elements};
+use crate::wire::pipe::Pipes;
 
 /// A request that was let in.
 #[derive(Debug)]
@@ -45,6 +46,8 @@ pub struct Case<'a> {
     pub handling: &'a Handling,
     /// What bodies that wait hold together.
     pub budget: &'a Arc<Budget>,
+    /// For large bodies that nobody looks at.
+    pub pipes: &'a Pipes,
     /// The client waits for `100 Continue`.
     pub expects: bool,
 }
@@ -159,7 +162,7 @@ impl<'a> Case<'a> {
 
     /// Where bodies may wait.
     pub fn spools(&self) -> Spools<'a> {
-        Spools { buffers: &self.active.plan.buffers, budget: self.budget }
+        Spools { buffers: &self.active.plan.buffers, budget: self.budget, pipes: self.pipes }
     }
 
     fn towards<'t>(&'t self, scheme: Scheme, host: &'t [u8], port: u16) -> Towards<'t> {

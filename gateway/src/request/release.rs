@@ -35,7 +35,7 @@ pub struct Rest {
 
 /// How long an app waits for its client in all during one answer, before a file is used: for clients that keep up but for a moment, none is.
 /// Short, because a worker of the app may be waiting for each of many slow clients in turn.
-const PATIENCE: Duration = Duration::from_millis(5);
+pub const PATIENCE: Duration = Duration::from_millis(5);
 
 impl Rest {
     /// Nothing yet.

@@ -6,6 +6,7 @@ use std::task::{Context, Poll, Waker};
 
 use tokio::task::coop::unconstrained;
 
+use crate::wire::pipe::Pipe;
 use crate::wire::tls::Tls;
 use crate::wire::transport::{Socket, Transport};
 
@@ -53,6 +54,14 @@ impl Transport for Link {
     #[inline]
     fn try_write(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
         either!(self, it => it.try_write(bufs))
+    }
+
+    fn passes(&self) -> bool {
+        either!(self, it => it.passes())
+    }
+
+    fn try_fill(&self, pipe: &mut Pipe, most: usize) -> io::Result<usize> {
+        either!(self, it => it.try_fill(pipe, most))
     }
 
     #[inline]

@@ -12,6 +12,7 @@ use std::task::{Context, Poll};
 use tokio::io::Interest;
 use tokio::net::{TcpStream, UnixStream};
 
+use super::pipe::Pipe;
 use super::progress::Flow;
 
 /// A connected byte stream.
@@ -20,6 +21,26 @@ pub trait Transport {
     fn try_read(&self, buf: &mut [u8]) -> io::Result<usize>;
     /// Writes what fits.
     fn try_write(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize>;
+    /// Whether bytes can pass through a [`Pipe`].
+    fn passes(&self) -> bool {
+        false
+    }
+    /// Moves up to `most` bytes of what is there into `pipe`. `Ok(0)` is the end of the stream.
+    ///
+    /// # Errors
+    /// Beside those of a read: [`io::ErrorKind::Unsupported`] where bytes have to be looked at first.
+    fn try_fill(&self, pipe: &mut Pipe, most: usize) -> io::Result<usize> {
+        let _ = (pipe, most);
+        Err(io::ErrorKind::Unsupported.into())
+    }
+    /// Writes what fits of what is in `pipe`.
+    ///
+    /// # Errors
+    /// Beside those of a write: [`io::ErrorKind::Unsupported`] where bytes have to be changed first.
+    fn try_drain(&self, pipe: &mut Pipe) -> io::Result<usize> {
+        let _ = pipe;
+        Err(io::ErrorKind::Unsupported.into())
+    }
     /// Waits until a read may succeed.
     fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
     /// Waits until a write may succeed.
@@ -89,6 +110,18 @@ impl Transport for TcpStream {
             [one] => Self::try_write(self, one),
             many => self.try_write_vectored(many),
         }
+    }
+
+    fn passes(&self) -> bool {
+        true
+    }
+
+    fn try_fill(&self, pipe: &mut Pipe, most: usize) -> io::Result<usize> {
+        self.try_io(Interest::READABLE, || pipe.fill(self.as_fd(), most))
+    }
+
+    fn try_drain(&self, pipe: &mut Pipe) -> io::Result<usize> {
+        self.try_io(Interest::WRITABLE, || pipe.drain(self.as_fd()))
     }
 
     #[inline]
@@ -175,6 +208,17 @@ impl Transport for Socket {
             (Self::Tcp(stream), many) => stream.try_write_vectored(many),
             (Self::Unix(stream), [one]) => stream.try_write(one),
             (Self::Unix(stream), many) => stream.try_write_vectored(many),
+        }
+    }
+
+    fn passes(&self) -> bool {
+        true
+    }
+
+    fn try_fill(&self, pipe: &mut Pipe, most: usize) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.try_fill(pipe, most),
+            Self::Unix(stream) => stream.try_io(Interest::READABLE, || pipe.fill(stream.as_fd(), most)),
         }
     }
 

@@ -116,6 +116,33 @@ fn an_app_is_free_when_it_has_written_however_slowly_its_client_reads() {
     }
 }
 
+/// An app that answers `/N` with that many bytes.
+fn sized(connection: &mut harness::Connection) {
+    while let Some(request) = connection.request() {
+        let length: usize = request.target().trim_start_matches('/').parse().unwrap();
+        connection.write(format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n"));
+        connection.write(pattern(length));
+    }
+}
+
+#[test]
+fn large_answers_are_whole_whatever_their_length_and_whoever_keeps_up() {
+    let app = Upstream::scripted(sized);
+    let gateway = Gateway::start(Config::before(&app));
+    let kib = 1024;
+    // Around what is read at a time, and around what a pipe holds.
+    let lengths = [64, 65, 128, 256, 257, 320, 512, 3 * kib].map(|length| length * kib);
+    for client in [Client::connect, Client::connect_narrow] {
+        // On one connection: what follows is not confused.
+        let mut client = client(gateway.address());
+        for length in lengths.into_iter().flat_map(|length| [length - 1, length, length + 1]) {
+            client.send(format!("GET /{length} HTTP/1.1\r\nHost: a\r\n\r\n"));
+            assert!(client.response().body == pattern(length), "{length}");
+            assert_eq!(gateway.access(&format!("/{length}"))["sent"], length);
+        }
+    }
+}
+
 #[test]
 fn chunks_and_trailers_come_out_as_they_went_in() {
     let body = pattern(8 * MIB);

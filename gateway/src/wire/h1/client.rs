@@ -8,12 +8,13 @@ use tokio::task::coop::consume_budget;
 
 use super::chunked::{self, Decoder};
 use super::framing::{self, Connection};
-use super::io::{read, write_paced};
+use super::io::{fill, read, write_paced};
 use super::response::{MAX_HEAD, ResponseParser};
 use crate::wire::buffer::Buffer;
 use crate::wire::deadline::Deadline;
 use crate::wire::head::{FieldView, Name, ResponseHead};
 use crate::wire::pace::Pace;
+use crate::wire::pipe::Pipe;
 use crate::wire::transport::Transport;
 use crate::wire::{Framing, Part, RequestSink, ResponseSource, WriteFailed};
 
@@ -123,18 +124,18 @@ impl<'a, T: Transport> ResponseReader<'a, T> {
     }
 
     async fn fill(&mut self) -> Result<usize, Reason> {
+        self.get_ready().await;
+        let n = read(self.transport, self.buffer, self.deadline).await.map_err(|error| failed(&error))?;
+        self.received |= n > 0;
+        Ok(n)
+    }
+
+    /// A wait for the app begins.
+    async fn get_ready(&self) {
         if let Some(each) = self.each {
             self.deadline.arm(each);
         }
         consume_budget().await;
-        match read(self.transport, self.buffer, self.deadline).await {
-            Ok(n) => {
-                self.received |= n > 0;
-                Ok(n)
-            }
-            Err(error) if error.kind() == io::ErrorKind::TimedOut => Err(Reason::UpstreamTimeout),
-            Err(_) => Err(Reason::UpstreamClosed),
-        }
     }
 
     /// Decodes what is in the buffer: bytes of data at its front, and whether the body ends with them.
@@ -245,7 +246,8 @@ impl<T: Transport> ResponseSource for ResponseReader<'_, T> {
             if let Some(decoded) = decoded {
                 break decoded;
             }
-            if self.framing == Framing::None || !self.buffer.is_empty() {
+            // Nothing may be left because the rest has passed.
+            if self.framing == Framing::None || self.left == 0 || !self.buffer.is_empty() {
                 let (produced, end) = self.decode()?;
                 if produced > 0 || end {
                     break (produced, end);
@@ -266,6 +268,24 @@ impl<T: Transport> ResponseSource for ResponseReader<'_, T> {
         Ok(Part { data, end: end.then(|| self.decoder.trailers()) })
     }
 
+    fn passable(&self) -> u64 {
+        let unseen = matches!(self.framing, Framing::Length(_)) && self.decoded.is_none();
+        if unseen && self.buffer.len() == self.given && self.transport.passes() { self.left } else { 0 }
+    }
+
+    async fn pass(&mut self, pipe: &mut Pipe) -> Result<(), Reason> {
+        self.buffer.consume(std::mem::take(&mut self.given));
+        self.get_ready().await;
+        let most = usize::try_from(self.left).unwrap_or(usize::MAX);
+        match fill(self.transport, pipe, most, self.deadline).await.map_err(|error| failed(&error))? {
+            0 => Err(Reason::UpstreamClosed),
+            n => {
+                self.left -= n as u64;
+                Ok(())
+            }
+        }
+    }
+
     fn is_reusable(&self) -> bool {
         self.clean && self.buffer.len() == self.given
     }
@@ -273,6 +293,10 @@ impl<T: Transport> ResponseSource for ResponseReader<'_, T> {
     fn leave_rest(self) {
         self.buffer.consume(self.given);
     }
+}
+
+fn failed(error: &io::Error) -> Reason {
+    if error.kind() == io::ErrorKind::TimedOut { Reason::UpstreamTimeout } else { Reason::UpstreamClosed }
 }
 
 #[cfg(test)]

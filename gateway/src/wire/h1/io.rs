@@ -10,6 +10,7 @@ use tokio::task::coop::consume_budget;
 use crate::wire::buffer::Buffer;
 use crate::wire::deadline::Deadline;
 use crate::wire::pace::Pace;
+use crate::wire::pipe::Pipe;
 use crate::wire::progress::Wait;
 use crate::wire::transport::Transport;
 use crate::wire::{WriteFailed, Written};
@@ -42,6 +43,25 @@ pub fn poll_read(
             Poll::Pending => return Poll::Pending,
         }
     }
+}
+
+/// Moves up to `most` bytes into the pipe, which is empty. Otherwise as [`read`].
+pub async fn fill(transport: &impl Transport, pipe: &mut Pipe, most: usize, deadline: &Deadline) -> io::Result<usize> {
+    poll_fn(|cx| {
+        loop {
+            match transport.try_fill(pipe, most) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                filled => return Poll::Ready(filled),
+            }
+            match transport.poll_read_ready(cx) {
+                Poll::Ready(ready) => ready?,
+                Poll::Pending if deadline.poll_expired(cx) => return Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    })
+    .await
 }
 
 /// Writes all parts in order. The deadline is armed with `patience` whenever the other side has taken something.

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::cell::Cell;
 use std::io::{self, ErrorKind, IoSlice};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use super::chunked;
 use super::fields::copy_fields;
@@ -12,6 +12,7 @@ use crate::wire::deadline::Deadline;
 use crate::wire::edits::{self, Edits};
 use crate::wire::head::{Name, ResponseHead, Version};
 use crate::wire::pace::Pace;
+use crate::wire::pipe::Pipe;
 use crate::wire::text::{push_number, reason_phrase};
 use crate::wire::transport::Transport;
 use crate::wire::{Answer, ClientFraming, ClientGone, Responder, Stamp, Written};
@@ -289,13 +290,32 @@ impl<T: Transport> Responder for Reply<'_, T> {
         let sent =
             poll_write_paced(self.transport, &mut parts, self.deadline, Some(&mut self.pace), false, written, cx);
         self.halfway = sent.is_pending() && written.at > 0;
-        let sent = std::task::ready!(sent);
+        let sent = ready!(sent);
         self.out.clear();
         match sent {
             Ok(()) => self.sent += data.len() as u64,
             Err(_) => self.halfway = true,
         }
         Poll::Ready(sent.map_err(|error| self.gone(&error)))
+    }
+
+    fn passes(&self) -> bool {
+        self.started && !self.chunked && !self.halfway && self.out.is_empty() && self.transport.passes()
+    }
+
+    fn poll_pass(&mut self, cx: &mut Context<'_>, pipe: &mut Pipe) -> Poll<Result<(), ClientGone>> {
+        while pipe.held() > 0 {
+            match self.transport.try_drain(pipe) {
+                Ok(0) => return Poll::Ready(Err(self.gone(&ErrorKind::WriteZero.into()))),
+                Ok(n) => self.sent += n as u64,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    ready!(self.transport.poll_write_ready(cx)).map_err(|error| self.gone(&error))?;
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Poll::Ready(Err(self.gone(&error))),
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 
     async fn answer(&mut self, answer: &Answer<'_>) -> Result<(), ClientGone> {
