@@ -7,6 +7,7 @@
 
 mod balance;
 mod edits;
+mod files;
 mod listener;
 mod shaping;
 mod template;
@@ -29,6 +30,7 @@ use secrecy::SecretSlice;
 
 pub use self::balance::{Balancing, Choice, HashKey, Queue, Retries};
 pub use self::edits::{AnswerEdits, Change, Edits, FieldEdit, RequestEdits};
+pub use self::files::{Action, Files, Missing};
 pub use self::listener::{
     Acme, Certificate, CertificateSet, Challenge, ClientCertificates, Listener, ListenerTls, ProxyHeader,
 };
@@ -109,6 +111,12 @@ impl Service {
     #[inline]
     pub fn handling(&self, route: Option<usize>) -> &Handling {
         route.and_then(|index| self.routes.get(index)).map_or(&self.handling, |route| &route.handling)
+    }
+
+    /// Who answers requests that belong to this route, or to none.
+    #[inline]
+    pub fn action(&self, route: Option<usize>) -> &Action {
+        route.and_then(|index| self.routes.get(index)).map_or(&Action::Forward, |route| &route.action)
     }
 }
 
@@ -197,6 +205,8 @@ pub struct Route {
     pub limits: Vec<usize>,
     /// How its requests are handled.
     pub handling: Handling,
+    /// Who answers them.
+    pub action: Action,
     /// Where it is defined.
     pub origin: Origin,
 }

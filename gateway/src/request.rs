@@ -5,10 +5,12 @@
 pub mod again;
 pub mod answer;
 pub mod challenge;
+mod check;
 pub mod collect;
 pub mod deliver;
 pub mod encode;
 pub mod exchange;
+pub mod files;
 pub mod finish;
 pub mod forward;
 pub mod headers;
@@ -29,21 +31,24 @@ use probegate_policies::forwarded::{Scheme, scheme};
 use probegate_policies::probe::ProbeKind;
 use probegate_policies::reason::Reason;
 
+use self::check::check;
+pub use self::check::expects;
 use self::exchange::Exchanged;
+use self::files::Filed;
 use self::finish::Outcome;
 use self::judge::{Judgement, Part, Question, Refused, Scratch, Way};
 use self::prepare::Case;
 use self::target::Target;
 use self::values::Values;
 use crate::connection::Facts;
-use crate::plan::{Deny, Plan, Serve, Service};
+use crate::plan::{Action, Deny, Plan, Serve};
 use crate::servers::Place;
 use crate::state::Active;
 use crate::upstream::Link;
 use crate::wire::buffer::Buffer;
 use crate::wire::deadline::Deadline;
-use crate::wire::head::{FieldView, Name, RequestHead, ResponseHead, Version};
-use crate::wire::{Framing, RequestBody, Responder};
+use crate::wire::head::{FieldView, Name, RequestHead, ResponseHead};
+use crate::wire::{RequestBody, Responder};
 use crate::worker::Worker;
 
 /// The status of reasons that nobody is left to be told.
@@ -229,7 +234,17 @@ pub async fn serve<B: RequestBody, R: Responder>(
                     expects,
                 };
                 let mut tools = exchange::Tools { pools: &worker.pools, deadline, buffer: answer, response };
-                let mut exchanged = forward::forward(permit, case, forward, head, &mut tools, body, reply).await;
+                let filed = match service.action(judgement.part.route()) {
+                    Action::Forward => Filed::Ask(permit),
+                    // In a box: connections to apps must not hold the room for it.
+                    Action::Files(files) => {
+                        Box::pin(files::serve(permit, worker, &case, files, head, &mut tools, body, reply)).await
+                    }
+                };
+                let mut exchanged = match filed {
+                    Filed::Ask(permit) => forward::forward(permit, case, forward, head, &mut tools, body, reply).await,
+                    Filed::Over(exchanged) => exchanged,
+                };
                 if let Some(reason) = exchanged.failed.and_then(|_| received.ended_by(worker)) {
                     exchanged.failed = Some(reason);
                     reply.close();
@@ -272,43 +287,6 @@ pub async fn refuse_unread<R: Responder>(
     finish::finish_unread(worker, active, facts, reason, bytes, &id, reply.sent());
 }
 
-/// What a judged request must still satisfy before anything is done for it: its service, and whether it waits for `100 Continue`.
-fn check<'a, B: RequestBody>(
-    received: &Received<'_>,
-    service: Option<&'a Service>,
-    part: Part,
-    body: &mut B,
-) -> Result<(&'a Service, bool), Refused> {
-    let service = service.ok_or(Reason::HostUnknown)?;
-    if received.demands_upgrade && prepare::upgrade(received, service).is_none() {
-        return Err(Reason::MethodNotAllowed.into());
-    }
-    let max_body = service.handling(part.route()).max_body;
-    let expects = expects(received.head, &received.fields(), body.framing(), max_body)?;
-    body.limit(max_body);
-    Ok((service, expects))
-}
-
-/// Whether a request waits for `100 Continue`.
-///
-/// # Errors
-/// No body of this size is taken, or the request expects something that nobody knows.
-pub fn expects(head: &RequestHead, fields: &FieldView<'_>, body: Framing, max_body: u64) -> Result<bool, Reason> {
-    if let Framing::Length(length) = body
-        && length > max_body
-    {
-        return Err(Reason::BodyTooLarge);
-    }
-    let mut expected = fields.of(Name::Expect);
-    match (expected.next(), expected.next()) {
-        // RFC 9110 §10.1.1: HTTP/1.0 did not know it.
-        (Some(_), _) if head.version == Version::Http10 => Ok(false),
-        (Some(value), None) if value.eq_ignore_ascii_case(b"100-continue") => Ok(body != Framing::None),
-        (Some(_), _) => Err(Reason::ExpectationUnknown),
-        (None, _) => Ok(false),
-    }
-}
-
 /// Tells the client that it may not pass.
 #[expect(
     clippy::too_many_arguments,
@@ -336,9 +314,16 @@ async fn refuse<B: RequestBody, R: Responder>(
     let limited = limited.filter(|_| refused.reason == Reason::LimitExceeded);
     let allow = match judgement.part {
         Part::Probe(_) => "GET, HEAD",
+        Part::Route(_) if is_file(active, judgement) => "GET, HEAD",
         Part::Rest | Part::Route(_) => "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS",
     };
     answer::refusal(text, refused, accept, id, limited, allow, reply).await;
+}
+
+/// Whether the request is one that files answer.
+fn is_file(active: &Active, judgement: &Judgement<'_>) -> bool {
+    let service = judgement.service.and_then(|index| active.plan.services.get(index));
+    service.is_some_and(|service| matches!(service.action(judgement.part.route()), Action::Files(_)))
 }
 
 /// After an exchange: what is still owed to the client.

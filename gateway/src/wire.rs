@@ -7,6 +7,7 @@
 //! Invariant: nothing here knows the plan, policies, logs or metrics.
 
 pub mod buffer;
+pub mod compose;
 pub mod deadline;
 pub mod edits;
 pub mod h1;

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use self::date::Date;
 use self::workspace::Workspaces;
+use crate::files::Shelf;
 use crate::state::{Active, State};
 use crate::telemetry::access_log::LineBuffer;
 use crate::upstream::Pools;
@@ -46,6 +47,8 @@ pub struct Worker {
     pub pipes: Pipes,
     /// Buffers that are not in use.
     pub workspaces: Workspaces,
+    /// Files that are open.
+    pub files: Shelf,
     /// Access-log lines on their way.
     pub lines: RefCell<LineBuffer>,
     /// The current `Date`.
@@ -68,6 +71,7 @@ impl Worker {
             pipes: Pipes::default(),
             deadlines,
             workspaces: Workspaces::default(),
+            files: Shelf::default(),
             lines: RefCell::new(LineBuffer::new(state.access_log.clone())),
             date: Date::default(),
             active: RefCell::new((state.generation(), active)),
@@ -116,6 +120,7 @@ impl Worker {
         }
         self.make_room();
         self.pools.sweep(now);
+        self.files.sweep(self.deadlines.now());
         self.date.refresh();
         self.lines.borrow_mut().flush();
     }

@@ -15,6 +15,7 @@ pub mod client;
 pub mod ejection;
 pub mod encoding;
 pub mod fields;
+pub mod files;
 pub mod forwarded;
 pub mod host;
 pub mod hsts;

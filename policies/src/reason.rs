@@ -63,6 +63,12 @@ reasons! {
     MethodNotAllowed 405 "method_not_allowed" "the method is not allowed here"
     ExpectationUnknown 417 "expectation_unknown" "the expectation cannot be met"
 
+    // A file that was asked for.
+    FileMissing 404 "file_missing" "there is no such file"
+    PreconditionFailed 412 "precondition_failed" "the file is not the one that the request is about"
+    RangeUnsatisfiable 416 "range_unsatisfiable" "the file has no such part"
+    FileFailed 500 "file_failed" "the file could not be read"
+
     // The head of the request.
     RequestLineInvalid 400 "request_line_invalid" "the request line is not a valid one"
     FieldInvalid 400 "field_invalid" "a header field is not a valid one"

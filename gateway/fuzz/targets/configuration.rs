@@ -30,6 +30,10 @@ impl Environment for Nowhere {
         Err(io::ErrorKind::PermissionDenied.into())
     }
 
+    fn is_folder(&self, _: &Path) -> io::Result<()> {
+        Err(io::ErrorKind::NotFound.into())
+    }
+
     fn authorities(&self) -> Vec<CertificateDer<'static>> {
         Vec::new()
     }

@@ -3,28 +3,27 @@
 
 mod answers;
 mod edits;
+mod entrance;
+mod file;
 mod handshake;
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::rc::Rc;
 
 use probegate_policies::access::{Refusal, Rule, Trace};
 use probegate_policies::client::{Identity, Step, Watch};
-use probegate_policies::forwarded::Scheme;
-use probegate_policies::host::parse_authority;
 use probegate_policies::limit::Seed;
 use probegate_policies::now::Now;
 use probegate_policies::reason::Reason;
 
 use self::edits::asks_app;
+use self::entrance::{Entrance, head};
 use super::{USAGE, colour, print, say};
 use crate::config::{self, Loaded};
-use crate::connection::Facts;
 use crate::limiter::Limiter;
-use crate::plan::{Deny, Listener, Plan, Serve, Service};
+use crate::plan::{Action, Deny, Listener, Plan, Serve, Service};
 use crate::request::judge::{self, Judgement, Observer, Part, Question, Scratch, Showing, Way};
 use crate::request::target::Target;
 use crate::request::values::Values;
@@ -182,6 +181,12 @@ fn explain(loaded: &Loaded, arguments: &Arguments) -> (String, bool) {
             if let (Some(service), Part::Rest | Part::Route(_)) = (service, judgement.part) {
                 out.answers(service.handling(judgement.part.route()), &fields);
             }
+            let route = service.zip(judgement.part.route()).and_then(|(service, index)| service.routes.get(index));
+            if let (Some(route), Some(path)) = (route, &judgement.path)
+                && let Action::Files(files) = &route.action
+            {
+                text = file::text(files, &route.path, path.path);
+            }
             if let Some(service) =
                 service.filter(|service| asks_app(service, &judgement) && service.upstream.is_special())
             {
@@ -199,54 +204,6 @@ fn explain(loaded: &Loaded, arguments: &Arguments) -> (String, bool) {
             (out.text, false)
         }
     }
-}
-
-/// Where the request would come in.
-struct Entrance<'a> {
-    /// The listener that the URL leads to: the one with its port, else the first of its scheme; `None` for a path alone.
-    listener: Option<&'a Listener>,
-    facts: Facts,
-}
-
-impl<'a> Entrance<'a> {
-    fn of(plan: &'a Plan, arguments: &Arguments) -> Self {
-        let parts = arguments.url.split_once("://");
-        let secure = parts.is_some_and(|(scheme, _)| scheme.eq_ignore_ascii_case("https"));
-        let listener = parts.and_then(|(_, rest)| {
-            let authority = rest.split(['/', '?']).next().unwrap_or_default();
-            let port = parse_authority(authority.as_bytes()).ok().and_then(|authority| authority.port);
-            let port = port.unwrap_or(if secure { 443 } else { 80 });
-            let of_scheme = || plan.listeners.iter().filter(|listener| listener.tls.is_some() == secure);
-            of_scheme().find(|listener| listener.address.port() == port).or_else(|| of_scheme().next())
-        });
-        let from = (arguments.from, 0).into();
-        let mut facts = Facts::plain(from, from, Rc::new(listener.map_or(from, |listener| listener.address)));
-        if secure {
-            facts.scheme = Scheme::Https;
-        }
-        facts.redirect_https = listener.and_then(|listener| listener.redirect_https);
-        Self { listener, facts }
-    }
-}
-
-/// The request as it would arrive.
-fn head(arguments: &Arguments) -> Vec<u8> {
-    let rest = arguments.url.split_once("://").map(|(_, rest)| rest);
-    let host = rest.map(|rest| rest.split(['/', '?']).next().unwrap_or_default());
-    let target = match (rest, host) {
-        (Some(rest), Some(host)) => rest.get(host.len()..).filter(|path| !path.is_empty()).unwrap_or("/").to_owned(),
-        _ => arguments.url.clone(),
-    };
-    let mut head = format!("{} {target} HTTP/1.1\r\n", arguments.method);
-    let names_host = arguments.fields.iter().any(|field| field.to_ascii_lowercase().starts_with("host:"));
-    if !names_host {
-        head.push_str(&format!("Host: {}\r\n", host.unwrap_or("localhost")));
-    }
-    for field in &arguments.fields {
-        head.push_str(&format!("{field}\r\n"));
-    }
-    head.push_str("\r\n");
-    head.into_bytes()
 }
 
 /// What was seen while the request was judged.

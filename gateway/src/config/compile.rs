@@ -3,6 +3,7 @@
 //! Everything that can be said about a file is said at once: a function that meets a problem reports it and goes on with what
 //! is left, and only the last step asks whether a plan came out of it.
 
+mod action;
 mod context;
 mod edits;
 mod files;

@@ -23,6 +23,9 @@ pub trait Environment {
     /// Whether something could be written into a folder, or into the nearest one above it that is there. Nothing is: it is only asked for.
     fn is_writable(&self, folder: &Path) -> io::Result<()>;
 
+    /// Whether a folder is there, and may be looked into.
+    fn is_folder(&self, folder: &Path) -> io::Result<()>;
+
     /// The authorities that the system believes.
     fn authorities(&self) -> Vec<CertificateDer<'static>>;
 
@@ -70,6 +73,11 @@ impl Environment for System {
             }
         }
         Err(io::ErrorKind::NotFound.into())
+    }
+
+    fn is_folder(&self, folder: &Path) -> io::Result<()> {
+        // Not only looked at: whoever may not read it could serve nothing from it.
+        std::fs::read_dir(folder).map(drop)
     }
 
     fn authorities(&self) -> Vec<CertificateDer<'static>> {

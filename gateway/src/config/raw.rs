@@ -7,6 +7,7 @@
 
 mod access;
 mod edits;
+mod files;
 mod process;
 mod service;
 mod shaping;
@@ -20,6 +21,7 @@ use serde::Deserialize;
 
 pub(super) use access::{Allow, Conditions, Limit, Slot, TokenSet};
 pub(super) use edits::FieldEdits;
+pub(super) use files::{CacheControl, Files};
 pub(super) use process::{
     AccessLog, Admin, Bounds, Buffers, ClientIp, Listener, Log, ProxyProtocol, Shutdown, Timeouts,
 };

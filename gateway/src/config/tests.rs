@@ -68,6 +68,10 @@ impl Environment for Fixed {
         if folder.starts_with("/etc/probegate/read-only") { Err(io::Error::from_raw_os_error(13)) } else { Ok(()) }
     }
 
+    fn is_folder(&self, folder: &Path) -> io::Result<()> {
+        if folder.starts_with("/etc/probegate/nowhere") { Err(io::Error::from_raw_os_error(2)) } else { Ok(()) }
+    }
+
     fn authorities(&self) -> Vec<rustls::pki_types::CertificateDer<'static>> {
         vec![rustls::pki_types::CertificateDer::from_slice(b"an authority")]
     }

@@ -101,6 +101,8 @@ pub struct Exchanged {
     pub switched: Option<(Link, Place<'static>)>,
     /// How often the request was sent.
     pub sent: u32,
+    /// A file answered in the place of the server, with this status.
+    pub filed: Option<u16>,
 }
 
 /// Runs the exchange. The permit is the proof that the request was judged; there is no other way to the app.

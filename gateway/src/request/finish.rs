@@ -28,6 +28,8 @@ pub struct Outcome {
     pub slot: Option<(Box<str>, Box<str>)>,
     /// The gateway answered a probe itself.
     pub answered_here: bool,
+    /// A file answered, with this status.
+    pub filed: Option<u16>,
     /// The client was sent to HTTPS.
     pub redirected: bool,
     /// Index of the server that was asked last.
@@ -53,6 +55,9 @@ impl Outcome {
         self.upstream_status = exchanged.status;
         self.answered = exchanged.answered;
         self.sent = exchanged.sent;
+        self.filed = exchanged.filed;
+        // Answered in full, with the length that the client did not know.
+        self.reason = exchanged.filed.filter(|status| *status == 416).map(|_| Reason::RangeUnsatisfiable);
     }
 }
 
@@ -204,9 +209,11 @@ fn decision(outcome: &Outcome) -> Decision {
     match outcome.reason {
         None if outcome.redirected => Decision::Redirect,
         None if outcome.answered_here => Decision::Answer,
+        None if outcome.filed.is_some() => Decision::File,
         None => Decision::Forward,
         Some(Reason::LimitExceeded) => Decision::Limit,
         Some(reason) if reason.status() == 403 => Decision::Deny,
+        Some(Reason::FileMissing | Reason::PreconditionFailed | Reason::RangeUnsatisfiable) => Decision::File,
         // It was let in, and then the app, the client or this gateway failed.
         Some(_) if outcome.passed => Decision::Fail,
         Some(_) => Decision::Refuse,
@@ -215,7 +222,7 @@ fn decision(outcome: &Outcome) -> Decision {
 
 /// The status the client saw.
 fn status(outcome: &Outcome) -> u16 {
-    match (outcome.reason, outcome.upstream_status) {
+    match (outcome.reason, outcome.filed.or(outcome.upstream_status)) {
         (Some(reason), _) if reason.status() == NOBODY => NOBODY,
         // An answer that broke off after its head was passed on keeps the status that the client saw.
         (Some(_), Some(status)) if outcome.head_sent => status,

@@ -91,11 +91,7 @@ impl<'a> Case<'a> {
                 to_head: method == b"HEAD",
                 asks_head: method == b"HEAD",
                 spools: self.handling.buffer_response.then(|| self.spools()),
-                compressing: self.handling.compression.as_deref().map(|plan| Compressing {
-                    plan,
-                    request: received.fields(),
-                    spools: self.spools(),
-                }),
+                compressing: self.compressing(),
             },
             upgrade,
             expects: self.expects,
@@ -158,6 +154,12 @@ impl<'a> Case<'a> {
             HashKey::Header(name) => fields.spelled(name).next().map(balance::hash),
             HashKey::Cookie(name) => balance::cookie(fields.spelled("cookie"), name.as_bytes()).map(balance::hash),
         }
+    }
+
+    /// Whether the answer may be compressed.
+    pub fn compressing(&self) -> Option<Compressing<'a>> {
+        let plan = self.handling.compression.as_deref()?;
+        Some(Compressing { plan, request: self.received.fields(), spools: self.spools() })
     }
 
     /// Where bodies may wait.

@@ -33,6 +33,8 @@ pub enum Decision {
     Forward,
     /// The gateway answered a probe.
     Answer,
+    /// A file answered.
+    File,
     /// The client was sent to HTTPS.
     Redirect,
     /// A rule kept it out.
@@ -47,14 +49,15 @@ pub enum Decision {
 
 impl Decision {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 7] =
-        [Self::Forward, Self::Answer, Self::Redirect, Self::Deny, Self::Limit, Self::Refuse, Self::Fail];
+    pub const ALL: [Self; 8] =
+        [Self::Forward, Self::Answer, Self::File, Self::Redirect, Self::Deny, Self::Limit, Self::Refuse, Self::Fail];
 
     /// As it is logged, and as a metric label.
     pub const fn label(self) -> &'static str {
         match self {
             Self::Forward => "forward",
             Self::Answer => "answer",
+            Self::File => "file",
             Self::Redirect => "redirect",
             Self::Deny => "deny",
             Self::Limit => "limit",

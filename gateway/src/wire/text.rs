@@ -23,6 +23,9 @@ pub fn reason_phrase(status: u16) -> &'static str {
     match status {
         100 => "Continue",
         200 => "OK",
+        206 => "Partial Content",
+        301 => "Moved Permanently",
+        304 => "Not Modified",
         308 => "Permanent Redirect",
         400 => "Bad Request",
         401 => "Unauthorized",
@@ -30,8 +33,10 @@ pub fn reason_phrase(status: u16) -> &'static str {
         404 => "Not Found",
         405 => "Method Not Allowed",
         408 => "Request Timeout",
+        412 => "Precondition Failed",
         413 => "Content Too Large",
         414 => "URI Too Long",
+        416 => "Range Not Satisfiable",
         417 => "Expectation Failed",
         421 => "Misdirected Request",
         429 => "Too Many Requests",
@@ -57,7 +62,7 @@ mod tests {
     #[test]
     fn every_status_that_the_gateway_gives_has_its_registered_phrase() {
         // Besides refusals: an expectation met, its own pages, a redirect, a page that is not there, and one that is hidden.
-        let others = [100, 200, 308, 404, 405, 503];
+        let others = [100, 200, 206, 301, 304, 308, 404, 405, 503];
         for status in Reason::ALL.iter().map(|reason| reason.status()).chain(others) {
             let registered = match status {
                 // Nobody is left to read it.

@@ -23,7 +23,7 @@ fn examples() -> Vec<(String, PathBuf)> {
 fn every_example_passes_check() {
     for (name, file) in examples() {
         let folder = Folder::new();
-        let (text, files) = certified(&std::fs::read_to_string(&file).unwrap());
+        let (text, files) = certified(&rooted(&file));
         let file = folder.write("probegate.yaml", text);
         for (name, content) in &files {
             folder.write(name, content);
@@ -45,6 +45,12 @@ fn certified(text: &str) -> (String, Vec<(String, String)>) {
     let names = words.filter(is_file).map(str::to_owned);
     let files = names.map(|name| (name, content.clone())).collect();
     (text, files)
+}
+
+/// The text with folders of the example itself where they are.
+fn rooted(file: &std::path::Path) -> String {
+    let text = std::fs::read_to_string(file).unwrap();
+    text.replace("root: ", &format!("root: {}/", file.parent().unwrap().display()))
 }
 
 /// The text with every listener and the admin listener on a port that the kernel chooses, and files where the test may write.
@@ -69,7 +75,7 @@ fn movable(text: &str, folder: &Folder) -> String {
 fn every_example_starts_and_answers() {
     for (name, file) in examples() {
         let folder = Folder::new();
-        let (text, files) = certified(&movable(&std::fs::read_to_string(&file).unwrap(), &folder));
+        let (text, files) = certified(&movable(&rooted(&file), &folder));
         let builder = Gateway::with(text).env("PROBE_TOKEN", TOKEN).env("APP_PROBE_TOKEN", APP_TOKEN);
         let mut gateway = files.iter().fold(builder, |builder, (name, content)| builder.file(name, content)).start();
         wait_ready(&gateway);

@@ -31,6 +31,7 @@ mod errors;
 mod examples;
 mod expect;
 mod explain;
+mod files;
 mod grpc;
 mod handover;
 mod harness;

@@ -47,6 +47,10 @@ impl Environment for Surroundings {
         Ok(())
     }
 
+    fn is_folder(&self, _: &Path) -> io::Result<()> {
+        Ok(())
+    }
+
     fn authorities(&self) -> Vec<rustls::pki_types::CertificateDer<'static>> {
         vec![rustls::pki_types::CertificateDer::from_slice(b"an authority")]
     }

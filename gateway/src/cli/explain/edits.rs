@@ -1,7 +1,7 @@
 //! What the configuration changes about the request and its answer.
 
 use super::Out;
-use crate::plan::{Change, FieldEdit, Serve, Service};
+use crate::plan::{Action, Change, FieldEdit, Missing, Serve, Service};
 use crate::request::judge::{Judgement, Part, Way};
 use crate::request::values::Values;
 
@@ -47,5 +47,10 @@ pub(super) fn asks_app(service: &Service, judgement: &Judgement<'_>) -> bool {
         Part::Probe(index) => service.probes.get(index),
         Part::Rest | Part::Route(_) => None,
     };
-    matches!(judgement.verdict, Ok(Way::In(_))) && !probe.is_some_and(|probe| matches!(probe.serve, Serve::Answer(_)))
+    let goes = match service.action(judgement.part.route()) {
+        Action::Forward => true,
+        Action::Files(files) => files.missing == Missing::App,
+    };
+    goes && matches!(judgement.verdict, Ok(Way::In(_)))
+        && !probe.is_some_and(|probe| matches!(probe.serve, Serve::Answer(_)))
 }

@@ -3,7 +3,7 @@
 use probegate_policies::access::Rule;
 use probegate_policies::route::{PathPrefix, RouteTable};
 
-use super::{Context, Definitions, edits, handling, limit, rule};
+use super::{Context, Definitions, action, edits, handling, limit, rule};
 use crate::config::shape::List;
 use crate::config::value::{DenyWord, Leaf};
 use crate::config::{ConfigPath, lint, raw};
@@ -31,6 +31,7 @@ pub(super) fn routes(
             request_headers,
             response_headers,
             host,
+            files,
         } = route;
         let path = path.index(index);
         let has_rule = allow.is_some() || cx.is_broken(&path.key("allow"));
@@ -38,6 +39,7 @@ pub(super) fn routes(
         let mut handling = handling::handling(max_body.as_ref(), buffering.as_ref(), compression, &path, base, cx);
         let written = edits::Written { request_headers, response_headers, host };
         handling.edits = edits::edits(written, &path, base.edits.as_ref(), definitions, cx);
+        let action = action::action(files, &path, has_rule, cx);
         let limits = limit::indices(limits, &path.key("limits"), &definitions.limits, cx);
         if deny.is_some() && !has_rule {
             cx.key_error(
@@ -56,7 +58,7 @@ pub(super) fn routes(
         }
         let origin = cx.origin(&path);
         routes.push(lint::WrittenRoute {
-            route: plan::Route { path: prefix, allow, deny, limits, handling, origin },
+            route: plan::Route { path: prefix, allow, deny, limits, handling, action, origin },
             path,
             has_rule,
         });

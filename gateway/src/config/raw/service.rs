@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Allow, ClientCertificates, Compression, FieldEdits, UpstreamTls};
+use super::{Allow, ClientCertificates, Compression, FieldEdits, Files, UpstreamTls};
 use crate::config::shape::{List, Toggle};
 use crate::config::value::{
     Count, Date, DenyWord, ExactPath, FieldText, FilePath, Flag, Host, Leaf, Name, ProtocolWord, Seconds, SecretText,
@@ -198,4 +198,6 @@ pub(in crate::config) struct Route {
     pub(in crate::config) response_headers: Option<FieldEdits>,
     /// `Host` to send to the app. Default: as the service says.
     pub(in crate::config) host: Option<Leaf<Host>>,
+    /// Files answer, not the app. Default: the app does.
+    pub(in crate::config) files: Option<Files>,
 }

@@ -1,0 +1,133 @@
+//! Opening beneath a root. On a worker's thread only what the system can do without waiting for a disk (`RESOLVE_CACHED`); the rest elsewhere.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use probegate_policies::files::Meta;
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
+use rustix::io::Errno;
+
+use super::Open;
+
+/// How often a look-up is tried again that somebody disturbed by renaming on the way.
+const TRIES: usize = 8;
+
+/// What a name leads to.
+#[derive(Debug)]
+pub(super) enum Opened {
+    /// A regular file.
+    File(Open),
+    /// A folder.
+    Folder,
+    /// Nothing that may be served: nothing at all, something that is no file, or something that lies elsewhere.
+    Missing,
+}
+
+/// Whether the system can look names up beneath a folder (`openat2(2)`, Linux 5.6). Without, no file is served: there is no other way that is safe.
+///
+/// # Errors
+/// It can not, or a filter on system calls forbids it.
+pub fn supported() -> io::Result<()> {
+    openat2(CWD, ".", OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::BENEATH)
+        .map(drop)
+        .map_err(io::Error::from)
+}
+
+/// Opens a root, wherever it is. `None`: it is not there.
+pub(super) async fn root(path: &Path) -> io::Result<Option<OwnedFd>> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let opened = match openat2(CWD, path, flags, Mode::empty(), ResolveFlags::CACHED) {
+        Err(Errno::AGAIN | Errno::INVAL) => {
+            let path = path.to_owned();
+            elsewhere(move || openat2(CWD, &path, flags, Mode::empty(), ResolveFlags::empty())).await?
+        }
+        opened => opened,
+    };
+    match opened {
+        Ok(folder) => Ok(Some(folder)),
+        Err(error) if is_absence(error) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Opens a name below a root; the empty name is the root itself.
+pub(super) async fn beneath(root: &Arc<OwnedFd>, name: &[u8], symlinks: bool) -> io::Result<Opened> {
+    let opened = match open(root.as_fd(), name, symlinks, ResolveFlags::CACHED) {
+        // Something on the way is not in memory, or the system is older than the question (Linux 5.12).
+        Err(Errno::AGAIN | Errno::INVAL) => {
+            let (root, name) = (Arc::clone(root), name.to_vec());
+            elsewhere(move || {
+                let mut opened = Err(Errno::AGAIN);
+                for _ in 0..TRIES {
+                    opened = open(root.as_fd(), &name, symlinks, ResolveFlags::empty());
+                    // With `RESOLVE_BENEATH`, somebody's renaming is told by this.
+                    if !matches!(opened, Err(Errno::AGAIN | Errno::INTR)) {
+                        break;
+                    }
+                }
+                opened
+            })
+            .await?
+        }
+        opened => opened,
+    };
+    match opened {
+        Ok(file) => look(file),
+        Err(error) if is_absence(error) => Ok(Opened::Missing),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn open(root: BorrowedFd<'_>, name: &[u8], symlinks: bool, more: ResolveFlags) -> Result<OwnedFd, Errno> {
+    let name = if name.is_empty() { b"." } else { name };
+    let mut resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | more;
+    if !symlinks {
+        resolve |= ResolveFlags::NO_SYMLINKS;
+    }
+    // Without blocking: nobody writes into a pipe that lies here.
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    openat2(root, std::ffi::OsStr::from_bytes(name), flags, Mode::empty(), resolve)
+}
+
+/// What was opened. The inode is in memory by now.
+fn look(file: OwnedFd) -> io::Result<Opened> {
+    let stat = fstat(&file)?;
+    Ok(match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => {
+            let length = u64::try_from(stat.st_size).unwrap_or(0);
+            // Before 1970 counts as 1970: no date of HTTP is earlier.
+            let modified = u64::try_from(stat.st_mtime).unwrap_or(0);
+            Opened::File(Open { file: Arc::new(File::from(file)), meta: Meta { length, modified } })
+        }
+        FileType::Directory => Opened::Folder,
+        _ => Opened::Missing,
+    })
+}
+
+/// Whether an error means that there is nothing to serve under a name, rather than that serving fails.
+fn is_absence(error: Errno) -> bool {
+    if matches!(error, Errno::ACCESS | Errno::PERM | Errno::XDEV | Errno::LOOP) {
+        tracing::debug!(%error, "a file is there but not served");
+        return true;
+    }
+    matches!(
+        error,
+        Errno::NOENT
+            | Errno::NOTDIR
+            | Errno::ISDIR
+            | Errno::NAMETOOLONG
+            | Errno::NXIO
+            | Errno::NODEV
+            | Errno::INVAL
+            | Errno::ILSEQ
+    )
+}
+
+/// Does something that may wait for a disk on a thread that nobody else waits for.
+async fn elsewhere<T: Send + 'static>(job: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
+    tokio::task::spawn_blocking(job).await.map_err(io::Error::from)
+}

@@ -1,0 +1,188 @@
+//! A file as the source of an answer: its head, then its bytes piece by piece.
+
+use std::fs::File;
+use std::future::poll_fn;
+use std::io::{self, IoSliceMut};
+use std::os::unix::fs::FileExt as _;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Poll, ready};
+
+use probegate_policies::files::Window;
+use probegate_policies::reason::Reason;
+use rustix::io::{Errno, ReadWriteFlags, preadv2};
+use tokio::task::JoinHandle;
+
+use crate::wire::buffer::Buffer;
+use crate::wire::head::ResponseHead;
+use crate::wire::{Framing, Part, ResponseSource};
+
+/// Bytes that are read at a time.
+const PIECE: usize = 64 * 1024;
+
+/// A part of a body.
+#[derive(Debug)]
+pub enum Segment {
+    /// These bytes.
+    Text(Vec<u8>),
+    /// A part of a file.
+    File(Arc<File>, Window),
+}
+
+impl Segment {
+    fn length(&self) -> u64 {
+        match self {
+            Self::Text(text) => text.len() as u64,
+            Self::File(_, window) => window.length(),
+        }
+    }
+}
+
+/// An answer that a file gives.
+#[derive(Debug)]
+pub struct FileSource<'a> {
+    head: &'a ResponseHead,
+    bytes: &'a [u8],
+    buffer: &'a mut Buffer,
+    current: Option<Segment>,
+    rest: std::vec::IntoIter<Segment>,
+    /// Bytes that were not read yet.
+    left: u64,
+    /// Bytes at the front of the buffer that were given out.
+    given: usize,
+    /// A piece on its way from the disk.
+    reading: Option<JoinHandle<io::Result<Vec<u8>>>>,
+}
+
+impl<'a> FileSource<'a> {
+    /// An answer of this head and these segments. `buffer` is memory for pieces.
+    pub fn new(
+        head: &'a ResponseHead,
+        bytes: &'a [u8],
+        buffer: &'a mut Buffer,
+        first: Option<Segment>,
+        more: Vec<Segment>,
+    ) -> Self {
+        buffer.clear();
+        let left = first.iter().chain(&more).map(Segment::length).sum();
+        Self { head, bytes, buffer, current: first, rest: more.into_iter(), left, given: 0, reading: None }
+    }
+
+    /// Reads the next piece into the buffer as far as no disk has to be waited for.
+    ///
+    /// # Errors
+    /// The file is shorter than it was, or its disk fails.
+    fn fill(&mut self) -> Result<Filled, Reason> {
+        self.buffer.consume(std::mem::take(&mut self.given));
+        if !self.buffer.is_empty() || self.left == 0 {
+            return Ok(Filled::Yes);
+        }
+        loop {
+            match &mut self.current {
+                Some(Segment::Text(text)) => {
+                    self.buffer.grow(text.len());
+                    self.left -= self.buffer.extend(text) as u64;
+                    self.current = self.rest.next();
+                    return Ok(Filled::Yes);
+                }
+                Some(Segment::File(file, window)) if window.start < window.end => {
+                    let want = usize::try_from(window.length()).unwrap_or(PIECE).min(PIECE);
+                    self.buffer.grow(want);
+                    let room = self.buffer.spare().get_mut(..want).unwrap_or_default();
+                    let read =
+                        match preadv2(&**file, &mut [IoSliceMut::new(room)], window.start, ReadWriteFlags::NOWAIT) {
+                            Err(Errno::AGAIN) => return Ok(Filled::Cold(Arc::clone(file), *window)),
+                            // A file system that can not tell what is in memory: as any server would.
+                            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => file.read_at(room, window.start),
+                            Err(Errno::INTR) => continue,
+                            read => read.map_err(io::Error::from),
+                        };
+                    let read = read.map_err(|error| failed(&error))?;
+                    self.took(read)?;
+                    self.buffer.fill(read);
+                    return Ok(Filled::Yes);
+                }
+                Some(Segment::File(..)) => self.current = self.rest.next(),
+                None => return Ok(Filled::Yes),
+            }
+        }
+    }
+
+    /// So many bytes of the file were read.
+    fn took(&mut self, read: usize) -> Result<(), Reason> {
+        if read == 0 {
+            return Err(failed(&io::Error::from(io::ErrorKind::UnexpectedEof)));
+        }
+        if let Some(Segment::File(_, window)) = &mut self.current {
+            window.start += read as u64;
+        }
+        self.left = self.left.saturating_sub(read as u64);
+        Ok(())
+    }
+}
+
+enum Filled {
+    /// There are bytes in the buffer, or nothing is left.
+    Yes,
+    /// The disk has to be waited for.
+    Cold(Arc<File>, Window),
+}
+
+impl ResponseSource for FileSource<'_> {
+    async fn head(&mut self) -> Result<(), Reason> {
+        Ok(())
+    }
+
+    fn received(&self) -> bool {
+        true
+    }
+
+    fn view(&self) -> (&ResponseHead, &[u8]) {
+        (self.head, self.bytes)
+    }
+
+    fn framing(&mut self, _asked_head: bool) -> Result<Framing, Reason> {
+        Ok(if self.left == 0 { Framing::None } else { Framing::Length(self.left) })
+    }
+
+    fn begin(&mut self, _framing: Framing) {}
+
+    fn has_buffered(&mut self) -> bool {
+        // An error shows again when the part is asked for.
+        !matches!(self.fill(), Ok(Filled::Cold(..)))
+    }
+
+    async fn part(&mut self) -> Result<Part<'_>, Reason> {
+        if self.reading.is_none()
+            && let Filled::Cold(file, window) = self.fill()?
+        {
+            self.reading = Some(tokio::task::spawn_blocking(move || {
+                let mut bytes = vec![0; usize::try_from(window.length()).unwrap_or(PIECE).min(PIECE)];
+                let read = file.read_at(&mut bytes, window.start)?;
+                bytes.truncate(read);
+                Ok(bytes)
+            }));
+        }
+        if let Some(reading) = &mut self.reading {
+            let read = poll_fn(|cx| Poll::Ready(ready!(Pin::new(&mut *reading).poll(cx)))).await;
+            self.reading = None;
+            let bytes = read.map_err(io::Error::from).and_then(|read| read).map_err(|error| failed(&error))?;
+            self.took(bytes.len())?;
+            self.buffer.grow(bytes.len());
+            self.buffer.extend(&bytes);
+        }
+        self.given = self.buffer.len();
+        Ok(Part { data: self.buffer.filled(), end: (self.left == 0).then_some(&[]) })
+    }
+
+    fn is_reusable(&self) -> bool {
+        true
+    }
+
+    fn leave_rest(self) {}
+}
+
+fn failed(error: &io::Error) -> Reason {
+    tracing::warn!(%error, "a file can not be read to its end");
+    Reason::FileFailed
+}
