@@ -34,7 +34,7 @@ pub use self::files::{Action, Files, Missing};
 pub use self::listener::{
     Acme, Certificate, CertificateSet, Challenge, ClientCertificates, Listener, ListenerTls, ProxyHeader,
 };
-pub use self::shaping::{Compression, Levels};
+pub use self::shaping::{Bandwidth, Compression, Levels};
 pub use self::template::{Segment, Template, Variable};
 pub use self::upstream::{OwnCertificate, Server, ServerAddress, Upstream, UpstreamProtocol, UpstreamTls};
 
@@ -345,6 +345,8 @@ pub struct Handling {
     pub compression: Option<Box<Compression>>,
     /// What is changed about its requests and answers.
     pub edits: Option<Arc<Edits>>,
+    /// How fast answers may go.
+    pub bandwidth: Bandwidth,
 }
 
 /// What happens between SIGTERM and the end.

@@ -22,6 +22,7 @@ pub mod relay;
 pub mod release;
 pub mod stamp;
 pub mod target;
+pub mod throttle;
 pub mod values;
 
 use std::cell::Cell;
@@ -231,6 +232,7 @@ pub async fn serve<B: RequestBody, R: Responder>(
                     handling: service.handling(judgement.part.route()),
                     budget: &worker.state.spools,
                     pipes: &worker.pipes,
+                    state: &worker.state,
                     expects,
                 };
                 let mut tools = exchange::Tools { pools: &worker.pools, deadline, buffer: answer, response };

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
-use probegate_policies::limit::Seed;
+use probegate_policies::limit::{Seed, Table};
 use probegate_policies::now::Now;
 
 use crate::acme::Acme;
@@ -20,6 +20,9 @@ use crate::telemetry::access_log::AccessLogger;
 use crate::telemetry::metrics::{Metrics, ServiceStats};
 use crate::tls::server::{Failed, Listener, Prepared};
 use crate::tls::{self, Shared};
+
+/// Clients whose answers may be held back at a time; beyond it, those that have waited least are forgotten.
+const LINES: usize = 1 << 16;
 
 /// A plan in force.
 #[derive(Debug)]
@@ -76,6 +79,8 @@ pub struct State {
     pub spools: Arc<Budget>,
     /// Who has connections open.
     pub clients: Clients,
+    /// The lines that answers to the same client share.
+    pub lines: Table,
     /// Certificates that are ordered.
     pub acme: Acme,
     /// What people have turned on or off.
@@ -112,6 +117,7 @@ impl State {
             metrics,
             spools: Arc::default(),
             clients: Clients::default(),
+            lines: Table::new(LINES, seed),
             acme: Acme::default(),
             switches,
             access_log,

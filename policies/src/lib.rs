@@ -11,6 +11,7 @@
 
 pub mod access;
 pub mod balance;
+pub mod bandwidth;
 pub mod client;
 pub mod ejection;
 pub mod encoding;

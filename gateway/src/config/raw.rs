@@ -26,7 +26,7 @@ pub(super) use process::{
     AccessLog, Admin, Bounds, Buffers, ClientIp, Listener, Log, ProxyProtocol, Shutdown, Timeouts,
 };
 pub(super) use service::{AppToken, Buffering, Hsts, Probe, Probes, Route, Service, Upstream, Version};
-pub(super) use shaping::{Compression, Levels};
+pub(super) use shaping::{Bandwidth, Compression, Levels};
 pub(super) use tls::{Acme, Certificate, CertificateSet, ClientCertificates, ListenerTls, UpstreamTls};
 
 use super::shape::{List, Named, Toggle};

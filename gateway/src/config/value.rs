@@ -26,7 +26,7 @@ pub(super) use amount::{Count, Date, Seconds, Size, Workers};
 pub(super) use choice::{DenyWord, Flag, LimitKeyWord, Method, MissingWord, ServeWord, Upgrade};
 pub(super) use files::{AbsentWord, CacheControlWord, FileName, IndexWord, MediaType, NamePattern};
 pub(super) use protocol::{AcmeDirectory, ChallengeWord, DomainName, ProtocolWord, RedirectWord, ServerHeaderWord};
-pub(super) use shaping::CodingWord;
+pub(super) use shaping::{ByteRateWord, CodingWord};
 pub(super) use template::TemplateText;
 pub(super) use text::{ExactPath, FieldText, FilePath, Host, LogLevel, Name, SecretText, Sha256, Text, Variable};
 

@@ -1,5 +1,6 @@
 //! What becomes of answers on their way to the client.
 
+use probegate_policies::bandwidth::ByteRate;
 use probegate_policies::encoding::{Coding, Terms};
 
 /// Which answers are compressed, and how.
@@ -9,6 +10,17 @@ pub struct Compression {
     pub terms: Terms,
     /// How hard.
     pub levels: Levels,
+}
+
+/// How fast answers may go. An app may say otherwise for an answer of its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bandwidth {
+    /// Each answer.
+    pub rate: Option<ByteRate>,
+    /// Bytes of an answer that go before its rate begins to count.
+    pub after: u64,
+    /// All answers to one client together.
+    pub per_client: Option<ByteRate>,
 }
 
 /// How hard each coding tries.

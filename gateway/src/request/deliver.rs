@@ -5,7 +5,7 @@
 use std::cell::Cell;
 use std::future::poll_fn;
 use std::pin::pin;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use probegate_policies::reason::Reason;
@@ -13,10 +13,11 @@ use probegate_policies::reason::Reason;
 use super::encode::{Compressing, Encoded};
 use super::exchange::Spools;
 use super::release::{PATIENCE, Rest};
+use super::throttle::{Throttle, Throttling};
 use crate::spool::Spool;
 use crate::wire::head::{FieldView, Name, ResponseHead};
 use crate::wire::pipe::Pipes;
-use crate::wire::{ClientFraming, Framing, Part, Responder, ResponseSource, Written};
+use crate::wire::{ClientFraming, ClientGone, Framing, Part, Responder, ResponseSource, Written};
 
 /// What is left of a body has to be larger than this, in bytes, for a pipe to be worth its while: that much is read at a time.
 const LARGE: u64 = 64 * 1024;
@@ -32,6 +33,8 @@ pub struct Delivery<'a> {
     pub spools: Option<Spools<'a>>,
     /// Whether the answer may be compressed; `None`: it goes out as it is.
     pub compressing: Option<Compressing<'a>>,
+    /// How fast the answer may go; `None`: as fast as it can.
+    pub throttling: Option<Throttling<'a>>,
 }
 
 /// What the client got.
@@ -82,6 +85,7 @@ pub async fn deliver<S: ResponseSource, R: Responder>(
         Framing::Length(length) => ClientFraming::Length(length),
         Framing::Chunked | Framing::UntilClose => ClientFraming::Streamed,
     };
+    let throttle = delivery.throttling.filter(|_| !delivery.to_head).and_then(|rates| rates.apply(head, bytes));
     if !progress.whole.get() {
         // The rest of the request is not waited for, so nobody would find the next one behind it.
         reply.close();
@@ -96,7 +100,7 @@ pub async fn deliver<S: ResponseSource, R: Responder>(
         if let Some(encoding) = other.encoding {
             // In a box: most answers are not compressed, and idle connections must not hold the room for it.
             return Box::pin(async move {
-                carry(delivery, spools, &mut Encoded::new(source, encoding), reply, progress).await
+                carry(delivery, spools, throttle, &mut Encoded::new(source, encoding), reply, progress).await
             })
             .await;
         }
@@ -104,20 +108,21 @@ pub async fn deliver<S: ResponseSource, R: Responder>(
         reply.start(head, bytes, client);
         source.begin(framing);
     }
-    carry(delivery, spools, source, reply, progress).await
+    carry(delivery, spools, throttle, source, reply, progress).await
 }
 
 /// The body, behind a head that is on its way.
 async fn carry<S: ResponseSource, R: Responder>(
     delivery: &Delivery<'_>,
     spools: Option<Spools<'_>>,
+    throttle: Option<Box<Throttle>>,
     source: &mut S,
     reply: &mut R,
     progress: &Progress,
 ) -> Result<Delivered, Reason> {
     let ended = match spools {
-        Some(spools) => buffered(spools, source, reply, progress).await,
-        None => body(delivery, source, reply, progress).await.map(|()| None),
+        Some(spools) => buffered(spools, throttle, source, reply, progress).await,
+        None => body(delivery, throttle, source, reply, progress).await.map(|()| None),
     };
     let (failed, rest) = match ended {
         Ok(rest) => (None, rest),
@@ -152,11 +157,15 @@ fn may_wait(head: &ResponseHead, bytes: &[u8]) -> bool {
 /// The body, part by part. What the client has not taken when the source is done is for later.
 async fn buffered<S: ResponseSource, R: Responder>(
     spools: Spools<'_>,
+    throttle: Option<Box<Throttle>>,
     source: &mut S,
     reply: &mut R,
     progress: &Progress,
 ) -> Result<Option<Box<Rest>>, Reason> {
-    let mut rest: Option<Box<Rest>> = None;
+    let kept = |throttle| Box::new(Rest::new(Spool::new(spools.buffers, spools.budget, false), throttle));
+    // Who is held back is a slow client from the beginning.
+    let held_back = throttle.is_some();
+    let mut rest: Option<Box<Rest>> = throttle.map(|throttle| kept(Some(throttle)));
     if !source.has_buffered() {
         // The head has to go out even where the body keeps the client waiting.
         reply.write(&[], None).await?;
@@ -164,7 +173,7 @@ async fn buffered<S: ResponseSource, R: Responder>(
     let mut passed;
     let mut patience = PATIENCE;
     loop {
-        let part = if source.passable() > LARGE && reply.passes() {
+        let part = if !held_back && source.passable() > LARGE && reply.passes() {
             // In a box: small answers must not hold the room for it.
             passed = Box::pin(pass(spools.pipes, &mut patience, source, reply, progress)).await?;
             if passed.is_empty() {
@@ -177,7 +186,9 @@ async fn buffered<S: ResponseSource, R: Responder>(
             watched(source.part(), reply, progress).await?
         };
         let mut written = Written::default();
-        let taken = poll_fn(|cx| Poll::Ready(reply.poll_write(cx, part.data, part.end, &mut written))).await;
+        let mut throttle = rest.as_deref_mut().and_then(Rest::throttle);
+        let taken =
+            poll_fn(|cx| Poll::Ready(put(throttle.as_deref_mut(), cx, reply, part.data, part.end, &mut written))).await;
         if let Poll::Ready(taken) = taken {
             taken?;
             if part.end.is_some() {
@@ -186,7 +197,7 @@ async fn buffered<S: ResponseSource, R: Responder>(
             continue;
         }
         // The client keeps the app waiting.
-        let behind = rest.get_or_insert_with(|| Box::new(Rest::new(Spool::new(spools.buffers, spools.budget, false))));
+        let behind = rest.get_or_insert_with(|| kept(None));
         behind.take_over(&part, written);
         // In a box: clients that keep up must not hold the room for it.
         Box::pin(behind.fill(spools.buffers.disk, source, reply)).await?;
@@ -234,6 +245,7 @@ async fn pass<S: ResponseSource, R: Responder>(
 /// The body, part by part. An error: it is not whole.
 async fn body<S: ResponseSource, R: Responder>(
     delivery: &Delivery<'_>,
+    mut throttle: Option<Box<Throttle>>,
     source: &mut S,
     reply: &mut R,
     progress: &Progress,
@@ -245,10 +257,28 @@ async fn body<S: ResponseSource, R: Responder>(
     loop {
         let part = watched(source.part(), reply, progress).await?;
         let data = if delivery.to_head { &[][..] } else { part.data };
-        reply.write(data, part.end).await.map_err(Reason::from)?;
+        match &mut throttle {
+            None => reply.write(data, part.end).await?,
+            Some(throttle) => poll_fn(|cx| throttle.poll_write(cx, reply, data, part.end)).await?,
+        }
         if part.end.is_some() {
             return Ok(());
         }
+    }
+}
+
+/// Writes a part, or as much of it as may go and is taken. What is pending has to be gone on with.
+pub fn put<R: Responder>(
+    throttle: Option<&mut Throttle>,
+    cx: &mut Context<'_>,
+    reply: &mut R,
+    data: &[u8],
+    end: Option<&[u8]>,
+    written: &mut Written,
+) -> Poll<Result<(), ClientGone>> {
+    match throttle {
+        None => reply.poll_write(cx, data, end, written),
+        Some(throttle) => throttle.poll_write(cx, reply, data, end),
     }
 }
 

@@ -19,6 +19,7 @@ use probegate_policies::reason::Reason;
 
 use self::encoder::Encoder;
 use self::head::Rewritten;
+use super::Received;
 use super::exchange::Spools;
 use crate::plan::Compression;
 use crate::spool::Held;
@@ -36,8 +37,8 @@ const ENOUGH: usize = 16 * 1024;
 pub struct Compressing<'a> {
     /// What the route says.
     pub plan: &'a Compression,
-    /// The fields of the request.
-    pub request: FieldView<'a>,
+    /// The request.
+    pub request: &'a Received<'a>,
     /// Where the memory of encoders is counted.
     pub spools: Spools<'a>,
 }
@@ -73,11 +74,9 @@ impl Compressing<'_> {
             Framing::None => Some(0),
             Framing::Chunked | Framing::UntilClose => None,
         };
-        let accepted = self
-            .request
-            .lines()
-            .filter(|(name, _)| name.eq_ignore_ascii_case(b"accept-encoding"))
-            .map(|(_, value)| value);
+        let request = self.request.fields();
+        let accepted =
+            request.lines().filter(|(name, _)| name.eq_ignore_ascii_case(b"accept-encoding")).map(|(_, value)| value);
         let answer = Answer { status: head.status, fields: &fields, length };
         let (coding, encoding) = match encoding::judge(&self.plan.terms, &answer, &accepted) {
             Verdict::AsIs(Why::Status | Why::Type | Why::Short | Why::Fixed | Why::Personal) => return None,

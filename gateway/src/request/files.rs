@@ -12,6 +12,7 @@ use super::deliver::{self, Delivery, Progress};
 use super::encode::Compressing;
 use super::exchange::{Exchanged, Tools};
 use super::prepare::Case;
+use super::throttle::Throttling;
 use crate::files::{FileSource, Found, Open, Segment, Variants};
 use crate::plan::{Files, Missing};
 use crate::wire::compose::Composer;
@@ -62,6 +63,7 @@ pub async fn serve<B: RequestBody, R: Responder>(
     let asked = Asked {
         to_head: method == b"HEAD",
         compressing: case.compressing(),
+        throttling: case.throttling(),
         now: worker.state.now(case.received.started).unix,
     };
     match found {
@@ -80,6 +82,7 @@ pub async fn serve<B: RequestBody, R: Responder>(
 struct Asked<'a> {
     to_head: bool,
     compressing: Option<Compressing<'a>>,
+    throttling: Throttling<'a>,
     /// Seconds since the Unix epoch.
     now: u64,
 }
@@ -223,7 +226,12 @@ async fn send<R: Responder>(
     reply: &mut R,
 ) -> Filed {
     let mut source = FileSource::new(tools.response, bytes, tools.buffer, first, more);
-    let delivery = Delivery { to_head: asked.to_head, compressing: asked.compressing, ..Delivery::default() };
+    let delivery = Delivery {
+        to_head: asked.to_head,
+        compressing: asked.compressing,
+        throttling: Some(asked.throttling),
+        ..Delivery::default()
+    };
     let failed = match deliver::deliver(&delivery, &mut source, reply, &Progress::over()).await {
         Ok(delivered) => delivered.failed,
         Err(reason) => Some(reason),

@@ -16,11 +16,12 @@ use super::exchange::{Errand, Spools};
 use super::headers::UpstreamHead;
 use super::judge::Judgement;
 use super::target::Target;
+use super::throttle::Throttling;
 use super::values::Values;
 use crate::plan::{Choice, Handling, HashKey, ProbeForward, RequestEdits, Service, UpstreamProtocol};
 use crate::servers::Servers;
 use crate::spool::Budget;
-use crate::state::Active;
+use crate::state::{Active, State};
 use crate::wire::Framing;
 use crate::wire::head::{Name, Version, elements};
 use crate::wire::pipe::Pipes;
@@ -48,6 +49,8 @@ pub struct Case<'a> {
     pub budget: &'a Arc<Budget>,
     /// For large bodies that nobody looks at.
     pub pipes: &'a Pipes,
+    /// What the process knows.
+    pub state: &'a Arc<State>,
     /// The client waits for `100 Continue`.
     pub expects: bool,
 }
@@ -92,6 +95,7 @@ impl<'a> Case<'a> {
                 asks_head: method == b"HEAD",
                 spools: self.handling.buffer_response.then(|| self.spools()),
                 compressing: self.compressing(),
+                throttling: Some(self.throttling()),
             },
             upgrade,
             expects: self.expects,
@@ -159,7 +163,12 @@ impl<'a> Case<'a> {
     /// Whether the answer may be compressed.
     pub fn compressing(&self) -> Option<Compressing<'a>> {
         let plan = self.handling.compression.as_deref()?;
-        Some(Compressing { plan, request: self.received.fields(), spools: self.spools() })
+        Some(Compressing { plan, request: self.received, spools: self.spools() })
+    }
+
+    /// How fast the answer may go.
+    pub fn throttling(&self) -> Throttling<'a> {
+        Throttling::new(&self.handling.bandwidth, self.state, self.judgement)
     }
 
     /// Where bodies may wait.

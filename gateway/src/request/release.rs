@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 use probegate_policies::reason::Reason;
 use tokio::task::JoinHandle;
 
+use super::deliver::put;
+use super::throttle::Throttle;
 use crate::spool::{Full, Next, Spool};
 use crate::wire::{Part, Responder, ResponseSource, Written};
 
@@ -19,6 +21,8 @@ use crate::wire::{Part, Responder, ResponseSource, Written};
 #[derive(Debug)]
 pub struct Rest {
     spool: Spool,
+    /// How fast it may go.
+    throttle: Option<Box<Throttle>>,
     /// The part that is being written, and how far that is.
     part: Vec<u8>,
     written: Written,
@@ -39,9 +43,10 @@ pub const PATIENCE: Duration = Duration::from_millis(5);
 
 impl Rest {
     /// Nothing yet.
-    pub fn new(spool: Spool) -> Self {
+    pub fn new(spool: Spool, throttle: Option<Box<Throttle>>) -> Self {
         Self {
             spool,
+            throttle,
             part: Vec::new(),
             written: Written::default(),
             writing: false,
@@ -50,6 +55,11 @@ impl Rest {
             last: false,
             patience: PATIENCE,
         }
+    }
+
+    /// How fast it may go.
+    pub fn throttle(&mut self) -> Option<&mut Throttle> {
+        self.throttle.as_deref_mut()
     }
 
     /// Goes on with a part whose write is pending.
@@ -177,7 +187,7 @@ impl Rest {
         loop {
             if self.writing {
                 let end = self.end.as_deref().filter(|_| self.last);
-                ready!(reply.poll_write(cx, &self.part, end, &mut self.written))?;
+                ready!(put(self.throttle.as_deref_mut(), cx, reply, &self.part, end, &mut self.written))?;
                 self.writing = false;
                 self.written = Written::default();
             }
@@ -282,7 +292,7 @@ mod tests {
     async fn an_answer_does_not_end_before_the_block_that_is_on_its_way_into_the_file() {
         let (room, folder) = (1 << 20, std::env::temp_dir());
         let buffers = Buffers { memory: 1, total_memory: room, disk: room, total_disk: room, folder };
-        let mut rest = Rest::new(Spool::new(&buffers, &Arc::default(), false));
+        let mut rest = Rest::new(Spool::new(&buffers, &Arc::default(), false), None);
         rest.spool.push(b"front").unwrap();
         rest.spool.push(&vec![b'x'; BLOCK]).unwrap();
         // The disk takes its time, the app is done, and the client has taken everything that can be had.

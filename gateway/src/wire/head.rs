@@ -82,6 +82,7 @@ impl Name {
             14 => &[("content-length", Self::ContentLength), ("http2-settings", Self::HopByHop)],
             16 => &[("proxy-connection", Self::HopByHop)],
             17 => &[("transfer-encoding", Self::TransferEncoding), ("x-accel-buffering", Self::Accel)],
+            18 => &[("x-accel-limit-rate", Self::Accel)],
             19 => &[("proxy-authorization", Self::HopByHop)],
             25 => &[("strict-transport-security", Self::StrictTransportSecurity)],
             _ => &[],

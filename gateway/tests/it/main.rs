@@ -12,6 +12,7 @@ mod acme;
 mod activation;
 mod adversary;
 mod attacks;
+mod bandwidth;
 mod bodies;
 mod bounds;
 mod buffering;

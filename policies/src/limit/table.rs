@@ -14,12 +14,14 @@
 
 mod bucket;
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use ahash::RandomState;
 
 use super::{Decision, Key, KeyPart, KeyParts, Quota, Seed, gcra};
 use crate::Now;
+use crate::bandwidth;
 use crate::client::Identity;
 use bucket::{Bucket, Insertion, WAYS, WORDS};
 
@@ -113,6 +115,33 @@ impl Table {
         // Only the table's own state is needed; the decision is made up.
         let nothing = Decision { admitted: true, remaining: 0, reset: 0, retry_after: 0 };
         let _ = self.bucket(key).charge(key.bits(), |tat| (Some(tat.saturating_sub(quota.interval())), nothing));
+    }
+
+    /// When somebody may go on the line of this key, who takes so many nanoseconds on it: see [`crate::bandwidth`]. Whoever can not be remembered goes
+    /// at once.
+    pub fn take_turn(&self, key: Key, cost: u64, now: u64) -> u64 {
+        // Nobody is refused; the decision is made up.
+        let nothing = Decision { admitted: true, remaining: 0, reset: 0, retry_after: 0 };
+        let at = Cell::new(now);
+        let judge = |due: u64| {
+            let (turn, busy) = bandwidth::turn(due, now, cost);
+            at.set(turn);
+            (Some(busy.min(BUSY - 1)), nothing)
+        };
+        let bucket = self.bucket(key);
+        if bucket.charge(key.bits(), judge).is_none() {
+            match bucket.insert(key.bits(), now, judge) {
+                Insertion::Present(_) | Insertion::Reused(_) => {}
+                Insertion::Evicted(_) => {
+                    self.evicted_live.fetch_add(1, Ordering::Relaxed);
+                }
+                Insertion::Contended => {
+                    self.contended.fetch_add(1, Ordering::Relaxed);
+                    at.set(now);
+                }
+            }
+        }
+        at.get()
     }
 
     /// What happened so far.

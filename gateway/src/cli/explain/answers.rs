@@ -4,7 +4,7 @@ use probegate_policies::encoding::negotiate;
 use probegate_policies::fields::Fields as _;
 
 use super::Out;
-use crate::plan::{Compression, Handling};
+use crate::plan::{Bandwidth, Compression, Handling};
 use crate::wire::head::FieldView;
 
 impl Out {
@@ -12,6 +12,14 @@ impl Out {
     pub(super) fn answers(&mut self, handling: &Handling, fields: &FieldView<'_>) {
         if let Some(compression) = &handling.compression {
             self.line("answer", &compressed(compression, fields));
+        }
+        let Bandwidth { rate, after, per_client } = handling.bandwidth;
+        if let Some(rate) = rate {
+            let after = if after == 0 { String::new() } else { format!(" after the first {after} bytes") };
+            self.line("answer", &format!("at most {} bytes a second{after}, unless the app says otherwise", rate.0));
+        }
+        if let Some(rate) = per_client {
+            self.line("answer", &format!("at most {} bytes a second for all answers to this client", rate.0));
         }
     }
 }

@@ -4,17 +4,24 @@ use super::{Context, shaping};
 use crate::config::shape::Toggle;
 use crate::config::value::{Flag, Leaf, Size};
 use crate::config::{ConfigPath, raw};
-use crate::plan::Handling;
+use crate::plan::{Bandwidth, Handling};
 
 /// Where nothing is said. One mebibyte is nginx's bound for bodies as well.
-pub(super) const DEFAULT: Handling =
-    Handling { max_body: 1 << 20, buffer_request: true, buffer_response: true, compression: None, edits: None };
+pub(super) const DEFAULT: Handling = Handling {
+    max_body: 1 << 20,
+    buffer_request: true,
+    buffer_response: true,
+    compression: None,
+    edits: None,
+    bandwidth: Bandwidth { rate: None, after: 0, per_client: None },
+};
 
 /// What is said at `path`; `base` where it is not.
 pub(super) fn handling(
     max_body: Option<&Leaf<Size>>,
     buffering: Option<&Toggle<raw::Buffering>>,
     compression: Option<Toggle<raw::Compression>>,
+    bandwidth: Option<&Toggle<raw::Bandwidth>>,
     path: &ConfigPath,
     base: &Handling,
     cx: &mut Context<'_>,
@@ -40,10 +47,15 @@ pub(super) fn handling(
             (or(request, base.buffer_request), or(response, base.buffer_response))
         }
     };
+    let bandwidth = match bandwidth {
+        None => base.bandwidth,
+        Some(Toggle::Off) => Bandwidth::default(),
+        Some(Toggle::On(raw)) => shaping::bandwidth(*raw, &path.key("bandwidth"), cx),
+    };
     let compression = match compression {
         None => base.compression.clone(),
         Some(Toggle::Off) => None,
         Some(Toggle::On(raw)) => Some(Box::new(shaping::compression(raw, &path.key("compression"), cx))),
     };
-    Handling { max_body, buffer_request, buffer_response, compression, edits: base.edits.clone() }
+    Handling { max_body, buffer_request, buffer_response, compression, bandwidth, edits: base.edits.clone() }
 }

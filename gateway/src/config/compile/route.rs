@@ -28,6 +28,7 @@ pub(super) fn routes(
             max_body,
             buffering,
             compression,
+            bandwidth,
             request_headers,
             response_headers,
             host,
@@ -36,7 +37,8 @@ pub(super) fn routes(
         let path = path.index(index);
         let has_rule = allow.is_some() || cx.is_broken(&path.key("allow"));
         let allow = allow.map_or_else(Rule::anyone, |allow| rule::rule(allow, &path.key("allow"), definitions, cx));
-        let mut handling = handling::handling(max_body.as_ref(), buffering.as_ref(), compression, &path, base, cx);
+        let mut handling =
+            handling::handling(max_body.as_ref(), buffering.as_ref(), compression, bandwidth.as_ref(), &path, base, cx);
         let written = edits::Written { request_headers, response_headers, host };
         handling.edits = edits::edits(written, &path, base.edits.as_ref(), definitions, cx);
         let action = action::action(files, &path, has_rule, cx);

@@ -120,6 +120,7 @@ fn compile(
         request_headers,
         response_headers,
         host,
+        bandwidth,
         hsts: transport,
         server_header,
         client_certificates,
@@ -134,8 +135,15 @@ fn compile(
         client_certificates.and_then(|raw| tls::clients(raw, &path.key("client_certificates"), definitions, cx));
     let probes = probe::probes(probes, &name, path, definitions, cx);
     let limits = limit::indices(limits, &path.key("limits"), &definitions.limits, cx);
-    let mut handling =
-        handling::handling(max_body.as_ref(), buffering.as_ref(), compression, path, &handling::DEFAULT, cx);
+    let mut handling = handling::handling(
+        max_body.as_ref(),
+        buffering.as_ref(),
+        compression,
+        bandwidth.as_ref(),
+        path,
+        &handling::DEFAULT,
+        cx,
+    );
     let written = edits::Written { request_headers, response_headers, host };
     handling.edits = edits::edits(written, path, None, definitions, cx);
     let (routes, route_table) = route::routes(routes, &path.key("routes"), &probes, &handling, definitions, cx);

@@ -5,9 +5,9 @@ use std::ops::RangeInclusive;
 use probegate_policies::encoding::{Coding, MediaPattern, Terms};
 
 use super::Context;
-use crate::config::value::{CodingWord, Count, Flag, Leaf, Size};
+use crate::config::value::{ByteRateWord, CodingWord, Count, Flag, Leaf, Size};
 use crate::config::{ConfigPath, raw};
-use crate::plan::{Compression, Levels};
+use crate::plan::{Bandwidth, Compression, Levels};
 
 /// What shrinks, among what apps and folders of files send.
 const TYPES: [&str; 12] = [
@@ -84,6 +84,23 @@ fn level(
             cx.error(path, message, format!("the default is {default}"));
             default
         }
+    }
+}
+
+/// The bandwidth that is described at `path`.
+pub(super) fn bandwidth(raw: raw::Bandwidth, path: &ConfigPath, cx: &mut Context<'_>) -> Bandwidth {
+    let raw::Bandwidth { rate, after, per_client } = raw;
+    if rate.is_none() && after.is_some() && !cx.is_broken(&path.key("rate")) {
+        cx.key_error(
+            &path.key("after"),
+            "`after` without `rate` holds nothing back",
+            "write `rate: 1MiB/s`, or remove `after`",
+        );
+    }
+    Bandwidth {
+        rate: rate.map(|Leaf(ByteRateWord(rate))| rate),
+        after: after.map_or(0, |Leaf(Size(bytes))| bytes),
+        per_client: per_client.map(|Leaf(ByteRateWord(rate))| rate),
     }
 }
 

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Allow, ClientCertificates, Compression, FieldEdits, Files, UpstreamTls};
+use super::{Allow, Bandwidth, ClientCertificates, Compression, FieldEdits, Files, UpstreamTls};
 use crate::config::shape::{List, Toggle};
 use crate::config::value::{
     Count, Date, DenyWord, ExactPath, FieldText, FilePath, Flag, Host, Leaf, Name, ProtocolWord, Seconds, SecretText,
@@ -34,6 +34,8 @@ pub(in crate::config) struct Service {
     pub(in crate::config) response_headers: Option<FieldEdits>,
     /// `Host` to send to the app. Default: the client's.
     pub(in crate::config) host: Option<Leaf<Host>>,
+    /// How fast answers may go out. Default: `off`, as fast as clients take them.
+    pub(in crate::config) bandwidth: Option<Toggle<Bandwidth>>,
     /// Browsers are told to come back over HTTPS only (`Strict-Transport-Security`). Default: they are not.
     pub(in crate::config) hsts: Option<Hsts>,
     /// What becomes of `Server` in answers: `off` (default) for none, `pass` for the app's, or a text of your own.
@@ -200,4 +202,6 @@ pub(in crate::config) struct Route {
     pub(in crate::config) host: Option<Leaf<Host>>,
     /// Files answer, not the app. Default: the app does.
     pub(in crate::config) files: Option<Files>,
+    /// How fast answers may go out. Default: as the service says. What is written here replaces all of that.
+    pub(in crate::config) bandwidth: Option<Toggle<Bandwidth>>,
 }

@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::config::shape::List;
-use crate::config::value::{CodingWord, Count, Flag, Leaf, Size};
+use crate::config::value::{ByteRateWord, CodingWord, Count, Flag, Leaf, Size};
 
 /// Which answers are compressed, and how.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -35,4 +35,16 @@ pub(in crate::config) struct Levels {
     pub(in crate::config) br: Option<Leaf<Count>>,
     /// 1 to 9. Default: 5.
     pub(in crate::config) gzip: Option<Leaf<Count>>,
+}
+
+/// How fast answers may go out.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, expecting = "a mapping such as `{rate: 1MiB/s}`")]
+pub(in crate::config) struct Bandwidth {
+    /// Each answer. Default: as fast as its client takes it.
+    pub(in crate::config) rate: Option<Leaf<ByteRateWord>>,
+    /// Bytes of an answer that go as fast as they can, before `rate` counts. Default: 0.
+    pub(in crate::config) after: Option<Leaf<Size>>,
+    /// All answers to one client together, over all its connections. Default: no bound.
+    pub(in crate::config) per_client: Option<Leaf<ByteRateWord>>,
 }
