@@ -13,6 +13,7 @@ pub mod config;
 pub mod connection;
 pub mod durable;
 pub mod files;
+pub mod health;
 pub mod limiter;
 pub mod listen;
 pub mod local;

@@ -8,6 +8,7 @@
 mod balance;
 mod edits;
 mod files;
+mod health;
 mod listener;
 mod shaping;
 mod template;
@@ -31,6 +32,7 @@ use secrecy::SecretSlice;
 pub use self::balance::{Balancing, Choice, HashKey, Queue, Retries};
 pub use self::edits::{AnswerEdits, Change, Edits, FieldEdit, RequestEdits};
 pub use self::files::{Action, Files, Missing};
+pub use self::health::{HealthCheck, HealthRequest};
 pub use self::listener::{
     Acme, Certificate, CertificateSet, Challenge, ClientCertificates, Listener, ListenerTls, ProxyHeader,
 };

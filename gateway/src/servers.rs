@@ -6,7 +6,7 @@
 //! know by [`Servers::set_health`] and [`Servers::set_drained`].
 //!
 //! Who is asked: of the servers that are eligible (not drained, not down, not left out), the ordinary ones, else the backups. Where none is
-//! eligible, all that are not drained: to try costs less than to refuse for sure. A server that is left out gets one request when its time is
+//! eligible, those that are left out: to try costs less than to refuse for sure. A server that is drained or down is never asked. A server that is left out gets one request when its time is
 //! over; how that goes decides.
 //!
 //! Those who wait for a place ([`crate::plan::Server::max_in_flight`]) stand in one line for all workers. Nobody is forgotten there: who joins
@@ -15,6 +15,7 @@
 //!
 //! Invariant: a service with one server and no bounds touches nothing here that two workers write to.
 
+mod outside;
 mod place;
 mod state;
 #[cfg(test)]
@@ -87,7 +88,7 @@ pub enum Placed<'a> {
     At(Place<'a>),
     /// There will be one.
     Wait(Waiting),
-    /// There is none: every server is drained, or was tried.
+    /// There is none: every server is drained, down, or was tried.
     Nobody,
     /// There is none, and too many wait.
     Refused(Reason),
@@ -167,30 +168,6 @@ impl Servers {
         self.origin.elapsed()
     }
 
-    /// What active checks say about a server from now on. One that comes up gets its share slowly.
-    pub fn set_health(self: &Arc<Self>, server: usize, health: Health) {
-        let Some(site) = self.sites.get(server) else { return };
-        let before = site.state.health();
-        if site.state.set_health(health) && before == Health::Down {
-            self.comes_back(site);
-        }
-    }
-
-    /// Whether a server gets no new requests from now on. One that gets them again gets its share slowly.
-    pub fn set_drained(self: &Arc<Self>, server: usize, drained: bool) {
-        let Some(site) = self.sites.get(server) else { return };
-        if site.state.set_drained(drained) && !drained {
-            self.comes_back(site);
-        }
-    }
-
-    fn comes_back(self: &Arc<Self>, site: &Site) {
-        site.state.begin_slowly(self.now());
-        if self.waiting.load(Ordering::SeqCst) > 0 {
-            self.look();
-        }
-    }
-
     /// A place for a request. `now`: since the origin, and good to a tick of the clock.
     pub fn place(self: &Arc<Self>, wish: Wish, now: Duration) -> Placed<'_> {
         if self.waiting.load(Ordering::Relaxed) > 0 {
@@ -250,7 +227,7 @@ impl Servers {
     /// Whether a request that was sent to these could be sent to another.
     pub fn has_other(&self, tried: u128) -> bool {
         let mut sites = self.sites.iter().enumerate();
-        sites.any(|(index, site)| tried >> index & 1 == 0 && !site.state.is_drained())
+        sites.any(|(index, site)| tried >> index & 1 == 0 && site.state.may_be_asked())
     }
 
     /// The server for a request.
@@ -261,7 +238,7 @@ impl Servers {
                 let bit = 1 << index;
                 let fits = site.backup == backup
                     && wish.tried & bit == 0
-                    && if eligible { site.state.is_eligible(now) } else { !site.state.is_drained() };
+                    && if eligible { site.state.is_eligible(now) } else { site.state.may_be_asked() };
                 open |= fits;
                 if fits && site.max_in_flight.is_none_or(|most| site.state.in_flight.load(Ordering::SeqCst) < most) {
                     room |= bit;

@@ -11,6 +11,7 @@ use probegate_policies::now::Now;
 
 use crate::acme::Acme;
 use crate::clients::Clients;
+use crate::health::Reports;
 use crate::limiter::Limiter;
 use crate::plan::Plan;
 use crate::servers::Servers;
@@ -83,6 +84,8 @@ pub struct State {
     pub lines: Table,
     /// Certificates that are ordered.
     pub acme: Acme,
+    /// What active checks have found.
+    pub health: Reports,
     /// What people have turned on or off.
     pub switches: Switches,
     /// Where access-log lines go.
@@ -119,6 +122,7 @@ impl State {
             clients: Clients::default(),
             lines: Table::new(LINES, seed),
             acme: Acme::default(),
+            health: Reports::default(),
             switches,
             access_log,
             origin,

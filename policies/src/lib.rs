@@ -18,6 +18,7 @@ pub mod encoding;
 pub mod fields;
 pub mod files;
 pub mod forwarded;
+pub mod health;
 pub mod host;
 pub mod hsts;
 pub mod ip;

@@ -113,6 +113,7 @@ reasons! {
     UpstreamQueueFull 503 "upstream_queue_full" "too many requests wait for the application"
     UpstreamQueueTimeout 503 "upstream_queue_timeout" "the application had no time for the request"
     UpstreamDrained 503 "upstream_drained" "every server of the application is drained"
+    UpstreamDown 503 "upstream_down" "every server of the application fails its checks"
     UpstreamDeclined 502 "upstream_declined" "the application could not serve the request"
     ProbeRedirected 503 "probe_redirected" "the application answered a probe with a redirect"
     ProbeTimeout 504 "probe_timeout" "the application did not answer a probe in time"

@@ -22,7 +22,7 @@ pub(super) fn one(state: &State, active: &Active, name: &str) -> Option<Value> {
 
 fn describe(state: &State, service: &Service, servers: &Servers) -> Value {
     let each = service.upstream.servers.iter().zip(servers.sites());
-    let each = each.map(|(server, site)| about(server, site, servers));
+    let each = each.map(|(server, site)| about(state, server, site, servers));
     json!({
         "service": &*service.name,
         "maintenance": maintenance(state.switches.in_maintenance(&service.name)),
@@ -31,18 +31,20 @@ fn describe(state: &State, service: &Service, servers: &Servers) -> Value {
     })
 }
 
-fn about(server: &Server, site: &Site, servers: &Servers) -> Value {
+fn about(gateway: &State, server: &Server, site: &Site, servers: &Servers) -> Value {
     let state = &site.state;
+    let checks = gateway.health.of(servers.service(), &server.label);
+    let failing = checks.as_ref().and_then(|report| report.why.clone());
     let (word, why) = if state.is_drained() {
-        ("drained", "switched by hand")
+        ("drained", "switched by hand".to_owned())
     } else if state.health() == Health::Down {
-        ("down", "checks fail")
+        ("down", failing.map_or_else(String::new, |why| format!("check: {why}")))
     } else if state.is_left_out(servers.now()) {
-        ("left out", "requests failed")
+        ("left out", "requests failed".to_owned())
     } else if state.is_ejected() {
-        ("on trial", "requests failed before")
+        ("on trial", "requests failed before".to_owned())
     } else {
-        ("up", "")
+        ("up", failing.map_or_else(String::new, |why| format!("last check: {why}")))
     };
     let health = match state.health() {
         Health::Unknown => "unknown",
@@ -55,6 +57,7 @@ fn about(server: &Server, site: &Site, servers: &Servers) -> Value {
         "why": why,
         "drained": state.is_drained(),
         "health": health,
+        "checks": checks.map(|report| json!({"passed": report.passed, "failed": report.failed})),
         "backup": server.backup,
         "in_flight": state.in_flight(),
         "requests": state.sent(),

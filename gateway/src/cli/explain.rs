@@ -291,6 +291,9 @@ impl Out {
             return;
         };
         self.line("service", &format!("`{}` answers for host `{host}`{}", service.name, self.at(service.origin.line)));
+        if let Some(check) = &service.upstream.health {
+            self.line("checks", &check.to_string());
+        }
         let text = part(service, judgement.part).map(|(text, line)| format!("{text}{}", self.at(line)));
         self.line("part", text.as_deref().unwrap_or("no probe and no route: no rule of its own"));
     }

@@ -8,6 +8,7 @@ mod context;
 mod edits;
 mod files;
 mod handling;
+mod health;
 mod hsts;
 mod limit;
 mod listener;

@@ -8,6 +8,7 @@
 mod access;
 mod edits;
 mod files;
+mod health;
 mod process;
 mod service;
 mod shaping;
@@ -22,6 +23,7 @@ use serde::Deserialize;
 pub(super) use access::{Allow, Conditions, Limit, Slot, TokenSet};
 pub(super) use edits::FieldEdits;
 pub(super) use files::{CacheControl, Files};
+pub(super) use health::Health;
 pub(super) use process::{
     AccessLog, Admin, Bounds, Buffers, ClientIp, Listener, Log, ProxyProtocol, Shutdown, Timeouts,
 };

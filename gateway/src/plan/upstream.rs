@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 
-use super::Balancing;
+use super::{Balancing, HealthCheck};
 
 /// The servers of a service and how they are spoken to.
 #[derive(Debug)]
@@ -17,6 +17,8 @@ pub struct Upstream {
     pub servers: Vec<Server>,
     /// Who of them gets a request, and what is done when one fails.
     pub balancing: Balancing,
+    /// How servers are checked; `None`: they are not.
+    pub health: Option<HealthCheck>,
     /// To establish a connection, name resolution included.
     pub connect_timeout: Duration,
     /// From the complete request to the first byte of the answer, and between two parts of its body.

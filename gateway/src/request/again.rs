@@ -64,7 +64,7 @@ impl<'a> Again<'a> {
             Placed::At(place) => Ok(place),
             // In a box: this is rare, and idle connections must not hold the room for it.
             Placed::Wait(waiting) => Box::pin(self.wait(waiting, deadline, reply)).await,
-            Placed::Nobody => Err(self.unreachable.unwrap_or(Reason::UpstreamDrained)),
+            Placed::Nobody => Err(self.unreachable.unwrap_or_else(|| self.servers().refusal())),
             Placed::Refused(reason) => Err(reason),
         }
     }

@@ -18,7 +18,7 @@ pub enum Health {
     Unknown,
     /// It answers.
     Up,
-    /// It does not: it gets requests only when no other can.
+    /// It does not: it gets no requests.
     Down,
 }
 
@@ -67,7 +67,12 @@ impl ServerState {
 
     /// Whether it may get requests like any other: not drained, not down, not left out. `now`: since the origin.
     pub fn is_eligible(&self, now: Duration) -> bool {
-        !self.is_drained() && self.health() != Health::Down && !self.is_left_out(now)
+        self.may_be_asked() && !self.is_left_out(now)
+    }
+
+    /// Whether it may get a request at all: neither drained nor down.
+    pub fn may_be_asked(&self) -> bool {
+        !self.is_drained() && self.health() != Health::Down
     }
 
     /// Whether requests failed, and the time for which it is left out has not passed.

@@ -15,6 +15,7 @@ fn upstream(servers: Vec<Server>, balancing: Balancing) -> Upstream {
     let second = Duration::from_secs(1);
     Upstream {
         servers,
+        health: None,
         balancing,
         connect_timeout: second,
         response_timeout: second,

@@ -37,6 +37,7 @@ mod grpc;
 mod handover;
 mod harness;
 mod headers;
+mod health;
 mod http2;
 mod identity;
 mod lifecycle;

@@ -102,7 +102,8 @@ fn compile(
     plan::Probe { kind, path: at, serve, allow, deny, origin: Origin { line: written.line } }
 }
 
-fn app_token(raw: raw::AppToken, path: &ConfigPath, cx: &mut Context<'_>) -> Option<plan::AppToken> {
+/// A token that the gateway shows to the app.
+pub(super) fn app_token(raw: raw::AppToken, path: &ConfigPath, cx: &mut Context<'_>) -> Option<plan::AppToken> {
     let raw::AppToken { header, env, file, value } = raw;
     let field = token::field(header)?;
     token::refuse_taken(&field.name, path, cx);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use probegate_policies::host::{HostPattern, HostTable};
 
-use super::{Context, Definitions, edits, handling, hsts, limit, names, probe, route, tls, tls_upstream};
+use super::{Context, Definitions, edits, handling, health, hsts, limit, names, probe, route, tls, tls_upstream};
 use crate::config::shape::{List, Named};
 use crate::config::value::{Flag, Leaf, ProtocolWord, ServerHeaderWord, ServerWord, Upgrade};
 use crate::config::{ConfigPath, raw};
@@ -46,7 +46,8 @@ pub(super) fn services(
         names::check(&name, &path, cx);
         let Some(mut service) = service else { continue };
         hosts.add(service.hosts.take(), alone, services.len(), &path, cx);
-        services.extend(compile(name, service, &path, definitions, cx));
+        let own = hosts.first_name(services.len());
+        services.extend(compile(name, service, own, &path, definitions, cx));
     }
     let table = HostTable::new(hosts.patterns).ok()?;
     cx.is_clean().then_some((services, table, hosts.written))
@@ -61,6 +62,14 @@ struct Hosts {
 }
 
 impl Hosts {
+    /// The first host of a service that is a name.
+    fn first_name(&self, service: usize) -> Option<&str> {
+        self.written.iter().find_map(|host| match &host.pattern {
+            HostPattern::Exact(name) if host.service == service => Some(&**name),
+            _ => None,
+        })
+    }
+
     fn add(
         &mut self,
         raw: Option<List<Leaf<HostPattern>>>,
@@ -106,6 +115,7 @@ impl Hosts {
 fn compile(
     name: Box<str>,
     raw: raw::Service,
+    own_host: Option<&str>,
     path: &ConfigPath,
     definitions: &Definitions,
     cx: &mut Context<'_>,
@@ -152,7 +162,7 @@ fn compile(
         None => vec!["websocket".into()],
     };
     let upstream = cx.required(upstream, path, "upstream", "upstream: {servers: [\"127.0.0.1:8000\"]}");
-    let upstream = compile_upstream(upstream?, &path.key("upstream"), cx)?;
+    let upstream = compile_upstream(upstream?, own_host, &path.key("upstream"), cx)?;
     let origin = cx.origin(path);
     Some(plan::Service {
         name,
@@ -170,7 +180,13 @@ fn compile(
     })
 }
 
-fn compile_upstream(raw: raw::Upstream, path: &ConfigPath, cx: &mut Context<'_>) -> Option<plan::Upstream> {
+/// `host`: the first of the service's own that is a name.
+fn compile_upstream(
+    raw: raw::Upstream,
+    host: Option<&str>,
+    path: &ConfigPath,
+    cx: &mut Context<'_>,
+) -> Option<plan::Upstream> {
     let raw::Upstream {
         servers,
         connect_timeout,
@@ -180,11 +196,13 @@ fn compile_upstream(raw: raw::Upstream, path: &ConfigPath, cx: &mut Context<'_>)
         protocol,
         tls: secure,
         proxy_protocol,
+        health,
     } = raw;
     let protocol = protocol.map_or(plan::UpstreamProtocol::Http1, |Leaf(ProtocolWord(protocol))| protocol);
     let proxy = proxy_protocol.is_some_and(|Leaf(Flag(proxy))| proxy);
     let tls_path = path.key("tls");
     let broken_tls = cx.is_broken(&tls_path);
+    let health = health.map(|raw| health::check(raw, host, &path.key("health"), cx));
     let connect_timeout = cx.deadline(connect_timeout, path, "connect_timeout", Duration::from_secs(5));
     let response_timeout = cx.deadline(response_timeout, path, "response_timeout", Duration::from_secs(60));
     let idle_timeout = cx.deadline(idle_timeout, path, "idle_timeout", Duration::from_millis(1500));
@@ -248,6 +266,7 @@ fn compile_upstream(raw: raw::Upstream, path: &ConfigPath, cx: &mut Context<'_>)
     Some(plan::Upstream {
         servers: compiled,
         balancing: plan::Balancing::default(),
+        health,
         connect_timeout,
         response_timeout,
         idle_timeout,

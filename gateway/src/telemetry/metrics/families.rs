@@ -8,7 +8,7 @@ use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, Me
 use super::shard::{BOUNDS, ServiceStats};
 use super::{Metrics, UNKNOWN_REASONS};
 use crate::acme::Acme;
-use crate::servers::Site;
+use crate::servers::{Health, Site};
 use crate::state::{Active, State};
 use crate::telemetry::diagnostics;
 
@@ -162,6 +162,28 @@ pub(super) fn collect(metrics: &Metrics, state: &State) -> Vec<MetricFamily> {
         "probegate_upstream_server_drained",
         "Whether a server gets no new requests.",
         |site| Some(f64::from(u8::from(site.state.is_drained()))),
+    ));
+    families.push(each_server(
+        &active,
+        "probegate_upstream_server_up",
+        "Whether the checks of a server pass.",
+        |site| {
+            let health = site.state.health();
+            (health != Health::Unknown).then(|| f64::from(u8::from(health == Health::Up)))
+        },
+    ));
+    let checks = state.health.all().into_iter().flat_map(|(service, server, report)| {
+        [("passed", report.passed), ("failed", report.failed)].map(|(result, count)| {
+            let labels =
+                vec![("service", service.to_string()), ("server", server.to_string()), ("result", result.to_owned())];
+            counter(labels, count)
+        })
+    });
+    families.push(family(
+        "probegate_upstream_checks_total",
+        "Checks of servers, by result.",
+        MetricType::COUNTER,
+        checks.collect(),
     ));
     families.push(total(
         "probegate_switch_changes_total",
