@@ -330,6 +330,8 @@ pub struct Buffers {
     pub disk: u64,
     /// Bytes in temporary files for all bodies together.
     pub total_disk: u64,
+    /// How long the disk may take for one block of a temporary file.
+    pub timeout: Duration,
     /// Where temporary files are made. They have no names there.
     pub folder: PathBuf,
 }

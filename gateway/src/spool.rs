@@ -8,6 +8,7 @@
 
 mod budget;
 mod disk;
+mod job;
 #[cfg(test)]
 mod tests;
 
@@ -15,10 +16,9 @@ use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
-use tokio::task::JoinHandle;
-
 pub use self::budget::{Budget, Held};
 use self::disk::Block;
+pub use self::job::Job;
 use crate::plan::Buffers;
 
 /// Bytes that are written to the file, or read from it, at a time.
@@ -63,7 +63,7 @@ pub enum Next {
     /// They were in memory.
     Bytes(Vec<u8>),
     /// They are being read from the file.
-    Reading(JoinHandle<io::Result<Vec<u8>>>),
+    Reading(Job<io::Result<Vec<u8>>>),
     /// There is nothing more for now.
     Nothing,
 }
@@ -136,14 +136,22 @@ impl Spool {
     }
 
     /// Begins to move a block into the file, where one has come together. Until [`Self::settle`] was told how that ended, no other is moved.
-    pub fn overflow(&mut self) -> Option<JoinHandle<Block>> {
+    ///
+    /// Where the disk does not answer in time, the block is lost with the job, and so is the body.
+    pub fn overflow(&mut self) -> Option<Job<Block>> {
         if self.back.len() < BLOCK || self.moving > 0 || self.broken {
             return None;
         }
         let bytes = std::mem::take(&mut self.back);
         self.moving = bytes.len();
         let (file, at, folder) = (self.file.clone(), self.filed, self.buffers.folder.clone());
-        Some(tokio::task::spawn_blocking(move || disk::write(&folder, file, bytes, at)))
+        // However long it takes: a disk that hangs uses up what there is, and not more than that.
+        let held = self.memory.more(bytes.len() as u64);
+        Some(Job::begin(self.buffers.timeout, move || {
+            let block = disk::write(&folder, file, bytes, at);
+            drop(held);
+            block
+        }))
     }
 
     /// A block was moved, or could not be.
@@ -182,7 +190,12 @@ impl Spool {
             };
             let from = self.taken - front;
             self.taken += count;
-            return Next::Reading(tokio::task::spawn_blocking(move || disk::read(&file, from, count)));
+            let held = self.memory.more(count);
+            return Next::Reading(Job::begin(self.buffers.timeout, move || {
+                let read = disk::read(&file, from, count);
+                drop(held);
+                read
+            }));
         } else if self.moving == 0 && at(filed) < self.back.len() {
             Next::Bytes(self.back.get(at(filed)..).unwrap_or_default().to_vec())
         } else {

@@ -33,7 +33,7 @@ pub async fn collect<B: RequestBody, R: Responder>(
         if let Some(moving) = spool.overflow() {
             let settled = match moving.await {
                 Ok(block) => spool.settle(block),
-                Err(error) => Err(error.into()),
+                Err(error) => Err(error),
             };
             settled.map_err(|error| {
                 tracing::warn!(%error, "a request body cannot be written to a temporary file");
@@ -70,7 +70,7 @@ impl RequestBody for Collected {
         self.part = match self.spool.take() {
             Next::Bytes(bytes) => bytes,
             Next::Reading(reading) => {
-                let read = reading.await.map_err(std::io::Error::from).and_then(|read| read);
+                let read = reading.await.and_then(|read| read);
                 read.map_err(|error| {
                     tracing::warn!(%error, "a temporary file cannot be read");
                     Reason::BufferFailed

@@ -10,11 +10,10 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use probegate_policies::reason::Reason;
-use tokio::task::JoinHandle;
 
 use super::deliver::put;
 use super::throttle::Throttle;
-use crate::spool::{Full, Next, Spool};
+use crate::spool::{Full, Job, Next, Spool};
 use crate::wire::{Part, Responder, ResponseSource, Written};
 
 /// What the client has not taken yet.
@@ -28,7 +27,7 @@ pub struct Rest {
     written: Written,
     writing: bool,
     /// The part behind it, on its way from the file.
-    reading: Option<JoinHandle<io::Result<Vec<u8>>>>,
+    reading: Option<Job<io::Result<Vec<u8>>>>,
     /// The app's part is over, with these trailers.
     end: Option<Vec<u8>>,
     /// The part that is being written is the last one.
@@ -152,7 +151,7 @@ impl Rest {
         });
         let settled = match moved.await? {
             Ok(block) => self.spool.settle(block),
-            Err(error) => return Err(failed(&error.into())),
+            Err(error) => return Err(failed(&error)),
         };
         if let Err(error) = settled {
             // Nothing is lost: what is in memory is, and from now on the app waits.
@@ -195,7 +194,7 @@ impl Rest {
                 return Poll::Ready(Ok(()));
             }
             if let Some(reading) = &mut self.reading {
-                let read = ready!(Pin::new(reading).poll(cx)).map_err(io::Error::from).and_then(|read| read);
+                let read = ready!(Pin::new(reading).poll(cx)).and_then(|read| read);
                 self.reading = None;
                 self.part = read.map_err(|error| failed(&error))?;
                 self.writing = true;
@@ -291,7 +290,14 @@ mod tests {
     #[tokio::test]
     async fn an_answer_does_not_end_before_the_block_that_is_on_its_way_into_the_file() {
         let (room, folder) = (1 << 20, std::env::temp_dir());
-        let buffers = Buffers { memory: 1, total_memory: room, disk: room, total_disk: room, folder };
+        let buffers = Buffers {
+            memory: 1,
+            total_memory: room,
+            disk: room,
+            total_disk: room,
+            timeout: Duration::from_secs(30),
+            folder,
+        };
         let mut rest = Rest::new(Spool::new(&buffers, &Arc::default(), false), None);
         rest.spool.push(b"front").unwrap();
         rest.spool.push(&vec![b'x'; BLOCK]).unwrap();

@@ -43,6 +43,9 @@ impl Signals {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut quit = signal(SignalKind::quit())?;
+        // A log or a body at the bound that the system sets for files (RLIMIT_FSIZE) is an error of that write, and not the end of the process.
+        // Once caught, a signal stays so.
+        drop(signal(SignalKind::from_raw(libc::SIGXFSZ))?);
         drop(entered);
         let (outbox, inbox) = unbounded_channel();
         let ending = Arc::new(AtomicBool::new(false));

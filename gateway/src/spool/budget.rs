@@ -55,6 +55,12 @@ impl Held {
         true
     }
 
+    /// So many bytes more for somebody who may outlive this, also beyond what is there: they are taken either way.
+    pub(super) fn more(&self, bytes: u64) -> Self {
+        self.total.fetch_add(bytes, Ordering::Relaxed);
+        Self { total: Arc::clone(&self.total), most: self.most, own: bytes }
+    }
+
     /// Whether so many bytes more are there at the moment.
     pub(super) fn has_room(&self, bytes: u64) -> bool {
         self.total.load(Ordering::Relaxed) + bytes <= self.most

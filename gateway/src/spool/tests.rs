@@ -1,15 +1,23 @@
 use std::path::PathBuf;
+use std::time::Duration;
 
 use proptest::prelude::*;
 
 use super::*;
 
 fn buffers() -> Buffers {
-    Buffers { memory: 1000, total_memory: 1 << 20, disk: 1 << 20, total_disk: 1 << 20, folder: std::env::temp_dir() }
+    Buffers {
+        memory: 1000,
+        total_memory: 1 << 20,
+        disk: 1 << 20,
+        total_disk: 1 << 20,
+        timeout: Duration::from_secs(30),
+        folder: std::env::temp_dir(),
+    }
 }
 
 fn run<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+    tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(future)
 }
 
 async fn put(spool: &mut Spool, data: &[u8]) -> Result<(), Full> {

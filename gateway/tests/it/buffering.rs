@@ -305,7 +305,12 @@ fn nothing_is_left_in_the_folder_even_by_a_gateway_that_is_killed() {
     let spool = folder.path().join("spool");
     let gateway = Gateway::start(Config::before(&app).top(&format!("buffers: {{directory: \"{}\"}}", spool.display())));
     let _slow = asks(&gateway);
-    eventually("it is kept", || (disk(&gateway) > 1e6).then_some(()));
+    eventually("the answer is kept", || (disk(&gateway) > 1e6).then_some(()));
+    let before = disk(&gateway);
+    let mut upload = Client::connect(gateway.address());
+    upload.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n");
+    upload.send(vec![b'x'; 900_000]);
+    eventually("the upload is kept", || (disk(&gateway) > before + 5e5).then_some(()));
     assert_eq!(std::fs::read_dir(&spool).unwrap().count(), 0, "the file has a name");
     gateway.signal("KILL");
     drop(gateway);

@@ -25,6 +25,7 @@ mod connections;
 mod corpus;
 mod defects;
 mod dev;
+mod disks;
 mod django;
 mod drain;
 mod edits;

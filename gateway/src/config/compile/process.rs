@@ -175,7 +175,7 @@ fn size(raw: Option<Leaf<Size>>, path: &ConfigPath, default: usize, cx: &mut Con
 
 /// Memory and disk for bodies that wait.
 pub(super) fn buffers(raw: Option<raw::Buffers>, cx: &mut Context<'_>) -> plan::Buffers {
-    let raw::Buffers { memory, total_memory, disk, total_disk, directory } = raw.unwrap_or_default();
+    let raw::Buffers { memory, total_memory, disk, total_disk, timeout, directory } = raw.unwrap_or_default();
     let path = ConfigPath::root().key("buffers");
     let bytes = |raw: Option<Leaf<Size>>, default| raw.map_or(default, |Leaf(Size(bytes))| bytes);
     let (memory, total_memory) = (bytes(memory, 64 << 10), bytes(total_memory, 256 << 20));
@@ -198,7 +198,9 @@ pub(super) fn buffers(raw: Option<raw::Buffers>, cx: &mut Context<'_>) -> plan::
         },
     };
     lint::buffers(&folder, cx);
-    plan::Buffers { memory: usize::try_from(memory).unwrap_or(usize::MAX), total_memory, disk, total_disk, folder }
+    let timeout = cx.deadline(timeout, &path, "timeout", Duration::from_secs(30));
+    let memory = usize::try_from(memory).unwrap_or(usize::MAX);
+    plan::Buffers { memory, total_memory, disk, total_disk, timeout, folder }
 }
 
 pub(super) fn shutdown(raw: Option<raw::Shutdown>, cx: &mut Context<'_>) -> plan::Shutdown {

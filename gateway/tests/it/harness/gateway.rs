@@ -20,10 +20,18 @@ pub(crate) struct Builder {
     config: PathBuf,
     arguments: Vec<OsString>,
     environment: Vec<(OsString, OsString)>,
+    /// A program that becomes the gateway, and its arguments.
+    inside: Vec<OsString>,
     may_panic: bool,
 }
 
 impl Builder {
+    /// Started by this program, which has to become it with `exec "$@"`, or the like.
+    pub(crate) fn inside(mut self, program: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
+        self.inside = program.into_iter().map(Into::into).collect();
+        self
+    }
+
     /// Adds an argument behind `run --config FILE`.
     pub(crate) fn arg(mut self, argument: impl Into<OsString>) -> Self {
         self.arguments.push(argument.into());
@@ -59,7 +67,9 @@ impl Builder {
 
     /// Starts it and waits for nothing.
     pub(crate) fn spawn(self) -> Gateway {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_probegate"))
+        let mut words = self.inside.into_iter().chain([env!("CARGO_BIN_EXE_probegate").into()]);
+        let mut child = Command::new(words.next().unwrap())
+            .args(words)
             .arg("run")
             .arg("--config")
             .arg(&self.config)
@@ -106,7 +116,7 @@ impl Gateway {
     pub(crate) fn with(config: impl ToString) -> Builder {
         let folder = Folder::new();
         let config = folder.write("probegate.yaml", config.to_string());
-        Builder { folder, config, arguments: Vec::new(), environment: Vec::new(), may_panic: false }
+        Builder { folder, config, arguments: Vec::new(), environment: Vec::new(), inside: Vec::new(), may_panic: false }
     }
 
     /// Starts one with this configuration.
