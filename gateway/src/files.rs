@@ -4,6 +4,7 @@
 //! Invariants: a name never leaves its root, neither by its segments nor by a symbolic link, not even one that is put there while the name is looked up
 //! (`openat2` with `RESOLVE_BENEATH`); only regular files are ever handed out; what is kept open is bounded.
 
+mod folder;
 mod open;
 mod source;
 
@@ -18,10 +19,10 @@ use std::time::Duration;
 
 use probegate_policies::files::{Coding, Meta, Name};
 
-use self::open::Opened;
-pub use self::open::supported;
+pub use self::folder::Listing;
+use self::open::{Opened, supported};
 pub use self::source::{FileSource, Segment};
-use crate::plan::Files;
+use crate::plan::{Action, Files, Plan};
 
 /// For how long a file that was found counts as found. A change shows after this time at the latest, twice of it where the root itself is another
 /// folder by then.
@@ -59,6 +60,22 @@ pub enum Found {
     Folder,
     /// Nothing that is served.
     Missing,
+}
+
+/// Whether this system can serve the files of a plan as safely as that has to be done.
+///
+/// # Errors
+/// It can not: why, in a sentence.
+pub fn prove(plan: &Plan) -> Result<(), String> {
+    let has_files = |action: &Action| matches!(action, Action::Files(_));
+    if !plan.services.iter().any(|service| service.routes.iter().any(|route| has_files(&route.action))) {
+        return Ok(());
+    }
+    supported().map_err(|error| {
+        format!(
+            "files cannot be served: openat2 fails ({error}). It needs Linux 5.6 and must not be filtered; there is no other way that is safe"
+        )
+    })
 }
 
 /// The files that a worker has open.
@@ -125,6 +142,17 @@ impl Shelf {
             Opened::File(plain) => self.found(files, &root, name.relative, plain, now).await,
             Opened::Folder => Ok(Found::Folder),
             Opened::Missing => Ok(Found::Missing),
+        }
+    }
+
+    /// What is in a folder below a root. `None`: it is not there, or may not be read.
+    ///
+    /// # Errors
+    /// As [`Self::find`].
+    pub async fn list(&self, files: &Files, name: &[u8], now: Duration) -> io::Result<Option<Listing>> {
+        match self.root(files, now).await? {
+            Some(root) => folder::read(&root, name, files.symlinks, files.dotfiles).await,
+            None => Ok(None),
         }
     }
 

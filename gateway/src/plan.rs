@@ -100,6 +100,8 @@ pub struct Service {
     pub handling: Handling,
     /// Browsers are told to come back over HTTPS only (RFC 6797).
     pub hsts: Option<Hsts>,
+    /// The app may point to files that are sent in the place of its answers: a route is for that.
+    pub may_point: bool,
     /// What becomes of the field `Server`.
     pub server_header: ServerHeader,
     /// Clients that name one of its hosts in the handshake are asked for a certificate.

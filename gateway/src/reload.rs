@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 
 use crate::acme;
 use crate::config;
+use crate::files;
 use crate::server::Fleet;
 use crate::state::{State, unix_time};
 use crate::telemetry::access_log;
@@ -48,6 +49,7 @@ impl Reloader {
         let loaded = config::load(path).map_err(|failure| failure.to_string())?;
         let plan = loaded.plan;
         access_log::prove(&plan.access_log.target).map_err(|error| format!("access log: {error}"))?;
+        files::prove(&plan)?;
         let before = self.state.active();
         for (what, changed) in
             [("workers", plan.workers != before.plan.workers), ("admin", plan.admin != before.plan.admin)]

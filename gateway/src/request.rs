@@ -2,6 +2,7 @@
 //!
 //! Invariant: nothing here knows the protocol of the client. `connection` reads heads, [`crate::wire`] is the seam.
 
+pub mod act;
 pub mod again;
 pub mod answer;
 pub mod challenge;
@@ -35,7 +36,6 @@ use probegate_policies::reason::Reason;
 use self::check::check;
 pub use self::check::expects;
 use self::exchange::Exchanged;
-use self::files::Filed;
 use self::finish::Outcome;
 use self::judge::{Judgement, Part, Question, Refused, Scratch, Way};
 use self::prepare::Case;
@@ -236,17 +236,7 @@ pub async fn serve<B: RequestBody, R: Responder>(
                     expects,
                 };
                 let mut tools = exchange::Tools { pools: &worker.pools, deadline, buffer: answer, response };
-                let filed = match service.action(judgement.part.route()) {
-                    Action::Forward => Filed::Ask(permit),
-                    // In a box: connections to apps must not hold the room for it.
-                    Action::Files(files) => {
-                        Box::pin(files::serve(permit, worker, &case, files, head, &mut tools, body, reply)).await
-                    }
-                };
-                let mut exchanged = match filed {
-                    Filed::Ask(permit) => forward::forward(permit, case, forward, head, &mut tools, body, reply).await,
-                    Filed::Over(exchanged) => exchanged,
-                };
+                let mut exchanged = act::act(permit, worker, case, forward, head, &mut tools, body, reply).await;
                 if let Some(reason) = exchanged.failed.and_then(|_| received.ended_by(worker)) {
                     exchanged.failed = Some(reason);
                     reply.close();

@@ -8,7 +8,9 @@ pub mod coding;
 pub mod conditions;
 pub mod date;
 pub mod etag;
+pub mod listing;
 pub mod name;
+pub mod pointer;
 pub mod range;
 pub mod types;
 

@@ -67,6 +67,7 @@ reasons! {
     FileMissing 404 "file_missing" "there is no such file"
     PreconditionFailed 412 "precondition_failed" "the file is not the one that the request is about"
     RangeUnsatisfiable 416 "range_unsatisfiable" "the file has no such part"
+    FileRefused 502 "file_refused" "the application pointed to a file that it may not have sent"
     FileFailed 500 "file_failed" "the file could not be read"
 
     // The head of the request.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::{USAGE, colour, say};
 use crate::config::{self, Loaded};
+use crate::files;
 use crate::listen::{Activated, Listening};
 use crate::plan::{Listener, Plan, ServerAddress};
 use crate::server::{self, Options};
@@ -65,6 +66,11 @@ pub(super) fn start(loaded: Loaded, options: Options) -> ExitCode {
     let level = diagnostics::start(&loaded.plan.log_level);
     for lint in &loaded.lints {
         tracing::warn!("{lint}");
+    }
+    if let Err(error) = files::prove(&loaded.plan) {
+        tracing::error!("{error}");
+        diagnostics::flush(LAST_WORDS);
+        return ExitCode::FAILURE;
     }
     let code = match server::run(loaded.plan, options, level) {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,5 +1,6 @@
 //! Opening beneath a root. On a worker's thread only what the system can do without waiting for a disk (`RESOLVE_CACHED`); the rest elsewhere.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -31,7 +32,7 @@ pub(super) enum Opened {
 ///
 /// # Errors
 /// It can not, or a filter on system calls forbids it.
-pub fn supported() -> io::Result<()> {
+pub(super) fn supported() -> io::Result<()> {
     openat2(CWD, ".", OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::BENEATH)
         .map(drop)
         .map_err(io::Error::from)
@@ -83,14 +84,18 @@ pub(super) async fn beneath(root: &Arc<OwnedFd>, name: &[u8], symlinks: bool) ->
 }
 
 fn open(root: BorrowedFd<'_>, name: &[u8], symlinks: bool, more: ResolveFlags) -> Result<OwnedFd, Errno> {
-    let name = if name.is_empty() { b"." } else { name };
     let mut resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | more;
     if !symlinks {
         resolve |= ResolveFlags::NO_SYMLINKS;
     }
     // Without blocking: nobody writes into a pipe that lies here.
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    openat2(root, std::ffi::OsStr::from_bytes(name), flags, Mode::empty(), resolve)
+    openat2(root, name_of(name), flags, Mode::empty(), resolve)
+}
+
+/// A name as the system takes it; the empty name is the folder itself.
+pub(super) fn name_of(name: &[u8]) -> &OsStr {
+    OsStr::from_bytes(if name.is_empty() { b"." } else { name })
 }
 
 /// What was opened. The inode is in memory by now.
@@ -109,7 +114,7 @@ fn look(file: OwnedFd) -> io::Result<Opened> {
 }
 
 /// Whether an error means that there is nothing to serve under a name, rather than that serving fails.
-fn is_absence(error: Errno) -> bool {
+pub(super) fn is_absence(error: Errno) -> bool {
     if matches!(error, Errno::ACCESS | Errno::PERM | Errno::XDEV | Errno::LOOP) {
         tracing::debug!(%error, "a file is there but not served");
         return true;
@@ -128,6 +133,6 @@ fn is_absence(error: Errno) -> bool {
 }
 
 /// Does something that may wait for a disk on a thread that nobody else waits for.
-async fn elsewhere<T: Send + 'static>(job: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
+pub(super) async fn elsewhere<T: Send + 'static>(job: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
     tokio::task::spawn_blocking(job).await.map_err(io::Error::from)
 }

@@ -151,7 +151,11 @@ fn may_wait(head: &ResponseHead, bytes: &[u8]) -> bool {
     };
     !told(b"text/event-stream")
         && !told(b"application/grpc")
-        && !view.of(Name::Accel).any(|value| value.eq_ignore_ascii_case(b"no"))
+        && !view.fields.iter().any(|field| {
+            field.known == Name::Accel
+                && field.name.of(bytes).eq_ignore_ascii_case(b"x-accel-buffering")
+                && field.value.of(bytes).eq_ignore_ascii_case(b"no")
+        })
 }
 
 /// The body, part by part. What the client has not taken when the source is done is for later.

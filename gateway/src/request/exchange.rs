@@ -15,6 +15,7 @@ use probegate_policies::reason::Reason;
 
 use super::again::{Again, Next};
 use super::deliver::{Delivery, Progress};
+use super::files::Pointer;
 use super::relay::{self, Relayed};
 use crate::plan::{Buffers, Upstream};
 use crate::servers::{Place, Servers};
@@ -56,6 +57,8 @@ pub struct Errand<'a> {
     pub expects: bool,
     /// Whose request it is, for apps that are told by the PROXY protocol.
     pub client: proxy::Header,
+    /// An answer may point to a file that is sent in its place.
+    pub may_point: bool,
     /// A redirect is a failure (probes, D15).
     pub refuse_redirects: bool,
     /// Time for the whole exchange; without it, the upstream's times for each step.
@@ -101,6 +104,8 @@ pub struct Exchanged {
     pub switched: Option<(Link, Place<'static>)>,
     /// How often the request was sent.
     pub sent: u32,
+    /// The app's answer points to a file, which is to be sent instead.
+    pub pointer: Option<Box<Pointer>>,
     /// A file answered in the place of the server, with this status.
     pub filed: Option<u16>,
 }

@@ -54,9 +54,13 @@ impl UpstreamHead<'_> {
             push(out, b"Host", self.host);
         }
         copy_fields(out, &head.fields, bytes, |field| match field.known {
-            Name::Host | Name::ContentLength | Name::Forwarding | Name::Underscore | Name::Upgrade | Name::Expect => {
-                false
-            }
+            Name::Accel
+            | Name::Host
+            | Name::ContentLength
+            | Name::Forwarding
+            | Name::Underscore
+            | Name::Upgrade
+            | Name::Expect => false,
             _ => !self.is_private(field.name.of(bytes)),
         });
         match self.framing {

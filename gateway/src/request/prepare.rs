@@ -27,7 +27,7 @@ use crate::wire::head::{Name, Version, elements};
 use crate::wire::pipe::Pipes;
 
 /// A request that was let in.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Case<'a> {
     /// The plan it began with.
     pub active: &'a Active,
@@ -100,6 +100,7 @@ impl<'a> Case<'a> {
             upgrade,
             expects: self.expects,
             client: self.client(),
+            may_point: self.service.may_point,
             refuse_redirects: false,
             total: None,
         }
@@ -140,6 +141,7 @@ impl<'a> Case<'a> {
             upgrade: None,
             expects: false,
             client: self.client(),
+            may_point: false,
             refuse_redirects: true,
             total: Some(probe.timeout),
         }

@@ -6,8 +6,9 @@ use probegate_policies::reason::Reason;
 
 use super::deliver::{self, Delivered, Progress, watched};
 use super::exchange::{Errand, Exchanged};
+use super::files::{self, Pointer};
 use crate::wire::head::{FieldView, Name};
-use crate::wire::{ClientFraming, Responder, ResponseSource};
+use crate::wire::{ClientFraming, Framing, Responder, ResponseSource};
 
 /// Interim responses that are passed on before the app is taken for broken.
 const MAX_INTERIM: usize = 16;
@@ -46,7 +47,7 @@ pub async fn run<S: ResponseSource, R: Responder>(
             status if errand.declines.get() && errand.upstream.balancing.retries.on_status.contains(&status) => {
                 return Err(Reason::UpstreamDeclined);
             }
-            _ => return pass(errand, source, reply, progress).await,
+            _ => return pass(errand, source, reply, progress, done).await,
         }
     }
     Err(Reason::UpstreamInvalid)
@@ -79,11 +80,47 @@ async fn pass<S: ResponseSource, R: Responder>(
     source: &mut S,
     reply: &mut R,
     progress: &Progress,
+    done: &mut Exchanged,
 ) -> Result<Relayed, Reason> {
     if errand.refuse_redirects && (300..400).contains(&source.view().0.status) {
         return Err(Reason::ProbeRedirected);
     }
+    if errand.may_point
+        && let (head, bytes) = source.view()
+        && files::points(head, bytes)
+    {
+        // In a box: most answers point nowhere.
+        return Box::pin(point(errand, source, reply, progress, done)).await;
+    }
     let delivered = deliver::deliver(&errand.delivery, source, reply, progress).await?;
     let reusable = delivered.failed.is_none() && progress.whole.get() && source.is_reusable();
     Ok(Relayed { delivered, reusable, switched: false })
+}
+
+/// Bytes of a body beside such a field that are read, so that the connection may be used again.
+const IGNORED: usize = 64 * 1024;
+
+/// An answer that points to a file: what it says is kept, and its body is nobody's.
+async fn point<S: ResponseSource, R: Responder>(
+    errand: &Errand<'_>,
+    source: &mut S,
+    reply: &mut R,
+    progress: &Progress,
+    done: &mut Exchanged,
+) -> Result<Relayed, Reason> {
+    let (head, bytes) = source.view();
+    done.pointer = Pointer::of(head, bytes).map(Box::new);
+    let framing = source.framing(errand.delivery.asks_head)?;
+    source.begin(framing);
+    if !progress.whole.get() {
+        reply.close();
+    }
+    let (mut read, mut over) = (0, framing == Framing::None);
+    while !over && read < IGNORED && !matches!(framing, Framing::UntilClose) {
+        let part = watched(source.part(), reply, progress).await?;
+        read += part.data.len();
+        over = part.end.is_some();
+    }
+    let reusable = over && progress.whole.get() && source.is_reusable();
+    Ok(Relayed { reusable, ..Relayed::default() })
 }

@@ -26,7 +26,7 @@ impl Span {
 /// Field names that mean something to the gateway itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Name {
-    /// `X-Accel-*`: what an app asks of the gateway; never told to clients.
+    /// `X-Accel-…`, `X-Sendfile…`: what an app asks of the gateway; never told to clients, nor taken from them.
     Accel,
     /// `Accept`: decides the form of the gateway's own errors.
     Accept,
@@ -81,8 +81,7 @@ impl Name {
             13 => &[("authorization", Self::Authorization)],
             14 => &[("content-length", Self::ContentLength), ("http2-settings", Self::HopByHop)],
             16 => &[("proxy-connection", Self::HopByHop)],
-            17 => &[("transfer-encoding", Self::TransferEncoding), ("x-accel-buffering", Self::Accel)],
-            18 => &[("x-accel-limit-rate", Self::Accel)],
+            17 => &[("transfer-encoding", Self::TransferEncoding)],
             19 => &[("proxy-authorization", Self::HopByHop)],
             25 => &[("strict-transport-security", Self::StrictTransportSecurity)],
             _ => &[],
@@ -91,12 +90,20 @@ impl Name {
             *known
         } else if is_forwarding_field(name) {
             Self::Forwarding
+        } else if matches!(name, [b'x' | b'X', b'-', ..]) && is_accel(name) {
+            Self::Accel
         } else if has_underscore(name) {
             Self::Underscore
         } else {
             Self::Other
         }
     }
+}
+
+/// Whether a field is between an app and its gateway: nginx's `X-Accel-…`, and `X-Sendfile` with what belongs to it.
+fn is_accel(name: &[u8]) -> bool {
+    let begins = |with: &str| name.get(..with.len()).is_some_and(|start| start.eq_ignore_ascii_case(with.as_bytes()));
+    begins("x-accel-") || begins("x-sendfile")
 }
 
 /// Where a field line lies.
@@ -232,6 +239,9 @@ mod tests {
             ("X-Forwarded-For", Name::Forwarding),
             ("X_Forwarded_For", Name::Forwarding),
             ("X_Custom", Name::Underscore),
+            ("X-Accel-Redirect", Name::Accel),
+            ("x-sendfile-type", Name::Accel),
+            ("X-Accelerate", Name::Other),
             ("Cookie", Name::Other),
         ] {
             assert_eq!(Name::of(name.as_bytes()), known, "{name}");

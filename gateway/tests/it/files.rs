@@ -3,7 +3,8 @@
 use std::os::unix::fs::symlink;
 use std::process::Command;
 
-use crate::harness::{Client, Config, End, Folder, Gateway, Response, Upstream, exchange, get, ok, run};
+use crate::harness::{Client, Config, End, Folder, Gateway, Response, Upstream, eventually, exchange, get, ok, run};
+use crate::http2;
 
 /// A folder with files, and a gateway that serves it below `/static/`, with these keys besides the root.
 fn serving(keys: &str) -> (Folder, Gateway, Upstream) {
@@ -177,4 +178,166 @@ fn a_large_file_arrives_whole_and_one_that_shrinks_is_cut_off_visibly() {
     std::fs::File::options().write(true).open(path).unwrap().set_len(1_000_000).unwrap();
     let (rest, end) = client.rest();
     assert!(rest.len() < body.len() - 1000 && matches!(end, End::Closed | End::Reset), "{} {end:?}", rest.len());
+}
+
+#[test]
+fn several_ranges_come_in_parts() {
+    let (_folder, gateway, _app) = serving("");
+    let response = ask(&gateway, "/static/app.css", "Range: bytes=0-1,-2\r\n");
+    assert_eq!(response.status, 206);
+    let kind = response.field("content-type").unwrap();
+    let boundary = kind.strip_prefix("multipart/byteranges; boundary=").unwrap();
+    let part = |range: &str, body: &str| {
+        format!(
+            "\r\n--{boundary}\r\nContent-Type: text/css; charset=utf-8\r\nContent-Range: bytes {range}/6\r\n\r\n{body}"
+        )
+    };
+    let expected = format!("{}{}\r\n--{boundary}--\r\n", part("0-1", "bo"), part("4-5", "{}"));
+    assert_eq!(response.text(), expected);
+    // More than there is: all of it, once.
+    assert_eq!(ask(&gateway, "/static/app.css", "Range: bytes=0-5,0-5\r\n").text(), "body{}");
+}
+
+#[test]
+fn a_precompressed_file_is_served_to_those_who_take_it() {
+    let (folder, gateway, _app) = serving(", precompressed: true");
+    folder.write("app.css.br", "BROTLI");
+    folder.write("app.css.gz", "GZIPPED");
+    let plain = ask(&gateway, "/static/app.css", "");
+    assert_eq!((plain.text(), plain.field("vary")), ("body{}".into(), Some("Accept-Encoding".into())));
+    for (accept, coding, body) in
+        [("gzip, deflate, br, zstd", "br", "BROTLI"), ("gzip", "gzip", "GZIPPED"), ("br;q=0, gzip", "gzip", "GZIPPED")]
+    {
+        let fields = format!("Accept-Encoding: {accept}\r\n");
+        let response = ask(&gateway, "/static/app.css", &fields);
+        assert_eq!((response.field("content-encoding").as_deref(), &*response.text()), (Some(coding), body));
+        assert_eq!(response.field("content-type").as_deref(), Some("text/css; charset=utf-8"));
+        assert_eq!(response.field("vary").as_deref(), Some("Accept-Encoding"));
+        let tag = response.field("etag").unwrap();
+        assert_ne!(Some(&tag), plain.field("etag").as_ref());
+        // Its own tag is the one that counts, and a range is a range of it.
+        let again = ask(&gateway, "/static/app.css", &format!("{fields}If-None-Match: {tag}\r\n"));
+        assert_eq!(again.status, 304);
+        let part = ask(&gateway, "/static/app.css", &format!("{fields}Range: bytes=0-1\r\nIf-Range: {tag}\r\n"));
+        assert_eq!(
+            (part.status, &*part.text(), part.field("content-encoding").as_deref()),
+            (206, &body[..2], Some(coding))
+        );
+    }
+    assert_eq!(ask(&gateway, "/static/page.html", "Accept-Encoding: br\r\n").field("content-encoding"), None);
+}
+
+#[test]
+fn a_page_stands_in_for_paths_but_for_no_file_and_no_probe() {
+    let folder = Folder::new();
+    folder.write("index.html", "the page");
+    let app = Upstream::answering(|_| ok("the app"));
+    let config = |probes: &str| {
+        Config::before(&app).service(&format!(
+            "{probes}\nroutes:\n  - {{path: /api/}}\n  - path: /\n    files: {{root: \"{}\", try: index.html}}",
+            folder.path().display()
+        ))
+    };
+    let gateway = Gateway::start(config(""));
+    for target in ["/", "/users/7", "/users/7/", "/deep/er?x"] {
+        assert_eq!(get(gateway.address(), target).text(), "the page", "{target}");
+    }
+    assert_eq!(get(gateway.address(), "/app.js").status, 404);
+    assert_eq!(get(gateway.address(), "/api/x").text(), "the app");
+    // Mapped: the app is asked.
+    assert_eq!(get(gateway.address(), "/healthz").text(), "the app");
+    // Not mapped: whoever asks must not take a page for an answer.
+    let gateway = Gateway::start(config("probes: {healthz: off, readyz: off, startupz: off, version: off}"));
+    for target in ["/healthz", "/readyz", "/startupz", "/version", "/livez", "/HEALTHZ"] {
+        assert_eq!(get(gateway.address(), target).status, 404, "{target}");
+    }
+    let slash = get(gateway.address(), "/readyz/");
+    assert_ne!(slash.text(), "the page");
+}
+
+#[test]
+fn the_app_may_be_asked_where_there_is_no_file() {
+    let (_folder, gateway, app) = serving(", missing: app");
+    assert_eq!(get(gateway.address(), "/static/missing").text(), "the app");
+    assert_eq!(get(gateway.address(), "/static/.env").text(), "the app");
+    assert_eq!(get(gateway.address(), "/static/app.css").text(), "body{}");
+    assert_eq!(app.targets(), ["/static/missing", "/static/.env"]);
+}
+
+#[test]
+fn caches_are_told_by_name() {
+    let (folder, gateway, _app) = serving(
+        ", cache_control: [{match: hashed, set: immutable}, {match: \"*.html\", set: no-cache}, {match: \"docs/*\", set: max-age=5}]",
+    );
+    folder.write("app.55e7cbb9ba48.css", "hashed");
+    for (target, control) in [
+        ("/static/app.55e7cbb9ba48.css", Some("public, max-age=31536000, immutable")),
+        ("/static/page.html", Some("no-cache")),
+        ("/static/docs/", Some("no-cache")),
+        ("/static/docs/deep/a%20b.txt", Some("max-age=5")),
+        ("/static/app.css", None),
+    ] {
+        assert_eq!(get(gateway.address(), target).field("cache-control").as_deref(), control, "{target}");
+    }
+}
+
+#[test]
+fn a_folder_shows_what_is_in_it_only_where_that_is_said() {
+    let (folder, gateway, _app) = serving(", listing: true");
+    folder.write("docs/deep/<b>.txt", "");
+    folder.write("docs/deep/.hidden", "");
+    let page = get(gateway.address(), "/static/docs/deep/");
+    assert_eq!((page.status, page.field("content-security-policy").as_deref()), (200, Some("default-src 'none'")));
+    let text = page.text();
+    assert!(text.contains("href=\"./a%20b.txt\"") && text.contains("&lt;b&gt;") && !text.contains("hidden"), "{text}");
+    assert_eq!(get(gateway.address(), "/static/docs/").text(), "the docs");
+}
+
+#[test]
+fn changes_show_within_moments() {
+    let (folder, gateway, _app) = serving("");
+    assert_eq!(get(gateway.address(), "/static/app.css").text(), "body{}");
+    folder.write("app.css", "body{color:red}");
+    eventually("the change shows", || {
+        (get(gateway.address(), "/static/app.css").text() == "body{color:red}").then_some(())
+    });
+    std::fs::remove_file(folder.path().join("app.css")).unwrap();
+    eventually("it is gone", || (get(gateway.address(), "/static/app.css").status == 404).then_some(()));
+    // A deployment puts another folder in the place of the root.
+    let (one, two, place) = (Folder::new(), Folder::new(), Folder::new());
+    one.write("a", "one");
+    two.write("a", "two");
+    let link = place.path().join("current");
+    symlink(one.path(), &link).unwrap();
+    let app = Upstream::answering(|_| ok(""));
+    let files = format!("routes:\n  - {{path: /static/, files: {{root: \"{}\"}}}}", link.display());
+    let gateway = Gateway::start(Config::before(&app).service(&files));
+    assert_eq!(get(gateway.address(), "/static/a").text(), "one");
+    symlink(two.path(), place.path().join("next")).unwrap();
+    std::fs::rename(place.path().join("next"), &link).unwrap();
+    eventually("the new folder", || (get(gateway.address(), "/static/a").text() == "two").then_some(()));
+}
+
+#[test]
+fn over_http2_and_with_compression() {
+    let folder = Folder::new();
+    let text = "words and words ".repeat(10_000);
+    folder.write("large.txt", &text);
+    folder.write("large.bin", &text);
+    let app = Upstream::answering(|_| ok(""));
+    let config = before(&app, &folder, "").service("compression: {}");
+    let gateway = Gateway::start(http2::with_http2(&config));
+    for name in ["large.txt", "large.bin"] {
+        let url = format!("http://{}/static/{name}", gateway.address());
+        for more in [
+            &["--http2-prior-knowledge"][..],
+            &["--http1.1", "--compressed"],
+            &["--http2-prior-knowledge", "--compressed"],
+        ] {
+            let ended = run(Command::new("curl").args(["-sS"]).args(more).arg(&url));
+            assert!(ended.out == text, "{name} {more:?}: {} {}", ended.out.len(), ended.err);
+        }
+        let ended = run(Command::new("curl").args(["-sS", "--http2-prior-knowledge", "-r", "6-8,-5"]).arg(&url));
+        assert!(ended.out.contains("\r\n\r\nand\r\n--") && ended.out.contains("ords "), "{}", ended.out);
+    }
 }

@@ -163,6 +163,9 @@ fn compile(
     };
     let upstream = cx.required(upstream, path, "upstream", "upstream: {servers: [\"127.0.0.1:8000\"]}");
     let upstream = compile_upstream(upstream?, own_host, &path.key("upstream"), cx)?;
+    let may_point = routes
+        .iter()
+        .any(|route| matches!(&route.action, plan::Action::Files(files) if files.internal || files.x_sendfile));
     let origin = cx.origin(path);
     Some(plan::Service {
         name,
@@ -174,6 +177,7 @@ fn compile(
         upgrades,
         handling,
         hsts,
+        may_point,
         server_header,
         clients,
         origin,

@@ -1,0 +1,44 @@
+//! Who answers a request that was let in: the app, a file, or a file that the app points to.
+
+use probegate_policies::access::Permit;
+
+use super::exchange::{Exchanged, Tools};
+use super::files::{self, Filed, pointed};
+use super::forward;
+use super::prepare::Case;
+use crate::plan::{Action, ProbeForward};
+use crate::wire::{RequestBody, Responder};
+use crate::worker::Worker;
+
+/// Has the request answered. `probe`: how the app is asked for a probe, where it is one; `head` is memory for heads.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "one step of the straight line of a request; each argument is one thing it reads"
+)]
+pub async fn act<B: RequestBody, R: Responder>(
+    permit: Permit,
+    worker: &Worker,
+    case: Case<'_>,
+    probe: Option<&ProbeForward>,
+    head: &mut Vec<u8>,
+    tools: &mut Tools<'_>,
+    body: &mut B,
+    reply: &mut R,
+) -> Exchanged {
+    let permit = match case.service.action(case.judgement.part.route()) {
+        Action::Forward => permit,
+        // In a box: connections to apps must not hold the room for it.
+        Action::Files(files) => {
+            match Box::pin(files::serve(permit, worker, &case, files, head, tools, body, reply)).await {
+                Filed::Over(exchanged) => return exchanged,
+                Filed::Ask(permit) => permit,
+            }
+        }
+    };
+    let mut exchanged = forward::forward(permit, case, probe, head, tools, body, reply).await;
+    if let Some(pointer) = exchanged.pointer.take().filter(|_| exchanged.failed.is_none()) {
+        let filed = Box::pin(pointed::serve(&pointer, worker, &case, head, tools, reply)).await;
+        (exchanged.filed, exchanged.failed) = (filed.filed, filed.failed);
+    }
+    exchanged
+}
