@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use probegate_policies::reason::Reason;
 
-use super::encode::{Compressing, Encoded};
+use super::encode::{Compressing, Encoded, Encoding};
 use super::exchange::Spools;
 use super::release::{PATIENCE, Rest};
 use super::throttle::{Throttle, Throttling};
@@ -91,24 +91,36 @@ pub async fn deliver<S: ResponseSource, R: Responder>(
         reply.close();
     }
     progress.answering.set(true);
-    if let Some(compressing) = &delivery.compressing
-        && let Some(other) = compressing.apply(head, bytes, framing, delivery.to_head)
-    {
-        let client = if other.encoding.is_some() { ClientFraming::Streamed } else { client };
-        reply.start(&other.head, &other.bytes, client);
-        source.begin(framing);
-        if let Some(encoding) = other.encoding {
-            // In a box: most answers are not compressed, and idle connections must not hold the room for it.
-            return Box::pin(async move {
-                carry(delivery, spools, throttle, &mut Encoded::new(source, encoding), reply, progress).await
-            })
-            .await;
+    let encoding = match delivery.compressing.and_then(|it| it.apply(head, bytes, framing, delivery.to_head)) {
+        Some(other) => {
+            let client = if other.encoding.is_some() { ClientFraming::Streamed } else { client };
+            reply.start(&other.head, &other.bytes, client);
+            other.encoding
         }
-    } else {
-        reply.start(head, bytes, client);
-        source.begin(framing);
+        None => {
+            reply.start(head, bytes, client);
+            None
+        }
+    };
+    source.begin(framing);
+    match encoding {
+        None => carry(delivery, spools, throttle, source, reply, progress).await,
+        // In a box: most answers are not compressed, and idle connections must not hold the room for it.
+        Some(encoding) => Box::pin(compressed(delivery, spools, throttle, encoding, source, reply, progress)).await,
     }
-    carry(delivery, spools, throttle, source, reply, progress).await
+}
+
+/// [`carry`], through an encoder.
+async fn compressed<S: ResponseSource, R: Responder>(
+    delivery: &Delivery<'_>,
+    spools: Option<Spools<'_>>,
+    throttle: Option<Box<Throttle>>,
+    encoding: Box<Encoding>,
+    source: &mut S,
+    reply: &mut R,
+    progress: &Progress,
+) -> Result<Delivered, Reason> {
+    carry(delivery, spools, throttle, &mut Encoded::new(source, encoding), reply, progress).await
 }
 
 /// The body, behind a head that is on its way.

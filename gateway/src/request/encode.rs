@@ -51,7 +51,7 @@ pub(super) struct Other {
     /// What it lies in.
     pub(super) bytes: Vec<u8>,
     /// What compresses the body, where it is.
-    pub(super) encoding: Option<Encoding>,
+    pub(super) encoding: Option<Box<Encoding>>,
 }
 
 /// An encoder, and the memory that is counted for it.
@@ -92,12 +92,12 @@ impl Compressing<'_> {
         Some(Other { head, bytes, encoding })
     }
 
-    fn encoder(&self, coding: Coding, length: Option<u64>) -> Option<Encoding> {
+    fn encoder(&self, coding: Coding, length: Option<u64>) -> Option<Box<Encoding>> {
         let level = self.plan.levels.of(coding);
         let held = self.spools.budget.hold(self.spools.buffers, Encoder::cost(coding, level, length))?;
         let encoder = Encoder::new(coding, level, length);
         let encoder = encoder.inspect_err(|error| tracing::warn!(%error, "an answer can not be compressed")).ok()?;
-        Some(Encoding { encoder, _held: held })
+        Some(Box::new(Encoding { encoder, _held: held }))
     }
 }
 
@@ -106,7 +106,7 @@ impl Compressing<'_> {
 pub(super) struct Encoded<'a, S> {
     source: &'a mut S,
     /// `None`: the body is complete.
-    encoding: Option<Encoding>,
+    encoding: Option<Box<Encoding>>,
     /// What goes out.
     out: Vec<u8>,
     /// Bytes at its front that were given out and are done with.
@@ -118,19 +118,19 @@ pub(super) struct Encoded<'a, S> {
 
 impl<'a, S: ResponseSource> Encoded<'a, S> {
     /// What `source` has behind its head, which is done with.
-    pub(super) fn new(source: &'a mut S, encoding: Encoding) -> Self {
+    pub(super) fn new(source: &'a mut S, encoding: Box<Encoding>) -> Self {
         Self { source, encoding: Some(encoding), out: Vec::new(), given: 0, dirty: false, trailers: Vec::new() }
     }
 
     /// Takes a part of the source's, or that it has none for the moment (`None`). `true`: it was the last one.
     fn take(
-        encoding: &mut Option<Encoding>,
+        encoding: &mut Option<Box<Encoding>>,
         part: Option<Part<'_>>,
         dirty: &mut bool,
         out: &mut Vec<u8>,
         trailers: &mut Vec<u8>,
     ) -> io::Result<bool> {
-        let Some(Encoding { encoder, .. }) = encoding else { return Ok(true) };
+        let Some(encoder) = encoding.as_mut().map(|encoding| &mut encoding.encoder) else { return Ok(true) };
         let Some(part) = part else {
             *dirty = false;
             encoder.flush()?;
@@ -144,8 +144,8 @@ impl<'a, S: ResponseSource> Encoded<'a, S> {
         }
         let Some(end) = part.end else { return Ok(false) };
         trailers.extend_from_slice(end);
-        if let Some(Encoding { encoder, .. }) = encoding.take() {
-            out.append(&mut encoder.finish()?);
+        if let Some(encoding) = encoding.take() {
+            out.append(&mut encoding.encoder.finish()?);
         }
         Ok(true)
     }

@@ -18,6 +18,9 @@ use crate::state::State;
 use crate::wire::head::{FieldView, Name, ResponseHead};
 use crate::wire::{ClientGone, Responder, Written};
 
+/// How often it is looked whether the process ends.
+const LOOK: Duration = Duration::from_millis(100);
+
 /// How fast answers to a request may go.
 #[derive(Clone, Copy, Debug)]
 pub struct Throttling<'a> {
@@ -53,7 +56,7 @@ impl<'a> Throttling<'a> {
             state: Arc::clone(self.state),
             sleep: Box::pin(tokio::time::sleep(Duration::ZERO)),
             granted: 0,
-            waits: false,
+            waits: None,
             piece: 0,
             at: 0,
             written: Written::default(),
@@ -70,8 +73,8 @@ pub struct Throttle {
     sleep: Pin<Box<Sleep>>,
     /// Bytes whose time has come, or will when the timer ends.
     granted: usize,
-    /// The timer runs.
-    waits: bool,
+    /// The timer runs, and until when they have to wait.
+    waits: Option<Instant>,
     /// Bytes of the piece at hand; 0: none may go yet.
     piece: usize,
     /// Bytes of the part at hand that have gone.
@@ -82,7 +85,10 @@ pub struct Throttle {
 
 impl Throttle {
     /// Waits until at most `wanted` bytes may go, at least one of them, and tells how many. They count from then on, whether or not they go.
-    pub fn poll_pass(&mut self, cx: &mut Context<'_>, wanted: usize) -> Poll<usize> {
+    ///
+    /// # Errors
+    /// The process ends.
+    pub fn poll_pass(&mut self, cx: &mut Context<'_>, wanted: usize) -> Poll<Result<usize, ClientGone>> {
         if self.granted == 0 {
             let mut piece = wanted as u64;
             if let Some(line) = &self.line {
@@ -98,18 +104,30 @@ impl Throttle {
                 self.client.map_or(0, |(key, rate)| bandwidth::take_shared(&self.state.lines, key, rate, piece, now));
             let at = own.max(shared);
             self.granted = usize::try_from(piece).unwrap_or(wanted);
-            self.waits = at > now;
-            if self.waits {
-                // A year is more than anybody waits, and less than what overflows a clock.
-                let wait = Duration::from_nanos(at - now).min(Duration::from_secs(366 * 24 * 3600));
-                self.sleep.as_mut().reset((instant + wait).into());
+            // A year is more than anybody waits, and less than what overflows a clock.
+            let wait = Duration::from_nanos(at.saturating_sub(now)).min(Duration::from_secs(366 * 24 * 3600));
+            self.waits = (at > now).then(|| instant + wait);
+            self.look(instant);
+        }
+        while let Some(until) = self.waits {
+            ready!(self.sleep.as_mut().poll(cx));
+            let now = Instant::now();
+            if now >= until {
+                self.waits = None;
+            } else if self.state.is_cutting() {
+                return Poll::Ready(Err(ClientGone::Closed));
+            } else {
+                self.look(now);
             }
         }
-        if self.waits {
-            ready!(self.sleep.as_mut().poll(cx));
-            self.waits = false;
+        Poll::Ready(Ok(std::mem::take(&mut self.granted)))
+    }
+
+    /// Sets the timer: not for longer than somebody who ends the process waits.
+    fn look(&mut self, now: Instant) {
+        if let Some(until) = self.waits {
+            self.sleep.as_mut().reset(until.min(now + LOOK).into());
         }
-        Poll::Ready(std::mem::take(&mut self.granted))
     }
 
     /// [`Responder::poll_write`], piece by piece. What is pending has to be gone on with here, with the same bytes.
@@ -123,7 +141,7 @@ impl Throttle {
         loop {
             let rest = data.get(self.at..).unwrap_or_default();
             if self.piece == 0 && !rest.is_empty() {
-                self.piece = ready!(self.poll_pass(cx, rest.len()));
+                self.piece = ready!(self.poll_pass(cx, rest.len()))?;
             }
             let now = rest.get(..self.piece).unwrap_or(rest);
             let last = now.len() == rest.len();

@@ -183,3 +183,31 @@ fn explain_tells_how_fast() {
          answer    at most 2097152 bytes a second for all answers to this client\n"
     ));
 }
+
+#[test]
+fn files_go_at_the_rate() {
+    let folder = Folder::new();
+    folder.write("large.bin", "0123456789abcdef".repeat(6 * KIB));
+    let (app, _) = app("");
+    let gateway = Gateway::start(Config::before(&app).service(&format!(
+        "routes: [{{path: /static/, bandwidth: {{rate: 64KiB/s}}, files: {{root: \"{}\"}}}}]",
+        folder.path().display()
+    )));
+    let begun = Instant::now();
+    let response = exchange(gateway.address(), "GET /static/large.bin HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(response.text(), "0123456789abcdef".repeat(6 * KIB));
+    assert!(begun.elapsed() >= least(96 * KIB, 64 * KIB), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn the_end_of_the_process_does_not_wait_for_who_is_held_back() {
+    let (app, _) = app("");
+    let config = Config::before(&app).service("bandwidth: {rate: 1KiB/s}").top("shutdown: {drain: 300ms}");
+    let gateway = Gateway::start(config);
+    let mut held_back = asks(&gateway, 1024 * KIB);
+    held_back.head();
+    gateway.signal("TERM");
+    assert_eq!(gateway.access("/1048576")["reason"], "shutting_down");
+    let (rest, _) = held_back.rest();
+    assert!(rest.len() < 1024 * KIB);
+}

@@ -439,3 +439,39 @@ fn explain_tells_what_would_be_compressed() {
     assert!(!explained("/raw/x", "br").contains("answer "));
     assert!(!explained("/healthz", "br").contains("answer "));
 }
+
+#[test]
+fn files_are_compressed_where_nobody_did_it_beforehand() {
+    let folder = Folder::new();
+    for (name, content) in [("page.html", page()), ("both.html", page()), ("both.html.br", "made before".into())] {
+        folder.write(name, content);
+    }
+    let app = Upstream::answering(|_| answer("", ""));
+    let gateway = Gateway::start(Config::before(&app).service(&format!(
+        "{ON}\nroutes: [{{path: /static/, files: {{root: \"{}\", precompressed: true}}}}]",
+        folder.path().display()
+    )));
+    let ask = |method: &str, path: &str, fields: &str| {
+        let mut client = Client::connect(gateway.address());
+        client.send(format!("{method} /static/{path} HTTP/1.1\r\nHost: a\r\n{fields}\r\n"));
+        if method == "HEAD" { client.response_to_head() } else { client.response() }
+    };
+    for coding in CODINGS {
+        let accept = format!("Accept-Encoding: {coding}\r\n");
+        let got = ask("GET", "page.html", &accept);
+        assert_eq!(got.field("content-encoding").as_deref(), Some(coding));
+        assert_eq!((decoded(coding, &got.body), got.field("accept-ranges")), (page(), None));
+        let etag = got.field("etag").unwrap();
+        assert!(etag.starts_with("W/\""), "{etag}");
+        assert_eq!(ask("GET", "page.html", &format!("{accept}If-None-Match: {etag}\r\n")).status, 304);
+        let head = ask("HEAD", "page.html", &accept);
+        for name in ["content-encoding", "etag", "vary", "content-length", "content-type", "accept-ranges"] {
+            assert_eq!(head.field(name), got.field(name), "{name} for {coding}");
+        }
+        let part = ask("GET", "page.html", &format!("{accept}Range: bytes=0-9\r\n"));
+        assert_eq!((part.status, part.text().as_str(), part.field("content-encoding")), (206, &page()[..10], None));
+    }
+    let made = ask("GET", "both.html", "Accept-Encoding: br, zstd;q=0.5\r\n");
+    assert_eq!((made.text().as_str(), made.field("content-encoding").as_deref()), ("made before", Some("br")));
+    assert_eq!(ask("GET", "page.html", "").text(), page());
+}
