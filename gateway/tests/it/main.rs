@@ -34,6 +34,7 @@ mod examples;
 mod expect;
 mod explain;
 mod files;
+mod files_oracle;
 mod files_pointed;
 mod grpc;
 mod handover;
