@@ -8,6 +8,7 @@ mod dial;
 mod idle;
 mod link;
 mod names;
+mod resolver;
 mod shared;
 mod tls;
 
@@ -41,6 +42,8 @@ pub struct Pools {
 pub struct Connection {
     /// What the request goes through.
     pub channel: Channel,
+    /// Which answer of the resolver led to the server, where its address is a name.
+    edition: u32,
     /// It served another request before, so that the server may close it at any moment.
     pub reused: bool,
     /// Index of the server in its upstream.
@@ -87,7 +90,7 @@ impl Pools {
     ) -> Result<Connection, Reason> {
         let Some(at) = upstream.servers.get(server) else { return Err(Reason::UpstreamUnreachable) };
         match self.channel(upstream, at, reuse, client, deadline, each).await {
-            Ok((channel, reused)) => Ok(Connection { channel, reused, server }),
+            Ok((channel, reused, edition)) => Ok(Connection { channel, edition, reused, server }),
             Err(reason) => {
                 tracing::debug!(server = &*at.label, reason = reason.label(), "cannot connect");
                 Err(reason)
@@ -114,13 +117,13 @@ impl Pools {
         client: &proxy::Header,
         deadline: &Deadline,
         each: Option<Duration>,
-    ) -> Result<(Channel, bool), Reason> {
+    ) -> Result<(Channel, bool, u32), Reason> {
         let own = upstream.protocol == UpstreamProtocol::Http1;
         if own
             && reuse
-            && let Some(link) = self.idle.take(server.key)
+            && let Some((link, edition)) = self.unused(server)
         {
-            return Ok((Channel::Own(link), true));
+            return Ok((Channel::Own(link), true, edition));
         }
         if let Some(each) = each {
             deadline.arm(each);
@@ -130,14 +133,24 @@ impl Pools {
         if own {
             let target = self.dialler.target(upstream, server).ok_or(Reason::UpstreamTlsFailed)?;
             // In a box, as below: every connection of a client holds the room of its longest way, while it is idle as well. This one is rare.
-            let link = Box::pin(self.dialler.open(&target, preamble, deadline)).await?;
-            return Ok((Channel::Own(link), false));
+            let (link, edition) = Box::pin(self.dialler.open(&target, preamble, deadline)).await?;
+            return Ok((Channel::Own(link), false, edition));
         }
         let (stream, fresh) = match preamble {
             Some(_) => (Box::pin(self.shared.exclusive(upstream, server, preamble, deadline)).await?, Fresh::Yes),
             None => Box::pin(self.shared.stream(upstream, server, reuse, deadline)).await?,
         };
-        Ok((Channel::Shared(stream), fresh == Fresh::No))
+        Ok((Channel::Shared(stream), fresh == Fresh::No, 0))
+    }
+
+    /// An unused connection that leads to the server as its name is understood now.
+    fn unused(&self, server: &Server) -> Option<(Link, u32)> {
+        loop {
+            let (link, edition) = self.idle.take(server.key)?;
+            if self.dialler.is_current(server, edition) {
+                return Some((link, edition));
+            }
+        }
     }
 
     /// Keeps a connection of its own for the next request.
@@ -145,8 +158,9 @@ impl Pools {
         let Some(server) = upstream.servers.get(connection.server) else { return };
         if let Channel::Own(link) = connection.channel
             && !upstream.proxy
+            && self.dialler.is_current(server, connection.edition)
         {
-            self.idle.put(server.key, link, upstream.max_idle, now + upstream.idle_timeout);
+            self.idle.put(server.key, (link, connection.edition), upstream.max_idle, now + upstream.idle_timeout);
         }
     }
 

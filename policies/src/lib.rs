@@ -28,6 +28,7 @@ pub mod path;
 pub mod probe;
 pub mod proxy;
 pub mod reason;
+pub mod resolve;
 pub mod retry;
 pub mod route;
 mod text;

@@ -291,6 +291,10 @@ impl Out {
             return;
         };
         self.line("service", &format!("`{}` answers for host `{host}`{}", service.name, self.at(service.origin.line)));
+        if let Some(resolver) = &service.upstream.resolver {
+            let asked: Vec<_> = resolver.iter().map(ToString::to_string).collect();
+            self.line("names", &format!("of servers are asked for at {}", asked.join(", ")));
+        }
         if let Some(check) = &service.upstream.health {
             self.line("checks", &check.to_string());
         }

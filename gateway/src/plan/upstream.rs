@@ -29,6 +29,8 @@ pub struct Upstream {
     pub max_idle: usize,
     /// What is spoken.
     pub protocol: UpstreamProtocol,
+    /// The servers of DNS that are asked for the names of [`Upstream::servers`]; `None`: as the system says.
+    pub resolver: Option<Arc<[SocketAddr]>>,
     /// It is spoken over TLS.
     pub tls: Option<UpstreamTls>,
     /// Every connection begins with a PROXY protocol header (version 2) that names the client, and serves this client's requests only.
@@ -117,7 +119,7 @@ pub struct Server {
 pub enum ServerAddress {
     /// An address known when the configuration was read.
     Tcp(SocketAddr),
-    /// A name and a port, resolved when a connection is made (the answer is kept for a few seconds).
+    /// A name and a port. All of its addresses are one server, and used in turn.
     Name(Box<str>, u16),
     /// A Unix socket, such as gunicorn's `--bind unix:/run/app.sock`.
     Unix(PathBuf),

@@ -16,6 +16,7 @@ fn upstream(servers: Vec<Server>, balancing: Balancing) -> Upstream {
     Upstream {
         servers,
         health: None,
+        resolver: None,
         balancing,
         connect_timeout: second,
         response_timeout: second,

@@ -15,28 +15,30 @@ pub(super) struct Idle {
 #[derive(Debug)]
 struct Unused {
     link: Link,
+    /// Which answer of the resolver led to the server.
+    edition: u32,
     until: Instant,
 }
 
 impl Idle {
     /// The connection that was used last is the one whose server has closed it least likely.
-    pub(super) fn take(&self, key: u64) -> Option<Link> {
+    pub(super) fn take(&self, key: u64) -> Option<(Link, u32)> {
         let mut links = self.links.borrow_mut();
         let list = links.get_mut(&key)?;
         while let Some(found) = list.pop() {
             if found.link.is_quiet() {
-                return Some(found.link);
+                return Some((found.link, found.edition));
             }
         }
         None
     }
 
-    /// Keeps a connection, unless `most` are kept already.
-    pub(super) fn put(&self, key: u64, link: Link, most: usize, until: Instant) {
+    /// Keeps a connection, with the answer of the resolver that led to its server, unless `most` are kept already.
+    pub(super) fn put(&self, key: u64, (link, edition): (Link, u32), most: usize, until: Instant) {
         let mut links = self.links.borrow_mut();
         let list = links.entry(key).or_default();
         if list.len() < most {
-            list.push(Unused { link, until });
+            list.push(Unused { link, edition, until });
         }
     }
 

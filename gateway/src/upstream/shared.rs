@@ -50,6 +50,8 @@ struct Site {
 #[derive(Debug)]
 struct Kept {
     session: Rc<Session>,
+    /// Which answer of the resolver led to the server.
+    edition: u32,
     /// How long it is kept without a request.
     patience: Duration,
     /// How many are kept without a request.
@@ -107,23 +109,28 @@ impl Shared {
         deadline: &Deadline,
     ) -> Result<Stream, Reason> {
         let target = self.dialler.target(upstream, server).ok_or(Reason::UpstreamTlsFailed)?;
-        let (session, driver) = open(&self.dialler, &target, preamble, deadline).await?;
+        let (session, driver, _) = open(&self.dialler, &target, preamble, deadline).await?;
         tokio::task::spawn_local(run(driver, target.label));
         let session = Rc::new(session);
         session.retire();
         Ok(session.stream())
     }
 
-    /// Closes connections that were unused for too long; forgets those that their server has ended.
+    /// Closes connections that were unused for too long; forgets those that their server has ended, and those that do not lead to it any more: what is on
+    /// them goes on.
     pub(super) fn sweep(&self, now: Instant) {
-        self.sites.borrow_mut().retain(|_, site| {
+        self.sites.borrow_mut().retain(|key, site| {
             let mut idle = 0;
             site.sessions.retain(|kept| {
                 let late = kept.session.idle_since().is_some_and(|since| {
                     idle += 1;
                     now >= since + kept.patience || idle > kept.most
                 });
-                !late && kept.session.is_usable()
+                let leads_elsewhere = !self.dialler.is_known(*key, kept.edition);
+                if leads_elsewhere {
+                    kept.session.retire();
+                }
+                !late && !leads_elsewhere && kept.session.is_usable()
             });
             !site.sessions.is_empty() || site.opening.is_some()
         });
@@ -163,10 +170,10 @@ impl Shared {
                 let mut sites = sites.borrow_mut();
                 let site = sites.entry(target.key).or_default();
                 site.opening = None;
-                let opened = opened.map(|(session, driver)| {
+                let opened = opened.map(|(session, driver, edition)| {
                     let session = Rc::new(session);
                     *told.session.borrow_mut() = Some(Rc::clone(&session));
-                    site.sessions.push(Kept { session, patience, most });
+                    site.sessions.push(Kept { session, edition, patience, most });
                     driver
                 });
                 told.failed.set(opened.as_ref().err().copied());
@@ -189,13 +196,14 @@ async fn open(
     target: &Target,
     preamble: Option<&proxy::Header>,
     deadline: &Deadline,
-) -> Result<(Session, Driver<Link>), Reason> {
-    let link = dialler.open(target, preamble, deadline).await?;
+) -> Result<(Session, Driver<Link>, u32), Reason> {
+    let (link, edition) = dialler.open(target, preamble, deadline).await?;
     let opened = until(session::open(link), deadline).await.ok_or(Reason::UpstreamConnectTimeout)?;
-    opened.map_err(|error| {
+    let opened = opened.map_err(|error| {
         tracing::debug!(server = &*target.label, %error, "does not speak HTTP/2");
         if error.is_io() { Reason::UpstreamClosed } else { Reason::UpstreamInvalid }
-    })
+    });
+    opened.map(|(session, driver)| (session, driver, edition))
 }
 
 /// Keeps a connection alive until it ends.

@@ -4,6 +4,7 @@
 
 mod client;
 mod config;
+mod dns;
 mod extra;
 mod folder;
 mod gateway;
@@ -20,6 +21,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) use client::{Client, End, exchange, get};
 pub(crate) use config::Config;
+pub(crate) use dns::{Dns, Says};
 pub(crate) use extra::{
     APP_TOKEN, Ended, Program, TOKEN, accepts, curl, free_address, listening_on, metric, metrics, probegate, root, run,
     wait_for_metric, wait_ready,

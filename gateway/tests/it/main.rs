@@ -49,6 +49,7 @@ mod logs;
 mod metrics;
 mod misdirected;
 #[cfg(feature = "fault-injection")]
+mod names;
 mod panic;
 mod paths;
 mod probes;

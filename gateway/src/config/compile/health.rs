@@ -1,12 +1,15 @@
-//! Active checks of servers.
+//! Active checks of servers, and who is asked for their names.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use probegate_policies::health::Terms;
 use secrecy::ExposeSecret as _;
 
 use super::{Context, probe};
+use crate::config::shape::List;
 use crate::config::value::{Count, ExactPath, Flag, Host, Leaf};
 use crate::config::{ConfigPath, raw};
 use crate::plan::{HealthCheck, HealthRequest};
@@ -71,4 +74,12 @@ pub(super) fn check(raw: raw::Health, host: Option<&str>, path: &ConfigPath, cx:
         (path, host, statuses, token).hash(&mut hasher);
     }
     HealthCheck { ask, interval, timeout, terms, fingerprint: hasher.finish() }
+}
+
+/// The servers of DNS to ask.
+pub(super) fn resolver(raw: List<Leaf<SocketAddr>>, path: &ConfigPath, cx: &mut Context<'_>) -> Arc<[SocketAddr]> {
+    if raw.is_empty() {
+        cx.error(path, "`resolver` is empty: no name could be resolved", "write `[\"10.0.0.2:53\"]`, or leave it out");
+    }
+    raw.into_iter().map(|(_, Leaf(address))| address).collect()
 }

@@ -201,12 +201,15 @@ fn compile_upstream(
         tls: secure,
         proxy_protocol,
         health,
+        resolver,
     } = raw;
     let protocol = protocol.map_or(plan::UpstreamProtocol::Http1, |Leaf(ProtocolWord(protocol))| protocol);
     let proxy = proxy_protocol.is_some_and(|Leaf(Flag(proxy))| proxy);
     let tls_path = path.key("tls");
     let broken_tls = cx.is_broken(&tls_path);
     let health = health.map(|raw| health::check(raw, host, &path.key("health"), cx));
+    let resolver_path = path.key("resolver");
+    let resolver = resolver.map(|list| health::resolver(list, &resolver_path, cx));
     let connect_timeout = cx.deadline(connect_timeout, path, "connect_timeout", Duration::from_secs(5));
     let response_timeout = cx.deadline(response_timeout, path, "response_timeout", Duration::from_secs(60));
     let idle_timeout = cx.deadline(idle_timeout, path, "idle_timeout", Duration::from_millis(1500));
@@ -251,7 +254,7 @@ fn compile_upstream(
         let mut hasher = DefaultHasher::new();
         // Whatever a connection depends on: two upstreams that differ in any of it must not share one.
         let fingerprint = secure.as_ref().map(|secure| secure.tls.fingerprint);
-        (&address, protocol, spoken, fingerprint, &name, proxy).hash(&mut hasher);
+        (&address, protocol, spoken, fingerprint, &name, proxy, &resolver).hash(&mut hasher);
         compiled.push(plan::Server {
             address,
             label,
@@ -262,6 +265,10 @@ fn compile_upstream(
             key: hasher.finish(),
         });
     }
+    if resolver.is_some() && !compiled.iter().any(|server| matches!(server.address, plan::ServerAddress::Name(..))) {
+        let message = "`resolver` has no meaning here: no server is written as a name";
+        cx.key_error(&resolver_path, message, "remove it, or write a server as `name:port`");
+    }
     let tls = secure.map(|secure| secure.tls);
     if spoken && tls.is_none() {
         // Said already. Without it, the app would be spoken to in clear text.
@@ -271,6 +278,7 @@ fn compile_upstream(
         servers: compiled,
         balancing: plan::Balancing::default(),
         health,
+        resolver,
         connect_timeout,
         response_timeout,
         idle_timeout,

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Allow, Bandwidth, ClientCertificates, Compression, FieldEdits, Files, Health, UpstreamTls};
+use super::{Address, Allow, Bandwidth, ClientCertificates, Compression, FieldEdits, Files, Health, UpstreamTls};
 use crate::config::shape::{List, Toggle};
 use crate::config::value::{
     Count, Date, DenyWord, ExactPath, FieldText, FilePath, Flag, Host, Leaf, Name, ProtocolWord, Seconds, SecretText,
@@ -74,6 +74,8 @@ pub(in crate::config) struct Upstream {
     /// Whether every connection begins with a PROXY protocol header (version 2) that names the client. Such a connection serves one request.
     /// Default: `false`.
     pub(in crate::config) proxy_protocol: Option<Leaf<Flag>>,
+    /// The servers of DNS to ask for names of servers. Default: as `/etc/resolv.conf` says.
+    pub(in crate::config) resolver: Option<List<Address>>,
     /// How servers are checked, whether or not anybody asks them. Default: they are not.
     pub(in crate::config) health: Option<Health>,
 }
