@@ -14,6 +14,7 @@ pub mod h1;
 pub mod h2;
 pub mod head;
 pub mod pace;
+pub mod piece;
 pub mod pipe;
 pub mod progress;
 pub mod text;
@@ -28,6 +29,7 @@ use probegate_policies::reason::Reason;
 use self::edits::Edits;
 pub use self::head::Framing;
 use self::head::{Name, ResponseHead};
+use self::piece::Piece;
 use self::pipe::Pipe;
 use self::progress::Wait;
 
@@ -144,6 +146,20 @@ pub trait ResponseSource {
     fn pass(&mut self, pipe: &mut Pipe) -> impl Future<Output = Result<(), Reason>> {
         let _ = pipe;
         std::future::ready(Err(Reason::UpstreamInvalid))
+    }
+
+    /// Waits until the next bytes of the body are in memory, and says which piece of which file they are. `None`: the next part is no piece of a file,
+    /// or not one that is worth it.
+    ///
+    /// # Errors
+    /// The body will not become whole.
+    fn piece(&mut self) -> impl Future<Output = Result<Option<Piece>, Reason>> {
+        std::future::ready(Ok(None))
+    }
+
+    /// So many bytes of the piece were sent.
+    fn sent(&mut self, bytes: usize) {
+        let _ = bytes;
     }
 
     /// Whether the connection to the app stands at the next request.
@@ -296,6 +312,21 @@ pub trait Responder {
     fn poll_pass(&mut self, cx: &mut Context<'_>, pipe: &mut Pipe) -> Poll<Result<(), ClientGone>> {
         let _ = (cx, pipe);
         Poll::Ready(Err(ClientGone::Closed))
+    }
+
+    /// Sends what the client takes of a piece of a file, as a part of the body, and says how much that was. Only where it [`Self::passes`]. 0: the file is shorter
+    /// than that, or can not be sent this way.
+    ///
+    /// # Errors
+    /// The client is gone.
+    fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        piece: &Piece,
+        written: &mut Written,
+    ) -> Poll<Result<usize, ClientGone>> {
+        let _ = (cx, piece, written);
+        Poll::Ready(Ok(0))
     }
 
     /// Answers with a response of the gateway's own. Only before `start`.

@@ -15,10 +15,14 @@ use tokio::task::JoinHandle;
 
 use crate::wire::buffer::Buffer;
 use crate::wire::head::ResponseHead;
+use crate::wire::piece::{self, Piece};
 use crate::wire::{Framing, Part, ResponseSource};
 
 /// Bytes that are read at a time.
 const PIECE: usize = 64 * 1024;
+
+/// Bytes that are read of a large file for its head.
+const FIRST: usize = 16 * 1024;
 
 /// A part of a body.
 #[derive(Debug)]
@@ -50,6 +54,8 @@ pub struct FileSource<'a> {
     left: u64,
     /// Bytes at the front of the buffer that were given out.
     given: usize,
+    /// Nothing was read yet.
+    first: bool,
     /// A piece on its way from the disk.
     reading: Option<JoinHandle<io::Result<Vec<u8>>>>,
 }
@@ -65,7 +71,7 @@ impl<'a> FileSource<'a> {
     ) -> Self {
         buffer.clear();
         let left = first.iter().chain(&more).map(Segment::length).sum();
-        Self { head, bytes, buffer, current: first, rest: more.into_iter(), left, given: 0, reading: None }
+        Self { head, bytes, buffer, current: first, rest: more.into_iter(), left, given: 0, first: true, reading: None }
     }
 
     /// Reads the next piece into the buffer as far as no disk has to be waited for.
@@ -86,7 +92,10 @@ impl<'a> FileSource<'a> {
                     return Ok(Filled::Yes);
                 }
                 Some(Segment::File(file, window)) if window.start < window.end => {
-                    let want = usize::try_from(window.length()).unwrap_or(PIECE).min(PIECE);
+                    // What goes out with the head of a large file needs no more memory than is there: the rest may be sent without.
+                    let most = if window.length() > PIECE as u64 && self.first { FIRST } else { PIECE };
+                    self.first = false;
+                    let want = usize::try_from(window.length()).unwrap_or(most).min(most);
                     self.buffer.grow(want);
                     let room = self.buffer.spare().get_mut(..want).unwrap_or_default();
                     let read =
@@ -173,6 +182,34 @@ impl ResponseSource for FileSource<'_> {
         }
         self.given = self.buffer.len();
         Ok(Part { data: self.buffer.filled(), end: (self.left == 0).then_some(&[]) })
+    }
+
+    async fn piece(&mut self) -> Result<Option<Piece>, Reason> {
+        if self.buffer.len() > self.given || self.reading.is_some() {
+            return Ok(None);
+        }
+        let Some(Segment::File(file, window)) = &self.current else { return Ok(None) };
+        // The last bytes are read: they come with the end.
+        let count = usize::try_from(window.length()).unwrap_or(usize::MAX).saturating_sub(1).min(piece::MOST);
+        if count < PIECE {
+            return Ok(None);
+        }
+        let piece = Piece { file: Arc::clone(file), at: window.start, count };
+        let last = window.start + count as u64 - 1;
+        let look = |at| preadv2(&*piece.file, &mut [IoSliceMut::new(&mut [0])], at, ReadWriteFlags::NOWAIT);
+        if matches!(look(piece.at), Err(Errno::AGAIN)) || matches!(look(last), Err(Errno::AGAIN)) {
+            // The disk is waited for elsewhere. What fails here fails again where it is told of.
+            let (file, at) = (Arc::clone(file), window.start);
+            tokio::task::spawn_blocking(move || file.read_at(&mut vec![0; count], at)).await.ok();
+        }
+        Ok(Some(piece))
+    }
+
+    fn sent(&mut self, bytes: usize) {
+        if bytes > 0 {
+            // Neither the end of the file, nor an error.
+            self.took(bytes).ok();
+        }
     }
 
     fn is_reusable(&self) -> bool {

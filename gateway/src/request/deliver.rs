@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use probegate_policies::reason::Reason;
+use tokio::task::coop::consume_budget;
 
 use super::encode::{Compressing, Encoded, Encoding};
 use super::exchange::Spools;
@@ -271,6 +272,20 @@ async fn body<S: ResponseSource, R: Responder>(
         reply.write(&[], None).await.map_err(Reason::from)?;
     }
     loop {
+        if throttle.is_none()
+            && reply.passes()
+            && let Some(piece) = watched(source.piece(), reply, progress).await?
+        {
+            let mut written = Written::default();
+            let sent = poll_fn(|cx| reply.poll_send(cx, &piece, &mut written)).await?;
+            source.sent(sent);
+            if sent > 0 {
+                // Other connections have their turn.
+                consume_budget().await;
+                continue;
+            }
+            // What can not be sent is read; where the file has become shorter, that shows it.
+        }
         let part = watched(source.part(), reply, progress).await?;
         let data = if delivery.to_head { &[][..] } else { part.data };
         match &mut throttle {

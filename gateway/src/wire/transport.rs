@@ -12,6 +12,7 @@ use std::task::{Context, Poll};
 use tokio::io::Interest;
 use tokio::net::{TcpStream, UnixStream};
 
+use super::piece::Piece;
 use super::pipe::Pipe;
 use super::progress::Flow;
 
@@ -31,6 +32,11 @@ pub trait Transport {
     /// Beside those of a read: [`io::ErrorKind::Unsupported`] where bytes have to be looked at first.
     fn try_fill(&self, pipe: &mut Pipe, most: usize) -> io::Result<usize> {
         let _ = (pipe, most);
+        Err(io::ErrorKind::Unsupported.into())
+    }
+    /// Writes what fits of a piece of a file. See [`Piece::send`].
+    fn try_send(&self, piece: &Piece) -> io::Result<usize> {
+        let _ = piece;
         Err(io::ErrorKind::Unsupported.into())
     }
     /// Writes what fits of what is in `pipe`.
@@ -122,6 +128,10 @@ impl Transport for TcpStream {
 
     fn try_drain(&self, pipe: &mut Pipe) -> io::Result<usize> {
         self.try_io(Interest::WRITABLE, || pipe.drain(self.as_fd()))
+    }
+
+    fn try_send(&self, piece: &Piece) -> io::Result<usize> {
+        self.try_io(Interest::WRITABLE, || piece.send(self.as_fd()))
     }
 
     #[inline]

@@ -10,6 +10,7 @@ use tokio::task::coop::consume_budget;
 use crate::wire::buffer::Buffer;
 use crate::wire::deadline::Deadline;
 use crate::wire::pace::Pace;
+use crate::wire::piece::Piece;
 use crate::wire::pipe::Pipe;
 use crate::wire::progress::Wait;
 use crate::wire::transport::Transport;
@@ -123,33 +124,72 @@ pub fn poll_write_paced(
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return fail(error),
         }
-        // In the common case everything fits at once and nobody waits.
-        let now = deadline.now();
-        if written.wait.is_none() {
-            let wait = written.wait.insert(Wait::new(now, blind));
-            if let Some(pace) = &pace {
-                deadline.arm(wait.next(now, pace));
-            }
-        }
-        match transport.poll_write_ready(cx) {
-            Poll::Ready(Ok(())) => continue,
-            Poll::Ready(Err(error)) => return fail(error),
-            Poll::Pending => {}
-        }
-        while deadline.poll_expired(cx) {
-            let (Some(pace), Some(wait), false) = (&mut pace, &mut written.wait, blind) else {
-                return fail(io::ErrorKind::TimedOut.into());
-            };
-            let taken = transport.flow(0).map(|flow| flow.taken);
-            // Another look would come at once, and find the same, for ever.
-            if deadline.is_over() || wait.look(now, taken, pace).is_err() {
-                return fail(io::ErrorKind::TimedOut.into());
-            }
-            deadline.arm(wait.next(now, pace));
-        }
-        return Poll::Pending;
+        ready!(poll_room(transport, deadline, pace.as_deref_mut(), blind, written, cx))?;
     }
     Poll::Ready(Ok(()))
+}
+
+/// Waits until something fits again, for as long as the other side's pace lets it.
+fn poll_room(
+    transport: &impl Transport,
+    deadline: &Deadline,
+    mut pace: Option<&mut Pace>,
+    blind: bool,
+    written: &mut Written,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<()>> {
+    let fail = |error: io::Error| Poll::Ready(Err(error));
+    // In the common case everything fits at once and nobody waits.
+    let now = deadline.now();
+    if written.wait.is_none() {
+        let wait = written.wait.insert(Wait::new(now, blind));
+        if let Some(pace) = &pace {
+            deadline.arm(wait.next(now, pace));
+        }
+    }
+    match transport.poll_write_ready(cx) {
+        Poll::Ready(Ok(())) => return Poll::Ready(Ok(())),
+        Poll::Ready(Err(error)) => return fail(error),
+        Poll::Pending => {}
+    }
+    while deadline.poll_expired(cx) {
+        let (Some(pace), Some(wait), false) = (&mut pace, &mut written.wait, blind) else {
+            return fail(io::ErrorKind::TimedOut.into());
+        };
+        let taken = transport.flow(0).map(|flow| flow.taken);
+        // Another look would come at once, and find the same, for ever.
+        if deadline.is_over() || wait.look(now, taken, pace).is_err() {
+            return fail(io::ErrorKind::TimedOut.into());
+        }
+        deadline.arm(wait.next(now, pace));
+    }
+    Poll::Pending
+}
+
+/// Writes what fits of a piece of a file, once something does. `0`: the file ends before, or can not be sent this way.
+pub fn poll_send(
+    transport: &impl Transport,
+    piece: &Piece,
+    deadline: &Deadline,
+    pace: &mut Pace,
+    written: &mut Written,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<usize>> {
+    loop {
+        match transport.try_send(piece) {
+            Ok(n) => {
+                let wait = written.wait.take();
+                let late = wait.is_some_and(|wait| wait.end(deadline.now(), n, pace).is_err());
+                return Poll::Ready(if late { Err(io::ErrorKind::TimedOut.into()) } else { Ok(n) });
+            }
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => return Poll::Ready(Ok(0)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                ready!(poll_room(transport, deadline, Some(pace), false, written, cx))?;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Poll::Ready(Err(error)),
+        }
+    }
 }
 
 /// Ends the sending side and takes what the other side is still sending, for a while, so that an answer given before a body was read

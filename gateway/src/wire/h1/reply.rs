@@ -7,11 +7,12 @@ use std::task::{Context, Poll, ready};
 
 use super::chunked;
 use super::fields::copy_fields;
-use super::io::{Closed, poll_closed, poll_write_paced, write_paced};
+use super::io::{Closed, poll_closed, poll_send, poll_write_paced, write_paced};
 use crate::wire::deadline::Deadline;
 use crate::wire::edits::{self, Edits};
 use crate::wire::head::{Name, ResponseHead, Version};
 use crate::wire::pace::Pace;
+use crate::wire::piece::Piece;
 use crate::wire::pipe::Pipe;
 use crate::wire::text::{push_number, reason_phrase};
 use crate::wire::transport::Transport;
@@ -316,6 +317,16 @@ impl<T: Transport> Responder for Reply<'_, T> {
             }
         }
         Poll::Ready(Ok(()))
+    }
+
+    fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        piece: &Piece,
+        written: &mut Written,
+    ) -> Poll<Result<usize, ClientGone>> {
+        let sent = ready!(poll_send(self.transport, piece, self.deadline, &mut self.pace, written, cx));
+        Poll::Ready(sent.inspect(|&n| self.sent += n as u64).map_err(|error| self.gone(&error)))
     }
 
     async fn answer(&mut self, answer: &Answer<'_>) -> Result<(), ClientGone> {
