@@ -158,6 +158,11 @@ impl Servers {
         &self.sites
     }
 
+    /// Whether requests may have to wait for a place.
+    pub fn is_bounded(&self) -> bool {
+        self.sites.iter().any(|site| site.max_in_flight.is_some())
+    }
+
     /// How many requests wait for a place.
     pub fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)

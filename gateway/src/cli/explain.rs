@@ -6,6 +6,7 @@ mod edits;
 mod entrance;
 mod file;
 mod handshake;
+mod servers;
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -195,6 +196,11 @@ fn explain(loaded: &Loaded, arguments: &Arguments) -> (String, bool) {
             if let Some((set, slot)) = permit.slot() {
                 let written = write!(text, " (token `{set}`, slot `{slot}`)");
                 debug_assert!(written.is_ok());
+            }
+            if let Some(service) = service.filter(|service| asks_app(service, &judgement)) {
+                for (what, text) in servers::lines(&service.upstream) {
+                    out.line(what, &text);
+                }
             }
             out.line("verdict", &text);
             (out.text, true)

@@ -4,6 +4,7 @@
 //! is left, and only the last step asks whether a plan came out of it.
 
 mod action;
+mod balance;
 mod context;
 mod edits;
 mod files;

@@ -6,6 +6,7 @@
 //! Invariant: no `flatten`, no `untagged`. Both would lose the path of a mistake.
 
 mod access;
+mod balance;
 mod edits;
 mod files;
 mod health;
@@ -21,6 +22,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub(super) use access::{Allow, Conditions, Limit, Slot, TokenSet};
+pub(super) use balance::{Balance, HashKey, HashName, HashOn, Queue, Retries, Server, ServerDetails};
 pub(super) use edits::FieldEdits;
 pub(super) use files::{CacheControl, Files};
 pub(super) use health::Health;

@@ -7,6 +7,7 @@
 mod access;
 mod address;
 mod amount;
+mod balance;
 mod choice;
 mod files;
 mod protocol;
@@ -23,6 +24,7 @@ use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor}
 
 pub(super) use address::ServerWord;
 pub(super) use amount::{Count, Date, Seconds, Size, Workers};
+pub(super) use balance::{BalanceWord, CookieName, FailureStatus, Percent, RetryWord};
 pub(super) use choice::{DenyWord, Flag, LimitKeyWord, Method, MissingWord, ServeWord, Upgrade};
 pub(super) use files::{AbsentWord, CacheControlWord, FileName, IndexWord, MediaType, NamePattern};
 pub(super) use protocol::{AcmeDirectory, ChallengeWord, DomainName, ProtocolWord, RedirectWord, ServerHeaderWord};

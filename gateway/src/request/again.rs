@@ -166,7 +166,7 @@ impl<'a> Again<'a> {
         let repeats = match broken.reason {
             Reason::UpstreamDeclined => true,
             _ if lost => return if body.rewind() { self.other(place) } else { Next::Stop },
-            Reason::UpstreamClosed => broken.stale && self.may_repeat(place) && servers.allows_retry(),
+            Reason::UpstreamClosed => self.may_repeat(place) && servers.allows_retry(),
             Reason::UpstreamTimeout => {
                 self.balancing().retries.on_timeout && self.may_repeat(place) && servers.allows_retry()
             }

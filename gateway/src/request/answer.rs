@@ -17,6 +17,9 @@ const HTML: &[u8] = b"text/html; charset=utf-8";
 /// Some of these statuses may be cached unless told otherwise (RFC 9110 §15.1), and what one client may not see another may.
 const NO_STORE: (&str, &[u8]) = ("Cache-Control", b"no-store");
 
+/// Seconds after which a client may come back that found no place at the app.
+const LATER: &[u8] = b"5";
+
 /// Answers a refusal in the form the client prefers.
 pub async fn refusal<R: Responder>(
     text: &mut Vec<u8>,
@@ -52,6 +55,9 @@ pub async fn refusal<R: Responder>(
     } else if status == 405 {
         // RFC 9110 §15.5.6: it must say what would be allowed.
         let fields = [("Content-Type", content_type), NO_STORE, ("Allow", allow.as_bytes())];
+        reply.answer(&Answer { status, fields: &fields, body: text }).await
+    } else if matches!(refused.reason, Reason::UpstreamQueueFull | Reason::UpstreamQueueTimeout) {
+        let fields = [("Content-Type", content_type), NO_STORE, ("Retry-After", LATER)];
         reply.answer(&Answer { status, fields: &fields, body: text }).await
     } else {
         reply.answer(&Answer { status, fields: &[("Content-Type", content_type), NO_STORE], body: text }).await

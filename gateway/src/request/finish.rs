@@ -128,6 +128,7 @@ pub fn finish(
             .and_then(|(service, _)| service.upstream.servers.get(outcome.server?))
             .map(|server| &*server.label),
         upstream_status: outcome.upstream_status,
+        tries: outcome.sent,
         first_byte: outcome.answered.map(|at| at.saturating_duration_since(received.started)),
         duration,
         received: sample.received,
@@ -179,6 +180,7 @@ pub fn finish_unread(
         slot: None,
         upstream: None,
         upstream_status: None,
+        tries: 0,
         first_byte: None,
         duration: sample.duration,
         received: sample.received,

@@ -102,6 +102,8 @@ pub struct Entry<'a> {
     pub upstream: Option<&'a str>,
     /// Its status.
     pub upstream_status: Option<u16>,
+    /// How often the request was sent.
+    pub tries: u32,
     /// Until the app's head was complete.
     pub first_byte: Option<Duration>,
     /// The whole request.

@@ -5,6 +5,7 @@
 //! request (they hash and lock, and may merge two label sets).
 
 mod families;
+mod servers;
 mod shard;
 
 use std::collections::BTreeMap;

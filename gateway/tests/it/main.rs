@@ -67,4 +67,6 @@ mod upgrade;
 mod upstream_h2;
 mod upstream_proxy;
 mod upstream_tls;
+mod upstreams;
+mod upstreams_load;
 mod websockets;

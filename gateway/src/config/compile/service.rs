@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use probegate_policies::host::{HostPattern, HostTable};
 
-use super::{Context, Definitions, edits, handling, health, hsts, limit, names, probe, route, tls, tls_upstream};
+use super::{
+    Context, Definitions, balance, edits, handling, health, hsts, limit, names, probe, route, tls, tls_upstream,
+};
 use crate::config::shape::{List, Named};
 use crate::config::value::{Flag, Leaf, ProtocolWord, ServerHeaderWord, ServerWord, Upgrade};
 use crate::config::{ConfigPath, raw};
@@ -193,6 +195,13 @@ fn compile_upstream(
 ) -> Option<plan::Upstream> {
     let raw::Upstream {
         servers,
+        balance,
+        max_fails,
+        fail_timeout,
+        slow_start,
+        fail_on,
+        queue,
+        retries,
         connect_timeout,
         response_timeout,
         idle_timeout,
@@ -214,16 +223,20 @@ fn compile_upstream(
     let response_timeout = cx.deadline(response_timeout, path, "response_timeout", Duration::from_secs(60));
     let idle_timeout = cx.deadline(idle_timeout, path, "idle_timeout", Duration::from_millis(1500));
     let max_idle = cx.number(max_idle, path, "max_idle", 0..=65_536, 64);
+    let written = balance::Written { balance, max_fails, fail_timeout, slow_start, fail_on, queue, retries };
     let servers = cx.required(servers, path, "servers", "servers: [\"127.0.0.1:8000\"]")?;
-    let path = path.key("servers");
+    let (whole, path) = (path, path.key("servers"));
     if servers.is_empty() {
         cx.error(&path, "`servers` is empty: nobody would answer", "write `[\"127.0.0.1:8000\"]`");
     }
     let mut compiled: Vec<plan::Server> = Vec::new();
-    let servers: Vec<_> = servers.into_iter().collect();
+    let servers: Vec<_> = servers
+        .into_iter()
+        .filter_map(|(index, server)| Some((index, balance::server(server, &path.index(index), cx)?)))
+        .collect();
     // `https://` on one server means TLS; on some of several it would leave open what the others mean.
-    let marked = servers.iter().filter(|(_, Leaf(server))| server.tls == Some(true)).count();
-    if let Some((index, Leaf(server))) = servers.iter().find(|(_, Leaf(server))| match server.tls {
+    let marked = servers.iter().filter(|(_, (server, _))| server.tls == Some(true)).count();
+    if let Some((index, (server, _))) = servers.iter().find(|(_, (server, _))| match server.tls {
         Some(true) => marked < servers.len() && secure.is_none(),
         Some(false) => marked > 0 || secure.is_some(),
         None => false,
@@ -244,7 +257,7 @@ fn compile_upstream(
     };
     let spoken = secure.is_some();
     let secure = secure.and_then(|(raw, path)| tls_upstream::compile(raw, &path, cx));
-    for (index, Leaf(ServerWord { address, label, tls: _ })) in servers {
+    for (index, (ServerWord { address, label, tls: _ }, special)) in servers {
         let path = path.index(index);
         if compiled.iter().any(|server| server.address == address) {
             cx.error(&path, format!("server `{label}` is listed twice"), "remove one of the two");
@@ -259,9 +272,9 @@ fn compile_upstream(
             address,
             label,
             name,
-            weight: 1,
-            backup: false,
-            max_in_flight: None,
+            weight: special.weight,
+            backup: special.backup,
+            max_in_flight: special.max_in_flight,
             key: hasher.finish(),
         });
     }
@@ -269,6 +282,7 @@ fn compile_upstream(
         let message = "`resolver` has no meaning here: no server is written as a name";
         cx.key_error(&resolver_path, message, "remove it, or write a server as `name:port`");
     }
+    let balancing = balance::balancing(written, &compiled, whole, cx);
     let tls = secure.map(|secure| secure.tls);
     if spoken && tls.is_none() {
         // Said already. Without it, the app would be spoken to in clear text.
@@ -276,7 +290,7 @@ fn compile_upstream(
     }
     Some(plan::Upstream {
         servers: compiled,
-        balancing: plan::Balancing::default(),
+        balancing,
         health,
         resolver,
         connect_timeout,

@@ -3,11 +3,14 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Address, Allow, Bandwidth, ClientCertificates, Compression, FieldEdits, Files, Health, UpstreamTls};
+use super::{
+    Address, Allow, Balance, Bandwidth, ClientCertificates, Compression, FieldEdits, Files, Health, Queue, Retries,
+    Server, UpstreamTls,
+};
 use crate::config::shape::{List, Toggle};
 use crate::config::value::{
-    Count, Date, DenyWord, ExactPath, FieldText, FilePath, Flag, Host, Leaf, Name, ProtocolWord, Seconds, SecretText,
-    ServeWord, ServerHeaderWord, ServerWord, Size, Text, Upgrade, Variable,
+    Count, Date, DenyWord, ExactPath, FailureStatus, FieldText, FilePath, Flag, Host, Leaf, Name, ProtocolWord,
+    Seconds, SecretText, ServeWord, ServerHeaderWord, Size, Text, Upgrade, Variable,
 };
 use probegate_policies::host::HostPattern;
 use probegate_policies::route::PathPrefix;
@@ -56,9 +59,24 @@ pub(in crate::config) struct Service {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "a mapping such as `{servers: [\"127.0.0.1:8000\"]}`")]
 pub(in crate::config) struct Upstream {
-    /// The app's servers, at least one: `127.0.0.1:8000`, `app:8000` or `unix:/run/app.sock`.
+    /// The app's servers, at least one: `127.0.0.1:8000`, `app:8000` or `unix:/run/app.sock`, or a mapping with `address`.
     #[schemars(required)]
-    pub(in crate::config) servers: Option<List<Leaf<ServerWord>>>,
+    pub(in crate::config) servers: Option<List<Server>>,
+    /// Which server gets a request: `least_in_flight` (default), `round_robin`, or the one that its `{hash: client_ip}`, `{hash: {header: NAME}}`
+    /// or `{hash: {cookie: NAME}}` belongs to.
+    pub(in crate::config) balance: Option<Balance>,
+    /// After how many failures within `fail_timeout` a server is left out; 0 for never. Default: 1.
+    pub(in crate::config) max_fails: Option<Leaf<Count>>,
+    /// How long it is left out at first. Default: `10s`.
+    pub(in crate::config) fail_timeout: Option<Leaf<Seconds>>,
+    /// How long a server that is back takes to get its whole share. Default: `0s`.
+    pub(in crate::config) slow_start: Option<Leaf<Seconds>>,
+    /// Statuses of the app's that count as failures of its server. Default: `[]`.
+    pub(in crate::config) fail_on: Option<List<Leaf<FailureStatus>>>,
+    /// Requests that wait because every server is at `max_in_flight`. `off`: none waits. Default: 100 wait for 5 seconds.
+    pub(in crate::config) queue: Option<Toggle<Queue>>,
+    /// Requests that are sent again. `off`: none is, but after a race for a kept connection. Default: what does no harm twice.
+    pub(in crate::config) retries: Option<Toggle<Retries>>,
     /// To establish a connection. Default: `5s`.
     pub(in crate::config) connect_timeout: Option<Leaf<Seconds>>,
     /// From the complete request to the first byte of the answer, and between two parts of its body. Default: `60s`.

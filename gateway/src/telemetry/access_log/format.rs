@@ -59,6 +59,9 @@ pub(super) fn json(out: &mut Vec<u8>, entry: &Entry<'_>) {
         text(out, "client_certificate", subject.unwrap_or_default().as_bytes());
     }
     text(out, "upstream", entry.upstream.unwrap_or_default().as_bytes());
+    if entry.upstream.is_some() && entry.tries != 1 {
+        number(out, "upstream_tries", u64::from(entry.tries));
+    }
     if let Some(status) = entry.upstream_status {
         number(out, "upstream_status", u64::from(status));
     }

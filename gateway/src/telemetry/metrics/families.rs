@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
 
 use super::shard::{BOUNDS, ServiceStats};
-use super::{Metrics, UNKNOWN_REASONS};
+use super::{Metrics, UNKNOWN_REASONS, servers};
 use crate::acme::Acme;
 use crate::servers::{Health, Site};
 use crate::state::{Active, State};
@@ -54,11 +54,9 @@ pub(super) fn collect(metrics: &Metrics, state: &State) -> Vec<MetricFamily> {
         each("probegate_sent_bytes_total", "Bytes of body sent to clients.", &|stats| {
             vec![("", String::new(), stats.sent())]
         }),
-        each(
-            "probegate_upstream_retries_total",
-            "Requests sent again, because a kept connection had been closed or the app had not looked at them.",
-            &|stats| vec![("", String::new(), stats.retried())],
-        ),
+        each("probegate_upstream_retries_total", "Requests that were sent more than once.", &|stats| {
+            vec![("", String::new(), stats.retried())]
+        }),
         family(
             "probegate_request_duration_seconds",
             "From the first byte of a request to the end of its answer.",
@@ -145,6 +143,7 @@ pub(super) fn collect(metrics: &Metrics, state: &State) -> Vec<MetricFamily> {
             vec![gauge(vec![("version", env!("CARGO_PKG_VERSION").to_owned())], 1.0)],
         ),
     ];
+    families.extend(servers::collect(&active));
     families.extend(acme(&state.acme));
     families.push(family(
         "probegate_maintenance",
@@ -279,7 +278,7 @@ fn each_server(active: &Active, name: &str, help: &str, value: impl Fn(&Site) ->
     family(name, help, MetricType::GAUGE, metrics.collect())
 }
 
-fn family(name: &str, help: &str, kind: MetricType, metrics: Vec<Metric>) -> MetricFamily {
+pub(super) fn family(name: &str, help: &str, kind: MetricType, metrics: Vec<Metric>) -> MetricFamily {
     let mut family = MetricFamily::default();
     family.set_name(name.to_owned());
     family.set_help(help.to_owned());
@@ -288,7 +287,7 @@ fn family(name: &str, help: &str, kind: MetricType, metrics: Vec<Metric>) -> Met
     family
 }
 
-fn counter(labels: Vec<(&str, String)>, count: u64) -> Metric {
+pub(super) fn counter(labels: Vec<(&str, String)>, count: u64) -> Metric {
     let mut counter = Counter::default();
     counter.set_value(float(count));
     let mut metric = Metric::from_label(pairs(labels));
@@ -296,7 +295,7 @@ fn counter(labels: Vec<(&str, String)>, count: u64) -> Metric {
     metric
 }
 
-fn gauge(labels: Vec<(&str, String)>, value: f64) -> Metric {
+pub(super) fn gauge(labels: Vec<(&str, String)>, value: f64) -> Metric {
     let mut gauge = Gauge::default();
     gauge.set_value(value);
     let mut metric = Metric::from_label(pairs(labels));
@@ -334,7 +333,7 @@ fn pairs(labels: Vec<(&str, String)>) -> Vec<LabelPair> {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "Prometheus counts in doubles")]
-fn float(count: u64) -> f64 {
+pub(super) fn float(count: u64) -> f64 {
     count as f64
 }
 

@@ -50,6 +50,16 @@ impl Upstream {
         Self::scripted(move |connection| connection.serve(&answer))
     }
 
+    /// The same at an address that is known before, and free.
+    pub(crate) fn answering_at<A: Into<Vec<u8>>>(
+        address: SocketAddr,
+        answer: impl Fn(&Request) -> A + Send + Sync + 'static,
+    ) -> Self {
+        let listener = eventually("the address is free", || TcpListener::bind(address).ok());
+        let accept = move || listener.accept().map(|(stream, _)| Stream::Tcp(stream));
+        Self::start(Place::Tcp(address), accept, move |connection| connection.serve(&answer))
+    }
+
     /// The same on a Unix socket.
     pub(crate) fn answering_on_unix_socket<A: Into<Vec<u8>>>(
         answer: impl Fn(&Request) -> A + Send + Sync + 'static,
