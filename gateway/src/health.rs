@@ -25,6 +25,9 @@ use crate::state::{Active, State};
 use crate::upstream::Pools;
 use crate::wire::deadline::{Deadlines, TICK};
 
+/// How often a new plan is looked for while nothing is checked.
+const IDLE: Duration = Duration::from_millis(500);
+
 /// What checks have found, for people.
 #[derive(Debug, Default)]
 pub struct Reports {
@@ -103,7 +106,7 @@ async fn supervise(state: &Weak<State>) {
             follow(&state, &pools, &deadlines, &mut running);
         }
         drop(state);
-        tokio::time::sleep(TICK).await;
+        tokio::time::sleep(if running.is_empty() { IDLE } else { TICK }).await;
         let now = Instant::now();
         deadlines.sweep(now);
         pools.sweep(now);

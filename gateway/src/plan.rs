@@ -73,7 +73,7 @@ pub struct Plan {
     pub shutdown: Shutdown,
     /// Sets of client certificates; the index is the bit that rules ask for.
     pub client_certificates: Vec<CertificateSet>,
-    /// Where the gateway keeps what must survive it: ACME accounts and certificates.
+    /// Where the gateway keeps what must survive it: switches, ACME accounts and certificates.
     pub storage: PathBuf,
     /// Fields that carry the gateway's own tokens: not passed on to apps, unless the token set says `forward: true`.
     pub private_fields: Vec<FieldName>,

@@ -10,10 +10,14 @@ mod file;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::thread;
 use std::time::Duration;
 
 use crate::plan::Plan;
+
+/// How long a disk may take: who turns a switch waits for it, and so does whoever asks the admin listener whether it is alive.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// All switches.
 #[derive(Debug, Default)]
@@ -30,6 +34,10 @@ struct Kept {
     cells: BTreeMap<Box<str>, Arc<Maintenance>>,
     /// Where they are written to.
     folder: PathBuf,
+    /// How often they were.
+    number: u64,
+    /// The number of the newest that was written, locked while one is.
+    written: Arc<Mutex<u64>>,
 }
 
 /// What the file says.
@@ -112,9 +120,9 @@ impl Switches {
         if kept.folder != plan.storage {
             kept.folder.clone_from(&plan.storage);
             if kept.record != Record::default()
-                && let Err(error) = file::write(&kept.folder, &kept.record)
+                && let Some(why) = kept.save()
             {
-                tracing::error!(path = %file::path(&kept.folder).display(), %error, "switches can not be written");
+                tracing::error!(why, "switches can not be written");
             }
         }
         let cells = plan.services.iter().map(|service| Arc::clone(kept.cells.entry(service.name.clone()).or_default()));
@@ -169,9 +177,7 @@ impl Switches {
             kept.tell();
         }
         // Written in any case: whoever asks again because it could not be written wants that.
-        let written = file::write(&kept.folder, &kept.record);
-        let unsaved = written.err().map(|error| format!("{}: {error}", file::path(&kept.folder).display()));
-        Turned { changed, unsaved }
+        Turned { changed, unsaved: kept.save() }
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
@@ -180,6 +186,33 @@ impl Switches {
 }
 
 impl Kept {
+    /// Writes them, by a thread of its own: a disk that hangs must not hold whoever waits for more than a moment. Says why they are not written (yet).
+    fn save(&mut self) -> Option<String> {
+        self.number += 1;
+        let (number, folder, record) = (self.number, self.folder.clone(), self.record.clone());
+        let written = Arc::clone(&self.written);
+        let (tell, told) = mpsc::channel();
+        let write = move || {
+            let mut newest = written.lock().unwrap_or_else(PoisonError::into_inner);
+            // What waited behind a slow one may be old by now.
+            let outcome = if *newest < number { file::write(&folder, &record) } else { Ok(()) };
+            if outcome.is_ok() {
+                *newest = number.max(*newest);
+            }
+            // Nobody may wait any more.
+            tell.send(outcome).ok();
+        };
+        let why = match thread::Builder::new().name("switches".to_owned()).spawn(write) {
+            Err(error) => error.to_string(),
+            Ok(_) => match told.recv_timeout(PATIENCE) {
+                Ok(Ok(())) => return None,
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => "the disk does not answer".to_owned(),
+            },
+        };
+        Some(format!("{}: {why}", file::path(&self.folder).display()))
+    }
+
     /// Brings the cells to what the record says.
     fn tell(&self) {
         for (service, cell) in &self.cells {

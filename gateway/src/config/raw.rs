@@ -60,7 +60,7 @@ pub(super) struct Config {
     pub(super) services: Option<Named<Service>>,
     /// Where metrics and the gateway's own probes are served. Default: `127.0.0.1:9900`.
     pub(super) admin: Option<Toggle<Admin>>,
-    /// The folder for what must survive the gateway: ACME accounts and certificates. Default: `$STATE_DIRECTORY`, which systemd sets, or
+    /// The folder for what must survive the gateway: switches, ACME accounts and certificates. Default: `$STATE_DIRECTORY`, which systemd sets, or
     /// `/var/lib/probegate`.
     pub(super) storage: Option<Leaf<FilePath>>,
     /// What is logged.
