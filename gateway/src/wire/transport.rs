@@ -198,7 +198,16 @@ impl Socket {
         let mut ready = std::pin::pin!(tokio::task::coop::unconstrained(std::future::poll_fn(|cx| {
             self.poll_read_ready(cx).map(|_| ())
         })));
-        ready.as_mut().poll(&mut cx).is_pending()
+        if ready.as_mut().poll(&mut cx).is_pending() {
+            return true;
+        }
+        // Whoever took the last byte there was may not have been told so, and neither was the event loop. The kernel knows; it is asked once.
+        let peek = |socket: socket2::SockRef<'_>| socket.peek(&mut [std::mem::MaybeUninit::uninit()]);
+        let peeked = match self {
+            Self::Tcp(stream) => stream.try_io(Interest::READABLE, || peek(stream.into())),
+            Self::Unix(stream) => stream.try_io(Interest::READABLE, || peek(stream.into())),
+        };
+        peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 }
 
@@ -281,5 +290,28 @@ impl Transport for Socket {
         if let Self::Tcp(stream) = self {
             stream.reset_on_close();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_of_which_the_last_byte_was_read_is_quiet_until_another_comes_or_its_end() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let ours = Socket::Unix(ours);
+        assert!(ours.is_quiet());
+        for _ in 0..2 {
+            assert_eq!(theirs.try_write(b"byte").unwrap(), 4);
+            std::future::poll_fn(|cx| ours.poll_read_ready(cx)).await.unwrap();
+            assert!(!ours.is_quiet());
+            // Nothing tells that there is no fifth.
+            assert_eq!(ours.try_read(&mut [0; 4]).unwrap(), 4);
+            assert!(ours.is_quiet());
+        }
+        drop(theirs);
+        std::future::poll_fn(|cx| ours.poll_read_ready(cx)).await.unwrap();
+        assert!(!ours.is_quiet());
     }
 }
