@@ -1,17 +1,16 @@
 //! Compression of answers: who gets which coding, what is never compressed, and that nothing is held back.
 
 use std::io::{Read as _, Write as _};
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::harness::{
-    self, Client, Config, End, Folder, Gate, Gateway, Program, Response, Upstream, accepts, curl, eventually, exchange,
-    free_address, metrics, wait_for_metric,
+    self, Client, Config, End, Folder, Gate, Gateway, Response, Upstream, curl, eventually, exchange, metrics,
+    wait_for_metric,
 };
 use crate::http2;
 
-const ON: &str = "compression: {}";
+pub(crate) const ON: &str = "compression: {}";
 
 const CODINGS: [&str; 3] = ["zstd", "br", "gzip"];
 
@@ -25,7 +24,7 @@ fn answer(fields: &str, body: &str) -> String {
     format!("HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n{fields}Content-Length: {}\r\n\r\n{body}", body.len())
 }
 
-fn decoded(coding: &str, body: &[u8]) -> String {
+pub(crate) fn decoded(coding: &str, body: &[u8]) -> String {
     let mut out = String::new();
     let read = match coding {
         "zstd" => zstd::stream::read::Decoder::new(body).unwrap().read_to_string(&mut out),
@@ -38,7 +37,7 @@ fn decoded(coding: &str, body: &[u8]) -> String {
 }
 
 /// What can be read of a body that has not ended.
-fn so_far(coding: &str, body: &[u8]) -> Vec<u8> {
+pub(crate) fn so_far(coding: &str, body: &[u8]) -> Vec<u8> {
     match coding {
         "zstd" => {
             let mut decoder = zstd::stream::write::Decoder::new(Vec::new()).unwrap();
@@ -351,75 +350,6 @@ fn a_request_body_that_is_compressed_passes_as_it_is() {
     client.send(body);
     client.response();
     assert_eq!((app.request().body, app.request().field("content-encoding").as_deref()), (body.to_vec(), Some("gzip")));
-}
-
-/// A page with an `ETag` of Django's own, one that sets a cookie, and one in steps.
-const DJANGO: &str = r#"
-import os, time
-from django.conf import settings
-from django.core.wsgi import get_wsgi_application
-from django.http import HttpResponse, StreamingHttpResponse
-from django.middleware.csrf import get_token
-from django.urls import path
-
-settings.configure(
-    SECRET_KEY="only-for-this-test", ALLOWED_HOSTS=["*"], ROOT_URLCONF=__name__,
-    MIDDLEWARE=["django.middleware.http.ConditionalGetMiddleware", "django.middleware.csrf.CsrfViewMiddleware"],
-)
-PAGE = "<p>a page of Django's</p>\n" * 500
-
-def form(request):
-    return HttpResponse(PAGE + get_token(request))
-
-def steps(request):
-    def parts():
-        yield "first\n"
-        while not os.path.exists(os.environ["GO_ON"]):
-            time.sleep(0.01)
-        yield "second\n"
-    return StreamingHttpResponse(parts(), content_type="text/plain")
-
-urlpatterns = [path("page", lambda request: HttpResponse(PAGE)), path("form", form), path("steps", steps)]
-application = get_wsgi_application()
-"#;
-
-#[test]
-fn django_under_gunicorn_is_compressed_and_its_validators_still_hold() {
-    let folder = Folder::new();
-    folder.write("pages.py", DJANGO);
-    let (address, go_on) = (free_address(), folder.path().join("go"));
-    let venv = harness::venv("PROBEGATE_TEST_VENV", "django", "examples/django/requirements.txt");
-    let mut gunicorn = Command::new(venv.join("bin/gunicorn"));
-    gunicorn.current_dir(folder.path()).env("PYTHONDONTWRITEBYTECODE", "1").env("GO_ON", &go_on);
-    gunicorn.args(["--workers", "1", "--bind", &address.to_string(), "pages:application"]);
-    let _gunicorn = Program::start(&mut gunicorn);
-    eventually("gunicorn listens", || accepts(address).then_some(()));
-    let gateway = Gateway::start(Config::servers([address.to_string()]).service(ON));
-    let get = |path: &str, fields: &str| {
-        exchange(gateway.address(), format!("GET {path} HTTP/1.1\r\nHost: a\r\nAccept-Encoding: gzip\r\n{fields}\r\n"))
-    };
-    let page = get("/page", "");
-    let text = decoded("gzip", &page.body);
-    assert!(text.len() > 10_000 && page.body.len() < 1000, "{page:?}");
-    let etag = page.field("etag").unwrap();
-    assert!(etag.starts_with("W/\""), "{etag}");
-    // RFC 9110 §13.1.2: compared weakly, and Django does.
-    assert_eq!(get("/page", &format!("If-None-Match: {etag}\r\n")).status, 304);
-    assert_eq!(get("/page", "If-None-Match: W/\"other\"\r\n").status, 200);
-    // A form with a token of the client's own.
-    let form = get("/form", "");
-    assert!(form.field("set-cookie").is_some() && form.field("content-encoding").is_none(), "{form:?}");
-    // A page in steps.
-    let mut client = Client::connect(gateway.address());
-    client.send("GET /steps HTTP/1.0\r\nHost: a\r\nAccept-Encoding: gzip\r\n\r\n");
-    client.head();
-    let mut body = Vec::new();
-    while so_far("gzip", &body) != b"first\n" {
-        body.extend(client.exactly(1));
-    }
-    std::fs::write(&go_on, "").unwrap();
-    body.extend(client.rest().0);
-    assert_eq!(decoded("gzip", &body), "first\nsecond\n");
 }
 
 #[test]

@@ -20,6 +20,7 @@ mod certificates;
 mod cli;
 mod client_certificates;
 mod compression;
+mod compression_apps;
 mod connections;
 #[path = "../attacks/corpus.rs"]
 mod corpus;
