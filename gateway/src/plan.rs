@@ -30,7 +30,7 @@ use probegate_policies::route::{PathPrefix, RouteTable};
 use secrecy::SecretSlice;
 
 pub use self::balance::{Balancing, Choice, HashKey, Queue, Retries};
-pub use self::edits::{AnswerEdits, Change, Edits, FieldEdit, RequestEdits};
+pub use self::edits::{AnswerEdits, Change, Cors, Edits, FieldEdit, Redirect, RequestEdits, Rewrite, SecurityGroups};
 pub use self::files::{Action, Files, Missing};
 pub use self::health::{HealthCheck, HealthRequest};
 pub use self::listener::{

@@ -8,6 +8,7 @@ pub mod answer;
 pub mod challenge;
 mod check;
 pub mod collect;
+pub mod cors;
 pub mod deliver;
 pub mod encode;
 pub mod exchange;
@@ -15,12 +16,14 @@ pub mod files;
 pub mod finish;
 pub mod forward;
 pub mod headers;
+pub mod instead;
 pub mod judge;
 pub mod prepare;
 pub mod probe;
 pub mod redirect;
 pub mod relay;
 pub mod release;
+pub mod rewrite;
 pub mod stamp;
 pub mod target;
 pub mod throttle;
@@ -197,7 +200,7 @@ pub async fn serve<B: RequestBody, R: Responder>(
             }
         }
         Ok(Err(port)) => {
-            outcome.redirected = true;
+            outcome.redirected = Some(redirect::STATUS);
             redirect::answer(port, &asked, text, body, reply).await;
         }
         Ok(Ok((permit, service, servers, expects))) => {
@@ -216,6 +219,13 @@ pub async fn serve<B: RequestBody, R: Responder>(
                 // A gateway that goes down is alive, and has started: only its readiness ends.
                 let passing = probe.kind != ProbeKind::Readyz || !worker.state.is_ending();
                 probe::answer(probe.kind, version, passing, &worker.date.get(), body, reply).await;
+            } else if let Some(edits) =
+                service.handling(judgement.part.route()).edits.as_deref().filter(|_| probe.is_none())
+                && let values = (Values { plan, received, asked: &asked, judgement: &judgement, id: &id, service })
+                && let Some(instead) = instead::find(edits, &values)
+            {
+                // In a box: most requests go to the app.
+                Box::pin(instead.answer(&values, text, &mut outcome, body, reply)).await;
             } else {
                 let forward = probe.and_then(|probe| match &probe.serve {
                     Serve::Forward(forward) => Some(&**forward),

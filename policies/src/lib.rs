@@ -13,6 +13,7 @@ pub mod access;
 pub mod balance;
 pub mod bandwidth;
 pub mod client;
+pub mod cors;
 pub mod ejection;
 pub mod encoding;
 pub mod fields;

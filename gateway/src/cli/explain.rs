@@ -28,7 +28,7 @@ use crate::plan::{Action, Deny, Listener, Plan, Serve, Service};
 use crate::request::judge::{self, Judgement, Observer, Part, Question, Scratch, Showing, Way};
 use crate::request::target::Target;
 use crate::request::values::Values;
-use crate::request::{self, Received, answer, redirect};
+use crate::request::{self, answer, redirect};
 use crate::state::unix_time;
 use crate::wire::h1::framing;
 use crate::wire::h1::request::{HeadBounds, RequestParser};
@@ -136,29 +136,23 @@ fn explain(loaded: &Loaded, arguments: &Arguments) -> (String, bool) {
         out.redirect(way_in.listener, question.redirect, judgement.part);
     }
     let service = judgement.service.and_then(|index| plan.services.get(index));
-    let received = Received {
-        head: &head,
-        bytes: &bytes,
-        broken: None,
-        asks_upgrade: false,
-        demands_upgrade: false,
-        started: std::time::Instant::now(),
-        facts: &way_in.facts,
-        ended: None,
-    };
-    if let Some(service) = service {
+    let received = edits::received(&head, &bytes, &way_in.facts);
+    let values = service.map(|service| {
         let id = &[b'0'; 32];
-        let values = Values { plan, received: &received, asked: &asked, judgement: &judgement, id, service };
-        if asks_app(service, &judgement) {
-            out.request_edits(&values);
-        }
-        out.answer_edits(&values);
+        Values { plan, received: &received, asked: &asked, judgement: &judgement, id, service }
+    });
+    if let Some(values) = &values {
+        out.edits(values);
     }
     if let (Ok(Way::In(_)), Some(service)) = (&judgement.verdict, service)
         && let Err(reason) = request::expects(&head, &fields, body, service.handling(judgement.part.route()).max_body)
     {
         out.verdict(reason, reason.status(), None);
         return (out.text, false);
+    }
+    if let Some(text) = values.as_ref().and_then(edits::instead) {
+        out.line("verdict", &text);
+        return (out.text, true);
     }
     match &judgement.verdict {
         Ok(Way::Https(port)) => {

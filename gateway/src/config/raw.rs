@@ -23,7 +23,7 @@ use serde::Deserialize;
 
 pub(super) use access::{Allow, Conditions, Limit, Slot, TokenSet};
 pub(super) use balance::{Balance, HashKey, HashName, HashOn, Queue, Retries, Server, ServerDetails};
-pub(super) use edits::FieldEdits;
+pub(super) use edits::{Cors, FieldEdits, Redirect, SecurityHeaders};
 pub(super) use files::{CacheControl, Files};
 pub(super) use health::Health;
 pub(super) use process::{

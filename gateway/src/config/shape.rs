@@ -197,3 +197,50 @@ impl<T: JsonSchema> JsonSchema for Toggle<T> {
         json_schema!({"oneOf": [{"const": "off"}, generator.subschema_for::<T>()]})
     }
 }
+
+/// Something with a preset: `true` for all of it, `false` for none, or a mapping that says what differs.
+#[derive(Clone, Debug)]
+pub(super) enum Preset<T> {
+    /// None of it.
+    Off,
+    /// There, with these differences.
+    On(T),
+}
+
+impl<'de, T: Deserialize<'de> + Default> Deserialize<'de> for Preset<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(PresetVisitor(PhantomData))
+    }
+}
+
+struct PresetVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de> + Default> Visitor<'de> for PresetVisitor<T> {
+    type Value = Preset<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("`true`, `false` or a mapping")
+    }
+
+    fn visit_bool<E: Error>(self, value: bool) -> Result<Self::Value, E> {
+        Ok(if value { Preset::On(T::default()) } else { Preset::Off })
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(map)).map(Preset::On)
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for Preset<T> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Preset".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({"oneOf": [{"type": "boolean"}, generator.subschema_for::<T>()]})
+    }
+}

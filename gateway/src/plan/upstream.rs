@@ -13,7 +13,7 @@ use super::{Balancing, HealthCheck};
 /// The servers of a service and how they are spoken to.
 #[derive(Debug)]
 pub struct Upstream {
-    /// At least one, and [`Upstream::MOST`] at the most.
+    /// At least one, and [`Upstream::MOST`] at the most; none where there is no app ([`Upstream::nobody`]).
     pub servers: Vec<Server>,
     /// Who of them gets a request, and what is done when one fails.
     pub balancing: Balancing,
@@ -35,6 +35,25 @@ pub struct Upstream {
     pub tls: Option<UpstreamTls>,
     /// Every connection begins with a PROXY protocol header (version 2) that names the client, and serves this client's requests only.
     pub proxy: bool,
+}
+
+impl Upstream {
+    /// Where a service has no app, and nothing is ever put to one.
+    pub fn nobody() -> Self {
+        Self {
+            servers: Vec::new(),
+            balancing: Balancing::default(),
+            health: None,
+            connect_timeout: Duration::ZERO,
+            response_timeout: Duration::ZERO,
+            idle_timeout: Duration::ZERO,
+            max_idle: 0,
+            protocol: UpstreamProtocol::Http1,
+            resolver: None,
+            tls: None,
+            proxy: false,
+        }
+    }
 }
 
 /// The protocol an app speaks.

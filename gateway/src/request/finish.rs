@@ -9,7 +9,6 @@ use probegate_policies::reason::Reason;
 use super::answer;
 use super::exchange::Exchanged;
 use super::judge::{Judgement, Part, Refused};
-use super::redirect;
 use super::target::Target;
 use super::{NOBODY, Received};
 use crate::connection::Facts;
@@ -30,8 +29,10 @@ pub struct Outcome {
     pub answered_here: bool,
     /// A file answered, with this status.
     pub filed: Option<u16>,
-    /// The client was sent to HTTPS.
-    pub redirected: bool,
+    /// The status of an answer that the gateway gave itself, where it is not 200.
+    pub own_status: Option<u16>,
+    /// The client was sent elsewhere, with this status.
+    pub redirected: Option<u16>,
     /// Index of the server that was asked last.
     pub server: Option<usize>,
     /// Its status.
@@ -122,7 +123,9 @@ pub fn finish(
         decision,
         reason: outcome.reason,
         service: service.map(|(service, _)| &*service.name),
-        policy: service.filter(|_| !outcome.redirected).and_then(|(service, _)| policy(plan, service, judgement)),
+        policy: service
+            .filter(|_| outcome.redirected.is_none())
+            .and_then(|(service, _)| policy(plan, service, judgement)),
         slot: outcome.slot.as_ref().map(|(set, slot)| (&**set, &**slot)),
         upstream: service
             .and_then(|(service, _)| service.upstream.servers.get(outcome.server?))
@@ -209,7 +212,7 @@ fn claimed(bytes: &[u8]) -> (&[u8], &[u8]) {
 /// What became of a request, from why it did not end properly.
 fn decision(outcome: &Outcome) -> Decision {
     match outcome.reason {
-        None if outcome.redirected => Decision::Redirect,
+        None if outcome.redirected.is_some() => Decision::Redirect,
         None if outcome.answered_here => Decision::Answer,
         None if outcome.filed.is_some() => Decision::File,
         None => Decision::Forward,
@@ -231,9 +234,8 @@ fn status(outcome: &Outcome) -> u16 {
         // nginx's number for a connection that was closed without an answer.
         (Some(_), _) if outcome.deny == Deny::Close => 444,
         (Some(reason), _) => answer::status(Refused { reason, deny: outcome.deny }),
-        (None, _) if outcome.redirected => redirect::STATUS,
         (None, Some(status)) => status,
-        (None, None) => 200,
+        (None, None) => outcome.redirected.or(outcome.own_status).unwrap_or(200),
     }
 }
 

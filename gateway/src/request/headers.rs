@@ -5,7 +5,7 @@ use probegate_policies::fields::FieldName;
 use probegate_policies::forwarded::{self, Towards};
 
 use super::values::Values;
-use crate::plan::{AppToken, RequestEdits};
+use crate::plan::{AppToken, Edits};
 use crate::wire::Framing;
 use crate::wire::h1::fields::copy_fields;
 use crate::wire::head::{Name, RequestHead};
@@ -37,7 +37,9 @@ pub struct UpstreamHead<'a> {
     /// Fields with the gateway's own tokens: the app has no business with them.
     pub private: &'a [FieldName],
     /// What the configuration changes, and the request that its variables ask about.
-    pub edits: Option<(&'a RequestEdits, Values<'a>)>,
+    pub edits: Option<(&'a Edits, Values<'a>)>,
+    /// The path is not the one that was asked for.
+    pub rewritten: bool,
 }
 
 impl UpstreamHead<'_> {
@@ -87,7 +89,12 @@ impl UpstreamHead<'_> {
         }
         forwarded::write(out, &self.towards);
         if let Some((edits, values)) = &self.edits {
-            values.lines(&edits.fields, out);
+            if let Some(rewrite) =
+                edits.rewrite.as_ref().filter(|rewrite| self.rewritten && !rewrite.outside.is_empty())
+            {
+                push(out, b"X-Forwarded-Prefix", rewrite.outside.as_bytes());
+            }
+            values.lines(&edits.request.fields, out);
         }
         if let Some(token) = self.token {
             push(out, token.field.as_bytes(), secrecy::ExposeSecret::expose_secret(&token.secret));
@@ -99,7 +106,7 @@ impl UpstreamHead<'_> {
     fn is_private(&self, name: &[u8]) -> bool {
         self.private.iter().any(|private| private.matches(name))
             || self.token.is_some_and(|token| token.field.as_bytes().eq_ignore_ascii_case(name))
-            || self.edits.is_some_and(|(edits, _)| edits.drops.iter().any(|dropped| dropped.matches(name)))
+            || self.edits.is_some_and(|(edits, _)| edits.request.drops.iter().any(|dropped| dropped.matches(name)))
     }
 }
 

@@ -1,7 +1,7 @@
 //! The judgement: what may become of a request. Written once, here, in this order:
 //!
 //! canonical path → client identity → service → probe or route → access → limits; on a listener that redirects, limits → redirect instead of
-//! the last two.
+//! the last two. Where the app gets another path than the one that was judged, that is looked at last.
 //!
 //! Invariant: no I/O, no clock, no protocol. Live requests and `probegate explain` run this same code; `explain` only watches it.
 
@@ -14,6 +14,7 @@ use probegate_policies::now::Now;
 use probegate_policies::path::{self, Canonical};
 use probegate_policies::reason::Reason;
 
+use super::rewrite;
 use crate::limiter::{Limited, Limiter};
 use crate::plan::{Deny, Plan, Service};
 
@@ -64,6 +65,7 @@ pub struct Handshake<'a> {
 pub struct Scratch {
     paths: path::Scratch,
     hops: Hops,
+    rewrite: rewrite::Scratch,
 }
 
 /// The judgement.
@@ -75,6 +77,8 @@ pub struct Judgement<'a> {
     pub hops: &'a Hops,
     /// The path in its one meaning; `None` where it has none.
     pub path: Option<Canonical<'a>>,
+    /// The path that the app gets, where it is another one.
+    pub sent: Option<&'a [u8]>,
     /// Index of the service that the host belongs to.
     pub service: Option<usize>,
     /// Which part of the service the request meets.
@@ -150,7 +154,7 @@ pub fn judge<'a, F: Fields + ?Sized>(
     scratch: &'a mut Scratch,
     observer: &mut impl Observer,
 ) -> Judgement<'a> {
-    let Scratch { paths, hops } = scratch;
+    let Scratch { paths, hops, rewrite } = scratch;
     hops.clear();
     let path = path::canonicalise(question.path, paths);
     let identity = plan.client.resolve(question.peer, question.fields, hops, observer);
@@ -158,6 +162,7 @@ pub fn judge<'a, F: Fields + ?Sized>(
         identity,
         hops,
         path: None,
+        sent: None,
         service: None,
         part: Part::Rest,
         limited: None,
@@ -170,6 +175,17 @@ pub fn judge<'a, F: Fields + ?Sized>(
         Err(_) => return judgement,
     }
     judgement.verdict = enter(plan, limiter, question, &mut judgement, observer);
+    if let Ok(Way::In(_)) = judgement.verdict
+        && let Some(service) = judgement.service.and_then(|index| plan.services.get(index))
+        && let Some(wanted) =
+            service.handling(judgement.part.route()).edits.as_ref().and_then(|edits| edits.rewrite.as_ref())
+    {
+        let path = judgement.path.as_ref().and_then(|path| path.rewritten).unwrap_or(question.path);
+        match rewrite::apply(service, judgement.part, wanted, path, rewrite) {
+            Ok(sent) => judgement.sent = Some(sent),
+            Err(refused) => judgement.verdict = Err(refused),
+        }
+    }
     judgement
 }
 
@@ -184,7 +200,7 @@ pub fn identify<'a, F: Fields + ?Sized>(
     hops.clear();
     let identity = plan.client.resolve(peer, fields, hops, &mut ());
     let verdict = Err(Reason::PathInvalid.into());
-    Judgement { identity, hops, path: None, service: None, part: Part::Rest, limited: None, verdict }
+    Judgement { identity, hops, path: None, sent: None, service: None, part: Part::Rest, limited: None, verdict }
 }
 
 /// The part of the judgement that may end early.
@@ -298,7 +314,7 @@ fn is_misdirected(plan: &Plan, asked: usize, handshake: Handshake<'_>) -> bool {
 }
 
 /// Which part of the service a path belongs to.
-fn part(service: &Service, path: &[u8]) -> Part {
+pub(super) fn part(service: &Service, path: &[u8]) -> Part {
     match service.probes.iter().position(|probe| probe.path.as_bytes() == path) {
         Some(index) => Part::Probe(index),
         None => service.route_table.find(path).map_or(Part::Rest, Part::Route),
@@ -306,13 +322,13 @@ fn part(service: &Service, path: &[u8]) -> Part {
 }
 
 /// Many servers answer `/readyz/` as `/readyz`: neither a probe here nor safe to pass on.
-fn probe_behind_slash(service: &Service, path: &[u8]) -> Option<Part> {
+pub(super) fn probe_behind_slash(service: &Service, path: &[u8]) -> Option<Part> {
     let cut = path.strip_suffix(b"/")?;
     service.probes.iter().position(|probe| probe.path.as_bytes() == cut).map(Part::Probe)
 }
 
 /// What strangers see of a part.
-fn deny(service: &Service, part: Part) -> Deny {
+pub(super) fn deny(service: &Service, part: Part) -> Deny {
     match part {
         Part::Probe(index) => service.probes.get(index).map(|probe| probe.deny),
         Part::Route(index) => service.routes.get(index).map(|route| route.deny),

@@ -18,7 +18,7 @@ use super::judge::Judgement;
 use super::target::Target;
 use super::throttle::Throttling;
 use super::values::Values;
-use crate::plan::{Choice, Handling, HashKey, ProbeForward, RequestEdits, Service, UpstreamProtocol};
+use crate::plan::{Choice, Edits, Handling, HashKey, ProbeForward, Service, UpstreamProtocol};
 use crate::servers::Servers;
 use crate::spool::Budget;
 use crate::state::{Active, State};
@@ -67,7 +67,7 @@ impl<'a> Case<'a> {
         let upgrade = if framing == Framing::None { upgrade(received, self.service) } else { None };
         let head = UpstreamHead {
             method,
-            path: self.judgement.path.as_ref().and_then(|path| path.rewritten).unwrap_or(self.asked.path),
+            path: (self.judgement.sent.or_else(|| self.judgement.path.as_ref()?.rewritten)).unwrap_or(self.asked.path),
             query: self.asked.query,
             host: self.host(),
             framing,
@@ -78,6 +78,7 @@ impl<'a> Case<'a> {
             token: None,
             private: &self.active.plan.private_fields,
             edits: self.edits(),
+            rewritten: self.judgement.sent.is_some(),
         };
         head.write(out, received.head, received.bytes);
         Errand {
@@ -124,6 +125,7 @@ impl<'a> Case<'a> {
             token: probe.token.as_ref(),
             private: &self.active.plan.private_fields,
             edits: self.edits(),
+            rewritten: self.judgement.sent.is_some(),
         };
         head.write(out, received.head, received.bytes);
         Errand {
@@ -201,8 +203,8 @@ impl<'a> Case<'a> {
     }
 
     /// What the configuration changes about the request.
-    fn edits(&self) -> Option<(&'a RequestEdits, Values<'a>)> {
-        self.handling.edits.as_ref().map(|edits| (&edits.request, self.values()))
+    fn edits(&self) -> Option<(&'a Edits, Values<'a>)> {
+        self.handling.edits.as_ref().map(|edits| (&**edits, self.values()))
     }
 
     /// Fields that do not come back as trailers.

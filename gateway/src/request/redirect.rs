@@ -1,8 +1,13 @@
-//! `308 Permanent Redirect` to HTTPS (RFC 9110 §15.4.9: the method and the body stay what they are).
+//! Redirects: `308 Permanent Redirect` to HTTPS (RFC 9110 §15.4.9: the method and the body stay what they are), and those of the configuration.
 //!
-//! Invariant: the place is on the host that the request was for, which a service has; nothing in the target can make it another one.
+//! Invariant: the place is on the host that the request was for, which a service has, or on one that the configuration names; nothing in the target
+//! can make it another one.
+
+use std::io::Write as _;
 
 use super::target::Target;
+use super::values::Values;
+use crate::plan::Redirect;
 use crate::wire::{Answer, RequestBody, Responder};
 
 /// The redirect's status.
@@ -40,6 +45,39 @@ pub fn place(port: u16, asked: &Target<'_>, out: &mut Vec<u8>) {
         out.extend_from_slice(asked.path);
     }
     out.extend_from_slice(asked.query);
+}
+
+/// Where a configured redirect leads. `out` is emptied before.
+pub fn elsewhere(redirect: &Redirect, values: &Values<'_>, out: &mut Vec<u8>) {
+    out.clear();
+    values.write(&redirect.to, out);
+    let query = values.asked.query.strip_prefix(b"?").unwrap_or_default();
+    if redirect.keep_query && !query.is_empty() {
+        out.push(if out.contains(&b'?') { b'&' } else { b'?' });
+        out.extend_from_slice(query);
+    }
+    if redirect.relative {
+        // `//evil.example`, and what browsers take for it, would be another host.
+        let slashes = out.iter().take_while(|byte| matches!(byte, b'/' | b'\\')).count();
+        out.drain(1..slashes.max(1));
+    }
+    // What no URL holds, some browsers read as something else.
+    if out.iter().any(|&byte| is_strange(byte)) {
+        let mut encoded = Vec::with_capacity(out.len() + 16);
+        for &byte in out.iter() {
+            if is_strange(byte) {
+                let written = write!(encoded, "%{byte:02X}");
+                debug_assert!(written.is_ok());
+            } else {
+                encoded.push(byte);
+            }
+        }
+        *out = encoded;
+    }
+}
+
+fn is_strange(byte: u8) -> bool {
+    !matches!(byte, b'!'..=b'~') || matches!(byte, b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}')
 }
 
 #[cfg(test)]

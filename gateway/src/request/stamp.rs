@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use probegate_policies::forwarded::Scheme;
 
+use super::cors;
 use super::values::Values;
 use crate::plan::ServerHeader;
-use crate::wire::edits::Edits;
+use crate::wire::edits::{Edits, Prefixes};
 use crate::wire::{Responder, Stamp};
 
 /// Stamps the answer to a request at the time `unix`. `text` is memory for lines.
@@ -27,10 +28,17 @@ pub fn put<R: Responder>(values: &Values<'_>, unix: u64, text: &mut Vec<u8>, rep
             text.extend_from_slice(part);
         }
     }
-    let edits = service.handling(values.judgement.part.route()).edits.as_deref().map(|edits| &edits.answer);
-    let edits = edits.map(|answer| {
-        values.lines(&answer.fields, text);
-        Edits { drops: Arc::clone(&answer.drops), defaults: Arc::clone(&answer.defaults) }
+    let edits = service.handling(values.judgement.part.route()).edits.as_deref();
+    let edits = edits.map(|edits| {
+        values.lines(&edits.answer.fields, text);
+        if let Some(cors) = &edits.cors {
+            cors::lines(cors, values, text);
+        }
+        let prefixes = edits
+            .rewrite
+            .as_ref()
+            .map(|rewrite| Prefixes { outside: Arc::clone(&rewrite.outside), inside: Arc::clone(&rewrite.inside) });
+        Edits { drops: Arc::clone(&edits.answer.drops), defaults: Arc::clone(&edits.answer.defaults), prefixes }
     });
     reply.stamp(&Stamp {
         server: service.server_header == ServerHeader::Pass,

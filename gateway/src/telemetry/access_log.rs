@@ -35,7 +35,7 @@ pub enum Decision {
     Answer,
     /// A file answered.
     File,
-    /// The client was sent to HTTPS.
+    /// The client was sent elsewhere.
     Redirect,
     /// A rule kept it out.
     Deny,

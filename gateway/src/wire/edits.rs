@@ -6,6 +6,10 @@ use std::sync::Arc;
 use probegate_policies::fields::FieldName;
 
 use super::h1::trailers;
+use super::head::ResponseHead;
+
+/// The name of the field that a redirect says where to go with.
+pub const LOCATION: &[u8] = b"location";
 
 /// What happens to the fields of an answer besides what every answer gets.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,12 +18,59 @@ pub struct Edits {
     pub drops: Arc<[FieldName]>,
     /// Groups of field lines with CRLF, an empty line behind each: a group is put on answers that have none of its fields.
     pub defaults: Arc<[u8]>,
+    /// The app's paths are not those of clients: redirects of its own are told as clients have to follow them.
+    pub prefixes: Option<Prefixes>,
+}
+
+/// How the paths of clients and of the app differ. Percent-encoded, without a slash at the end, empty where there is none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prefixes {
+    /// In front of what clients ask for.
+    pub outside: Arc<str>,
+    /// In front of what the app sees.
+    pub inside: Arc<str>,
+}
+
+impl Prefixes {
+    /// The path for clients that a `Location` of the app's stands for. `None`: it stays as it is. Only what begins with one slash is a path
+    /// of the app's; one that has the prefix for clients already was made by an app that knows of it.
+    fn outwards(&self, location: &[u8]) -> Option<Vec<u8>> {
+        let below = |path: &[u8], prefix: &str| {
+            path.strip_prefix(prefix.as_bytes())
+                .is_some_and(|rest| matches!(rest.first(), None | Some(b'/' | b'?' | b'#')))
+        };
+        if !location.starts_with(b"/") || matches!(location.get(1), Some(b'/' | b'\\')) {
+            return None;
+        }
+        if !below(location, &self.inside) || (!self.outside.is_empty() && below(location, &self.outside)) {
+            return None;
+        }
+        let rest = location.get(self.inside.len()..)?;
+        let slash: &[u8] = if self.outside.is_empty() && !rest.starts_with(b"/") { b"/" } else { b"" };
+        // What is left must not become another host.
+        let rest = if self.outside.is_empty() && rest.starts_with(b"//") { return None } else { rest };
+        Some([self.outside.as_bytes(), slash, rest].concat())
+    }
 }
 
 impl Edits {
     /// Whether a field of the app's passes.
     pub fn keeps(&self, name: &[u8]) -> bool {
         !self.drops.iter().any(|dropped| dropped.matches(name))
+    }
+
+    /// Whether a field of a final answer passes. `moved`: another `Location` stands in place of the app's.
+    pub fn passes(&self, name: &[u8], moved: bool) -> bool {
+        self.keeps(name) && !(moved && name.eq_ignore_ascii_case(LOCATION))
+    }
+
+    /// The line that stands in place of the app's `Location`, where that says something else to clients than the app meant.
+    pub fn location(&self, head: &ResponseHead, bytes: &[u8]) -> Option<Vec<u8>> {
+        let prefixes = self.prefixes.as_ref()?;
+        let mut locations = head.fields.iter().filter(|field| field.name.of(bytes).eq_ignore_ascii_case(LOCATION));
+        let (Some(location), None) = (locations.next(), locations.next()) else { return None };
+        let path = prefixes.outwards(location.value.of(bytes))?;
+        Some([b"Location: ", &*path, b"\r\n"].concat())
     }
 
     /// The default lines that belong on an answer. `has` tells whether it has a field.
@@ -66,6 +117,7 @@ mod tests {
         let edits = Edits {
             drops: Arc::new(["x-debug".parse().unwrap()]),
             defaults: Arc::from(&b"A: 1\r\n\r\nX-Frame-Options: DENY\r\nContent-Security-Policy: x\r\n\r\n"[..]),
+            prefixes: None,
         };
         let missing = |known: &'static [u8]| -> Vec<u8> {
             edits.missing(move |name| name.eq_ignore_ascii_case(known)).flatten().copied().collect()
@@ -75,5 +127,37 @@ mod tests {
         assert_eq!(missing(b"a"), b"X-Frame-Options: DENY\r\nContent-Security-Policy: x\r\n");
         assert!(edits.keeps(b"X-Other") && !edits.keeps(b"X-DEBUG"));
         assert_eq!(&*edits.trailers(b"X-Debug: 1\r\nX-Sum: 2\r\n"), b"X-Sum: 2\r\n");
+    }
+
+    #[test]
+    fn a_redirect_of_the_app_is_told_as_clients_have_to_follow_it() {
+        let outwards = |outside: &str, inside: &str, location: &str| {
+            let prefixes = Prefixes { outside: outside.into(), inside: inside.into() };
+            prefixes.outwards(location.as_bytes()).map(|path| String::from_utf8(path).unwrap())
+        };
+        for (location, told) in [
+            ("/login/?next=/", Some("/api/login/?next=/")),
+            ("/", Some("/api/")),
+            ("/?a", Some("/api/?a")),
+            ("/apis", Some("/api/apis")),
+            // The app knows of the prefix (`FORCE_SCRIPT_NAME`).
+            ("/api/login/", None),
+            ("/api", None),
+            // Not paths of the app's.
+            ("//evil.example/", None),
+            ("/\\evil.example/", None),
+            ("https://shop.example/", None),
+            ("login/", None),
+            ("?a", None),
+            ("", None),
+        ] {
+            assert_eq!(outwards("/api", "", location).as_deref(), told, "{location}");
+        }
+        assert_eq!(outwards("/api", "/v2", "/v2/x").as_deref(), Some("/api/x"));
+        assert_eq!(outwards("/api", "/v2", "/x"), None);
+        assert_eq!(outwards("", "/v2", "/v2/x").as_deref(), Some("/x"));
+        assert_eq!(outwards("", "/v2", "/v2").as_deref(), Some("/"));
+        assert_eq!(outwards("", "/v2", "/v2?a").as_deref(), Some("/?a"));
+        assert_eq!(outwards("", "/v2", "/v2//evil.example"), None);
     }
 }

@@ -394,3 +394,54 @@ fn a_slow_page_is_finished_when_the_gateway_goes_down() {
     assert_eq!((&*answered.out, &*answered.err), ("slept 2 s\n200", ""));
     assert_eq!(gateway.wait_exit().code(), Some(0));
 }
+
+/// A gateway that has Django below `/app`.
+fn below_app(django: &Django, more: &str) -> Gateway {
+    Gateway::start(format!(
+        "listeners: [{{address: \"127.0.0.1:0\"}}]\nadmin: off\nworkers: 1\nservices:\n  shop:\n    upstream: {{servers: [\"unix:{}\"]}}\n    \
+         security_headers: true\n    routes: [{{path: /app/, strip_prefix: /app{more}}}]\n",
+        django.socket().display()
+    ))
+}
+
+/// The log-in page, and what it takes to send it back: the cookie and the token of the form.
+fn login_page(gateway: &Gateway) -> (Response, String, String) {
+    let page = ask(gateway, "/app/admin/login/?next=/admin/", &[]);
+    let text = page.text();
+    let token =
+        text.split("name=\"csrfmiddlewaretoken\" value=\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
+    let cookie = page.field("set-cookie").unwrap().split(';').next().unwrap().to_owned();
+    (page, cookie, token)
+}
+
+#[test]
+fn django_below_a_prefix_sends_to_its_log_in_and_takes_the_form() {
+    let django = Django::start(&[]);
+    let gateway = below_app(&django, "");
+    let admin = ask(&gateway, "/app/admin/", &[]);
+    assert_eq!((admin.status, admin.field("location").as_deref()), (302, Some("/app/admin/login/?next=/admin/")));
+    let (page, cookie, token) = login_page(&gateway);
+    // What Django says of itself stays, the rest is the gateway's.
+    assert_eq!(page.field("x-frame-options").as_deref(), Some("DENY"));
+    assert_eq!(page.field("referrer-policy").as_deref(), Some("same-origin"), "Django's own");
+    assert_eq!(page.field("permissions-policy").as_deref(), Some("camera=(), geolocation=(), microphone=()"));
+    let form = |gateway: &Gateway, origin: &str, token: &str| {
+        let (cookie, origin) = (format!("Cookie: {cookie}"), format!("Origin: {origin}"));
+        let data = format!("csrfmiddlewaretoken={token}&username=nobody&password=wrong");
+        status(gateway, "/app/admin/login/?next=/admin/", &["-H", &cookie, "-H", &origin, "--data", &data])
+    };
+    let ours = format!("http://{}", gateway.address());
+    assert_eq!(form(&gateway, &ours, &token), 200, "the form came through: the password is wrong");
+    assert_eq!((form(&gateway, &ours, "forged"), form(&gateway, "http://evil.example", &token)), (403, 403));
+    assert_eq!(status(&gateway, "/app/readyz", &[]), 400, "no detour to a probe");
+
+    // With another host, Django compares the origin with that one, and is asked under its own name.
+    let renamed = below_app(&django, ", host: shop.example.com");
+    assert_eq!(whoami_at(&renamed, "/app/whoami")["host"], "shop.example.com");
+    assert_eq!(form(&renamed, &format!("http://{}", renamed.address()), &token), 403, "see headers-and-rewriting.md");
+    assert_eq!(form(&renamed, "http://shop.example.com", &token), 200);
+}
+
+fn whoami_at(gateway: &Gateway, target: &str) -> Value {
+    ask(gateway, target, &[]).json()
+}

@@ -58,6 +58,7 @@ mod proxy;
 mod proxy_protocol;
 mod readme;
 mod redirects;
+mod rewriting;
 mod slow_clients;
 mod smuggling;
 mod splitting;

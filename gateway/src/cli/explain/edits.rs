@@ -1,26 +1,41 @@
 //! What the configuration changes about the request and its answer.
 
+use std::time::Instant;
+
 use super::Out;
-use crate::plan::{Action, Change, FieldEdit, Missing, Serve, Service};
+use crate::connection::Facts;
+use crate::plan::{Action, Change, Edits, FieldEdit, Missing, Serve, Service};
+use crate::request::instead::{self, Instead};
 use crate::request::judge::{Judgement, Part, Way};
 use crate::request::values::Values;
+use crate::request::{Received, cors, redirect};
+use crate::wire::head::RequestHead;
 
 impl Out {
-    /// What is changed about the request on its way to the app.
-    pub(super) fn request_edits(&mut self, values: &Values<'_>) {
-        let handling = values.service.handling(values.judgement.part.route());
-        let Some(edits) = handling.edits.as_deref() else { return };
-        if let Some(host) = &edits.request.host {
-            self.line("to app", &format!("`Host` is `{host}`"));
+    /// What is changed about the request on its way to the app, and about its answer, whoever gives it.
+    pub(super) fn edits(&mut self, values: &Values<'_>) {
+        let Some(edits) = edits(values) else { return };
+        if asks_app(values.service, values.judgement) && instead(values).is_none() {
+            if let Some(sent) = values.judgement.sent {
+                self.line("to app", &format!("the path is `{}`", String::from_utf8_lossy(sent)));
+            }
+            if let Some(host) = &edits.request.host {
+                self.line("to app", &format!("`Host` is `{host}`"));
+            }
+            self.fields("to app", &edits.request.fields, values);
         }
-        self.fields("to app", &edits.request.fields, values);
-    }
-
-    /// What is changed about its answer, whoever gives it.
-    pub(super) fn answer_edits(&mut self, values: &Values<'_>) {
-        let handling = values.service.handling(values.judgement.part.route());
-        let Some(edits) = handling.edits.as_deref() else { return };
         self.fields("answer", &edits.answer.fields, values);
+        let mut lines = Vec::new();
+        if let Some(cors) = &edits.cors {
+            cors::lines(cors, values, &mut lines);
+        }
+        let (lines, defaults) = (String::from_utf8_lossy(&lines), String::from_utf8_lossy(&edits.answer.defaults));
+        for line in lines.lines() {
+            self.line("answer", &format!("`{line}` is set (cors)"));
+        }
+        for line in defaults.lines().filter(|line| !line.is_empty()) {
+            self.line("answer", &format!("`{line}`, unless the app has said it"));
+        }
     }
 
     fn fields(&mut self, what: &str, edits: &[FieldEdit], values: &Values<'_>) {
@@ -53,4 +68,37 @@ pub(super) fn asks_app(service: &Service, judgement: &Judgement<'_>) -> bool {
     };
     goes && matches!(judgement.verdict, Ok(Way::In(_)))
         && !probe.is_some_and(|probe| matches!(probe.serve, Serve::Answer(_)))
+}
+
+/// What the configuration has the gateway answer in the app's place.
+pub(super) fn instead(values: &Values<'_>) -> Option<String> {
+    if !matches!(values.judgement.verdict, Ok(Way::In(_))) || matches!(values.judgement.part, Part::Probe(_)) {
+        return None;
+    }
+    match instead::find(edits(values)?, values)? {
+        Instead::Preflight => Some("passes: the gateway answers the preflight".to_owned()),
+        Instead::Redirect(to) => {
+            let mut place = Vec::new();
+            redirect::elsewhere(to, values, &mut place);
+            Some(format!("redirected: {}, to {}", to.status, String::from_utf8_lossy(&place)))
+        }
+    }
+}
+
+fn edits<'a>(values: &Values<'a>) -> Option<&'a Edits> {
+    values.service.handling(values.judgement.part.route()).edits.as_deref()
+}
+
+/// The request, as what asks about it wants it.
+pub(super) fn received<'a>(head: &'a RequestHead, bytes: &'a [u8], facts: &'a Facts) -> Received<'a> {
+    Received {
+        head,
+        bytes,
+        broken: None,
+        asks_upgrade: false,
+        demands_upgrade: false,
+        started: Instant::now(),
+        facts,
+        ended: None,
+    }
 }

@@ -33,13 +33,27 @@ pub(super) fn routes(
             response_headers,
             host,
             files,
+            security_headers,
+            cors,
+            strip_prefix,
+            add_prefix,
+            redirect,
         } = route;
         let path = path.index(index);
         let has_rule = allow.is_some() || cx.is_broken(&path.key("allow"));
         let allow = allow.map_or_else(Rule::anyone, |allow| rule::rule(allow, &path.key("allow"), definitions, cx));
         let mut handling =
             handling::handling(max_body.as_ref(), buffering.as_ref(), compression, bandwidth.as_ref(), &path, base, cx);
-        let written = edits::Written { request_headers, response_headers, host };
+        let written = edits::Written {
+            request_headers,
+            response_headers,
+            host,
+            security_headers,
+            cors,
+            rewrite: edits::rewrite(strip_prefix, add_prefix, prefix.as_ref(), &path, cx),
+            redirect,
+            files: files.is_some(),
+        };
         handling.edits = edits::edits(written, &path, base.edits.as_ref(), definitions, cx);
         let action = action::action(files, &path, has_rule, cx);
         let limits = limit::indices(limits, &path.key("limits"), &definitions.limits, cx);

@@ -133,6 +133,9 @@ fn compile(
         response_headers,
         host,
         bandwidth,
+        security_headers,
+        cors,
+        redirect,
         hsts: transport,
         server_header,
         client_certificates,
@@ -145,7 +148,11 @@ fn compile(
     let server_header = server_header.map_or(plan::ServerHeader::Off, |Leaf(ServerHeaderWord(header))| header);
     let clients =
         client_certificates.and_then(|raw| tls::clients(raw, &path.key("client_certificates"), definitions, cx));
-    let probes = probe::probes(probes, &name, path, definitions, cx);
+    let mut probes = probe::probes(probes, &name, path, definitions, cx);
+    let appless = redirect.is_some() || cx.is_broken(&path.key("redirect"));
+    if appless {
+        edits::without_app(upstream.is_some(), &mut probes, path, cx);
+    }
     let limits = limit::indices(limits, &path.key("limits"), &definitions.limits, cx);
     let mut handling = handling::handling(
         max_body.as_ref(),
@@ -156,15 +163,28 @@ fn compile(
         &handling::DEFAULT,
         cx,
     );
-    let written = edits::Written { request_headers, response_headers, host };
+    let written = edits::Written {
+        request_headers,
+        response_headers,
+        host,
+        security_headers,
+        cors,
+        redirect,
+        rewrite: None,
+        files: false,
+    };
     handling.edits = edits::edits(written, path, None, definitions, cx);
     let (routes, route_table) = route::routes(routes, &path.key("routes"), &probes, &handling, definitions, cx);
     let upgrades = match upgrades {
         Some(upgrades) => upgrades.into_iter().map(|(_, Leaf(Upgrade(name)))| name).collect(),
         None => vec!["websocket".into()],
     };
-    let upstream = cx.required(upstream, path, "upstream", "upstream: {servers: [\"127.0.0.1:8000\"]}");
-    let upstream = compile_upstream(upstream?, own_host, &path.key("upstream"), cx)?;
+    let upstream = if appless {
+        plan::Upstream::nobody()
+    } else {
+        let upstream = cx.required(upstream, path, "upstream", "upstream: {servers: [\"127.0.0.1:8000\"]}");
+        compile_upstream(upstream?, own_host, &path.key("upstream"), cx)?
+    };
     let may_point = routes
         .iter()
         .any(|route| matches!(&route.action, plan::Action::Files(files) if files.internal || files.x_sendfile));

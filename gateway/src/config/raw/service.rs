@@ -4,10 +4,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
-    Address, Allow, Balance, Bandwidth, ClientCertificates, Compression, FieldEdits, Files, Health, Queue, Retries,
-    Server, UpstreamTls,
+    Address, Allow, Balance, Bandwidth, ClientCertificates, Compression, Cors, FieldEdits, Files, Health, Queue,
+    Redirect, Retries, SecurityHeaders, Server, UpstreamTls,
 };
-use crate::config::shape::{List, Toggle};
+use crate::config::shape::{List, Preset, Toggle};
 use crate::config::value::{
     Count, Date, DenyWord, ExactPath, FailureStatus, FieldText, FilePath, Flag, Host, Leaf, Name, ProtocolWord,
     Seconds, SecretText, ServeWord, ServerHeaderWord, Size, Text, Upgrade, Variable,
@@ -22,8 +22,7 @@ pub(in crate::config) struct Service {
     /// The hosts it answers for: `shop.example.com`, `*.example.com`, or `*` for all others. May be left out when there is only
     /// one service.
     pub(in crate::config) hosts: Option<List<Leaf<HostPattern>>>,
-    /// Where the app listens.
-    #[schemars(required)]
+    /// Where the app listens. Only a service that is a `redirect` has none.
     pub(in crate::config) upstream: Option<Upstream>,
     /// The largest request body. Default: `1MiB`.
     pub(in crate::config) max_body: Option<Leaf<Size>>,
@@ -39,6 +38,12 @@ pub(in crate::config) struct Service {
     pub(in crate::config) host: Option<Leaf<Host>>,
     /// How fast answers may go out. Default: `off`, as fast as clients take them.
     pub(in crate::config) bandwidth: Option<Toggle<Bandwidth>>,
+    /// Headers that tell browsers to be careful, where the app sends none of its own: `true`, or what differs. Default: none.
+    pub(in crate::config) security_headers: Option<Preset<SecurityHeaders>>,
+    /// Which other origins may read answers (CORS). Default: the app says.
+    pub(in crate::config) cors: Option<Toggle<Cors>>,
+    /// Clients are sent elsewhere, and the app is not asked; there is no `upstream` then. Default: they are not.
+    pub(in crate::config) redirect: Option<Redirect>,
     /// Browsers are told to come back over HTTPS only (`Strict-Transport-Security`). Default: they are not.
     pub(in crate::config) hsts: Option<Hsts>,
     /// What becomes of `Server` in answers: `off` (default) for none, `pass` for the app's, or a text of your own.
@@ -226,4 +231,14 @@ pub(in crate::config) struct Route {
     pub(in crate::config) files: Option<Files>,
     /// How fast answers may go out. Default: as the service says. What is written here replaces all of that.
     pub(in crate::config) bandwidth: Option<Toggle<Bandwidth>>,
+    /// Headers that tell browsers to be careful, where the app sends none of its own: `true`, or what differs. Default: as the service says.
+    pub(in crate::config) security_headers: Option<Preset<SecurityHeaders>>,
+    /// Which other origins may read answers (CORS). Default: as the service says.
+    pub(in crate::config) cors: Option<Toggle<Cors>>,
+    /// Clients are sent elsewhere, and the app is not asked. Default: as the service says.
+    pub(in crate::config) redirect: Option<Redirect>,
+    /// What is cut off the front of the path before the app sees it; it is told as `X-Forwarded-Prefix`. Default: nothing.
+    pub(in crate::config) strip_prefix: Option<Leaf<PathPrefix>>,
+    /// What is put in front of the path before the app sees it. Default: nothing.
+    pub(in crate::config) add_prefix: Option<Leaf<PathPrefix>>,
 }

@@ -190,12 +190,16 @@ impl<T: Transport> Responder for Reply<'_, T> {
         self.status_line(head.status, head.reason.of(bytes));
         let switching = head.status == 101;
         let (stamp, edits) = (self.stamp, self.edits.as_deref());
+        let moved = edits.and_then(|edits| edits.location(head, bytes));
         copy_fields(self.out, &head.fields, bytes, |field| match field.known {
             Name::Upgrade => switching,
             // A length that was not sent must not be promised; one in answer to HEAD is told as it is. RFC 9110 §8.6: never with 204.
             Name::ContentLength => framing != ClientFraming::Streamed && !matches!(head.status, 101 | 204),
-            known => stamp.keeps(known) && edits.is_none_or(|edits| edits.keeps(field.name.of(bytes))),
+            known => {
+                stamp.keeps(known) && edits.is_none_or(|edits| edits.passes(field.name.of(bytes), moved.is_some()))
+            }
         });
+        self.out.extend_from_slice(moved.as_deref().unwrap_or_default());
         self.out.extend_from_slice(&self.lines);
         if let Some(edits) = edits {
             let has = |name: &[u8]| head.fields.iter().any(|field| field.name.of(bytes).eq_ignore_ascii_case(name));
@@ -346,9 +350,12 @@ impl<T: Transport> Responder for Reply<'_, T> {
                 lines.chain(edits.missing(has)).for_each(|text| self.out.extend_from_slice(text));
             }
         }
-        self.out.extend_from_slice(b"Content-Length: ");
-        push_number(self.out, answer.body.len() as u64);
-        self.out.extend_from_slice(b"\r\n");
+        // RFC 9110 §8.6: never with 204.
+        if answer.status != 204 {
+            self.out.extend_from_slice(b"Content-Length: ");
+            push_number(self.out, answer.body.len() as u64);
+            self.out.extend_from_slice(b"\r\n");
+        }
         self.connection_line();
         self.out.extend_from_slice(b"\r\n");
         if !self.client.to_head {

@@ -13,7 +13,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason as Code, SendStream};
-use http::header::{CONTENT_LENGTH, DATE};
+use http::header::{CONTENT_LENGTH, DATE, LOCATION};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
 use super::behind::Behind;
@@ -178,14 +178,8 @@ impl<'a> Reply<'a> {
         let Some(edits) = self.edits.as_deref() else { return append_lines(fields, &self.lines) };
         let said =
             |fields: &HeaderMap, name: &[u8]| HeaderName::from_bytes(name).is_ok_and(|name| fields.contains_key(&name));
-        if own {
-            let mut lines = Vec::new();
-            let unsaid = edits::lines(&self.lines).filter(|line| !said(fields, edits::name(line)));
-            unsaid.for_each(|line| lines.extend_from_slice(line));
-            append_lines(fields, &lines);
-        } else {
-            append_lines(fields, &self.lines);
-        }
+        let unsaid = edits::lines(&self.lines).filter(|line| !own || !said(fields, edits::name(line)));
+        append_lines(fields, &unsaid.flatten().copied().collect::<Vec<_>>());
         let mut missing = Vec::new();
         edits.missing(|name| said(fields, name)).for_each(|group| missing.extend_from_slice(group));
         append_lines(fields, &missing);
@@ -289,6 +283,10 @@ impl Responder for Reply<'_> {
         if switching {
             fields.remove("sec-websocket-accept");
         }
+        if let Some(line) = self.edits.as_deref().and_then(|edits| edits.location(head, bytes)) {
+            fields.remove(LOCATION);
+            append_lines(fields, &line);
+        }
         self.stamped(fields, false);
         if !fields.contains_key(DATE) {
             // RFC 9110 §6.6.1: a recipient with a clock adds it.
@@ -349,7 +347,9 @@ impl Responder for Reply<'_> {
             append(fields, name.as_bytes(), value);
         }
         self.stamped(fields, true);
-        fields.insert(CONTENT_LENGTH, HeaderValue::from(answer.body.len()));
+        if answer.status != 204 {
+            fields.insert(CONTENT_LENGTH, HeaderValue::from(answer.body.len()));
+        }
         self.head = Some(response);
         let bare = self.asked.to_head || answer.body.is_empty();
         self.open(bare)?;

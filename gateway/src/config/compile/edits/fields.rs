@@ -5,11 +5,12 @@ use std::sync::Arc;
 use probegate_policies::fields::FieldName;
 use probegate_policies::forwarded::is_forwarding_field;
 
+use super::preset;
 use crate::config::compile::{Context, Definitions};
 use crate::config::shape::Named;
 use crate::config::value::{FieldText, Leaf, TemplateText, Word as _};
 use crate::config::{ConfigPath, raw};
-use crate::plan::{AnswerEdits, Change, FieldEdit, Template};
+use crate::plan::{AnswerEdits, Change, FieldEdit, SecurityGroups, Template};
 
 /// Whose fields are changed.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -181,8 +182,19 @@ pub(super) fn dropped(edits: &[FieldEdit]) -> impl Iterator<Item = FieldName> {
     edits.iter().filter(|edit| edit.drops()).map(|edit| edit.name.clone())
 }
 
+/// Reports changes of fields that `cors` decides about.
+pub(super) fn leave_to_cors(answer: &[FieldEdit], path: &ConfigPath, cx: &mut Context<'_>) {
+    for edit in answer.iter().filter(|edit| preset::CORS_FIELDS.contains(&edit.name.as_str())) {
+        let message = format!("`cors` decides about `{}`, and `response_headers` changes it", edit.text);
+        cx.key_error(&path.key("cors"), message, "keep one of the two");
+    }
+}
+
 /// The changes of answers.
-pub(super) fn answer(fields: Vec<FieldEdit>) -> AnswerEdits {
-    let drops: Arc<[FieldName]> = dropped(&fields).collect();
-    AnswerEdits { fields: fields.into(), drops, defaults: Arc::new([]) }
+pub(super) fn answer(fields: Vec<FieldEdit>, security: &SecurityGroups, cors: bool) -> AnswerEdits {
+    let theirs = preset::cors_fields().filter(|_| cors);
+    let drops: Arc<[FieldName]> = dropped(&fields).chain(theirs).collect();
+    let said = |name: &str| fields.iter().any(|edit| edit.name.matches(name.as_bytes()));
+    let defaults = preset::lines(security, said).into();
+    AnswerEdits { fields: fields.into(), drops, defaults }
 }
