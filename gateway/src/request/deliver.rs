@@ -18,7 +18,7 @@ use super::throttle::{Throttle, Throttling};
 use crate::spool::Spool;
 use crate::wire::head::{FieldView, Name, ResponseHead};
 use crate::wire::pipe::Pipes;
-use crate::wire::{ClientFraming, ClientGone, Framing, Part, Responder, ResponseSource, Written};
+use crate::wire::{ClientFraming, ClientGone, Framing, Responder, ResponseSource, Written};
 
 /// What is left of a body has to be larger than this, in bytes, for a pipe to be worth its while: that much is read at a time.
 const LARGE: u64 = 64 * 1024;
@@ -187,21 +187,23 @@ async fn buffered<S: ResponseSource, R: Responder>(
         // The head has to go out even where the body keeps the client waiting.
         reply.write(&[], None).await?;
     }
-    let mut passed;
     let mut patience = PATIENCE;
     loop {
-        let part = if !held_back && source.passable() > LARGE && reply.passes() {
+        // Whoever has used up the app's patience is a slow client from then on.
+        if !held_back && !patience.is_zero() && source.passable() > LARGE && reply.passes() {
             // In a box: small answers must not hold the room for it.
-            passed = Box::pin(pass(spools.pipes, &mut patience, source, reply, progress)).await?;
-            if passed.is_empty() {
-                watched(source.part(), reply, progress).await?
-            } else {
-                // The client does not take them at the moment.
-                Part { data: &passed, end: None }
+            let left = Box::pin(pass(spools.pipes, &mut patience, source, reply, progress)).await?;
+            if !left.is_empty() {
+                let behind = rest.get_or_insert_with(|| kept(None));
+                behind.keep(left);
+                Box::pin(behind.fill(spools.buffers.disk, source, reply)).await?;
+                if behind.is_complete() {
+                    return Ok(rest);
+                }
+                continue;
             }
-        } else {
-            watched(source.part(), reply, progress).await?
-        };
+        }
+        let part = watched(source.part(), reply, progress).await?;
         let mut written = Written::default();
         let mut throttle = rest.as_deref_mut().and_then(Rest::throttle);
         let taken =

@@ -71,6 +71,15 @@ impl Rest {
         self.last = part.end.is_some();
     }
 
+    /// Takes bytes that the client does not take at the moment. Only where nothing else waits.
+    pub fn keep(&mut self, bytes: Vec<u8>) {
+        if self.spool.push(&bytes) == Err(Full) {
+            // As without a buffer: the app waits until they are on their way.
+            self.part = bytes;
+            self.writing = true;
+        }
+    }
+
     /// Whether the app is done.
     pub fn is_complete(&self) -> bool {
         self.end.is_some()

@@ -19,6 +19,9 @@ const SIZE: usize = 256 * 1024;
 /// How many pipes a worker has at the most. Whoever finds none copies.
 const MOST: usize = 16;
 
+/// How often nobody asks for a new pipe after the kernel had none.
+const PAUSE: u32 = 1000;
+
 /// The pipes of one worker.
 #[derive(Clone, Debug, Default)]
 pub struct Pipes {
@@ -29,6 +32,8 @@ pub struct Pipes {
 struct Unused {
     pipes: Vec<Ends>,
     lent: usize,
+    /// How often nobody asks the kernel in vain.
+    pause: u32,
 }
 
 impl Pipes {
@@ -40,7 +45,17 @@ impl Pipes {
         }
         let ends = match unused.pipes.pop() {
             Some(ends) => ends,
-            None => Ends::new().ok()?,
+            None if unused.pause > 0 => {
+                unused.pause -= 1;
+                return None;
+            }
+            None => match Ends::new() {
+                Ok(ends) => ends,
+                Err(_) => {
+                    unused.pause = PAUSE;
+                    return None;
+                }
+            },
         };
         unused.lent += 1;
         Some(Pipe { ends: Some(ends), held: 0, home: self.clone() })

@@ -128,7 +128,7 @@ fn sized(connection: &mut harness::Connection) {
 #[test]
 fn large_answers_are_whole_whatever_their_length_and_whoever_keeps_up() {
     let app = Upstream::scripted(sized);
-    let gateway = Gateway::start(Config::before(&app));
+    let gateway = Gateway::start(Config::before(&app).upstream("idle_timeout: 60s"));
     let kib = 1024;
     // Around what is read at a time, and around what a pipe holds.
     let lengths = [64, 65, 128, 256, 257, 320, 512, 3 * kib].map(|length| length * kib);
@@ -141,6 +141,7 @@ fn large_answers_are_whole_whatever_their_length_and_whoever_keeps_up() {
             assert_eq!(gateway.access(&format!("/{length}"))["sent"], length);
         }
     }
+    assert_eq!(app.connections(), 1, "it can be used again after each of them");
 }
 
 #[test]

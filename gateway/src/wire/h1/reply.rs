@@ -263,7 +263,7 @@ impl<T: Transport> Responder for Reply<'_, T> {
         end: Option<&[u8]>,
         written: &mut Written,
     ) -> Poll<Result<(), ClientGone>> {
-        if written.at == 0 && self.halfway {
+        if self.halfway && written.at == 0 && written.wait.is_none() {
             // Another write did not come to its end: whatever follows would be taken for the rest of it.
             return Poll::Ready(Err(ClientGone::Closed));
         }
@@ -294,7 +294,8 @@ impl<T: Transport> Responder for Reply<'_, T> {
         IoSlice::advance_slices(&mut parts, written.at);
         let sent =
             poll_write_paced(self.transport, &mut parts, self.deadline, Some(&mut self.pace), false, written, cx);
-        self.halfway = sent.is_pending() && written.at > 0;
+        // Over TLS, bytes may be on their way before any of them counts as written.
+        self.halfway = sent.is_pending();
         let sent = ready!(sent);
         self.out.clear();
         match sent {
