@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import os
 import pathlib
 import re
 import socket
@@ -23,13 +24,13 @@ def trusting():
     return context
 
 
-def ask(port, path, headers=(), tls=False):
+def ask(port, path, headers=(), tls=False, body=0):
     if tls:
         connection = http.client.HTTPSConnection("localhost", port, timeout=10, context=trusting())
     else:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     try:
-        connection.request("GET", path, headers=dict(headers))
+        connection.request("POST" if body else "GET", path, b"x" * body if body else None, headers=dict(headers))
         answer = connection.getresponse()
         return answer.status, answer.read()
     finally:
@@ -45,7 +46,7 @@ def check_scenario(port, scenario):
     for _ in range(scenario.reached_after):
         if ask(port, scenario.path, scenario.headers, scenario.tls)[0] == scenario.status:
             break
-    status, body = ask(port, scenario.path, scenario.headers, scenario.tls)
+    status, body = ask(port, scenario.path, scenario.headers, scenario.tls, scenario.body)
     expect(f"{scenario.name}: status", status, scenario.status)
     if scenario.length is not None:
         expect(f"{scenario.name}: length", len(body), scenario.length)
@@ -116,7 +117,8 @@ def drive(port, scenario, seconds, core):
         # By name: a server with several certificates has to be told which one is meant.
         f"https://localhost:{port}{scenario.path}" if scenario.tls else f"http://127.0.0.1:{port}{scenario.path}",
     ]
-    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    environment = {**os.environ, "BODY": str(scenario.body)}
+    output = subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
     counted = json.loads(output.rpartition("@@")[2])
     if not counted["requests"]:
         raise Wrong(f"{scenario.name}: no answer")

@@ -1,4 +1,9 @@
--- What wrk counted, as JSON. Only `done` is defined: a script that makes requests would cost the load generator time.
+-- What wrk counted, as JSON. Only `done` is defined: a script that makes requests would cost the load generator time. A body is made once.
+local size = tonumber(os.getenv("BODY") or "0")
+if size > 0 then
+  wrk.method = "POST"
+  wrk.body = string.rep("x", size)
+end
 function done(summary, latency, requests)
   io.write(string.format(
     '\n@@{"requests":%d,"seconds":%.6f,"bytes":%d,"bad":%d,"broken":%d,"p50_us":%d,"p99_us":%d}\n',

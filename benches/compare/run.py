@@ -63,7 +63,7 @@ def prepare(folder):
     shutil.copytree(CONF, folder, dirs_exist_ok=True)
     (folder / "www").mkdir()
     (folder / "tmp").mkdir()
-    for name, size in (("100k", 100 << 10), ("10m", 10 << 20), ("page", 12 << 10)):
+    for name, size in (("10k", 10 << 10), ("100k", 100 << 10), ("10m", 10 << 20), ("page", 12 << 10)):
         (folder / "www" / name).write_bytes(b"x" * size)
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "30"]
@@ -236,7 +236,7 @@ def check(options, chosen, folder):
     for name in options.peers:
         port = PEERS[name][0]
         with start(name, options, folder):
-            for question in [load.check_same_work, *(lambda _, s=s: load.check_scenario(port_of(name, s.tls), s) for s in chosen)]:
+            for question in [load.check_same_work, *(lambda _, s=s: load.check_scenario(port_of(name, s.tls), s) for s in chosen if name not in s.without)]:
                 try:
                     question(port)
                 except (load.Wrong, OSError, ValueError) as problem:
@@ -252,6 +252,8 @@ def measure_all(options, chosen, upstream, folder, raw):
         for name in options.scenarios:
             # Peers side by side: the machine's speed drifts less over seconds than over minutes.
             for peer_name in options.peers:
+                if name not in MEMORY and peer_name in scenarios.ALL[name].without:
+                    continue
                 # Started anew for each: no scenario inherits the connections and tables of another.
                 with start(peer_name, options, folder) as peer:
                     try:

@@ -42,6 +42,8 @@ class Scenario:
     tls: bool = False  # over TLS 1.3
     streams: int = 0  # over HTTP/2, so many requests at a time on each connection
     reached_after: int = 0  # the status comes only after up to so many requests (a limit)
+    body: int = 0  # bytes that are posted; 0: GET
+    without: tuple[str, ...] = ()  # peers that can not do it
     about: str = ""
 
 
@@ -68,6 +70,16 @@ ALL = {
         Scenario("probe", "/version", about="a guarded probe, answered at the edge"),
         Scenario("b100k", "/100k", length=100 << 10, connections=16, reference="nginx-tuned", about="100 KiB proxied"),
         Scenario("b10m", "/10m", length=10 << 20, connections=4, reference="nginx-tuned", about="10 MiB proxied"),
+        Scenario(
+            "static", "/static/10k", length=10 << 10, without=("haproxy",), about="a file of 10 KiB, served by the peer itself"
+        ),
+        Scenario(
+            "post",
+            "/1k",
+            length=1024,
+            body=8 << 10,
+            about="8 KiB posted, buffered before the app is asked (HAProxy streams it)",
+        ),
         Scenario(
             "conn",
             "/1k",
