@@ -109,7 +109,7 @@ fn django_under_uvicorn_streams_through_the_encoders() {
     let venv = harness::venv("PROBEGATE_TEST_UVICORN_VENV", "uvicorn", "gateway/tests/uvicorn.txt");
     let mut uvicorn = Command::new(venv.join("bin/uvicorn"));
     uvicorn.current_dir(folder.path()).env("PYTHONDONTWRITEBYTECODE", "1").env("GO_ON", &go_on);
-    uvicorn.args(["--lifespan", "off", "--host", "127.0.0.1", "--port", &address.port().to_string()]);
+    uvicorn.args(["--lifespan", "off", "--host", &address.ip().to_string(), "--port", &address.port().to_string()]);
     let _uvicorn = Program::start(uvicorn.arg("streams:application"));
     eventually("uvicorn listens", || accepts(address).then_some(()));
     let gateway = Gateway::start(Config::servers([address.to_string()]).service(ON));
