@@ -48,6 +48,7 @@ use crate::connection::Facts;
 use crate::plan::{Action, Deny, Plan, Serve};
 use crate::servers::Place;
 use crate::state::Active;
+use crate::switches::InMaintenance;
 use crate::upstream::Link;
 use crate::wire::buffer::Buffer;
 use crate::wire::deadline::Deadline;
@@ -174,6 +175,10 @@ pub async fn serve<B: RequestBody, R: Responder>(
     let servers = judgement.service.and_then(|index| active.servers.get(index));
     let verdict = verdict.and_then(|way| match way {
         Way::In(permit) => {
+            // Its probes are asked about the app all the same.
+            if maintenance(active, &judgement).is_some() && !matches!(judgement.part, Part::Probe(_)) {
+                return Err(Reason::Maintenance.into());
+            }
             let (service, expects) = check(received, service, judgement.part, body)?;
             Ok(Ok((permit, service, servers.ok_or(Reason::HostUnknown)?, expects)))
         }
@@ -319,7 +324,17 @@ async fn refuse<B: RequestBody, R: Responder>(
         Part::Route(_) if is_file(active, judgement) => "GET, HEAD",
         Part::Rest | Part::Route(_) => "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS",
     };
-    answer::refusal(text, refused, accept, id, limited, allow, reply).await;
+    let back = match refused.reason {
+        Reason::UpstreamQueueFull | Reason::UpstreamQueueTimeout => Some(answer::LATER),
+        Reason::Maintenance => maintenance(active, judgement).and_then(|maintenance| maintenance.retry_after),
+        _ => None,
+    };
+    answer::refusal(text, refused, accept, id, limited, allow, back, reply).await;
+}
+
+/// Whether the service that is asked for is in maintenance.
+fn maintenance(active: &Active, judgement: &Judgement<'_>) -> Option<InMaintenance> {
+    active.in_maintenance(judgement.service?)
 }
 
 /// Whether the request is one that files answer.

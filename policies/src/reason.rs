@@ -116,6 +116,7 @@ reasons! {
     UpstreamDrained 503 "upstream_drained" "every server of the application is drained"
     UpstreamDown 503 "upstream_down" "every server of the application fails its checks"
     UpstreamDeclined 502 "upstream_declined" "the application could not serve the request"
+    Maintenance 503 "maintenance" "the service is in maintenance"
     ProbeRedirected 503 "probe_redirected" "the application answered a probe with a redirect"
     ProbeTimeout 504 "probe_timeout" "the application did not answer a probe in time"
 

@@ -1,6 +1,7 @@
 //! The gateway's own error answers: `application/problem+json` (RFC 9457), or a small page for browsers, with the request id.
 
 use std::io::Write;
+use std::time::Duration;
 
 use probegate_policies::limit::{Decision, headers};
 use probegate_policies::reason::Reason;
@@ -17,10 +18,11 @@ const HTML: &[u8] = b"text/html; charset=utf-8";
 /// Some of these statuses may be cached unless told otherwise (RFC 9110 §15.1), and what one client may not see another may.
 const NO_STORE: (&str, &[u8]) = ("Cache-Control", b"no-store");
 
-/// Seconds after which a client may come back that found no place at the app.
-const LATER: &[u8] = b"5";
+/// After how long a client may come back that found no place at the app.
+pub const LATER: Duration = Duration::from_secs(5);
 
-/// Answers a refusal in the form the client prefers.
+/// Answers a refusal in the form the client prefers. `back`: after how long it may come back.
+#[expect(clippy::too_many_arguments, reason = "each argument is one thing that the answer tells")]
 pub async fn refusal<R: Responder>(
     text: &mut Vec<u8>,
     refused: Refused,
@@ -28,6 +30,7 @@ pub async fn refusal<R: Responder>(
     id: &[u8; 32],
     limited: Option<(&Limit, Decision)>,
     allow: &str,
+    back: Option<Duration>,
     reply: &mut R,
 ) {
     let status = status(refused);
@@ -56,8 +59,10 @@ pub async fn refusal<R: Responder>(
         // RFC 9110 §15.5.6: it must say what would be allowed.
         let fields = [("Content-Type", content_type), NO_STORE, ("Allow", allow.as_bytes())];
         reply.answer(&Answer { status, fields: &fields, body: text }).await
-    } else if matches!(refused.reason, Reason::UpstreamQueueFull | Reason::UpstreamQueueTimeout) {
-        let fields = [("Content-Type", content_type), NO_STORE, ("Retry-After", LATER)];
+    } else if let Some(back) = back {
+        // RFC 9110 §10.2.3: whole seconds.
+        let after = back.as_secs().max(1).to_string();
+        let fields = [("Content-Type", content_type), NO_STORE, ("Retry-After", after.as_bytes())];
         reply.answer(&Answer { status, fields: &fields, body: text }).await
     } else {
         reply.answer(&Answer { status, fields: &[("Content-Type", content_type), NO_STORE], body: text }).await

@@ -43,6 +43,10 @@ fn maintenance_is_switched_on_and_off_and_everybody_is_told() {
     assert_eq!((line["service"].as_str(), line["retry_after"].as_u64()), (Some("app"), Some(600)));
     wait_for_metric(&gateway, ON, 1.0);
     wait_for_metric(&gateway, "probegate_switch_changes_total", 1.0);
+    let refused = get(gateway.address(), "/during");
+    assert_eq!((refused.status, refused.field("Retry-After").as_deref()), (503, Some("600")), "{}", refused.text());
+    assert_eq!(gateway.access("/during")["reason"], "maintenance");
+    assert_eq!(get(gateway.address(), "/healthz").status, 200, "probes are asked about the app");
     let ended = command(admin, &["maintenance", "on", "app", "--retry-after", "10m"]);
     assert_eq!((ended.code, &*ended.err), (Some(0), "it was so already\n"));
 
@@ -58,6 +62,7 @@ fn maintenance_is_switched_on_and_off_and_everybody_is_told() {
     assert_eq!((ended.code, &*ended.err), (Some(0), ""));
     gateway.wait_for_log(|line| line["message"] == "maintenance ends");
     wait_for_metric(&gateway, ON, 0.0);
+    assert_eq!(get(gateway.address(), "/after").text(), "answered");
     wait_for_metric(&gateway, "probegate_switch_changes_total", 2.0);
 }
 
