@@ -9,6 +9,8 @@ urlpatterns = [
     path("echo", views.echo),
     path("slow", views.slow),
     path("stream", views.stream),
+    path("sign-in", views.sign_in),
+    path("invoices/<str:name>", views.invoice),  # the gateway sends the file
     path("admin/", admin.site.urls),  # the gateway lets the office network in, nobody else
     path("", include("django_deploy_probes.urls")),  # /healthz /readyz /startupz /version
 ]

@@ -2,6 +2,7 @@
 
 import hashlib
 import time
+from urllib.parse import quote
 
 from django.http import HttpResponse, HttpResponseBadRequest, JsonResponse, StreamingHttpResponse
 from django.views.decorators.csrf import csrf_exempt
@@ -93,3 +94,22 @@ def stream(request):
             yield f"chunk {index + 1} of {count}\n"
 
     return StreamingHttpResponse(lines(), content_type="text/plain")
+
+
+@require_GET
+def sign_in(request):
+    """Stands for a login: whoever comes here is customer 7."""
+    response = HttpResponse("signed in\n", content_type="text/plain")
+    response.set_signed_cookie("customer", "7", httponly=True, samesite="Lax")
+    return response
+
+
+@require_GET
+def invoice(request, name):
+    """Checks who asks, and leaves the sending to the gateway: the route /protected/ of probegate.yaml."""
+    if request.get_signed_cookie("customer", default=None) is None:
+        return HttpResponse("not yours\n", status=403, content_type="text/plain")
+    response = HttpResponse(content_type="text/plain")
+    response["X-Accel-Redirect"] = f"/protected/{quote(name)}"
+    response["Content-Disposition"] = "attachment"
+    return response

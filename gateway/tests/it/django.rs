@@ -106,7 +106,9 @@ fn app_token() -> String {
 fn gateway(django: &Django) -> Gateway {
     let mut text = std::fs::read_to_string(root().join("examples/django/probegate.yaml")).unwrap();
     let socket = django.socket().display().to_string();
+    let media = root().join("examples/django/media").display().to_string();
     for (theirs, ours) in [
+        ("root: media/", &*format!("root: {media}")),
         ("0.0.0.0:8080", "127.0.0.1:0"),
         ("127.0.0.1:9900", "127.0.0.1:0"),
         ("/tmp/probegate-django/gunicorn.sock\"", &format!("{socket}\"")),
@@ -444,4 +446,23 @@ fn django_below_a_prefix_sends_to_its_log_in_and_takes_the_form() {
 
 fn whoami_at(gateway: &Gateway, target: &str) -> Value {
     ask(gateway, target, &[]).json()
+}
+
+#[test]
+fn django_decides_who_gets_a_file_and_the_gateway_sends_it() {
+    let django = Django::start(&[]);
+    let gateway = gateway(&django);
+    assert_eq!(status(&gateway, "/invoices/7.txt", &[]), 403);
+    assert_eq!(status(&gateway, "/protected/7.txt", &[]), 404);
+    let cookie = ask(&gateway, "/sign-in", &[]).field("set-cookie").unwrap();
+    let cookie = format!("Cookie: {}", cookie.split(';').next().unwrap());
+    let whole = ask(&gateway, "/invoices/7.txt", &["-H", &cookie]);
+    assert_eq!((whole.status, whole.text()), (200, "One chair, 40 euros.\n".to_owned()));
+    assert_eq!(whole.field("content-disposition").as_deref(), Some("attachment"));
+    assert_eq!(whole.field("x-accel-redirect"), None);
+    let tag = format!("If-None-Match: {}", whole.field("etag").unwrap());
+    assert_eq!(status(&gateway, "/invoices/7.txt", &["-H", &cookie, "-H", &tag]), 304);
+    let part = ask(&gateway, "/invoices/7.txt", &["-H", &cookie, "-r", "4-8"]);
+    assert_eq!((part.status, part.text()), (206, "chair".to_owned()));
+    assert_eq!(status(&gateway, "/invoices/8.txt", &["-H", &cookie]), 404);
 }
