@@ -101,7 +101,8 @@ fn the_next_server_is_asked_when_one_refuses() {
 #[test]
 fn requests_go_to_all_servers_in_turn() {
     let (one, two) = (Upstream::answering(|_| ok("one")), Upstream::answering(|_| ok("two")));
-    let gateway = Gateway::start(Config::servers([one.server(), two.server()]));
+    let config = Config::servers([one.server(), two.server()]).upstream("balance: round_robin");
+    let gateway = Gateway::start(config);
     let mut client = Client::connect(gateway.address());
     for _ in 0..10 {
         client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
