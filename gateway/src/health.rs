@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use probegate_policies::health::{self, Record, Verdict};
+use probegate_policies::reason::Reason;
 use tokio::task::{JoinHandle, LocalSet};
 
 use self::check::Failed;
@@ -132,7 +133,7 @@ fn follow(
                 continue;
             };
             let key = (service.name.clone(), server.key, check.fingerprint);
-            let task = before.remove(&key).unwrap_or_else(|| {
+            let task = before.remove(&key).filter(|task| !task.is_finished()).unwrap_or_else(|| {
                 servers.set_health(index, Health::Unknown);
                 let watch = Watch {
                     key: key.clone(),
@@ -178,7 +179,9 @@ impl Watch {
             // What ends the gateway must not wait for a check.
             drop(state);
             let outcome = check::run(&self.pools, &service.upstream, index, check, &deadline).await;
-            let verdict = record.add(outcome.is_ok(), check.terms);
+            // What this gateway lacks itself says nothing about the server.
+            let told = outcome != Err(Failed::Reason(Reason::UpstreamBusy));
+            let verdict = if told { record.add(outcome.is_ok(), check.terms) } else { None };
             let Some(state) = self.state.upgrade() else { return };
             state.health.add((&service.name, &server.label), outcome);
             if let Some(verdict) = verdict {

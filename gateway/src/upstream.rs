@@ -136,9 +136,12 @@ impl Pools {
             let (link, edition) = Box::pin(self.dialler.open(&target, preamble, deadline)).await?;
             return Ok((Channel::Own(link), false, edition));
         }
-        let (stream, fresh) = match preamble {
-            Some(_) => (Box::pin(self.shared.exclusive(upstream, server, preamble, deadline)).await?, Fresh::Yes),
-            None => Box::pin(self.shared.stream(upstream, server, reuse, deadline)).await?,
+        // Nor is one kept that was made to see whether it can be.
+        let alone = preamble.is_some() || matches!(client, proxy::Header::Own);
+        let (stream, fresh) = if alone {
+            (Box::pin(self.shared.exclusive(upstream, server, preamble, deadline)).await?, Fresh::Yes)
+        } else {
+            Box::pin(self.shared.stream(upstream, server, reuse, deadline)).await?
         };
         Ok((Channel::Shared(stream), fresh == Fresh::No, 0))
     }

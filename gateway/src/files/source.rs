@@ -12,6 +12,7 @@ use probegate_policies::files::Window;
 use probegate_policies::reason::Reason;
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 use tokio::task::JoinHandle;
+use tokio::task::coop::consume_budget;
 
 use crate::wire::buffer::Buffer;
 use crate::wire::head::ResponseHead;
@@ -162,6 +163,8 @@ impl ResponseSource for FileSource<'_> {
     }
 
     async fn part(&mut self) -> Result<Part<'_>, Reason> {
+        // A file in the page cache never keeps anybody waiting, but for the other connections.
+        consume_budget().await;
         if self.reading.is_none()
             && let Filled::Cold(file, window) = self.fill()?
         {

@@ -158,6 +158,10 @@ impl<'a> Again<'a> {
             Reason::UpstreamDeclined => self.answered(place, status),
             // A probe's time is shorter than the app's.
             Reason::UpstreamTimeout if errand.total.is_some() => {}
+            // It answered, though not with what the client needs (RFC 8441 §5): clients must not have servers left out.
+            Reason::UpstreamInvalid if errand.upgrade.is_some() && status.is_some_and(|status| status >= 200) => {
+                place.succeeded();
+            }
             Reason::UpstreamClosed if !broken.unprovoked && !body.is_at_hand() => {}
             Reason::UpstreamClosed | Reason::UpstreamTimeout | Reason::UpstreamInvalid => place.failed(),
             _ => {}

@@ -148,7 +148,8 @@ pub async fn run<B: RequestBody, R: Responder>(
         };
         place.sent(tools.pools.worker());
         done.sent += 1;
-        (done.status, done.answered) = (None, None);
+        // What an attempt before this one was answered is nobody's answer.
+        (done.status, done.answered, done.pointer) = (None, None, None);
         again.prepare(&place, body);
         match attempt(errand, tools, &connection, body, reply, &mut done).await {
             Ok(relayed) => {

@@ -45,6 +45,10 @@ pub async fn serve<B: RequestBody, R: Responder>(
     body: &mut B,
     reply: &mut R,
 ) -> Filed {
+    if case.received.demands_upgrade {
+        // RFC 8441 §5: a success would say that a tunnel is open.
+        return refused(Reason::MethodNotAllowed);
+    }
     let method = case.received.head.method.of(case.received.bytes);
     let reads = matches!(method, b"GET" | b"HEAD");
     let found = if files.internal { Ok(Lookup::Missing) } else { look_up(worker, case, files, reads).await };

@@ -117,7 +117,12 @@ async fn point<S: ResponseSource, R: Responder>(
     }
     let (mut read, mut over) = (0, framing == Framing::None);
     while !over && read < IGNORED && !matches!(framing, Framing::UntilClose) {
-        let part = watched(source.part(), reply, progress).await?;
+        let part = match watched(source.part(), reply, progress).await {
+            Ok(part) => part,
+            Err(Reason::ClientClosed) => return Err(Reason::ClientClosed),
+            // Where the file lies is known; nobody wants what breaks off here.
+            Err(_) => break,
+        };
         read += part.data.len();
         over = part.end.is_some();
     }

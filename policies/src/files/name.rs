@@ -58,7 +58,7 @@ fn is_shown(relative: &[u8], dotfiles: bool) -> bool {
 pub fn may_stand_in(path: &[u8], name: Name<'_>) -> bool {
     let path = path.strip_suffix(b"/").unwrap_or(path);
     let last = name.relative.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
-    !last.contains(&b'.') && !is_probe(path)
+    !last.contains(&b'.') && !is_probe(path) && !is_probe(&[b"/", name.relative].concat())
 }
 
 /// Names that orchestrators ask for, besides those of the probes here.
@@ -150,6 +150,11 @@ mod tests {
             ("/healthz/detail", true),
         ] {
             let name = of(path.as_bytes(), &"/".parse().unwrap(), false).unwrap();
+            assert_eq!(may_stand_in(path.as_bytes(), name), stands, "{path}");
+        }
+        // Nor for one below the route.
+        for (path, stands) in [("/shop/healthz", false), ("/shop/Ready", false), ("/shop/chairs", true)] {
+            let name = of(path.as_bytes(), &"/shop/".parse().unwrap(), false).unwrap();
             assert_eq!(may_stand_in(path.as_bytes(), name), stands, "{path}");
         }
     }
