@@ -133,7 +133,7 @@ fn redirects_of_the_app_lead_where_clients_can_go() {
 const REDIRECTS: &str = "\
 routes:
   - {path: /old/, redirect: {to: \"/new${rest}\", status: 301}}
-  - {path: /root/, redirect: {to: \"${rest}\"}}
+  - {path: /base/, redirect: {to: \"${rest}\"}}
   - {path: /same/, redirect: {to: \"${path}x\", status: 302}}
   - {path: /www/, redirect: {to: \"https://www.example.com${path}\", status: 308}}
   - {path: /host/, redirect: {to: \"${scheme}://${host}:${port}${rest}\", status: 303}}
@@ -159,12 +159,12 @@ fn clients_are_sent_where_the_configuration_says_and_nowhere_else() {
         ("GET /bare/x?y", 307, "https://a.example"),
         ("GET /named/?x", 307, "/q/x/"),
         // Another host, if one looks at it the right way.
-        ("GET /root//evil.example/", 307, "/evil.example/"),
-        ("GET /root/%2fevil.example/", 307, "/%2fevil.example/"),
-        ("GET /root/\\evil.example/", 307, "/evil.example/"),
-        ("GET /root///\\/evil.example/", 307, "/evil.example/"),
-        ("GET /root%2f%2fevil.example/", 307, "/%2fevil.example/"),
-        ("GET /root/%5cevil.example/", 307, "/%5cevil.example/"),
+        ("GET /base//evil.example/", 307, "/evil.example/"),
+        ("GET /base/%2fevil.example/", 307, "/%2fevil.example/"),
+        ("GET /base/\\evil.example/", 307, "/evil.example/"),
+        ("GET /base///\\/evil.example/", 307, "/evil.example/"),
+        ("GET /base%2f%2fevil.example/", 307, "/%2fevil.example/"),
+        ("GET /base/%5cevil.example/", 307, "/%5cevil.example/"),
         ("GET //x/../same/", 302, "//same/x"),
         ("GET /same/@evil.example", 302, "/same/@evil.example?x"),
         ("GET /www/\\@evil.example", 308, "https://www.example.com/www/%5C@evil.example"),
