@@ -17,7 +17,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use probegate_policies::files::{Coding, Meta, Name};
+use probegate_policies::encoding::Coding;
+use probegate_policies::files::{CODINGS, Meta, Name, ending};
 
 pub use self::folder::Listing;
 use self::open::{Opened, supported};
@@ -190,8 +191,8 @@ impl Shelf {
     ) -> io::Result<Found> {
         let mut coded = Vec::new();
         if files.precompressed {
-            for coding in Coding::ALL {
-                let beside = [name, coding.ending().as_bytes()].concat();
+            for coding in CODINGS {
+                let beside = [name, ending(coding).as_bytes()].concat();
                 if let Opened::File(open) = open::beneath(root, &beside, files.symlinks).await? {
                     coded.push((coding, open));
                 }

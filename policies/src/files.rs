@@ -15,7 +15,7 @@ pub mod range;
 pub mod types;
 
 pub use self::caching::{CacheRule, Pattern};
-pub use self::coding::{Accepted, Coding};
+pub use self::coding::{CODINGS, ending};
 pub use self::conditions::{Decision, judge};
 pub use self::etag::{Meta, Tag};
 pub use self::name::Name;

@@ -147,3 +147,40 @@ fn patterns_read_and_print() {
     }
     assert!("Text/HTML".parse::<MediaPattern>().unwrap().fits(b"text/html"));
 }
+
+#[test]
+fn rfc_9110_12_5_3_the_best_that_is_accepted() {
+    use Coding::{Brotli, Gzip, Zstd};
+    let choose = |accept: &[&str], offered: &[Coding]| negotiate(&accept.iter().map(|line| line.as_bytes()), offered);
+    for (accept, chosen) in [
+        ("gzip, deflate, br, zstd", Some(Brotli)),
+        ("gzip, deflate", Some(Gzip)),
+        ("br;q=0.5, gzip;q=0.8", Some(Gzip)),
+        ("br;q=0.5, gzip;q=0.8, zstd;q=0.8", Some(Zstd)),
+        ("br;q=0, gzip", Some(Gzip)),
+        ("br;q=0", None),
+        ("*", Some(Brotli)),
+        ("*;q=0.1, gzip;q=0.2", Some(Gzip)),
+        ("br;q=0, *;q=0.5", Some(Zstd)),
+        ("identity", None),
+        ("identity, gzip;q=0.5", None),
+        ("identity;q=0.5, gzip;q=0.8", Some(Gzip)),
+        ("gzip;q=0.001", Some(Gzip)),
+        ("GZIP;Q=1.000", Some(Gzip)),
+        ("x-gzip", Some(Gzip)),
+        ("gzip;q=x", None),
+        ("gzip;q=2", None),
+        ("gzip;q=0.0001", None),
+        ("gzipped", None),
+        ("", None),
+        ("identity;q=0", None),
+        ("*;q=0", None),
+        ("gzip ; q = 0.5", Some(Gzip)),
+    ] {
+        assert_eq!(choose(&[accept], &[Brotli, Zstd, Gzip]), chosen, "{accept}");
+    }
+    assert_eq!(choose(&["br, gzip"], &[Gzip]), Some(Gzip));
+    assert_eq!(choose(&["br"], &[Gzip]), None);
+    assert_eq!(choose(&["gzip;q=0.1", "br"], &[Brotli, Gzip]), Some(Brotli));
+    assert_eq!(choose(&[], &[Brotli]), None, "a client that says nothing may know no coding");
+}

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use probegate_policies::files::{self, Accepted, Coding, Decision, Tag, Window, date, types};
+use probegate_policies::encoding::{Coding, negotiate};
+use probegate_policies::files::{self, Decision, Tag, Window, date, types};
 use probegate_policies::reason::Reason;
 
 use super::pointed::Kept;
@@ -89,7 +90,7 @@ impl About<'_> {
     /// What describes a body that follows.
     fn describe(&self, head: &mut Composer<'_>) {
         if let Some(coding) = self.coding {
-            head.field(b"Content-Encoding", Name::Other, coding.name().as_bytes());
+            head.field(b"Content-Encoding", Name::Other, coding.as_str().as_bytes());
         }
         head.field(b"Accept-Ranges", Name::Other, b"bytes");
         if !self.says(b"x-content-type-options") {
@@ -133,10 +134,12 @@ pub(super) async fn file<R: Responder>(
     let coding = if found.coded.is_empty() {
         None
     } else {
-        Accepted::of(values(fields, b"accept-encoding")).choose(found.coded.iter().map(|(coding, _)| *coding))
+        // Only routes with such files pay for the list.
+        let offered: Vec<Coding> = found.coded.iter().map(|(coding, _)| *coding).collect();
+        negotiate(&values(fields, b"accept-encoding"), &offered)
     };
     let open = found.coded.iter().find(|(known, _)| Some(*known) == coding).map_or(&found.plain, |(_, open)| open);
-    let tag = Tag::of(&open.meta, coding.map_or("", Coding::name));
+    let tag = Tag::of(&open.meta, coding.map_or("", Coding::as_str));
     let about = About { files, found, open, tag: &tag, coding, kept };
     let decision =
         if asked.reads { files::judge(&fields, &open.meta, &tag, !asked.to_head, asked.now) } else { Decision::Whole };
@@ -253,7 +256,7 @@ pub(super) async fn send<R: Responder>(
     Filed::Over(Exchanged { filed: Some(status), failed, ..Exchanged::default() })
 }
 
-fn values<'a>(fields: FieldView<'a>, name: &'static [u8]) -> impl Iterator<Item = &'a [u8]> {
+fn values<'a>(fields: FieldView<'a>, name: &'static [u8]) -> impl Iterator<Item = &'a [u8]> + Clone {
     let named = fields.fields.iter().filter(move |field| field.name.of(fields.bytes).eq_ignore_ascii_case(name));
     named.map(move |field| field.value.of(fields.bytes))
 }
