@@ -1,11 +1,17 @@
 //! Rate limits of a plan, and the tables that remember clients. Tables outlive plans: a reload forgets nobody.
+//!
+//! Invariant: [`Limiter::admit`] does not wait, lock or read a clock, and allocates only for what has to wait ([`pending`]).
+
+pub mod pending;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use probegate_policies::client::Identity;
 use probegate_policies::limit::{Decision, Key, Seed, Table};
 use probegate_policies::now::Now;
 
+use self::pending::{Charge, Pending, Wait};
 use crate::plan::{Limit, LimitKey, Plan};
 
 /// The limits of one plan with their tables, in the order of [`Plan::limits`].
@@ -14,10 +20,30 @@ pub struct Limiter {
     tables: Vec<Arc<Table>>,
 }
 
+/// What limits count a request by.
+#[derive(Debug)]
+pub struct Asking<'a> {
+    /// Its method.
+    pub method: &'a [u8],
+    /// Who asks.
+    pub identity: &'a Identity,
+    /// When.
+    pub now: Now,
+}
+
 /// What a list of limits says about a request.
+#[derive(Debug, Default)]
+pub struct Admission {
+    /// The decision that counts; `None`: no limit counts the request.
+    pub limited: Option<Limited>,
+    /// What has to be waited for before an admitted request goes on.
+    pub pending: Option<Box<Pending>>,
+}
+
+/// The limit that decided, and how.
 #[derive(Clone, Copy, Debug)]
 pub struct Limited {
-    /// The limit that decided: the one that refused, or the one with the least left. An index into [`Plan::limits`].
+    /// The one that refused, or the one with the least left. An index into [`Plan::limits`].
     pub limit: usize,
     /// Its decision.
     pub decision: Decision,
@@ -33,40 +59,54 @@ impl Limiter {
             let index = plan.limits.iter().position(|other| same(&other))?;
             limiter.tables.get(index).map(Arc::clone)
         };
-        let table = |limit: &Limit| kept(limit).unwrap_or_else(|| Arc::new(Table::new(limit.max_keys, *seed)));
+        let new = |limit: &Limit| Arc::new(Table::new(limit.max_keys, *seed).pausing(std::thread::yield_now));
+        let table = |limit: &Limit| kept(limit).unwrap_or_else(|| new(limit));
         Self { tables: plan.limits.iter().map(table).collect() }
     }
 
-    /// Charges a request to every limit in `limits` that counts its method: all of them, or none where one refuses
-    /// (nginx's rule for several `limit_req`).
-    pub fn admit(
-        &self,
-        plan: &Plan,
-        limits: impl Iterator<Item = usize> + Clone,
-        method: &[u8],
-        identity: &Identity,
-        now: Now,
-    ) -> Option<Limited> {
+    /// Charges a request to every limit in `limits` that counts it: all of them, or none where one refuses (nginx's rule for several `limit_req`).
+    pub fn admit(&self, plan: &Plan, limits: impl Iterator<Item = usize> + Clone, asking: &Asking<'_>) -> Admission {
         let counted = limits.filter_map(|index| {
-            let limit = plan.limits.get(index)?;
-            let counts = limit.methods.is_empty() || limit.methods.iter().any(|counted| counted.as_bytes() == method);
-            counts.then_some((index, limit, self.tables.get(index)?))
+            let limit = plan.limits.get(index).filter(|limit| limit.counts(asking.method))?;
+            Some((index, limit, self.tables.get(index)?))
         });
         let mut tightest: Option<Limited> = None;
+        let mut delay = (0, 0);
         for (index, limit, table) in counted.clone() {
-            let decision = table.admit(key(table, limit, identity), &limit.quota, now);
+            let decision = table.admit(key(table, limit, asking), &limit.quota, asking.now);
             if !decision.admitted {
                 for (earlier, limit, table) in counted.clone().take_while(|(earlier, _, _)| *earlier != index) {
                     debug_assert_ne!(earlier, index);
-                    table.refund(key(table, limit, identity), &limit.quota);
+                    table.refund(key(table, limit, asking), &limit.quota);
                 }
-                return Some(Limited { limit: index, decision });
+                return Admission { limited: Some(Limited { limit: index, decision }), pending: None };
             }
             if tightest.is_none_or(|limited| decision.remaining < limited.decision.remaining) {
                 tightest = Some(Limited { limit: index, decision });
             }
+            if decision.delay > delay.1 {
+                delay = (index, decision.delay);
+            }
         }
-        tightest
+        let mut admission = Admission { limited: tightest, pending: None };
+        if delay.1 > 0 {
+            let charged = counted.map(|(index, limit, table)| Charge { limit: index, key: key(table, limit, asking) });
+            admission.pending = Some(Box::new(Pending {
+                waits: vec![Wait::Delay { limit: delay.0, time: Duration::from_nanos(delay.1) }],
+                charged: charged.collect(),
+                delayed: None,
+            }));
+        }
+        admission
+    }
+
+    /// Takes back what was charged for a request that is refused after all.
+    pub fn give_back(&self, plan: &Plan, charged: &[Charge]) {
+        for charge in charged {
+            if let (Some(limit), Some(table)) = (plan.limits.get(charge.limit), self.tables.get(charge.limit)) {
+                table.refund(charge.key, &limit.quota);
+            }
+        }
     }
 
     /// The tables, in the order of the plan's limits.
@@ -75,8 +115,8 @@ impl Limiter {
     }
 }
 
-fn key(table: &Table, limit: &Limit, identity: &Identity) -> Key {
+fn key(table: &Table, limit: &Limit, asking: &Asking<'_>) -> Key {
     match limit.key {
-        LimitKey::ClientIp { v4_prefix, v6_prefix } => table.client_key(identity, v4_prefix, v6_prefix),
+        LimitKey::ClientIp { v4_prefix, v6_prefix } => table.client_key(asking.identity, v4_prefix, v6_prefix),
     }
 }

@@ -9,6 +9,7 @@ mod balance;
 mod edits;
 mod files;
 mod health;
+mod limit;
 mod listener;
 mod shaping;
 mod template;
@@ -24,7 +25,6 @@ use probegate_policies::client::TrustedProxies;
 use probegate_policies::fields::FieldName;
 use probegate_policies::host::HostTable;
 use probegate_policies::hsts::Hsts;
-use probegate_policies::limit::Quota;
 use probegate_policies::probe::{ProbeKind, VersionInfo};
 use probegate_policies::route::{PathPrefix, RouteTable};
 use secrecy::SecretSlice;
@@ -33,6 +33,7 @@ pub use self::balance::{Balancing, Choice, HashKey, Queue, Retries};
 pub use self::edits::{AnswerEdits, Change, Cors, Edits, FieldEdit, Redirect, RequestEdits, Rewrite, SecurityGroups};
 pub use self::files::{Action, Files, Missing};
 pub use self::health::{HealthCheck, HealthRequest};
+pub use self::limit::{Delay, Limit, LimitKey};
 pub use self::listener::{
     Acme, Certificate, CertificateSet, Challenge, ClientCertificates, Listener, ListenerTls, ProxyHeader,
 };
@@ -213,35 +214,6 @@ pub struct Route {
     pub action: Action,
     /// Where it is defined.
     pub origin: Origin,
-}
-
-/// One rate limit.
-#[derive(Debug)]
-pub struct Limit {
-    /// Its name: in `RateLimit` fields, logs and metrics.
-    pub name: Box<str>,
-    /// How much.
-    pub quota: Quota,
-    /// Whose requests are counted together.
-    pub key: LimitKey,
-    /// Only these methods count; empty: all.
-    pub methods: Vec<Box<str>>,
-    /// How many keys are remembered.
-    pub max_keys: usize,
-    /// Where it is defined.
-    pub origin: Origin,
-}
-
-/// Whose requests are counted together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LimitKey {
-    /// The client's address, with this many leading bits.
-    ClientIp {
-        /// For IPv4, 32 by default.
-        v4_prefix: u8,
-        /// For IPv6, 64 by default: one customer's network.
-        v6_prefix: u8,
-    },
 }
 
 /// The access log.

@@ -28,6 +28,7 @@ pub mod stamp;
 pub mod target;
 pub mod throttle;
 pub mod values;
+pub mod wait;
 
 use std::cell::Cell;
 use std::time::Instant;
@@ -164,6 +165,10 @@ pub async fn serve<B: RequestBody, R: Responder>(
         now,
     };
     let mut judgement = judge::judge(plan, &active.limiter, &question, scratch, &mut ());
+    if judgement.pending.is_some() {
+        // In a box: this is rare, and no other request is to hold the room for it.
+        Box::pin(wait::wait(&mut judgement, worker, active, received, reply)).await;
+    }
     if let Err(reason) = target {
         judgement.verdict = Err(reason.into());
         // Whoever sends such a request means something else by what follows: a tunnel behind CONNECT, or another host's requests.
@@ -196,7 +201,9 @@ pub async fn serve<B: RequestBody, R: Responder>(
         Err(refused) => {
             outcome.reason = Some(refused.reason);
             outcome.deny = refused.deny;
-            if refused.deny == Deny::Close {
+            // Nobody is left who could be told of a refusal: it left while it waited.
+            outcome.passed = refused.reason.status() == NOBODY;
+            if refused.deny == Deny::Close || outcome.passed {
                 reply.close();
                 after = After::Abort;
             } else {

@@ -19,7 +19,7 @@ use crate::spool::Budget;
 pub use crate::switches::InMaintenance;
 use crate::switches::{Maintenance, Switches};
 use crate::telemetry::access_log::AccessLogger;
-use crate::telemetry::metrics::{Metrics, ServiceStats};
+use crate::telemetry::metrics::{LimitStats, Metrics, ServiceStats};
 use crate::tls::server::{Failed, Listener, Prepared};
 use crate::tls::{self, Shared};
 
@@ -37,8 +37,8 @@ pub struct Active {
     pub servers: Vec<Arc<Servers>>,
     /// Counters of its services, in the plan's order; a service keeps its counters over reloads.
     pub stats: Vec<Arc<ServiceStats>>,
-    /// Refusals by its limits, in the plan's order.
-    pub limited: Vec<Arc<AtomicU64>>,
+    /// Counters of its limits, in the plan's order.
+    pub limited: Vec<Arc<LimitStats>>,
     /// TLS on its listeners, in the plan's order.
     pub tls: Vec<Option<Arc<Listener>>>,
     /// Whether its services are in maintenance, in the plan's order.

@@ -24,6 +24,8 @@ pub struct Quota {
     interval: u64,
     limit: u32,
     window: u64,
+    /// Nanoseconds of debt that keep nobody waiting.
+    undelayed: u64,
 }
 
 impl Quota {
@@ -34,7 +36,20 @@ impl Quota {
         let interval = (rate.period / u64::from(rate.count.max(1))).clamp(1, MAX_WINDOW);
         let limit = burst.saturating_add(1);
         let window = interval.saturating_mul(limit.into()).min(MAX_WINDOW);
-        Self { interval, limit, window }
+        Self { interval, limit, window, undelayed: u64::MAX }
+    }
+
+    /// Who is admitted out of the burst waits until the rate would have let it through, except for the first `undelayed` requests beyond the rate: nginx's
+    /// `delay=N`, and what it does without `nodelay` for 0.
+    #[must_use]
+    pub fn delaying(mut self, undelayed: u32) -> Self {
+        self.undelayed = self.interval.saturating_mul(u64::from(undelayed) + 1);
+        self
+    }
+
+    /// Nanoseconds that a request may have to wait at the most.
+    pub const fn longest_delay(&self) -> u64 {
+        self.window.saturating_sub(self.undelayed)
     }
 
     /// Requests that may come at once: the burst and one.
@@ -64,4 +79,6 @@ pub struct Decision {
     pub reset: u64,
     /// Nanoseconds until the same request would be admitted; 0 when it was, [`u64::MAX`] when it never will be.
     pub retry_after: u64,
+    /// Nanoseconds that it has to wait before it goes on, where it was admitted.
+    pub delay: u64,
 }

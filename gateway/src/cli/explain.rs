@@ -6,6 +6,7 @@ mod edits;
 mod entrance;
 mod file;
 mod handshake;
+mod limits;
 mod servers;
 
 use std::fmt::Write as _;
@@ -131,7 +132,7 @@ fn explain(loaded: &Loaded, arguments: &Arguments) -> (String, bool) {
     out.identity(plan, &judgement, &watched, question.peer);
     out.place(plan, &judgement, asked.host);
     out.rules(&watched);
-    out.limits(plan, &judgement);
+    out.limits(plan, &judgement, question.method);
     if judgement.service.is_some() {
         out.redirect(way_in.listener, question.redirect, judgement.part);
     }
@@ -310,20 +311,6 @@ impl Out {
             };
             let indent = "  ".repeat(*depth);
             self.line("rule", &format!("{indent}{rule}{}: {outcome}", self.at(*line)));
-        }
-    }
-
-    fn limits(&mut self, plan: &Plan, judgement: &Judgement<'_>) {
-        if let Some(limited) = judgement.limited
-            && let Some(limit) = plan.limits.get(limited.limit)
-        {
-            let left = limited.decision.remaining;
-            let text = format!(
-                "`{}`{}: counts this request; a new client has {left} left after it",
-                limit.name,
-                self.at(limit.origin.line)
-            );
-            self.line("limit", &text);
         }
     }
 

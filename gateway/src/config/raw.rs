@@ -10,6 +10,7 @@ mod balance;
 mod edits;
 mod files;
 mod health;
+mod limit;
 mod process;
 mod service;
 mod shaping;
@@ -21,11 +22,12 @@ use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-pub(super) use access::{Allow, Conditions, Limit, Slot, TokenSet};
+pub(super) use access::{Allow, Conditions, Slot, TokenSet};
 pub(super) use balance::{Balance, HashKey, HashName, HashOn, Queue, Retries, Server, ServerDetails};
 pub(super) use edits::{Cors, FieldEdits, Redirect, SecurityHeaders};
 pub(super) use files::{CacheControl, Files};
 pub(super) use health::Health;
+pub(super) use limit::Limit;
 pub(super) use process::{
     AccessLog, Admin, Bounds, Buffers, ClientIp, Listener, Log, ProxyProtocol, Shutdown, Timeouts,
 };

@@ -10,7 +10,7 @@ use probegate_policies::fields::FieldName;
 use secrecy::ExposeSecret as _;
 
 use super::*;
-use crate::plan::{Deny, LimitKey, Serve, ServerAddress};
+use crate::plan::{Delay, Deny, LimitKey, Serve, ServerAddress};
 
 /// Surroundings that are the same everywhere.
 struct Fixed;
@@ -207,7 +207,7 @@ fn a_whole_configuration_arrives_in_the_plan() {
     assert_eq!(shop.upstream.servers[2].address, ServerAddress::Name("django".into(), 8000));
     assert_eq!(api.upstream.servers[0].key, shop.upstream.servers[0].key);
     assert_ne!(shop.upstream.servers[0].key, shop.upstream.servers[1].key);
-    assert_eq!(shop.limits, [0]);
+    assert_eq!(shop.limits, [0, 3]);
     let admin = &shop.routes[shop.route_table.find(b"/admin/users").unwrap()];
     assert_eq!((admin.deny, admin.allow.to_string().as_str()), (Deny::Hidden, "network office"));
     assert_eq!(shop.probes[1].allow.to_string(), "any [network internal, token probe]");
@@ -219,6 +219,7 @@ fn a_whole_configuration_arrives_in_the_plan() {
     assert_eq!((&*version.service, &*version.version), ("shop", "1.10"));
     assert_eq!(plan.limits[1].quota.limit(), 5);
     assert_eq!(plan.limits[2].quota.limit(), 1);
+    assert_eq!((plan.limits[3].delay, plan.limits[3].quota.longest_delay()), (Delay::After(5), 1_500_000_000));
     assert_eq!(plan.limits[0].key, LimitKey::ClientIp { v4_prefix: 32, v6_prefix: 56 });
     let private: Vec<_> = plan.private_fields.iter().map(FieldName::as_str).collect();
     assert_eq!(private, ["x-probe-token"]);

@@ -103,10 +103,11 @@ pub fn finish(
         worker.state.metrics.identity_unknown(unknown.reason);
     }
     if let Some(limited) = judgement.limited.filter(|limited| !limited.decision.admitted)
-        && let Some(counter) = active.limited.get(limited.limit)
+        && let Some(stats) = active.limited.get(limited.limit)
     {
-        counter.fetch_add(1, Ordering::Relaxed);
+        stats.refused.fetch_add(1, Ordering::Relaxed);
     }
+    let delayed = judgement.pending.as_ref().and_then(|pending| pending.delayed);
     if plan.access_log.format == AccessFormat::Off {
         return;
     }
@@ -126,6 +127,7 @@ pub fn finish(
         policy: service
             .filter(|_| outcome.redirected.is_none())
             .and_then(|(service, _)| policy(plan, service, judgement)),
+        delayed,
         slot: outcome.slot.as_ref().map(|(set, slot)| (&**set, &**slot)),
         upstream: service
             .and_then(|(service, _)| service.upstream.servers.get(outcome.server?))
@@ -180,6 +182,7 @@ pub fn finish_unread(
         reason: Some(reason),
         service: None,
         policy: None,
+        delayed: None,
         slot: None,
         upstream: None,
         upstream_status: None,

@@ -15,7 +15,8 @@ use probegate_policies::path::{self, Canonical};
 use probegate_policies::reason::Reason;
 
 use super::rewrite;
-use crate::limiter::{Limited, Limiter};
+use crate::limiter::pending::Pending;
+use crate::limiter::{Admission, Asking, Limited, Limiter};
 use crate::plan::{Deny, Plan, Service};
 
 /// What is known about a request when it is judged.
@@ -85,6 +86,8 @@ pub struct Judgement<'a> {
     pub part: Part,
     /// What the limits said, where any counted the request.
     pub limited: Option<Limited>,
+    /// What it has to wait for before anything follows from the verdict.
+    pub pending: Option<Box<Pending>>,
     /// May it pass?
     pub verdict: Result<Way, Refused>,
 }
@@ -166,6 +169,7 @@ pub fn judge<'a, F: Fields + ?Sized>(
         service: None,
         part: Part::Rest,
         limited: None,
+        pending: None,
         verdict: Err(Reason::PathInvalid.into()),
     };
     match path {
@@ -200,7 +204,17 @@ pub fn identify<'a, F: Fields + ?Sized>(
     hops.clear();
     let identity = plan.client.resolve(peer, fields, hops, &mut ());
     let verdict = Err(Reason::PathInvalid.into());
-    Judgement { identity, hops, path: None, sent: None, service: None, part: Part::Rest, limited: None, verdict }
+    Judgement {
+        identity,
+        hops,
+        path: None,
+        sent: None,
+        service: None,
+        part: Part::Rest,
+        limited: None,
+        pending: None,
+        verdict,
+    }
 }
 
 /// The part of the judgement that may end early.
@@ -272,7 +286,9 @@ fn enter<F: Fields + ?Sized>(
     // A limit that the service and the route name counts once.
     let added = limits.iter().filter(|limit| !service.limits.contains(limit));
     let limits = service.limits.iter().chain(added).copied();
-    judgement.limited = limiter.admit(plan, limits, question.method, &judgement.identity, question.now);
+    let asking = Asking { method: question.method, identity: &judgement.identity, now: question.now };
+    let Admission { limited, pending } = limiter.admit(plan, limits, &asking);
+    (judgement.limited, judgement.pending) = (limited, pending);
     if judgement.limited.is_some_and(|limited| !limited.decision.admitted) {
         return Err(Reason::LimitExceeded.into());
     }

@@ -96,6 +96,8 @@ pub struct Entry<'a> {
     pub service: Option<&'a str>,
     /// The policy that applied: its kind, its name, its line in the configuration.
     pub policy: Option<(&'static str, &'a str, u32)>,
+    /// How long a limit has had it wait.
+    pub delayed: Option<Duration>,
     /// The token that let it in: set and slot.
     pub slot: Option<(&'a str, &'a str)>,
     /// The server that was asked.

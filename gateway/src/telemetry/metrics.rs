@@ -5,6 +5,7 @@
 //! request (they hash and lock, and may merge two label sets).
 
 mod families;
+mod limits;
 mod servers;
 mod shard;
 
@@ -15,6 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use probegate_policies::client::UnknownReason;
 use prometheus::{Encoder, TextEncoder};
 
+pub use limits::{LimitStats, Waiting};
 pub use shard::{Sample, ServiceStats};
 
 use crate::state::State;
@@ -27,8 +29,8 @@ pub struct Metrics {
     services: Mutex<BTreeMap<Box<str>, Arc<ServiceStats>>>,
     /// Requests that belong to no service.
     unserved: Arc<ServiceStats>,
-    /// Refusals by limit name. Locked when plans change and at scrapes only.
-    limited: Mutex<BTreeMap<Box<str>, Arc<AtomicU64>>>,
+    /// By limit name. Locked when plans change only.
+    limited: Mutex<BTreeMap<Box<str>, Arc<LimitStats>>>,
     identity_unknown: [AtomicU64; 3],
     /// Client connections that are open.
     pub connections: AtomicI64,
@@ -94,8 +96,8 @@ impl Metrics {
         }
     }
 
-    /// The counter of a limit's refusals. A limit that an earlier plan had keeps counting where it stopped.
-    pub fn limit(&self, name: &str) -> Arc<AtomicU64> {
+    /// The counters of a limit. One that an earlier plan had keeps counting where it stopped.
+    pub fn limit(&self, name: &str) -> Arc<LimitStats> {
         let mut limited = self.limited.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(limited.entry(name.into()).or_default())
     }

@@ -45,6 +45,7 @@ mod health;
 mod http2;
 mod identity;
 mod lifecycle;
+mod limit_delays;
 mod limits;
 mod logs;
 mod metrics;

@@ -17,12 +17,17 @@ pub fn decide(tat: u64, now: u64, quota: &Quota, quantity: u64) -> (Option<u64>,
     let debt = tat.saturating_sub(now);
     let debt_after = debt.saturating_add(cost);
     if debt_after <= quota.window() {
-        let decision =
-            Decision { admitted: true, remaining: remaining(quota, debt_after), reset: debt_after, retry_after: 0 };
+        let decision = Decision {
+            admitted: true,
+            remaining: remaining(quota, debt_after),
+            reset: debt_after,
+            retry_after: 0,
+            delay: debt_after.saturating_sub(quota.undelayed),
+        };
         return ((quantity > 0).then(|| now.saturating_add(debt_after)), decision);
     }
     let retry_after = if cost > quota.window() { u64::MAX } else { debt_after - quota.window() };
-    (None, Decision { admitted: false, remaining: remaining(quota, debt), reset: debt, retry_after })
+    (None, Decision { admitted: false, remaining: remaining(quota, debt), reset: debt, retry_after, delay: 0 })
 }
 
 #[inline]

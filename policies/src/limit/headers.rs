@@ -57,7 +57,7 @@ mod tests {
     fn the_examples_of_the_draft() {
         let quota = Quota::new("5/m".parse().unwrap(), 4);
         assert_eq!(written(|out| write_policy(out, "login", &quota)), r#""login";q=5;w=60"#);
-        let decision = Decision { admitted: false, remaining: 0, reset: 41_000_000_001, retry_after: 1 };
+        let decision = Decision { admitted: false, remaining: 0, reset: 41_000_000_001, retry_after: 1, delay: 0 };
         assert_eq!(written(|out| write_state(out, "login", &decision)), r#""login";r=0;t=42"#);
     }
 
@@ -76,7 +76,7 @@ mod tests {
     #[test]
     fn retry_after_is_rounded_up_and_at_least_one_second() {
         for (retry_after, seconds) in [(0, 1), (1, 1), (SECOND, 1), (SECOND + 1, 2), (42 * SECOND, 42)] {
-            let decision = Decision { admitted: false, remaining: 0, reset: 0, retry_after };
+            let decision = Decision { admitted: false, remaining: 0, reset: 0, retry_after, delay: 0 };
             assert_eq!(retry_after_seconds(&decision), seconds);
         }
     }

@@ -9,8 +9,8 @@
 //!   read means that the key is still there. The exception: the slot was taken over from a live debtor, or refunded,
 //!   and the new TAT is equal to the nanosecond. Then one admission is written to the wrong one of two keys.
 //! * Inserting a key takes the bucket's guard, so that two threads cannot insert it twice. Whoever cannot have the
-//!   guard after a short while admits the request uncounted: waiting for a thread that lost its CPU would be worse
-//!   than one request too many.
+//!   guard after a short while, in which other threads were let run, admits the request uncounted: waiting for long for a
+//!   thread that lost its CPU would be worse than one request too many.
 
 mod bucket;
 
@@ -42,6 +42,7 @@ pub struct Table {
     hasher: RandomState,
     evicted_live: AtomicU64,
     contended: AtomicU64,
+    pause: fn(),
 }
 
 /// What happened to a table since it was made.
@@ -73,7 +74,15 @@ impl Table {
             hasher: seed.hasher(),
             evicted_live: AtomicU64::new(0),
             contended: AtomicU64::new(0),
+            pause: std::hint::spin_loop,
         }
+    }
+
+    /// How a thread lets others run that it waits for: it has to come back soon. Without, it spins.
+    #[must_use]
+    pub fn pausing(mut self, pause: fn()) -> Self {
+        self.pause = pause;
+        self
     }
 
     /// The keys that fit.
@@ -113,7 +122,7 @@ impl Table {
     #[inline]
     pub fn refund(&self, key: Key, quota: &Quota) {
         // Only the table's own state is needed; the decision is made up.
-        let nothing = Decision { admitted: true, remaining: 0, reset: 0, retry_after: 0 };
+        let nothing = Decision { admitted: true, remaining: 0, reset: 0, retry_after: 0, delay: 0 };
         let _ = self.bucket(key).charge(key.bits(), |tat| (Some(tat.saturating_sub(quota.interval())), nothing));
     }
 
@@ -121,7 +130,7 @@ impl Table {
     /// at once.
     pub fn take_turn(&self, key: Key, cost: u64, now: u64) -> u64 {
         // Nobody is refused; the decision is made up.
-        let nothing = Decision { admitted: true, remaining: 0, reset: 0, retry_after: 0 };
+        let nothing = Decision { admitted: true, remaining: 0, reset: 0, retry_after: 0, delay: 0 };
         let at = Cell::new(now);
         let judge = |due: u64| {
             let (turn, busy) = bandwidth::turn(due, now, cost);
@@ -178,7 +187,7 @@ impl Table {
             reason = "skipped is at most one bucket, and one more than mask + 1 is allocated"
         )]
         let words = self.words.get(start..).and_then(<[AtomicU64]>::first_chunk).expect("a bucket below the mask");
-        Bucket::new(words)
+        Bucket::new(words, self.pause)
     }
 }
 

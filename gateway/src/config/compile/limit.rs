@@ -4,12 +4,15 @@ use probegate_policies::limit::{Quota, Rate};
 
 use super::{Context, Names};
 use crate::config::shape::{List, Named};
-use crate::config::value::{Count, Leaf, LimitKeyWord, Method, Name};
+use crate::config::value::{Count, DelayWord, Leaf, LimitKeyWord, Method, Name};
 use crate::config::{ConfigPath, raw};
 use crate::plan;
 
 /// Clients that a limit remembers by default: 4 MiB.
 const MAX_KEYS: usize = 262_144;
+
+/// Nanoseconds that people, and what stands between them and here, do not wait for an answer.
+const LONG_DELAY: u64 = 60 * 1_000_000_000;
 
 /// The names, each with its index, and the limits.
 pub(super) fn limits(raw: Option<Named<raw::Limit>>, cx: &mut Context<'_>) -> (Names<usize>, Vec<plan::Limit>) {
@@ -26,7 +29,7 @@ pub(super) fn limits(raw: Option<Named<raw::Limit>>, cx: &mut Context<'_>) -> (N
 }
 
 fn compile(name: &str, raw: raw::Limit, path: &ConfigPath, cx: &mut Context<'_>) -> Option<plan::Limit> {
-    let raw::Limit { key, rate, burst, methods, ipv4_prefix, ipv6_prefix, max_keys } = raw;
+    let raw::Limit { key, rate, burst, delay, methods, ipv4_prefix, ipv6_prefix, max_keys } = raw;
     let Leaf(LimitKeyWord::ClientIp) = key.unwrap_or(Leaf(LimitKeyWord::ClientIp));
     let v4_prefix = cx.number(ipv4_prefix, path, "ipv4_prefix", 1..=32, 32);
     let v6_prefix = cx.number(ipv6_prefix, path, "ipv6_prefix", 1..=128, 64);
@@ -34,9 +37,25 @@ fn compile(name: &str, raw: raw::Limit, path: &ConfigPath, cx: &mut Context<'_>)
     let methods = compile_methods(methods, &path.key("methods"), cx);
     let Leaf(rate) = cx.required(rate, path, "rate", "rate: 10/s")?;
     let burst = compile_burst(burst, &rate, path, cx);
+    let mut quota = Quota::new(rate, burst);
+    let delay = compile_delay(delay, burst, path, cx);
+    if let plan::Delay::After(undelayed) = delay {
+        quota = quota.delaying(undelayed);
+        if quota.longest_delay() > LONG_DELAY {
+            let longest = quota.longest_delay().div_ceil(1_000_000_000);
+            let message = format!("a client may have to wait {longest} seconds for an answer");
+            cx.lint(
+                &path.key("delay"),
+                message,
+                "lower `burst`: whoever would wait for longer is told when to come back",
+            );
+        }
+    }
     Some(plan::Limit {
         name: name.into(),
-        quota: Quota::new(rate, burst),
+        rate,
+        quota,
+        delay,
         key: plan::LimitKey::ClientIp {
             v4_prefix: u8::try_from(v4_prefix).ok()?,
             v6_prefix: u8::try_from(v6_prefix).ok()?,
@@ -61,6 +80,17 @@ fn compile_burst(raw: Option<Leaf<Count>>, rate: &Rate, path: &ConfigPath, cx: &
     let bounds = 0..=1_000_000;
     let burst = cx.number(raw, path, "burst", bounds, usize::try_from(default).unwrap_or(0));
     u32::try_from(burst).unwrap_or(default)
+}
+
+fn compile_delay(raw: Option<Leaf<DelayWord>>, burst: u32, path: &ConfigPath, cx: &mut Context<'_>) -> plan::Delay {
+    let Some(Leaf(DelayWord(delay))) = raw else { return plan::Delay::None };
+    if let plan::Delay::After(undelayed) = delay
+        && undelayed >= burst
+    {
+        let message = format!("nobody would wait: no more than {burst} requests are let in beyond the rate (`burst`)");
+        cx.error(&path.key("delay"), message, "write a larger `burst`, or `delay: none`");
+    }
+    delay
 }
 
 /// The limits that a service or a route names.

@@ -1,9 +1,8 @@
-//! Keys about who may enter, and how often.
+//! Keys about who may enter.
 
 use std::borrow::Cow;
 use std::fmt;
 
-use probegate_policies::limit::Rate;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
@@ -11,9 +10,7 @@ use serde::de::{Deserializer, Error, MapAccess, Visitor};
 
 use crate::config::shape::List;
 use crate::config::suggest;
-use crate::config::value::{
-    Count, Date, FieldText, FilePath, Flag, Invalid, Leaf, LimitKeyWord, Method, Name, SecretText, Sha256, Variable,
-};
+use crate::config::value::{Date, FieldText, FilePath, Flag, Invalid, Leaf, Name, SecretText, Sha256, Variable};
 
 /// Tokens of which any one opens the door.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -47,28 +44,6 @@ pub(in crate::config) struct Slot {
     pub(in crate::config) not_before: Option<Leaf<Date>>,
     /// Refused from this date on.
     pub(in crate::config) expires: Option<Leaf<Date>>,
-}
-
-/// A rate limit.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, expecting = "a mapping such as `{rate: 10/s, burst: 20}`")]
-pub(in crate::config) struct Limit {
-    /// Whose requests are counted together. Default: `client_ip`.
-    pub(in crate::config) key: Option<Leaf<LimitKeyWord>>,
-    /// How many requests in which time, such as `10/s`.
-    #[schemars(required)]
-    pub(in crate::config) rate: Option<Leaf<Rate>>,
-    /// How many requests may come at once on top of the first. Default: the rate's count less one, so that `5/m` allows five
-    /// at once and then one every 12 seconds. 0 spaces requests strictly.
-    pub(in crate::config) burst: Option<Leaf<Count>>,
-    /// Only these methods count. Default: all.
-    pub(in crate::config) methods: Option<List<Leaf<Method>>>,
-    /// Bits of an IPv4 address that tell clients apart. Default: 32.
-    pub(in crate::config) ipv4_prefix: Option<Leaf<Count>>,
-    /// Bits of an IPv6 address that tell clients apart. Default: 64, one customer's network.
-    pub(in crate::config) ipv6_prefix: Option<Leaf<Count>>,
-    /// How many clients are remembered. Default: 262144.
-    pub(in crate::config) max_keys: Option<Leaf<Count>>,
 }
 
 /// Who may enter.

@@ -89,15 +89,6 @@ impl Word for DenyWord {
     }
 }
 
-/// Whose requests are counted together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum LimitKeyWord {
-    /// The client's address.
-    ClientIp,
-}
-
-choice!(LimitKeyWord, "`client_ip`", "client_ip" => Self::ClientIp);
-
 choice!(AccessFormat, "`json`, `combined` or `off`", "json" => Self::Json, "combined" => Self::Combined, "off" => Self::Off);
 
 /// A protocol that a client may switch to.

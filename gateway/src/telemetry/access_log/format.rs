@@ -47,6 +47,9 @@ pub(super) fn json(out: &mut Vec<u8>, entry: &Entry<'_>) {
             number(out, "policy_line", u64::from(line));
         }
     }
+    if let Some(delayed) = entry.delayed {
+        millis(out, "delayed_ms", delayed);
+    }
     if let Some((set, slot)) = entry.slot {
         out.extend_from_slice(b",\"token\":");
         push_string(out, format!("{set}/{slot}").as_bytes());

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
 
 use super::shard::{BOUNDS, ServiceStats};
-use super::{Metrics, UNKNOWN_REASONS, servers};
+use super::{Metrics, UNKNOWN_REASONS, limits, servers};
 use crate::acme::Acme;
 use crate::servers::{Health, Site};
 use crate::state::{Active, State};
@@ -218,34 +218,7 @@ pub(super) fn collect(metrics: &Metrics, state: &State) -> Vec<MetricFamily> {
             failures,
         ));
     }
-    let limits = || active.plan.limits.iter().zip(active.limiter.tables());
-    families.push(family(
-        "probegate_limited_total",
-        "Requests refused by a limit.",
-        MetricType::COUNTER,
-        limits()
-            .zip(&active.limited)
-            .map(|((limit, _), refused)| {
-                counter(vec![("limit", limit.name.to_string())], refused.load(Ordering::Relaxed))
-            })
-            .collect(),
-    ));
-    families.push(family(
-        "probegate_limit_evictions_total",
-        "Keys forgotten while they still owed, because the table of the limit was full.",
-        MetricType::COUNTER,
-        limits()
-            .map(|(limit, table)| counter(vec![("limit", limit.name.to_string())], table.stats().evicted_live))
-            .collect(),
-    ));
-    families.push(family(
-        "probegate_limit_contended_total",
-        "Requests admitted uncounted because their place in the table was being changed.",
-        MetricType::COUNTER,
-        limits()
-            .map(|(limit, table)| counter(vec![("limit", limit.name.to_string())], table.stats().contended))
-            .collect(),
-    ));
+    families.extend(limits::families(&active));
     families.retain(|family| !family.get_metric().is_empty());
     families
 }

@@ -33,7 +33,7 @@ impl Bucket {
 fn throttled_rate_test() {
     let mut bucket = Bucket::new("1/s", 4);
     let tenths = |decision: Decision| {
-        let Decision { admitted, remaining, reset, retry_after } = decision;
+        let Decision { admitted, remaining, reset, retry_after, .. } = decision;
         let in_tenths = |nanos: u64| {
             if nanos == u64::MAX { -1 } else { i64::try_from(nanos / (SECOND / 10)).unwrap() }
         };
@@ -59,7 +59,7 @@ fn a_quantity_of_zero_only_looks() {
     let mut bucket = Bucket::new("1/s", 1);
     assert!(bucket.take(0, 1).admitted);
     let before = bucket.tat;
-    let Decision { admitted, remaining, reset, retry_after } = bucket.take(0, 0);
+    let Decision { admitted, remaining, reset, retry_after, .. } = bucket.take(0, 0);
     assert_eq!((admitted, remaining, reset, retry_after), (true, 1, SECOND, 0));
     assert_eq!(bucket.tat, before);
 }
@@ -96,6 +96,27 @@ fn nginx_10rs_without_burst() {
 #[test]
 fn nginx_1rm_differs_because_a_minute_is_a_minute() {
     assert_eq!(passes("1/m", 0, &[0, 59_999, 60_000, 62_499, 62_500]), [true, false, true, false, false]);
+}
+
+/// nginx's `delay=` (semantics section 2.1): rows are a limit and how long each of some requests at once waits, in milliseconds.
+#[test]
+fn the_burst_waits_as_nginx_has_it_wait() {
+    let rows: [(&str, u32, Option<u32>, &[i64]); 5] = [
+        ("10/s", 5, Some(0), &[0, 100, 200, 300, 400, 500, -1, -1]),
+        ("30/m", 2, Some(1), &[0, 0, 2000, -1]),
+        ("5/s", 12, Some(8), &[0, 0, 0, 0, 0, 0, 0, 0, 0, 200, 400, 600, 800, -1]),
+        ("10/s", 2, None, &[0, 0, 0, -1]),
+        ("1/m", 0, Some(0), &[0, -1]),
+    ];
+    for (rate, burst, delay, expected) in rows {
+        let plain = quota(rate, burst);
+        let mut bucket = Bucket { quota: delay.map_or(plain, |undelayed| plain.delaying(undelayed)), tat: 0 };
+        let found = expected.iter().map(|_| {
+            let decision = bucket.take(0, 1);
+            if decision.admitted { i64::try_from(decision.delay / MILLISECOND).unwrap() } else { -1 }
+        });
+        assert_eq!(found.collect::<Vec<_>>(), expected, "{rate} burst {burst} delay {delay:?}");
+    }
 }
 
 #[test]

@@ -14,6 +14,9 @@ pub(super) const WORDS: usize = 2 + 2 * WAYS;
 /// Attempts to take a guard that another thread holds for a few dozen instructions, or to outrun other threads.
 const PATIENCE: usize = 64;
 
+/// After that, how often others are let run: the one with the guard may have lost its CPU to this one.
+const LENIENCE: usize = 64;
+
 /// What to do with the TAT of a slot: the new one, if it changes, and what to answer.
 type Judgement = (Option<u64>, Decision);
 
@@ -21,6 +24,7 @@ pub(super) struct Bucket<'a> {
     guard: &'a AtomicU64,
     /// The key, 0 for none, and its TAT.
     ways: &'a [[AtomicU64; 2]],
+    pause: fn(),
 }
 
 /// How a key that was not present came in.
@@ -37,9 +41,9 @@ pub(super) enum Insertion {
 
 impl<'a> Bucket<'a> {
     #[inline]
-    pub(super) fn new(words: &'a [AtomicU64; WORDS]) -> Self {
+    pub(super) fn new(words: &'a [AtomicU64; WORDS], pause: fn()) -> Self {
         let [guard, _spare, ways @ ..] = words;
-        Self { guard, ways: ways.as_chunks().0 }
+        Self { guard, ways: ways.as_chunks().0, pause }
     }
 
     /// The TAT of a key, if it is present.
@@ -74,7 +78,7 @@ impl<'a> Bucket<'a> {
 
     /// Brings in a key that is new to the limit, or charges it after all. `judge` admits a key without debt.
     pub(super) fn insert(&self, wanted: u64, now: u64, judge: impl Fn(u64) -> Judgement) -> Insertion {
-        let Some(_guard) = Guard::take(self.guard) else {
+        let Some(_guard) = Guard::take(self.guard, self.pause) else {
             return Insertion::Contended;
         };
         if let Some(decision) = self.charge(wanted, &judge) {
@@ -114,12 +118,16 @@ impl<'a> Bucket<'a> {
 struct Guard<'a>(&'a AtomicU64);
 
 impl<'a> Guard<'a> {
-    fn take(word: &'a AtomicU64) -> Option<Self> {
-        for _ in 0..PATIENCE {
+    fn take(word: &'a AtomicU64, pause: fn()) -> Option<Self> {
+        for attempt in 0..PATIENCE + LENIENCE {
             if word.compare_exchange_weak(0, 1, Ordering::Acquire, Ordering::Relaxed).is_ok() {
                 return Some(Self(word));
             }
-            std::hint::spin_loop();
+            if attempt < PATIENCE {
+                std::hint::spin_loop();
+            } else {
+                pause();
+            }
         }
         None
     }

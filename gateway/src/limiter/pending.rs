@@ -1,0 +1,46 @@
+//! What a request has to wait for before it may go on, although its limits have admitted it.
+//!
+//! The limits of a process answer at once, in [`super::Limiter::admit`], which neither waits nor allocates for what passes and for what is refused. Where
+//! one of them wants the request to wait, the judgement carries a [`Pending`], in a box because that is rare, and `request::wait` waits for what it
+//! lists, in one place, while the client is watched. What may come to be waited for is a variant of [`Wait`]; what such a wait needs lies in the variant.
+//!
+//! Invariants:
+//! * A request that is refused while it waits has used up nothing: [`Pending::charged`] says what was charged, and
+//!   [`super::Limiter::give_back`] takes it back.
+//! * A pending thing that is dropped waits for nothing any more: a client that leaves leaves nothing behind but what it was charged.
+
+use std::time::Duration;
+
+use probegate_policies::limit::Key;
+
+/// What a request has to wait for.
+#[derive(Debug, Default)]
+pub struct Pending {
+    /// One after the other, in this order. A delay is the last.
+    pub waits: Vec<Wait>,
+    /// What was charged for the request.
+    pub charged: Vec<Charge>,
+    /// How long it was delayed in the end; `None`: not at all. Known when the waits are over.
+    pub delayed: Option<Duration>,
+}
+
+/// One thing that is waited for.
+#[derive(Debug)]
+pub enum Wait {
+    /// The time at which the rate would have let it through: the longest that any of its limits wants.
+    Delay {
+        /// Index of the limit in the plan.
+        limit: usize,
+        /// Counted from the moment the request was judged at.
+        time: Duration,
+    },
+}
+
+/// One request that was charged to a key.
+#[derive(Clone, Copy, Debug)]
+pub struct Charge {
+    /// Index of the limit in the plan.
+    pub limit: usize,
+    /// Whom it was charged to.
+    pub key: Key,
+}

@@ -1,0 +1,75 @@
+//! The one place where a request waits for its limits, between its judgement and whatever follows from it.
+//!
+//! Most requests never come here. Those that do hold the memory of their connection, or stream, meanwhile; how many of them there are is bound by the limits
+//! that have them wait. Invariant: a client that leaves is noticed, and a process that ends keeps nobody waiting beyond its deadline.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use probegate_policies::reason::Reason;
+use tokio::time::{Sleep, sleep_until};
+
+use super::Received;
+use super::judge::Judgement;
+use crate::limiter::pending::Wait;
+use crate::state::Active;
+use crate::telemetry::metrics::Waiting;
+use crate::wire::Responder;
+use crate::worker::Worker;
+
+/// How often it is looked whether the process ends.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Waits for everything that the judgement left to be waited for. Where that ends in a refusal, the judgement says so, and nothing is charged that was.
+pub async fn wait<R: Responder>(
+    judgement: &mut Judgement<'_>,
+    worker: &Worker,
+    active: &Active,
+    received: &Received<'_>,
+    reply: &mut R,
+) {
+    let Some(mut pending) = judgement.pending.take() else { return };
+    for wait in &pending.waits {
+        let waited = match wait {
+            Wait::Delay { limit, time } => {
+                let _waiting = active.limited.get(*limit).map(|stats| Waiting::new(stats));
+                let waited = delay(received.started + *time, worker, reply).await;
+                pending.delayed = Some(received.started.elapsed().min(*time));
+                waited
+            }
+        };
+        if let Err(reason) = waited {
+            if reason == Reason::LimitExceeded {
+                active.limiter.give_back(&active.plan, &pending.charged);
+            }
+            judgement.verdict = Err(reason.into());
+            break;
+        }
+    }
+    judgement.pending = Some(pending);
+}
+
+/// Waits until this moment, unless the client leaves or the process ends before.
+async fn delay<R: Responder>(until: Instant, worker: &Worker, reply: &mut R) -> Result<(), Reason> {
+    let mut sleep = pin!(look(until));
+    poll_fn(|cx| {
+        while sleep.as_mut().poll(cx).is_ready() {
+            if Instant::now() >= until {
+                return Poll::Ready(Ok(()));
+            }
+            if worker.state.is_cutting() {
+                return Poll::Ready(Err(Reason::ShuttingDown));
+            }
+            sleep.set(look(until));
+        }
+        reply.poll_gone(cx).map(|()| Err(Reason::ClientClosed))
+    })
+    .await
+}
+
+/// Sleeps until this moment, or until it is time for a look.
+fn look(until: Instant) -> Sleep {
+    sleep_until(until.min(Instant::now() + LOOK).into())
+}

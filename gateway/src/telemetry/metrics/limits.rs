@@ -1,0 +1,69 @@
+//! What is counted of limits.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use prometheus::proto::{MetricFamily, MetricType};
+
+use super::families::{counter, family, float, gauge};
+use crate::state::Active;
+
+/// The counters of one limit. It keeps them over reloads.
+#[derive(Debug, Default)]
+pub struct LimitStats {
+    /// Requests that it refused.
+    pub refused: AtomicU64,
+    /// Requests that it had wait.
+    delayed: AtomicU64,
+    /// Those that wait now.
+    waiting: AtomicU64,
+}
+
+/// A request that waits for a limit, for as long as this lives.
+#[derive(Debug)]
+pub struct Waiting<'a>(&'a LimitStats);
+
+impl<'a> Waiting<'a> {
+    /// Begins to wait.
+    pub fn new(stats: &'a LimitStats) -> Self {
+        stats.delayed.fetch_add(1, Ordering::Relaxed);
+        stats.waiting.fetch_add(1, Ordering::Relaxed);
+        Self(stats)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Everything about the limits of the plan in force.
+pub(super) fn families(active: &Active) -> Vec<MetricFamily> {
+    let limits = || active.plan.limits.iter().map(|limit| limit.name.to_string());
+    let counted = |name: &str, help: &str, of: &dyn Fn(&LimitStats) -> &AtomicU64| {
+        let each = limits().zip(&active.limited);
+        let each = each.map(|(limit, stats)| counter(vec![("limit", limit)], of(stats).load(Ordering::Relaxed)));
+        family(name, help, MetricType::COUNTER, each.collect())
+    };
+    let tables = || limits().zip(active.limiter.tables().iter().map(|table| table.stats()));
+    let waiting = limits().zip(&active.limited);
+    let waiting =
+        waiting.map(|(limit, stats)| gauge(vec![("limit", limit)], float(stats.waiting.load(Ordering::Relaxed))));
+    vec![
+        counted("probegate_limited_total", "Requests refused by a limit.", &|stats| &stats.refused),
+        counted("probegate_limit_delayed_total", "Requests that a limit had wait.", &|stats| &stats.delayed),
+        family("probegate_limit_waiting", "Requests that wait for a limit now.", MetricType::GAUGE, waiting.collect()),
+        family(
+            "probegate_limit_evictions_total",
+            "Keys forgotten while they still owed, because the table of the limit was full.",
+            MetricType::COUNTER,
+            tables().map(|(limit, stats)| counter(vec![("limit", limit)], stats.evicted_live)).collect(),
+        ),
+        family(
+            "probegate_limit_contended_total",
+            "Requests admitted uncounted because their place in the table was being changed.",
+            MetricType::COUNTER,
+            tables().map(|(limit, stats)| counter(vec![("limit", limit)], stats.contended)).collect(),
+        ),
+    ]
+}
