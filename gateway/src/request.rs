@@ -24,6 +24,7 @@ pub mod redirect;
 pub mod relay;
 pub mod release;
 pub mod rewrite;
+pub mod stall;
 pub mod stamp;
 pub mod target;
 pub mod throttle;

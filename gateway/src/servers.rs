@@ -7,7 +7,7 @@
 //!
 //! Who is asked: of the servers that are eligible (not drained, not down, not left out), the ordinary ones, else the backups. Where none is
 //! eligible, those that are left out: to try costs less than to refuse for sure. A server that is drained or down is never asked. A server that is left out gets one request when its time is
-//! over; how that goes decides.
+//! over; how that goes decides ([`probegate_policies::ejection`]).
 //!
 //! Those who wait for a place ([`crate::plan::Server::max_in_flight`]) stand in one line for all workers. Nobody is forgotten there: who joins
 //! is counted first and looks then; who leaves a server gives its place back first and looks then whether somebody is counted. Whichever comes
@@ -15,6 +15,7 @@
 //!
 //! Invariant: a service with one server and no bounds touches nothing here that two workers write to.
 
+mod ejecting;
 mod outside;
 mod place;
 mod state;
@@ -26,15 +27,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use probegate_policies::balance::{self, Candidate, Smooth};
-use probegate_policies::ejection;
+use probegate_policies::ejection::{self, Entry};
 use probegate_policies::reason::Reason;
 use probegate_policies::retry::Budget;
 
 use self::place::Line;
 pub use self::place::{Place, Waiting};
-use self::state::millis;
 pub use self::state::{Health, ServerState};
 use crate::plan::{Balancing, Choice, Upstream};
+
+/// Added to the time of a trial: for what is done here.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// The servers of one service.
 #[derive(Debug)]
@@ -47,8 +50,10 @@ pub struct Servers {
     origin: Instant,
     /// Locked for a moment by every request of a service that is served in turn: the turn is what all workers share.
     smooth: Mutex<Smooth>,
-    /// Locked when a server is left out or back: two at a time would not see that each of them is the last.
-    ejecting: Mutex<()>,
+    /// Locked when a server is left out: two at a time would not see that each of them is the last. Shared with the plans before and after.
+    ejecting: Arc<Mutex<()>>,
+    /// How long a trial may take at a server that does nothing.
+    lease: Duration,
     /// Locked when something failed.
     budget: Mutex<Budget>,
     retried: AtomicU64,
@@ -97,17 +102,14 @@ pub enum Placed<'a> {
 /// The choice as it is at the moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Found {
-    Server(usize),
+    /// `eligible`: it is like any other, or ready for a trial; else, there is no other.
+    Server {
+        index: usize,
+        eligible: bool,
+    },
     /// Whoever could be asked is at as many requests as it may be.
     Full,
     Nobody,
-}
-
-/// A place was taken.
-#[derive(Clone, Copy, Debug)]
-struct Entered {
-    /// It is one at a server that is left out, which this request tries.
-    trial: Option<u64>,
 }
 
 impl Servers {
@@ -140,7 +142,8 @@ impl Servers {
             counted: servers.len() > 1 || servers.iter().any(|server| server.max_in_flight.is_some()),
             origin,
             smooth: Mutex::new(Smooth::new(servers.len())),
-            ejecting: Mutex::default(),
+            ejecting: earlier.map(|earlier| Arc::clone(&earlier.ejecting)).unwrap_or_default(),
+            lease: upstream.connect_timeout + upstream.response_timeout + GRACE,
             budget: Mutex::default(),
             retried: AtomicU64::new(0),
             line: Mutex::default(),
@@ -179,45 +182,49 @@ impl Servers {
             // Others were here first.
             return self.join(wish, now);
         }
+        match self.find(&wish, now) {
+            Ok((index, entry)) => Placed::At(Place::new(self, index, entry)),
+            Err(true) => self.join(wish, now),
+            Err(false) => Placed::Nobody,
+        }
+    }
+
+    /// Takes a place at the server for a request. An error: whether one will be free.
+    fn find(&self, wish: &Wish, now: Duration) -> Result<(usize, Entry), bool> {
         loop {
-            match self.choose(&wish, now) {
-                Found::Server(index) => {
-                    if let Some(Entered { trial }) = self.enter(index, now) {
-                        return Placed::At(Place::new(self, index, trial));
+            match self.choose(wish, now) {
+                Found::Server { index, eligible } => {
+                    if let Some(entry) = self.enter(index, eligible, now) {
+                        return Ok((index, entry));
                     }
-                    // Somebody else got the last place meanwhile.
+                    // Somebody else got the last place, or the trial, meanwhile, which the next look sees.
                 }
-                Found::Full => return self.join(wish, now),
-                Found::Nobody => return Placed::Nobody,
+                Found::Full => return Err(true),
+                Found::Nobody => return Err(false),
             }
         }
     }
 
-    /// Whether one more request may be sent again.
-    pub fn allows_retry(&self) -> bool {
+    /// Takes leave to send one more request again.
+    pub fn take_retry(&self) -> bool {
         let sent: u64 = self.sites.iter().map(|site| site.state.sent()).sum();
+        let mut budget = lock(&self.budget);
         let requests = sent.saturating_sub(self.retried.load(Ordering::Relaxed));
-        lock(&self.budget).allows(&self.balancing.retries.share, requests, self.now())
-    }
-
-    /// One is sent again, which was allowed a moment ago.
-    pub fn spend_retry(&self) {
-        self.retried.fetch_add(1, Ordering::Relaxed);
-        lock(&self.budget).spend();
+        let taken = budget.take(&self.balancing.retries.share, requests, self.now());
+        if taken {
+            self.retried.fetch_add(1, Ordering::Relaxed);
+        }
+        taken
     }
 
     fn join(self: &Arc<Self>, wish: Wish, now: Duration) -> Placed<'_> {
         let mut line = lock(&self.line);
         line.serve(self, now);
         if line.len() == 0 {
-            match self.choose(&wish, now) {
-                Found::Server(index) => {
-                    if let Some(Entered { trial }) = self.enter(index, now) {
-                        return Placed::At(Place::new(self, index, trial));
-                    }
-                }
-                Found::Full => {}
-                Found::Nobody => return Placed::Nobody,
+            match self.find(&wish, now) {
+                Ok((index, entry)) => return Placed::At(Place::new(self, index, entry)),
+                Err(true) => {}
+                Err(false) => return Placed::Nobody,
             }
         }
         if line.len() >= self.balancing.queue.max {
@@ -250,7 +257,8 @@ impl Servers {
                 }
             }
             if room != 0 {
-                return self.pick(room, wish, now).map_or(Found::Nobody, Found::Server);
+                let picked = self.pick(room, wish, now);
+                return picked.map_or(Found::Nobody, |index| Found::Server { index, eligible });
             }
             if open {
                 return Found::Full;
@@ -284,26 +292,21 @@ impl Servers {
         }
     }
 
-    /// Takes a place at a server. `None`: the last one is gone.
-    fn enter(&self, index: usize, now: Duration) -> Option<Entered> {
+    /// Takes a place at a server. `None`: the last one is gone, or others try it.
+    fn enter(&self, index: usize, eligible: bool, now: Duration) -> Option<Entry> {
         let site = self.sites.get(index)?;
+        let entry = site.state.enter(eligible, self.lease, now)?;
         if let Some(most) = site.max_in_flight {
             let more = |count: u32| (count < most).then_some(count + 1);
-            site.state.in_flight.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more).ok()?;
+            let entered = site.state.in_flight.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more);
+            if entered.is_err() {
+                site.state.left(entry, now);
+                return None;
+            }
         } else if self.counted {
             site.state.in_flight.fetch_add(1, Ordering::Relaxed);
         }
-        let until = site.state.ejected_until.load(Ordering::Relaxed);
-        if until == 0 {
-            return Some(Entered { trial: None });
-        }
-        if until > millis(now) {
-            // It is asked because there is no other.
-            return Some(Entered { trial: Some(until) });
-        }
-        let next = millis(now + self.balancing.terms.fail_timeout);
-        let won = site.state.ejected_until.compare_exchange(until, next, Ordering::Relaxed, Ordering::Relaxed).is_ok();
-        Some(Entered { trial: won.then_some(next) })
+        Some(entry)
     }
 
     /// Gives a place back, and what is free now to whoever waits.
@@ -324,50 +327,6 @@ impl Servers {
             && let Some(site) = self.sites.get(index)
         {
             site.state.in_flight.fetch_sub(1, Ordering::SeqCst);
-        }
-    }
-
-    /// A server did not do its part; `trial`: it was left out, and tried.
-    fn failed(&self, index: usize, trial: Option<u64>) {
-        let Some(site) = self.sites.get(index) else { return };
-        site.state.failures.fetch_add(1, Ordering::Relaxed);
-        let terms = &self.balancing.terms;
-        if self.sites.len() < 2 || terms.max_fails == 0 {
-            return;
-        }
-        let _one_at_a_time = lock(&self.ejecting);
-        let now = self.now();
-        let until = site.state.ejected_until.load(Ordering::Relaxed);
-        let mut record = lock(&site.state.record);
-        let leaves = match trial {
-            Some(trial) if trial == until => Some(record.failed_again(terms, now)),
-            // What was sent before says nothing new.
-            _ if until != 0 => None,
-            _ => record.failed(terms, now),
-        };
-        let Some(leaves) = leaves else { return };
-        let mut others = self.sites.iter().enumerate().filter(|(other, _)| *other != index);
-        if until == 0 && !others.any(|(_, other)| other.state.is_eligible(now)) {
-            // Never the last one.
-            *record = ejection::Record::default();
-            return;
-        }
-        site.state.ejected_until.store(millis(leaves), Ordering::Relaxed);
-        if until == 0 {
-            site.state.ejections.fetch_add(1, Ordering::Relaxed);
-        }
-        let seconds = leaves.saturating_sub(now).as_secs();
-        tracing::warn!(service = &*self.service, server = &*site.label, seconds, "server fails and is left out");
-    }
-
-    /// A server that was left out does its part again.
-    fn returned(&self, index: usize, trial: u64) {
-        let Some(site) = self.sites.get(index) else { return };
-        let _one_at_a_time = lock(&self.ejecting);
-        if site.state.ejected_until.compare_exchange(trial, 0, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
-            lock(&site.state.record).returned();
-            site.state.begin_slowly(self.now());
-            tracing::info!(service = &*self.service, server = &*site.label, "server is back");
         }
     }
 }

@@ -31,8 +31,8 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// Whether one more may be sent again; `requests` is how many were sent for the first time since the program began.
-    pub fn allows(&mut self, share: &Share, requests: u64, now: Duration) -> bool {
+    /// Takes leave to send one more again; `requests` is how many were sent for the first time since the program began. `false`: that would be too many.
+    pub fn take(&mut self, share: &Share, requests: u64, now: Duration) -> bool {
         let came = requests.saturating_sub(self.before);
         let passed = now.saturating_sub(self.since);
         if passed >= WINDOW {
@@ -43,12 +43,9 @@ impl Budget {
         }
         let came = requests.saturating_sub(self.before).max(self.usual);
         let allowed = u64::from(share.min_per_second) * WINDOW.as_secs() + came * u64::from(share.percent) / 100;
-        self.spent < allowed
-    }
-
-    /// One is sent again.
-    pub fn spend(&mut self) {
-        self.spent += 1;
+        let taken = self.spent < allowed;
+        self.spent += u64::from(taken);
+        taken
     }
 }
 
@@ -60,8 +57,7 @@ mod tests {
 
     fn spend(budget: &mut Budget, requests: u64, now: u64) -> u64 {
         let mut spent = 0;
-        while budget.allows(&SHARE, requests, Duration::from_secs(now)) {
-            budget.spend();
+        while budget.take(&SHARE, requests, Duration::from_secs(now)) {
             spent += 1;
         }
         spent
@@ -94,6 +90,6 @@ mod tests {
     #[test]
     fn nothing_is_allowed_where_nothing_is_given() {
         let none = Share { percent: 0, min_per_second: 0 };
-        assert!(!Budget::default().allows(&none, 1_000_000, Duration::from_secs(1)));
+        assert!(!Budget::default().take(&none, 1_000_000, Duration::from_secs(1)));
     }
 }

@@ -31,6 +31,34 @@ pub(super) enum Next {
     Stop,
 }
 
+/// An answer that an app ends without a word, as it can in HTTP/2, means what this status does: a client may be able to provoke either.
+const RESET: u16 = 502;
+
+/// A request at a server.
+#[derive(Debug)]
+pub(super) struct Asked<'a> {
+    pub(super) errand: &'a Errand<'a>,
+    again: &'a Again<'a>,
+    place: &'a Place<'a>,
+    /// It can be read once more.
+    repeatable: bool,
+}
+
+impl Asked<'_> {
+    /// The head of the final answer is here: the server did its part, so far. How long its body takes says nothing.
+    pub(super) fn answered(&self, status: u16) {
+        self.again.answered(self.place, status);
+    }
+
+    /// Whether another server is asked instead of passing an answer with this status on. It is then, as the leave to do so was taken.
+    pub(super) fn declines(&self, status: u16) -> bool {
+        self.again.balancing().retries.on_status.contains(&status)
+            && self.repeatable
+            && self.again.may_repeat(self.place)
+            && self.again.servers().take_retry()
+    }
+}
+
 /// The attempts at one request.
 #[derive(Debug)]
 pub(super) struct Again<'a> {
@@ -92,8 +120,9 @@ impl<'a> Again<'a> {
         .await
     }
 
-    /// The server could not be connected to, so that nothing was sent: any other may get the request.
-    pub(super) fn unreachable(&mut self, place: &Place<'_>, reason: Reason) {
+    /// The server could not be connected to, so that nothing was sent: any other may get the request. One that took all its time costs an attempt, so
+    /// that nobody waits for each of many that swallow everything. `false`: there is none left.
+    pub(super) fn unreachable(&mut self, place: &Place<'_>, reason: Reason) -> bool {
         // What this gateway lacks itself is not the server's fault; nor is it that a probe had no more time.
         if reason != Reason::UpstreamBusy && !(reason == Reason::UpstreamConnectTimeout && self.errand.total.is_some())
         {
@@ -101,24 +130,38 @@ impl<'a> Again<'a> {
         }
         self.unreachable = Some(reason);
         self.pass_over(place);
+        if reason != Reason::UpstreamConnectTimeout {
+            return true;
+        }
+        let goes_on = self.left > 0;
+        self.left = self.left.saturating_sub(1);
+        goes_on
     }
 
-    /// Before an attempt: whether its answer is the last one that will be had.
-    pub(super) fn prepare<B: RequestBody>(&self, place: &Place<'_>, body: &B) {
-        let retries = &self.balancing().retries;
-        let declines = !retries.on_status.is_empty()
-            && self.may_repeat(place)
-            && body.is_repeatable()
-            && self.servers().allows_retry();
-        self.errand.declines.set(declines);
+    /// An attempt at this place.
+    pub(super) fn asked<'b, B: RequestBody>(&'b self, place: &'b Place<'_>, body: &B) -> Asked<'b> {
+        let repeatable = !self.balancing().retries.on_status.is_empty() && body.is_repeatable();
+        Asked { errand: self.errand, again: self, place, repeatable }
     }
 
     /// The server answered.
-    pub(super) fn answered(&self, place: &Place<'_>, status: Option<u16>) {
-        if status.is_some_and(|status| self.balancing().fail_on.contains(&status)) {
+    fn answered(&self, place: &Place<'_>, status: u16) {
+        if self.balancing().fail_on.contains(&status) {
             place.failed();
         } else {
             place.succeeded();
+        }
+    }
+
+    /// The answer broke off behind its head; `unprovoked`: the app did not wait for the client.
+    pub(super) fn broke_off(&self, place: &Place<'_>, reason: Reason, unprovoked: bool, reset: bool) {
+        match reason {
+            Reason::UpstreamClosed if reset => self.answered(place, RESET),
+            Reason::UpstreamClosed if !unprovoked => {}
+            Reason::UpstreamClosed | Reason::UpstreamInvalid => place.failed(),
+            // A probe's time is shorter than the app's.
+            Reason::UpstreamTimeout if self.errand.total.is_none() => place.failed(),
+            _ => {}
         }
     }
 
@@ -134,11 +177,10 @@ impl<'a> Again<'a> {
         let (servers, errand) = (self.servers(), self.errand);
         // The app says that it has not looked at the request (RFC 9113 §8.7): somebody else may, or it may itself a moment later.
         if broken.unprocessed {
-            if self.left == 0 || !servers.allows_retry() || !body.rewind() {
+            if self.left == 0 || !body.rewind() || !servers.take_retry() {
                 return Next::Stop;
             }
             self.left -= 1;
-            servers.spend_retry();
             if servers.has_other(self.with(place)) {
                 self.pass_over(place);
                 return Next::Other;
@@ -155,32 +197,30 @@ impl<'a> Again<'a> {
             return Next::Stop;
         }
         match broken.reason {
-            Reason::UpstreamDeclined => self.answered(place, status),
             // A probe's time is shorter than the app's.
             Reason::UpstreamTimeout if errand.total.is_some() => {}
             // It answered, though not with what the client needs (RFC 8441 §5): clients must not have servers left out.
-            Reason::UpstreamInvalid if errand.upgrade.is_some() && status.is_some_and(|status| status >= 200) => {
-                place.succeeded();
-            }
+            Reason::UpstreamInvalid if errand.upgrade.is_some() && status.is_some_and(|status| status >= 200) => {}
+            Reason::UpstreamClosed if broken.reset => self.answered(place, RESET),
             Reason::UpstreamClosed if !broken.unprovoked && !body.is_at_hand() => {}
             Reason::UpstreamClosed | Reason::UpstreamTimeout | Reason::UpstreamInvalid => place.failed(),
             _ => {}
         }
         let lost = broken.stale && broken.sent_nothing && servers.has_other(self.with(place));
         let repeats = match broken.reason {
-            Reason::UpstreamDeclined => true,
+            // Leave was taken when it was seen.
+            Reason::UpstreamDeclined => body.rewind(),
             _ if lost => return if body.rewind() { self.other(place) } else { Next::Stop },
-            Reason::UpstreamClosed => self.may_repeat(place) && servers.allows_retry(),
+            Reason::UpstreamClosed => self.may_repeat(place) && body.rewind() && servers.take_retry(),
             Reason::UpstreamTimeout => {
-                self.balancing().retries.on_timeout && self.may_repeat(place) && servers.allows_retry()
+                self.balancing().retries.on_timeout && self.may_repeat(place) && body.rewind() && servers.take_retry()
             }
             _ => false,
         };
-        if !repeats || !body.rewind() {
+        if !repeats {
             return Next::Stop;
         }
         self.left = self.left.saturating_sub(1);
-        servers.spend_retry();
         self.other(place)
     }
 

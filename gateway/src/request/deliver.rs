@@ -14,6 +14,7 @@ use tokio::task::coop::consume_budget;
 use super::encode::{Compressing, Encoded, Encoding};
 use super::exchange::Spools;
 use super::release::{PATIENCE, Rest};
+use super::stall::Stall;
 use super::throttle::{Throttle, Throttling};
 use crate::spool::Spool;
 use crate::wire::head::{FieldView, Name, ResponseHead};
@@ -56,6 +57,8 @@ pub struct Progress {
     pub awaits_client: Cell<bool>,
     /// The answer is being passed on.
     pub answering: Cell<bool>,
+    /// How long its source has waited for the client.
+    pub stall: Stall,
 }
 
 impl Progress {
@@ -196,7 +199,7 @@ async fn buffered<S: ResponseSource, R: Responder>(
             if !left.is_empty() {
                 let behind = rest.get_or_insert_with(|| kept(None));
                 behind.keep(left);
-                Box::pin(behind.fill(spools.buffers.disk, source, reply)).await?;
+                Box::pin(behind.fill(spools.buffers.disk, source, reply, &progress.stall)).await?;
                 if behind.is_complete() {
                     return Ok(rest);
                 }
@@ -219,7 +222,7 @@ async fn buffered<S: ResponseSource, R: Responder>(
         let behind = rest.get_or_insert_with(|| kept(None));
         behind.take_over(&part, written);
         // In a box: clients that keep up must not hold the room for it.
-        Box::pin(behind.fill(spools.buffers.disk, source, reply)).await?;
+        Box::pin(behind.fill(spools.buffers.disk, source, reply, &progress.stall)).await?;
         if behind.is_complete() {
             return Ok(rest);
         }
@@ -279,7 +282,7 @@ async fn body<S: ResponseSource, R: Responder>(
             && let Some(piece) = watched(source.piece(), reply, progress).await?
         {
             let mut written = Written::default();
-            let sent = poll_fn(|cx| reply.poll_send(cx, &piece, &mut written)).await?;
+            let sent = progress.stall.during(poll_fn(|cx| reply.poll_send(cx, &piece, &mut written))).await?;
             source.sent(sent);
             if sent > 0 {
                 // Other connections have their turn.
@@ -291,8 +294,10 @@ async fn body<S: ResponseSource, R: Responder>(
         let part = watched(source.part(), reply, progress).await?;
         let data = if delivery.to_head { &[][..] } else { part.data };
         match &mut throttle {
-            None => reply.write(data, part.end).await?,
-            Some(throttle) => poll_fn(|cx| throttle.poll_write(cx, reply, data, part.end)).await?,
+            None => progress.stall.during(reply.write(data, part.end)).await?,
+            Some(throttle) => {
+                progress.stall.during(poll_fn(|cx| throttle.poll_write(cx, reply, data, part.end))).await?;
+            }
         }
         if part.end.is_some() {
             return Ok(());

@@ -1,6 +1,5 @@
 //! The exchange with the app: the request goes up while the answer comes down, neither faster than the other side takes it.
 
-use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
@@ -13,7 +12,7 @@ use probegate_policies::fields::FieldName;
 use probegate_policies::proxy;
 use probegate_policies::reason::Reason;
 
-use super::again::{Again, Next};
+use super::again::{Again, Asked, Next};
 use super::deliver::{Delivery, Progress};
 use super::files::Pointer;
 use super::relay::{self, Relayed};
@@ -37,8 +36,6 @@ pub struct Errand<'a> {
     pub servers: &'a Arc<Servers>,
     /// What keeps the request together with others, where servers are chosen by that.
     pub key: Option<u64>,
-    /// Whether the app is asked somewhere else when it answers with one of the statuses that are for that. Only until it has the last attempt.
-    pub declines: Cell<bool>,
     /// The request head as it is sent.
     pub head: &'a [u8],
     /// How the body behind it ends. [`Framing::None`]: whatever the client sends as a body stays here (probes).
@@ -142,19 +139,25 @@ pub async fn run<B: RequestBody, R: Responder>(
         let connection = match connect.await {
             Ok(connection) => connection,
             Err(reason) => {
-                again.unreachable(&place, reason);
-                continue;
+                if again.unreachable(&place, reason) {
+                    continue;
+                }
+                done.failed = Some(reason);
+                break;
             }
         };
         place.sent(tools.pools.worker());
         done.sent += 1;
         // What an attempt before this one was answered is nobody's answer.
         (done.status, done.answered, done.pointer) = (None, None, None);
-        again.prepare(&place, body);
-        match attempt(errand, tools, &connection, body, reply, &mut done).await {
+        let asked = again.asked(&place, body);
+        match attempt(&asked, tools, &connection, body, reply, &mut done).await {
             Ok(relayed) => {
-                again.answered(&place, done.status);
                 done.failed = relayed.delivered.failed;
+                if let Some(reason) = done.failed {
+                    let reset = matches!(&connection.channel, Channel::Shared(stream) if stream.is_reset());
+                    again.broke_off(&place, reason, relayed.unprovoked, reset);
+                }
                 rest = relayed.delivered.rest;
                 match connection.channel {
                     Channel::Own(link) if relayed.switched => done.switched = Some((link, place.keep())),
@@ -189,6 +192,10 @@ pub(super) struct Broken {
     pub(super) sent_nothing: bool,
     /// The connection ended without a byte of an answer.
     pub(super) stale: bool,
+    /// Something of an answer was received.
+    received: bool,
+    /// The app gave this one answer up, and nothing else.
+    pub(super) reset: bool,
     /// The app has not looked at the request, and said so.
     pub(super) unprocessed: bool,
     /// The app was given no reason to end the connection: it did not wait for the client.
@@ -197,13 +204,14 @@ pub(super) struct Broken {
 
 /// The one place that knows which protocols apps are spoken to in.
 async fn attempt<B: RequestBody, R: Responder>(
-    errand: &Errand<'_>,
+    asked: &Asked<'_>,
     tools: &mut Tools<'_>,
     connection: &Connection,
     body: &mut B,
     reply: &mut R,
     done: &mut Exchanged,
 ) -> Result<Relayed, Broken> {
+    let errand = asked.errand;
     let (deadline, patience) = (tools.deadline, errand.upstream.response_timeout);
     // Where the time is for the whole exchange, no step of it begins a time of its own.
     let each = errand.total.is_none().then_some(patience);
@@ -212,19 +220,22 @@ async fn attempt<B: RequestBody, R: Responder>(
         Channel::Own(link) => {
             let sink = h1::client::RequestWriter::new(link, deadline, each, errand.head, errand.framing);
             let source = h1::client::ResponseReader::new(link, deadline, each, buffer, response);
-            converse(errand, deadline, sink, source, body, reply, done).await
+            converse(asked, deadline, sink, source, body, reply, done).await
         }
         Channel::Shared(stream) => {
             let secured = errand.upstream.tls.is_some();
             let sink = h2::client::RequestWriter::new(stream, deadline, each, errand.head, errand.framing, secured);
             let source = h2::client::ResponseReader::new(stream, deadline, each, buffer, response);
             // In a box: idle connections of clients must not hold the room for it.
-            let relayed = Box::pin(converse(errand, deadline, sink, source, body, reply, done)).await;
-            if matches!(&relayed, Err(Broken { reason: Reason::UpstreamTimeout, .. })) {
+            let relayed = Box::pin(converse(asked, deadline, sink, source, body, reply, done)).await;
+            let failed = relayed.as_ref().map_or_else(|broken| Some(broken.reason), |relayed| relayed.delivered.failed);
+            if failed == Some(Reason::UpstreamTimeout) {
                 stream.timed_out();
             }
             relayed.map_err(|broken| Broken {
-                unprocessed: stream.is_unprocessed(),
+                // Whoever began to answer has looked at it.
+                unprocessed: stream.is_unprocessed() && !broken.received,
+                reset: stream.is_reset(),
                 // A connection that carries others is not stale because the app gave one request up.
                 stale: broken.stale && !stream.is_reset(),
                 ..broken
@@ -235,7 +246,7 @@ async fn attempt<B: RequestBody, R: Responder>(
 
 /// Asks and passes the answer on.
 async fn converse<K: RequestSink, S: ResponseSource, B: RequestBody, R: Responder>(
-    errand: &Errand<'_>,
+    asked: &Asked<'_>,
     deadline: &Deadline,
     mut sink: K,
     mut source: S,
@@ -243,26 +254,35 @@ async fn converse<K: RequestSink, S: ResponseSource, B: RequestBody, R: Responde
     reply: &mut R,
     done: &mut Exchanged,
 ) -> Result<Relayed, Broken> {
+    let errand = asked.errand;
     let progress = Progress::default();
     let relayed = if errand.framing == Framing::None {
         // The common case: one write, then the answer.
         sink.head().await.map_err(|failed| broken(&failed))?;
         progress.whole.set(true);
-        relay::run(errand, &mut source, reply, &progress, done).await
+        relay::run(asked, &mut source, reply, &progress, done).await
     } else {
         // In a box: most requests have no body, and idle connections must not hold the room for both directions.
-        Box::pin(both(errand, deadline, &mut sink, &mut source, body, reply, &progress, done)).await
+        Box::pin(both(asked, deadline, &mut sink, &mut source, body, reply, &progress, done)).await
     };
     match relayed {
         Ok(relayed) => {
             if relayed.switched {
                 source.leave_rest();
             }
-            Ok(relayed)
+            Ok(Relayed { unprovoked: progress.whole.get() && !progress.stall.is_long(), ..relayed })
         }
         Err(reason) => {
-            let stale = reason == Reason::UpstreamClosed && !source.received();
-            Err(Broken { reason, sent_nothing: false, stale, unprocessed: false, unprovoked: progress.whole.get() })
+            let received = source.received();
+            Err(Broken {
+                reason,
+                sent_nothing: false,
+                stale: reason == Reason::UpstreamClosed && !received,
+                received,
+                reset: false,
+                unprocessed: false,
+                unprovoked: progress.whole.get(),
+            })
         }
     }
 }
@@ -270,7 +290,7 @@ async fn converse<K: RequestSink, S: ResponseSource, B: RequestBody, R: Responde
 /// Sends the request while its answer is waited for and passed on.
 #[expect(clippy::too_many_arguments, reason = "two directions, and what they share")]
 async fn both<K: RequestSink, S: ResponseSource, B: RequestBody, R: Responder>(
-    errand: &Errand<'_>,
+    asked: &Asked<'_>,
     deadline: &Deadline,
     sink: &mut K,
     source: &mut S,
@@ -279,8 +299,9 @@ async fn both<K: RequestSink, S: ResponseSource, B: RequestBody, R: Responder>(
     progress: &Progress,
     done: &mut Exchanged,
 ) -> Result<Relayed, Reason> {
+    let errand = asked.errand;
     let mut send = pin!(send(errand, sink, body, progress));
-    let mut receive = pin!(relay::run(errand, source, reply, progress, done));
+    let mut receive = pin!(relay::run(asked, source, reply, progress, done));
     let mut sending = true;
     poll_fn(|cx| {
         if sending && let Poll::Ready(sent) = send.as_mut().poll(cx) {
@@ -354,6 +375,8 @@ fn broken(failed: &WriteFailed) -> Broken {
         reason: if timed_out { Reason::UpstreamTimeout } else { Reason::UpstreamClosed },
         sent_nothing: failed.written == 0,
         stale: !timed_out,
+        received: false,
+        reset: false,
         unprocessed: false,
         unprovoked: true,
     }

@@ -1,6 +1,5 @@
 //! From a judged request to the errand for the app: which method, path, host, fields and deadlines.
 
-use std::cell::Cell;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -85,7 +84,6 @@ impl<'a> Case<'a> {
             upstream: &self.service.upstream,
             servers: self.servers,
             key: self.key(),
-            declines: Cell::new(false),
             head: out,
             framing,
             private: &self.active.plan.private_fields,
@@ -132,7 +130,6 @@ impl<'a> Case<'a> {
             upstream: &self.service.upstream,
             servers: self.servers,
             key: self.key(),
-            declines: Cell::new(false),
             head: out,
             framing: Framing::None,
             private: &self.active.plan.private_fields,

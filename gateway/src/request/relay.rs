@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use probegate_policies::reason::Reason;
 
+use super::again::Asked;
 use super::deliver::{self, Delivered, Progress, watched};
 use super::exchange::{Errand, Exchanged};
 use super::files::{self, Pointer};
@@ -22,31 +23,39 @@ pub struct Relayed {
     pub reusable: bool,
     /// The server switched protocols.
     pub switched: bool,
+    /// The app was given no reason to break it off: it did not wait for the client, neither for the request nor with the answer.
+    pub unprovoked: bool,
 }
 
 /// Receives one answer and passes it on. An error means that nothing but interim responses was passed on.
-pub async fn run<S: ResponseSource, R: Responder>(
-    errand: &Errand<'_>,
+pub(super) async fn run<S: ResponseSource, R: Responder>(
+    asked: &Asked<'_>,
     source: &mut S,
     reply: &mut R,
     progress: &Progress,
     done: &mut Exchanged,
 ) -> Result<Relayed, Reason> {
+    let errand = asked.errand;
     for _ in 0..MAX_INTERIM {
         watched(source.head(), reply, progress).await?;
         let (head, bytes) = source.view();
         done.answered = Some(Instant::now());
         done.status = Some(head.status);
+        if head.status >= 200 {
+            asked.answered(head.status);
+        }
         if (head.status == 101 || head.status >= 200) && !reply.accepts(head, bytes) {
             return Err(Reason::UpstreamInvalid);
         }
         match head.status {
-            101 => return switch(errand, source, reply).await,
+            101 => {
+                let switched = switch(errand, source, reply).await?;
+                asked.answered(101);
+                return Ok(switched);
+            }
             100 if !errand.expects => {}
             100..=199 => reply.interim(head, bytes).await.map_err(Reason::from)?,
-            status if errand.declines.get() && errand.upstream.balancing.retries.on_status.contains(&status) => {
-                return Err(Reason::UpstreamDeclined);
-            }
+            status if asked.declines(status) => return Err(Reason::UpstreamDeclined),
             _ => return pass(errand, source, reply, progress, done).await,
         }
     }
@@ -71,7 +80,8 @@ async fn switch<S: ResponseSource, R: Responder>(
     }
     reply.start(head, bytes, ClientFraming::None);
     let failed = reply.write(&[], None).await.err().map(Reason::from);
-    Ok(Relayed { delivered: Delivered { failed, rest: None }, switched: failed.is_none(), reusable: false })
+    let delivered = Delivered { failed, rest: None };
+    Ok(Relayed { delivered, switched: failed.is_none(), ..Relayed::default() })
 }
 
 /// The final answer.
@@ -94,7 +104,7 @@ async fn pass<S: ResponseSource, R: Responder>(
     }
     let delivered = deliver::deliver(&errand.delivery, source, reply, progress).await?;
     let reusable = delivered.failed.is_none() && progress.whole.get() && source.is_reusable();
-    Ok(Relayed { delivered, reusable, switched: false })
+    Ok(Relayed { delivered, reusable, ..Relayed::default() })
 }
 
 /// Bytes of a body beside such a field that are read, so that the connection may be used again.

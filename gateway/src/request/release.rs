@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use probegate_policies::reason::Reason;
 
 use super::deliver::put;
+use super::stall::Stall;
 use super::throttle::Throttle;
 use crate::spool::{Full, Job, Next, Spool};
 use crate::wire::{Part, Responder, ResponseSource, Written};
@@ -86,7 +87,7 @@ impl Rest {
     }
 
     /// Takes what the app sends while the client takes what it can, until the app is done or the client has caught up. `most`: bytes in a file
-    /// at the most.
+    /// at the most. `stall`: told how long the app waits here.
     ///
     /// # Errors
     /// The app's part of the answer will not become whole, or the client is gone.
@@ -95,9 +96,10 @@ impl Rest {
         most: u64,
         source: &mut S,
         reply: &mut R,
+        stall: &Stall,
     ) -> Result<(), Reason> {
         while self.end.is_none() {
-            self.wait_for_room(most, reply).await?;
+            stall.during(self.wait_for_room(most, reply)).await?;
             if self.is_idle() {
                 return Ok(());
             }
@@ -115,11 +117,11 @@ impl Rest {
             };
             if self.spool.push(part.data) == Err(Full) {
                 // As without a buffer: the app waits until this part is on its way.
-                poll_fn(|cx| {
+                let taken = poll_fn(|cx| {
                     self.push_on(cx, reply)?;
                     if self.is_idle() { Poll::Ready(Ok::<_, Reason>(())) } else { Poll::Pending }
-                })
-                .await?;
+                });
+                stall.during(taken).await?;
                 self.part = part.data.to_vec();
                 self.writing = true;
             }

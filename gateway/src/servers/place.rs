@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use probegate_policies::ejection::Entry;
 use tokio::sync::oneshot;
 
-use super::{Found, Servers, Wish, lock};
+use super::{Servers, Wish, lock};
 
 /// How often those who wait look themselves: for a server that is back, and for places that a plan before this one has given back.
 const LOOK: Duration = Duration::from_millis(100);
@@ -22,8 +23,8 @@ pub struct Place<'a> {
     index: usize,
     /// The worker that has counted it.
     worker: Option<usize>,
-    /// The server is left out, and this request finds out whether it still has to be: the value of `ejected_until` it found.
-    pub(super) trial: Cell<Option<u64>>,
+    /// What its outcome can mean. `None`: it failed, and nothing more can be said.
+    entry: Cell<Option<Entry>>,
 }
 
 #[derive(Debug)]
@@ -44,12 +45,12 @@ impl Deref for Held<'_> {
 }
 
 impl<'a> Place<'a> {
-    pub(super) fn new(servers: &'a Arc<Servers>, index: usize, trial: Option<u64>) -> Self {
-        Self { servers: Some(Held::Borrowed(servers)), index, worker: None, trial: Cell::new(trial) }
+    pub(super) fn new(servers: &'a Arc<Servers>, index: usize, entry: Entry) -> Self {
+        Self { servers: Some(Held::Borrowed(servers)), index, worker: None, entry: Cell::new(Some(entry)) }
     }
 
-    fn shared(servers: Arc<Servers>, index: usize, trial: Option<u64>) -> Place<'static> {
-        Place { servers: Some(Held::Shared(servers)), index, worker: None, trial: Cell::new(trial) }
+    fn shared(servers: Arc<Servers>, index: usize, entry: Entry) -> Place<'static> {
+        Place { servers: Some(Held::Shared(servers)), index, worker: None, entry: Cell::new(Some(entry)) }
     }
 
     /// Index of the server in its upstream.
@@ -68,41 +69,50 @@ impl<'a> Place<'a> {
         }
     }
 
-    /// The server did not do its part.
+    /// The server did not do its part. Counts once.
     pub fn failed(&self) {
-        if let Some(servers) = &self.servers {
-            servers.failed(self.index, self.trial.take());
+        if let Some(servers) = &self.servers
+            && let Some(entry) = self.entry.take()
+        {
+            servers.failed(self.index, entry);
         }
     }
 
-    /// The server did its part.
+    /// The server did its part so far. It may still fail.
     pub fn succeeded(&self) {
-        if let Some(servers) = &self.servers
-            && let Some(trial) = self.trial.take()
+        // Most requests change nothing.
+        if let Some(entry @ (Entry::Meanwhile(_) | Entry::Trial { .. })) = self.entry.get()
+            && let Some(servers) = &self.servers
         {
-            servers.returned(self.index, trial);
+            self.entry.set(Some(servers.succeeded(self.index, entry)));
+        }
+    }
+
+    /// Nobody will find out anything by it.
+    fn release(&self, servers: &Servers) {
+        if let Some(entry @ Entry::Trial { .. }) = self.entry.take()
+            && let Some(site) = servers.sites.get(self.index)
+        {
+            site.state.left(entry, servers.now());
         }
     }
 
     /// The same place, for what outlives the request (a tunnel).
     pub fn keep(mut self) -> Place<'static> {
         let servers = self.servers.take().map(|held| Held::Shared(Arc::clone(&held)));
-        Place { servers, index: self.index, worker: self.worker, trial: Cell::new(self.trial.take()) }
+        Place { servers, index: self.index, worker: self.worker, entry: Cell::new(self.entry.take()) }
     }
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         let Some(servers) = self.servers.take() else { return };
-        if let Some(site) = servers.sites.get(self.index) {
-            if let Some(worker) = self.worker {
-                site.state.count_ended(worker);
-            }
-            if let Some(trial) = self.trial.take() {
-                // Nobody found out: the next one may.
-                site.state.ejected_until.compare_exchange(trial, 1, Ordering::Relaxed, Ordering::Relaxed).ok();
-            }
+        if let Some(site) = servers.sites.get(self.index)
+            && let Some(worker) = self.worker
+        {
+            site.state.count_ended(worker);
         }
+        self.release(&servers);
         servers.leave(self.index);
     }
 }
@@ -130,6 +140,12 @@ pub struct Waiting {
 }
 
 impl Waiting {
+    /// As when its request goes, but for the line.
+    #[cfg(test)]
+    pub(super) fn close(&mut self) {
+        self.told.close();
+    }
+
     /// Waits for a place.
     pub async fn place(&mut self) -> Place<'static> {
         loop {
@@ -173,11 +189,7 @@ impl Line {
     pub(super) fn serve(&mut self, servers: &Arc<Servers>, now: Duration) {
         let mut at = 0;
         while let Some(waiter) = self.waiters.get(at) {
-            let entered = match servers.choose(&waiter.wish, now) {
-                Found::Server(index) => servers.enter(index, now).map(|entered| (index, entered.trial)),
-                Found::Full | Found::Nobody => None,
-            };
-            let Some((index, trial)) = entered else {
+            let Ok((index, entry)) = servers.find(&waiter.wish, now) else {
                 if waiter.wish.tried == 0 {
                     // Whoever stands behind finds no more than this one.
                     break;
@@ -186,8 +198,9 @@ impl Line {
                 continue;
             };
             let Some(waiter) = self.waiters.remove(at) else { break };
-            if let Err(mut place) = waiter.tell.send(Place::shared(Arc::clone(servers), index, trial)) {
+            if let Err(mut place) = waiter.tell.send(Place::shared(Arc::clone(servers), index, entry)) {
                 // It has gone. Its place is not given back the usual way, which would lock the line that is locked.
+                place.release(servers);
                 place.servers = None;
                 servers.count_out(index);
             }

@@ -3,11 +3,11 @@
 //! Everything a choice looks at is an atomic number of its own: readers never wait. A choice that was made on numbers that were true a moment ago
 //! is as good as any.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use probegate_policies::ejection::Record;
+use probegate_policies::ejection::{Entry, Record};
 
 /// What active checks say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,20 +22,24 @@ pub enum Health {
     Down,
 }
 
+/// Where the milliseconds in a mark begin.
+const ROUND: u32 = u16::BITS;
+
 /// One server. Aligned, so that no two of them lie in one cache line.
 #[derive(Debug)]
 #[repr(align(128))]
 pub struct ServerState {
     /// Requests that it is at, where somebody has to know.
     pub(super) in_flight: AtomicU32,
-    /// Milliseconds since the origin up to which it is left out; 0: it is not. Once they have passed, one request tries it at a time.
-    pub(super) ejected_until: AtomicU64,
+    /// What readers need of `record`, written under its lock: milliseconds since the origin up to which it is left out, 0 when it is not, and in the lowest
+    /// 16 bits the record's round.
+    mark: AtomicU64,
     health: AtomicU8,
     drained: AtomicBool,
     /// Milliseconds since the origin at which it came back; 0: it never went.
     pub(super) back_since: AtomicU64,
     /// Touched when a request failed, and when a server is back.
-    pub(super) record: Mutex<Record>,
+    record: Mutex<Record>,
     pub(super) failures: AtomicU64,
     pub(super) ejections: AtomicU64,
     shards: Box<[Shard]>,
@@ -54,7 +58,7 @@ impl ServerState {
     pub(super) fn new(workers: usize) -> Self {
         Self {
             in_flight: AtomicU32::new(0),
-            ejected_until: AtomicU64::new(0),
+            mark: AtomicU64::new(0),
             health: AtomicU8::new(Health::Unknown as u8),
             drained: AtomicBool::new(false),
             back_since: AtomicU64::new(0),
@@ -77,13 +81,44 @@ impl ServerState {
 
     /// Whether requests failed, and the time for which it is left out has not passed.
     pub fn is_left_out(&self, now: Duration) -> bool {
-        let until = self.ejected_until.load(Ordering::Relaxed);
+        let until = self.mark.load(Ordering::Relaxed) >> ROUND;
         until != 0 && millis(now) < until
+    }
+
+    /// For how long it is left out.
+    pub(super) fn left_out_for(&self, now: Duration) -> Duration {
+        Duration::from_millis(self.mark.load(Ordering::Relaxed) >> ROUND).saturating_sub(now)
     }
 
     /// Whether requests failed, and none has succeeded since.
     pub fn is_ejected(&self) -> bool {
-        self.ejected_until.load(Ordering::Relaxed) != 0
+        self.mark.load(Ordering::Relaxed) >> ROUND != 0
+    }
+
+    /// A request enters; as [`Record::enter`]. Locks only where the server is left out.
+    pub(super) fn enter(&self, eligible: bool, lease: Duration, now: Duration) -> Option<Entry> {
+        let mark = self.mark.load(Ordering::Relaxed);
+        if mark >> ROUND == 0 {
+            return u16::try_from(mark & u64::from(u16::MAX)).ok().map(Entry::Ordinary);
+        }
+        self.change(|record| record.enter(eligible, lease, now))
+    }
+
+    /// A request is over, and nobody found out.
+    pub(super) fn left(&self, entry: Entry, now: Duration) {
+        if matches!(entry, Entry::Trial { .. }) {
+            self.change(|record| record.left(entry, now));
+        }
+    }
+
+    /// Changes what is known from requests.
+    pub(super) fn change<T>(&self, change: impl FnOnce(&mut Record) -> T) -> T {
+        let mut record = self.record.lock().unwrap_or_else(PoisonError::into_inner);
+        let changed = change(&mut record);
+        // Up, so that nobody is told that the time is over before it is.
+        let until = record.until().map_or(0, |until| millis(until + Duration::from_nanos(999_999)));
+        self.mark.store(until << ROUND | u64::from(record.round()), Ordering::Relaxed);
+        changed
     }
 
     /// What active checks say.

@@ -37,19 +37,27 @@ fn round_robin() -> Balancing {
 }
 
 fn at(servers: &Arc<Servers>, tried: u128) -> Place<'_> {
-    match servers.place(Wish { tried, ..Wish::default() }, servers.now()) {
+    at_moment(servers, tried, servers.now())
+}
+
+fn at_moment(servers: &Arc<Servers>, tried: u128, now: Duration) -> Place<'_> {
+    match servers.place(Wish { tried, ..Wish::default() }, now) {
         Placed::At(place) => place,
         other => panic!("{other:?}"),
     }
 }
 
-fn asked(servers: &Arc<Servers>, count: usize) -> Vec<usize> {
-    (0..count).map(|_| at(servers, 0).server()).collect()
+/// A place at the first server, when the time for which it is left out has passed.
+fn trial(servers: &Arc<Servers>) -> Place<'_> {
+    at_moment(servers, 0b10, later(servers))
 }
 
-/// The time for which a server is left out has passed.
-fn time_passes(servers: &Servers, index: usize) {
-    servers.sites[index].state.ejected_until.store(1, Ordering::Relaxed);
+fn later(servers: &Servers) -> Duration {
+    servers.now() + Duration::from_secs(1000)
+}
+
+fn asked(servers: &Arc<Servers>, count: usize) -> Vec<usize> {
+    (0..count).map(|_| at(servers, 0).server()).collect()
 }
 
 #[test]
@@ -74,34 +82,44 @@ fn a_server_that_fails_is_left_out_and_the_last_one_never() {
 fn a_server_that_was_left_out_is_tried_with_one_request() {
     let servers = servers(vec![server(1), server(2)], round_robin());
     at(&servers, 0b10).failed();
-    time_passes(&servers, 0);
-    let trial = loop {
-        let place = at(&servers, 0);
-        if place.server() == 0 {
-            break place;
-        }
-    };
-    assert_eq!(asked(&servers, 5), [1; 5], "nobody else goes there meanwhile");
-    trial.failed();
-    assert!(servers.sites[0].state.is_left_out(servers.now()));
-    drop(trial);
-    time_passes(&servers, 0);
+    let first = trial(&servers);
+    let moment = later(&servers);
+    assert!((0..5).all(|_| at_moment(&servers, 0, moment).server() == 1), "nobody else goes there meanwhile");
+    first.failed();
+    assert!(servers.sites[0].state.is_left_out(servers.now() + Duration::from_secs(15)), "for longer");
+    drop(first);
     // The client left: nothing is known.
-    loop {
-        if at(&servers, 0).server() == 0 {
-            break;
-        }
-    }
+    drop(trial(&servers));
     assert!(servers.sites[0].state.is_ejected() && !servers.sites[0].state.is_left_out(servers.now()));
-    loop {
-        let place = at(&servers, 0);
-        place.succeeded();
-        if place.server() == 0 {
-            break;
-        }
-    }
+    let last = trial(&servers);
+    last.succeeded();
     assert!(!servers.sites[0].state.is_ejected());
     assert_eq!(servers.sites[0].state.ejections(), 1);
+    // Its answer breaks off.
+    last.failed();
+    last.failed();
+    assert!(servers.sites[0].state.is_left_out(servers.now() + Duration::from_secs(35)), "nothing was gained");
+    assert_eq!((servers.sites[0].state.failures(), servers.sites[0].state.ejections()), (3, 2));
+}
+
+#[test]
+fn whoever_is_asked_because_there_is_no_other_and_leaves_proves_nothing() {
+    let servers = servers(vec![server(1), server(2)], round_robin());
+    at(&servers, 0b10).failed();
+    drop(at(&servers, 0b10));
+    assert!(servers.sites[0].state.is_left_out(servers.now()));
+    at(&servers, 0b10).succeeded();
+    assert!(!servers.sites[0].state.is_ejected());
+}
+
+#[test]
+fn one_that_is_only_ready_for_a_trial_is_no_reason_to_leave_the_other_out() {
+    let servers = servers(vec![server(1), server(2)], round_robin());
+    let (one, other) = (at(&servers, 0b10), at(&servers, 0b01));
+    one.failed();
+    drop(trial(&servers));
+    other.failed();
+    assert!(!servers.sites[1].state.is_ejected());
 }
 
 #[test]
@@ -109,10 +127,54 @@ fn what_was_sent_before_a_server_was_left_out_changes_nothing() {
     let servers = servers(vec![server(1), server(2)], round_robin());
     let (one, other) = (at(&servers, 0b10), at(&servers, 0b10));
     one.failed();
-    let until = servers.sites[0].state.ejected_until.load(Ordering::Relaxed);
-    other.failed();
+    let span = servers.sites[0].state.left_out_for(Duration::ZERO);
     other.succeeded();
-    assert_eq!(servers.sites[0].state.ejected_until.load(Ordering::Relaxed), until);
+    other.failed();
+    assert_eq!(servers.sites[0].state.left_out_for(Duration::ZERO), span);
+}
+
+/// Many threads find that the time is over: one of them tries the server, and the others look again.
+#[test]
+fn there_is_one_trial_at_a_time_whoever_comes() {
+    let servers = servers(vec![server(1), server(2)], Balancing::default());
+    at(&servers, 0b10).failed();
+    let moment = later(&servers);
+    let barrier = std::sync::Barrier::new(4);
+    for _ in 0..200 {
+        let trials = AtomicUsize::new(0);
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    barrier.wait();
+                    let place = at_moment(&servers, 0, moment);
+                    trials.fetch_add(usize::from(place.server() == 0), Ordering::SeqCst);
+                    barrier.wait();
+                });
+            }
+        });
+        assert!(trials.load(Ordering::SeqCst) <= 1);
+    }
+}
+
+/// Who waited has gone when a place is given to it that is a trial: the next one may try.
+#[test]
+fn a_trial_that_nobody_takes_is_given_back() {
+    let bounded = |port| Server { max_in_flight: Some(1), ..server(port) };
+    let servers = servers(vec![bounded(1), bounded(2)], round_robin());
+    at(&servers, 0b10).failed();
+    // The other is drained, and the one that is left out is full.
+    servers.set_drained(1, true);
+    let held = at(&servers, 0);
+    let Placed::Wait(mut gone) = servers.place(Wish::default(), servers.now()) else { panic!("it is full") };
+    gone.close();
+    let kept = held.keep();
+    let moment = later(&servers);
+    servers.count_out(0);
+    lock(&servers.line).serve(&servers, moment);
+    assert_eq!(servers.waiting(), 0);
+    assert!(!servers.sites[0].state.is_left_out(servers.now()), "it is ready for the next trial");
+    servers.sites[0].state.in_flight.fetch_add(1, Ordering::SeqCst);
+    drop(kept);
 }
 
 #[test]

@@ -81,7 +81,12 @@ impl Dialler {
             ServerAddress::Name(name, port) => {
                 let (key, resolver) = (target.key, target.resolver.clone());
                 let question = Question { key, name: name.clone(), port: *port, resolver };
-                until(self.open_name(question, &mut edition), deadline).await
+                let opened = until(self.open_name(question, &mut edition), deadline).await;
+                if opened.is_none() {
+                    // Addresses that swallow everything may be those of yesterday.
+                    self.names.distrust(key);
+                }
+                opened
             }
         };
         let socket = opened.ok_or(Reason::UpstreamConnectTimeout)?.map_err(|error| reason(&error))?;

@@ -5,7 +5,9 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use crate::harness::{Client, Config, Dns, Gateway, Http2App, Says, Upstream, eventually, get, ok};
+use crate::harness::{
+    Call, Client, Config, Dns, Gateway, Http2App, Says, Unreachable, Upstream, eventually, get, ok, send,
+};
 
 /// A server on an address of its own that answers with it.
 struct Server {
@@ -183,4 +185,67 @@ fn names_of_the_hosts_file_need_no_resolver() {
         assert_eq!(get(gateway.address(), "/").text(), "answered");
     }
     assert_eq!(app.connections(), 1, "connections that lead where they should are kept");
+}
+
+/// RFC 9113 §9.1: a connection is used as long as it leads to the server.
+#[test]
+fn connections_in_http_2_end_when_the_name_leads_elsewhere() {
+    let ips = [4, 5].map(|last| Ipv4Addr::new(127, 77, 0, last));
+    let (port, listeners) = eventually("a port that is free on both", || {
+        let first = TcpListener::bind((ips[0], 0)).unwrap();
+        let port = first.local_addr().unwrap().port();
+        let second = TcpListener::bind((ips[1], port)).ok()?;
+        Some((port, [first, second]))
+    });
+    let go_on = Arc::new(tokio::sync::Notify::new());
+    let apps: Vec<_> = std::iter::zip(ips, listeners)
+        .map(|(ip, listener)| {
+            let go_on = Arc::clone(&go_on);
+            Http2App::listening(listener, &h2::server::Builder::new(), move |mut call: Call| {
+                let go_on = Arc::clone(&go_on);
+                async move {
+                    if call.seen().uri.ends_with("/long") {
+                        let mut stream = call.start(200, &[]);
+                        go_on.notified().await;
+                        send(&mut stream, "to its end".into(), true).await;
+                    } else {
+                        call.answer(200, &[], ip.to_string()).await;
+                    }
+                }
+            })
+        })
+        .collect();
+    let dns = Dns::start(Says::Addresses(vec![ips[0]], 1));
+    // Nothing but the name ends a connection.
+    let gateway = Gateway::start(config(&dns, port).upstream("protocol: http2\nidle_timeout: 1h"));
+    let mut long = Client::connect(gateway.address());
+    long.send("GET /long HTTP/1.1\r\nHost: a\r\n\r\n");
+    long.head();
+    assert_eq!(who(gateway.address()), ips[0].to_string());
+    dns.say(Says::Addresses(vec![ips[1]], 3600));
+    eventually("the new address is used", || (who(gateway.address()) == ips[1].to_string()).then_some(()));
+    for _ in 0..20 {
+        assert_eq!(who(gateway.address()), ips[1].to_string());
+    }
+    assert_eq!((apps[0].open(), apps[1].connections()), (1, 1), "what runs goes on");
+    go_on.notify_one();
+    assert_eq!(long.exactly(15), b"a\r\nto its end\r\n");
+    eventually("the old connection ends", || (apps[0].open() == 0).then_some(()));
+    assert_eq!(apps[1].open(), 1);
+}
+
+#[test]
+fn a_name_whose_addresses_swallow_everything_is_asked_for_anew() {
+    let old = Unreachable::full();
+    let port = old.server().rsplit_once(':').unwrap().1.parse().unwrap();
+    let ip = Ipv4Addr::new(127, 77, 0, 6);
+    let _new = Server::start(ip, TcpListener::bind((ip, port)).unwrap());
+    let dns = Dns::start(Says::Addresses(vec![Ipv4Addr::LOCALHOST], 3600));
+    let gateway = Gateway::start(
+        Config::servers([format!("app.example.test:{port}")])
+            .upstream(&format!("resolver: [\"{}\"]\nconnect_timeout: 300ms", dns.address())),
+    );
+    assert_eq!(get(gateway.address(), "/").status, 504);
+    dns.say(Says::Addresses(vec![ip], 3600));
+    eventually("the new address is used", || (get(gateway.address(), "/").status == 200).then_some(()));
 }

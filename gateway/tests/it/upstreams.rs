@@ -1,6 +1,7 @@
 //! Several servers for one app: who is chosen, who waits, and what clients see when one fails.
 
 mod failures;
+mod trials;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

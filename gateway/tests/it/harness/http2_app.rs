@@ -154,8 +154,16 @@ impl Http2App {
         builder: &Builder,
         script: impl Fn(Call) -> F + Send + Sync + 'static,
     ) -> Self {
+        Self::listening(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap(), builder, script)
+    }
+
+    /// The same on a socket that listens already.
+    pub(crate) fn listening<F: Future<Output = ()> + Send + 'static>(
+        listener: TcpListener,
+        builder: &Builder,
+        script: impl Fn(Call) -> F + Send + Sync + 'static,
+    ) -> Self {
         let script: Arc<Script> = Arc::new(move |call| Box::pin(script(call)));
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared::default());
