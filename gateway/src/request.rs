@@ -149,6 +149,7 @@ pub async fn serve<B: RequestBody, R: Responder>(
     // An authority that validates a name.
     if let Some(answer) = worker.state.acme.challenges.text(asked.path)
         && matches!(received.head.method.of(received.bytes), b"GET" | b"HEAD")
+        && !received.demands_upgrade
     {
         challenge::answer(worker, active, received, &asked, scratch, &answer, &id, body, reply).await;
         return After::Done;

@@ -71,7 +71,7 @@ impl Worker {
             pipes: Pipes::default(),
             deadlines,
             workspaces: Workspaces::default(),
-            files: Shelf::default(),
+            files: Shelf::new(state.metrics.workers()),
             lines: RefCell::new(LineBuffer::new(state.access_log.clone())),
             date: Date::default(),
             active: RefCell::new((state.generation(), active)),

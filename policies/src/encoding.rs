@@ -139,8 +139,21 @@ pub enum Why {
 }
 
 /// Fields that speak of the very bytes of the body.
-const FIXED: [&str; 7] =
-    ["digest", "signature", "repr-digest", "content-md5", "content-range", "content-digest", "content-encoding"];
+const FIXED: [&str; 8] = [
+    "digest",
+    "signature",
+    "signature-input",
+    "repr-digest",
+    "content-md5",
+    "content-range",
+    "content-digest",
+    "content-encoding",
+];
+
+/// Whether a field speaks of the very bytes of a body, so that it must not stand behind others.
+pub fn is_fixed(name: &[u8]) -> bool {
+    FIXED.iter().any(|fixed| name.eq_ignore_ascii_case(fixed.as_bytes()))
+}
 
 /// What becomes of this answer for a client that sent these values of `Accept-Encoding`.
 pub fn judge<'v, F: Fields + ?Sized>(
@@ -155,7 +168,9 @@ pub fn judge<'v, F: Fields + ?Sized>(
     for (name, value) in answer.fields.lines() {
         let is = |other: &str| name.eq_ignore_ascii_case(other.as_bytes());
         match name.len() {
-            6 | 9 | 11 | 13 | 14 | 16 if FIXED.iter().any(|fixed| is(fixed)) => return Verdict::AsIs(Why::Fixed),
+            6 | 9 | 11 | 13 | 14 | 15 | 16 if is_fixed(name) => return Verdict::AsIs(Why::Fixed),
+            // The same, told behind the body.
+            7 if is("trailer") && elements(value).any(is_fixed) => return Verdict::AsIs(Why::Fixed),
             12 if is("content-type") && kind.replace(value).is_some() => return Verdict::AsIs(Why::Type),
             10 if is("set-cookie") => personal = true,
             4 if is("vary") => {

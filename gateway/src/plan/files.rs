@@ -41,8 +41,8 @@ pub struct Files {
     pub symlinks: bool,
     /// Only the app may point here (`X-Accel-Redirect`); for clients, nothing is there.
     pub internal: bool,
-    /// The app may name files below the root by their paths in the file system (`X-Sendfile`).
-    pub x_sendfile: bool,
+    /// The app may name files by their paths in the file system (`X-Sendfile`), below the root as it is called here: absolute and without detours.
+    pub sendfile: Option<PathBuf>,
 }
 
 /// What happens where there is no file.

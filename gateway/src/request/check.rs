@@ -16,7 +16,8 @@ pub(super) fn check<'a, B: RequestBody>(
     body: &mut B,
 ) -> Result<(&'a Service, bool), Refused> {
     let service = service.ok_or(Reason::HostUnknown)?;
-    if received.demands_upgrade && prepare::upgrade(received, service).is_none() {
+    // What answers a probe opens no tunnel.
+    if received.demands_upgrade && (matches!(part, Part::Probe(_)) || prepare::upgrade(received, service).is_none()) {
         return Err(Reason::MethodNotAllowed.into());
     }
     let max_body = service.handling(part.route()).max_body;

@@ -146,7 +146,7 @@ async fn carry<S: ResponseSource, R: Responder>(
     };
     if let Some(reason) = failed {
         // A body that is broken from its first part on, behind a head that is still here: it was no answer.
-        if reason == Reason::UpstreamInvalid && reply.retract() {
+        if matches!(reason, Reason::UpstreamInvalid | Reason::FileFailed) && reply.retract() {
             progress.answering.set(false);
             return Err(reason);
         }

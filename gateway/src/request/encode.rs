@@ -23,6 +23,7 @@ use super::Received;
 use super::exchange::Spools;
 use crate::plan::Compression;
 use crate::spool::Held;
+use crate::wire::edits;
 use crate::wire::head::{FieldView, Name, ResponseHead};
 use crate::wire::{Framing, Part, ResponseSource};
 
@@ -62,6 +63,15 @@ pub(super) struct Encoding {
 }
 
 impl Compressing<'_> {
+    /// What becomes of an answer with this head, and a body of so many bytes where that is known.
+    pub(super) fn verdict(&self, head: &ResponseHead, bytes: &[u8], length: Option<u64>) -> Verdict {
+        let request = self.request.fields();
+        let accepted =
+            request.lines().filter(|(name, _)| name.eq_ignore_ascii_case(b"accept-encoding")).map(|(_, value)| value);
+        let fields = FieldView { bytes, fields: &head.fields };
+        encoding::judge(&self.plan.terms, &Answer { status: head.status, fields: &fields, length }, &accepted)
+    }
+
     /// Another head for this answer, and perhaps a coding; `None`: it goes out as it is. `to_head`: nothing but the head does.
     pub(super) fn apply(&self, head: &ResponseHead, bytes: &[u8], framing: Framing, to_head: bool) -> Option<Other> {
         let fields = FieldView { bytes, fields: &head.fields };
@@ -74,11 +84,7 @@ impl Compressing<'_> {
             Framing::None => Some(0),
             Framing::Chunked | Framing::UntilClose => None,
         };
-        let request = self.request.fields();
-        let accepted =
-            request.lines().filter(|(name, _)| name.eq_ignore_ascii_case(b"accept-encoding")).map(|(_, value)| value);
-        let answer = Answer { status: head.status, fields: &fields, length };
-        let (coding, encoding) = match encoding::judge(&self.plan.terms, &answer, &accepted) {
+        let (coding, encoding) = match self.verdict(head, bytes, length) {
             Verdict::AsIs(Why::Status | Why::Type | Why::Short | Why::Fixed | Why::Personal) => return None,
             Verdict::Declined => (None, None),
             Verdict::Encode(coding) if to_head => (Some(coding), None),
@@ -143,7 +149,8 @@ impl<'a, S: ResponseSource> Encoded<'a, S> {
             out.append(encoder.output());
         }
         let Some(end) = part.end else { return Ok(false) };
-        trailers.extend_from_slice(end);
+        // Nobody announced them, or the answer would have gone out as it is: digests of other bytes than these.
+        edits::lines(end).filter(|line| !encoding::is_fixed(edits::name(line))).for_each(|line| trailers.extend(line));
         if let Some(encoding) = encoding.take() {
             out.append(&mut encoding.encoder.finish()?);
         }

@@ -3,18 +3,18 @@
 mod answer;
 pub mod pointed;
 
-use std::io;
 use std::rc::Rc;
 
 use probegate_policies::access::Permit;
-use probegate_policies::files::{self, listing, name};
+use probegate_policies::files::{self, name};
 use probegate_policies::reason::Reason;
 
 use self::answer::{Asked, send};
 pub use self::pointed::{Pointer, points};
+use super::deliver::{Progress, watched};
 use super::exchange::{Exchanged, Tools};
 use super::prepare::Case;
-use crate::files::{Found, Listing, Segment, Variants};
+use crate::files::{Disk, Found, Segment, Variants};
 use crate::plan::{Files, Missing};
 use crate::wire::compose::Composer;
 use crate::wire::head::Name;
@@ -51,19 +51,21 @@ pub async fn serve<B: RequestBody, R: Responder>(
     }
     let method = case.received.head.method.of(case.received.bytes);
     let reads = matches!(method, b"GET" | b"HEAD");
-    let found = if files.internal { Ok(Lookup::Missing) } else { look_up(worker, case, files, reads).await };
+    let disk = worker.files.disk(tools.deadline, case.active.plan.buffers.timeout);
+    let found = if files.internal {
+        Ok(Lookup::Missing)
+    } else {
+        watched(look_up(worker, case, files, reads, disk), reply, &Progress::over()).await
+    };
     let found = match found {
         Ok(Lookup::Missing) if files.missing == Missing::App && !files.internal => return Filed::Ask(permit),
         Ok(found) => found,
-        Err(error) => {
-            tracing::warn!(%error, "a file can not be opened");
-            return refused(Reason::FileFailed);
-        }
+        Err(reason) => return refused(reason),
     };
     if !body.discard() {
         reply.close();
     }
-    let asked = Asked::of(case, worker);
+    let asked = Asked::of(case, worker, disk);
     match found {
         Lookup::Missing => refused(Reason::FileMissing),
         _ if !reads => refused(Reason::MethodNotAllowed),
@@ -71,17 +73,18 @@ pub async fn serve<B: RequestBody, R: Responder>(
             redirect(case, bytes, tools);
             send(301, asked, bytes, tools, None, Vec::new(), reply).await
         }
-        Lookup::Listing(listing) => {
-            let mut page = Vec::new();
-            let path = case.judgement.path.as_ref().map_or(&b"/"[..], |path| path.path);
-            listing::write(path, &listing.entries, listing.more, &mut page);
+        Lookup::Listing(page) => {
+            // It is there for as long as its client takes.
+            let Some(_held) = case.budget.hold(case.spools().buffers, page.len() as u64) else {
+                return refused(Reason::BuffersFull);
+            };
             let mut head = Composer::new(tools.response, bytes, 200);
             head.field(b"Content-Type", Name::ContentType, b"text/html; charset=utf-8");
             head.number(b"Content-Length", Name::ContentLength, page.len() as u64);
             head.field(b"Content-Security-Policy", Name::Other, b"default-src 'none'");
             head.field(b"X-Content-Type-Options", Name::Other, b"nosniff");
             head.finish();
-            let page = Some(Segment::Text(page)).filter(|_| !asked.to_head);
+            let page = Some(Segment::Text(page, 0)).filter(|_| !asked.to_head);
             send(200, asked, bytes, tools, page, Vec::new(), reply).await
         }
         Lookup::File(found) => answer::file(files, &found, None, asked, bytes, tools, reply).await,
@@ -90,14 +93,20 @@ pub async fn serve<B: RequestBody, R: Responder>(
 
 enum Lookup {
     File(Rc<Variants>),
-    /// A folder that shows what is in it.
-    Listing(Listing),
+    /// The page of a folder that shows what is in it.
+    Listing(Vec<u8>),
     /// A folder was asked for without its slash.
     Slash,
     Missing,
 }
 
-async fn look_up(worker: &Worker, case: &Case<'_>, files: &Files, reads: bool) -> io::Result<Lookup> {
+async fn look_up(
+    worker: &Worker,
+    case: &Case<'_>,
+    files: &Files,
+    reads: bool,
+    disk: Disk<'_>,
+) -> Result<Lookup, Reason> {
     let (Some(path), Some(route)) =
         (&case.judgement.path, case.judgement.part.route().and_then(|index| case.service.routes.get(index)))
     else {
@@ -105,12 +114,13 @@ async fn look_up(worker: &Worker, case: &Case<'_>, files: &Files, reads: bool) -
     };
     let Some(name) = name::of(path.path, &route.path, files.dotfiles) else { return Ok(Lookup::Missing) };
     let now = worker.deadlines.now();
-    match worker.files.find(files, name, now).await? {
+    match worker.files.find(files, name, now, disk).await.map_err(failed)? {
         Found::File(found) => return Ok(Lookup::File(found)),
         Found::Folder if !name.folder => return Ok(Lookup::Slash),
         Found::Folder if files.listing => {
-            if let Some(listing) = worker.files.list(files, name.relative, now).await? {
-                return Ok(Lookup::Listing(listing));
+            let page = worker.files.list(files, name.relative, path.path, now, disk).await.map_err(failed)?;
+            if let Some(page) = page {
+                return Ok(Lookup::Listing(page));
             }
         }
         Found::Folder | Found::Missing => {}
@@ -119,7 +129,7 @@ async fn look_up(worker: &Worker, case: &Case<'_>, files: &Files, reads: bool) -
         return Ok(Lookup::Missing);
     };
     let fallback = files::Name { relative: fallback.as_bytes(), folder: false };
-    Ok(match worker.files.find(files, fallback, now).await? {
+    Ok(match worker.files.find(files, fallback, now, disk).await.map_err(failed)? {
         Found::File(found) => Lookup::File(found),
         Found::Folder | Found::Missing => Lookup::Missing,
     })
@@ -137,6 +147,13 @@ fn redirect(case: &Case<'_>, bytes: &mut Vec<u8>, tools: &mut Tools<'_>) {
     });
     head.number(b"Content-Length", Name::ContentLength, 0);
     head.finish();
+}
+
+/// A look-up that failed.
+#[expect(clippy::needless_pass_by_value, reason = "as `map_err` gives it")]
+fn failed(error: std::io::Error) -> Reason {
+    tracing::warn!(%error, "a file can not be opened");
+    Reason::FileFailed
 }
 
 fn refused(reason: Reason) -> Filed {

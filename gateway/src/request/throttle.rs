@@ -141,7 +141,11 @@ impl Throttle {
         loop {
             let rest = data.get(self.at..).unwrap_or_default();
             if self.piece == 0 && !rest.is_empty() {
-                self.piece = ready!(self.poll_pass(cx, rest.len()))?;
+                self.piece = match self.poll_pass(cx, rest.len()) {
+                    // Nobody else looks while nothing is written.
+                    Poll::Pending => return reply.poll_gone(cx).map(|()| Err(ClientGone::Closed)),
+                    Poll::Ready(passed) => passed?,
+                };
             }
             let now = rest.get(..self.piece).unwrap_or(rest);
             let last = now.len() == rest.len();

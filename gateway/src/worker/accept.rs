@@ -58,6 +58,8 @@ pub fn start(id: usize, state: Arc<State>) -> io::Result<(Remote, JoinHandle<()>
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(8).build()?;
     let thread = std::thread::Builder::new().name(format!("worker-{id}")).spawn(move || {
         LocalSet::new().block_on(&runtime, run(Worker::new(id, state), inbox));
+        // Not waiting for helpers that a disk does not answer.
+        runtime.shutdown_background();
     })?;
     Ok((Remote { commands }, thread))
 }
@@ -143,6 +145,7 @@ async fn accept(
                 // A client that left while it waited is nothing; no descriptors left is, and trying at once would spin.
                 if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS)) {
                     tracing::warn!(%error, "cannot accept a connection");
+                    worker.files.clear();
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
             }

@@ -211,3 +211,28 @@ fn the_end_of_the_process_does_not_wait_for_who_is_held_back() {
     let (rest, _) = held_back.rest();
     assert!(rest.len() < 1024 * KIB);
 }
+
+#[test]
+fn who_leaves_while_held_back_is_seen_at_once() {
+    let folder = Folder::new();
+    folder.write("file", "0123456789abcdef".repeat(4 * KIB));
+    let (app, _) = app("");
+    let gateway = Gateway::start(Config::before(&app).service(&format!(
+        "bandwidth: {{per_client: 1KiB/s}}\nroutes: [{{path: /static/, files: {{root: \"{}\"}}}}]",
+        folder.path().display()
+    )));
+    let asks = |query: usize| {
+        let mut client = Client::connect(gateway.address());
+        client.send(format!("GET /static/file?{query} HTTP/1.1\r\nHost: a\r\n\r\n"));
+        client
+    };
+    // Each piece takes an eighth of a second, and all of them stand in one line.
+    let mut waiting: Vec<_> = (0..160).map(asks).collect();
+    let mut last = asks(160);
+    waiting[0].head();
+    last.exactly(1);
+    let begun = Instant::now();
+    last.reset();
+    assert_eq!(gateway.access("/static/file?160")["reason"], "client_closed");
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+}

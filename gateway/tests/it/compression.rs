@@ -393,15 +393,49 @@ fn files_are_compressed_where_nobody_did_it_beforehand() {
         assert_eq!((decoded(coding, &got.body), got.field("accept-ranges")), (page(), None));
         let etag = got.field("etag").unwrap();
         assert!(etag.starts_with("W/\""), "{etag}");
-        assert_eq!(ask("GET", "page.html", &format!("{accept}If-None-Match: {etag}\r\n")).status, 304);
+        // What is said of it when it has not changed is what was said of it.
+        let same = ask("GET", "page.html", &format!("{accept}If-None-Match: {etag}\r\n"));
+        assert_eq!((same.status, same.field("etag"), same.field("vary")), (304, Some(etag), got.field("vary")));
         let head = ask("HEAD", "page.html", &accept);
         for name in ["content-encoding", "etag", "vary", "content-length", "content-type", "accept-ranges"] {
             assert_eq!(head.field(name), got.field(name), "{name} for {coding}");
         }
         let part = ask("GET", "page.html", &format!("{accept}Range: bytes=0-9\r\n"));
         assert_eq!((part.status, part.text().as_str(), part.field("content-encoding")), (206, &page()[..10], None));
+        assert_eq!(part.field("vary"), got.field("vary"));
+        assert!(part.field("etag").unwrap().starts_with('"'));
     }
+    let plain = ask("GET", "page.html", "");
+    let etag = plain.field("etag").unwrap();
+    let same = ask("GET", "page.html", &format!("If-None-Match: {etag}\r\n"));
+    assert_eq!((same.status, same.field("etag"), same.field("vary")), (304, Some(etag), plain.field("vary")));
     let made = ask("GET", "both.html", "Accept-Encoding: br, zstd;q=0.5\r\n");
     assert_eq!((made.text().as_str(), made.field("content-encoding").as_deref()), ("made before", Some("br")));
     assert_eq!(ask("GET", "page.html", "").text(), page());
+}
+
+#[test]
+fn digests_behind_the_body_speak_of_the_bytes_that_go_out() {
+    let app = Upstream::answering(|request| {
+        let announced = if request.target() == "/announced" { "Trailer: Repr-Digest\r\n" } else { "" };
+        let page = page();
+        format!(
+            "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n{announced}Transfer-Encoding: chunked\r\n\r\n\
+             {:x}\r\n{page}\r\n0\r\nRepr-Digest: sha-256=:abc:\r\nX-Sum: 7\r\n\r\n",
+            page.len()
+        )
+    });
+    let gateway = Gateway::start(Config::before(&app).service(ON));
+    let raw = |target: &str| {
+        let mut client = Client::connect(gateway.address());
+        client.send(format!(
+            "GET {target} HTTP/1.1\r\nHost: a\r\nAccept-Encoding: gzip\r\nTE: trailers\r\nConnection: TE, close\r\n\r\n"
+        ));
+        String::from_utf8_lossy(&client.rest().0).into_owned()
+    };
+    let announced = raw("/announced");
+    assert!(!announced.contains("Content-Encoding") && announced.contains("\r\nRepr-Digest: "), "{announced}");
+    let silent = raw("/silent");
+    assert!(silent.contains("Content-Encoding: gzip") && silent.contains("\r\nX-Sum: 7"), "{silent}");
+    assert!(!silent.contains("Repr-Digest"), "{silent}");
 }

@@ -1,6 +1,8 @@
 //! Files that the app points to: `X-Accel-Redirect` and `X-Sendfile`.
 
-use crate::harness::{Client, Config, Folder, Gateway, Response, Upstream, exchange, get, ok};
+use std::sync::{Arc, Mutex};
+
+use crate::harness::{Client, Config, Folder, Gateway, Response, Upstream, exchange, get, ok, wait_for_metric};
 
 /// An app whose answer to `/SOMETHING` carries these fields, before a folder with protected files.
 fn pointing(fields: impl Fn(&str, &Folder) -> String + Send + Sync + 'static) -> (Upstream, Gateway, Folder) {
@@ -171,4 +173,71 @@ fn clients_can_not_tell_the_app_how_files_are_sent() {
     let request = app.request();
     assert_eq!((request.field("x-sendfile-type"), request.field("x-accel-mapping")), (None, None));
     assert_eq!(request.field("x-accelerate").as_deref(), Some("1"));
+}
+
+#[test]
+fn rfc_9110_7_6_1_fields_for_this_hop_and_words_about_the_body_do_not_reach_the_client() {
+    let (_app, gateway, _folder) = pointing(|_, _| {
+        redirect("/protected/a.txt")
+            + "Connection: X-Hop, keep-alive\r\nX-Hop: for the gateway\r\nX-End: for all\r\n\
+               Content-MD5: abc\r\nSignature: sig1=:abc:\r\nSignature-Input: sig1=()\r\n"
+    });
+    let response = get(gateway.address(), "/x");
+    assert_eq!((response.text().as_str(), response.field("x-end").as_deref()), ("protected", Some("for all")));
+    for name in ["x-hop", "content-md5", "signature", "signature-input"] {
+        assert_eq!(response.field(name), None, "{name}");
+    }
+}
+
+#[test]
+fn a_range_that_is_not_there_keeps_what_the_app_says() {
+    let (_app, gateway, _folder) =
+        pointing(|_, _| redirect("/protected/a.txt") + "Set-Cookie: a=b\r\nAccess-Control-Allow-Origin: *\r\n");
+    let response = exchange(gateway.address(), "GET /x HTTP/1.1\r\nHost: a\r\nRange: bytes=100-\r\n\r\n");
+    assert_eq!((response.status, response.field("content-range").as_deref()), (416, Some("bytes */9")));
+    assert_eq!(response.field("set-cookie").as_deref(), Some("a=b"));
+    assert_eq!(response.field("access-control-allow-origin").as_deref(), Some("*"));
+}
+
+#[test]
+fn x_sendfile_knows_a_root_by_its_whole_path_however_it_is_written() {
+    let said = Arc::new(Mutex::new(String::new()));
+    let says = Arc::clone(&said);
+    let app = Upstream::answering(move |_| {
+        format!("HTTP/1.1 200 OK\r\nX-Sendfile: {}\r\nContent-Length: 0\r\n\r\n", says.lock().unwrap())
+    });
+    let place = Folder::new();
+    std::fs::create_dir_all(place.path().join("etc")).unwrap();
+    std::fs::create_dir_all(place.path().join("media")).unwrap();
+    place.write("media/a.txt", "protected");
+    let path = place.path().join("media/a.txt").display().to_string();
+    for root in [
+        format!("{}/etc/../media", place.path().display()),
+        format!("{}/./media/", place.path().display()),
+        // From the folder of the configuration, which lies beside this one.
+        format!("../{}/media", place.path().file_name().unwrap().display()),
+    ] {
+        let config = Config::before(&app).service(&format!(
+            "routes: [{{path: /protected/, files: {{root: \"{root}\", internal: true, x_sendfile: true}}}}]"
+        ));
+        let gateway = Gateway::start(config);
+        said.lock().unwrap().clone_from(&path);
+        assert_eq!(get(gateway.address(), "/x").text(), "protected", "{root}");
+        *said.lock().unwrap() = format!("{}/media/../etc/x", place.path().display());
+        assert_eq!(get(gateway.address(), "/x").status, 502, "{root}");
+    }
+}
+
+#[test]
+fn an_upload_is_forgotten_while_a_file_answers_it() {
+    let (_app, gateway, folder) = pointing(|_, _| redirect("/protected/large.bin"));
+    folder.write("media/large.bin", vec![b'x'; 16 << 20]);
+    let mut slow = Client::connect_narrow(gateway.address());
+    slow.send("POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 600000\r\n\r\n");
+    slow.send(vec![b'x'; 600_000]);
+    slow.head();
+    for place in ["memory", "disk"] {
+        wait_for_metric(&gateway, &format!("probegate_buffered_bytes{{place=\"{place}\"}}"), 0.0);
+    }
+    assert_eq!(slow.exactly(16 << 20).len(), 16 << 20);
 }

@@ -35,6 +35,7 @@ mod examples;
 mod expect;
 mod explain;
 mod files;
+mod files_disks;
 mod files_oracle;
 mod files_pointed;
 mod grpc;

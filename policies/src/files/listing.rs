@@ -1,16 +1,21 @@
 //! The page that shows what is in a folder.
 
 /// Writes the page of a folder. `path`: the canonical path that was asked for, with its slash; `entries`: names, and whether each is a folder.
-/// `more`: there are others that are not shown.
+/// `more`: there are others that are not shown; those that would make the page longer than `most` bytes, about, are not shown either.
 ///
 /// Names may hold anything a file system allows: they are percent-encoded in places and escaped in texts, so that none becomes markup.
-pub fn write(path: &[u8], entries: &[(Vec<u8>, bool)], more: bool, out: &mut Vec<u8>) {
+pub fn write(path: &[u8], entries: &[(Vec<u8>, bool)], more: bool, most: usize, out: &mut Vec<u8>) {
     out.extend_from_slice(b"<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\n<title>");
     text(path, out);
     out.extend_from_slice(b"</title>\n<h1>");
     text(path, out);
     out.extend_from_slice(b"</h1>\n<ul>\n<li><a href=\"../\">../</a>\n");
+    let mut more = more;
     for (name, folder) in entries {
+        if out.len() >= most {
+            more = true;
+            break;
+        }
         // `./` in front: a name such as `javascript:x` is no scheme, and `//x` can not begin one.
         out.extend_from_slice(b"<li><a href=\"./");
         place(name, out);
@@ -62,7 +67,7 @@ mod tests {
         let names = ["a b.txt", "<script>", "\"onload=x", "javascript:x", "ü&.css", "\n", "50%"];
         let entries: Vec<_> = names.iter().map(|name| (name.as_bytes().to_vec(), *name == "ü&.css")).collect();
         let mut out = Vec::new();
-        write(b"/a<b/", &entries, true, &mut out);
+        write(b"/a<b/", &entries, true, usize::MAX, &mut out);
         let page = String::from_utf8(out).unwrap();
         for part in [
             "<h1>/a&lt;b/</h1>",
@@ -77,5 +82,15 @@ mod tests {
         ] {
             assert!(page.contains(part), "{part}\n{page}");
         }
+    }
+
+    #[test]
+    fn a_page_has_an_end() {
+        let entries: Vec<_> = (0..1000).map(|number| (format!("{number:04}").into_bytes(), false)).collect();
+        let mut out = Vec::new();
+        write(b"/", &entries, false, 2000, &mut out);
+        let page = String::from_utf8(out).unwrap();
+        assert!(page.len() < 2200 && page.contains("0001") && !page.contains("0999"), "{page}");
+        assert!(page.contains("There are more"));
     }
 }

@@ -1,6 +1,7 @@
 //! Who answers a route.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::path::{Component, Path, PathBuf};
 
 use probegate_policies::files::{CacheRule, Types};
 
@@ -12,11 +13,33 @@ use crate::config::value::{
 use crate::config::{ConfigPath, raw};
 use crate::plan::{Action, Files, Missing};
 
-/// The action that a route says. `guarded`: the route says who may enter.
-pub(super) fn action(files: Option<raw::Files>, route: &ConfigPath, guarded: bool, cx: &mut Context<'_>) -> Action {
+/// Keys that a route says and that would mean nothing beside some actions.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Beside {
+    /// `allow`: who may enter.
+    pub(super) guarded: bool,
+    /// For the app alone.
+    pub(super) asking: [(&'static str, bool); 3],
+    /// For answers to the requests of the route.
+    pub(super) answering: [(&'static str, bool); 2],
+}
+
+/// The action that a route says.
+pub(super) fn action(files: Option<raw::Files>, route: &ConfigPath, beside: Beside, cx: &mut Context<'_>) -> Action {
     let path = route.key("files");
     let Some(files) = files.and_then(|files| self::files(files, &path, cx)) else { return Action::Forward };
-    if files.internal && guarded {
+    let said = |keys: &[(&'static str, bool)]| keys.iter().filter(|(_, said)| *said).map(|(key, _)| *key).collect();
+    let asking: Vec<_> = if files.missing == Missing::App { Vec::new() } else { said(&beside.asking) };
+    for key in asking {
+        let message = format!("`{key}` is for an app, and none is asked on this route");
+        cx.key_error(&route.key(key), message, "remove it, or have the app asked with `files: {missing: app}`");
+    }
+    let answering: Vec<_> = if files.internal { said(&beside.answering) } else { Vec::new() };
+    for key in answering {
+        let message = format!("`{key}` has no effect on an `internal` route: its files answer other requests");
+        cx.key_error(&route.key(key), message, "write it at the route of the requests that the app answers");
+    }
+    if files.internal && beside.guarded {
         let message = "nobody may enter an `internal` route anyway: only the app points there";
         cx.key_error(&route.key("allow"), message, "let the app decide, and remove this, or remove `internal`");
     }
@@ -78,6 +101,7 @@ fn files(raw: raw::Files, path: &ConfigPath, cx: &mut Context<'_>) -> Option<Fil
         let message = format!("folder `{written}` cannot be used: {error}");
         cx.error(&path.key("root"), message, "make the folder, or write the path of one that is there");
     }
+    let sendfile = x_sendfile.then(|| absolute(&root));
     let mut hasher = DefaultHasher::new();
     (&root, &index, precompressed, symlinks).hash(&mut hasher);
     Some(Files {
@@ -93,8 +117,23 @@ fn files(raw: raw::Files, path: &ConfigPath, cx: &mut Context<'_>) -> Option<Fil
         dotfiles,
         symlinks,
         internal,
-        x_sendfile,
+        sendfile,
     })
+}
+
+/// A path as an app writes it: from the root of the file system, without detours. Nothing is asked of the file system, so that links stay what they are
+/// called.
+fn absolute(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for part in std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).components() {
+        match part {
+            Component::ParentDir => {
+                plain.pop();
+            }
+            part => plain.push(part),
+        }
+    }
+    plain
 }
 
 fn caching(raw: Option<List<raw::CacheControl>>, path: &ConfigPath, cx: &mut Context<'_>) -> Box<[CacheRule]> {

@@ -42,6 +42,15 @@ pub(super) fn routes(
         let path = path.index(index);
         let has_rule = allow.is_some() || cx.is_broken(&path.key("allow"));
         let allow = allow.map_or_else(Rule::anyone, |allow| rule::rule(allow, &path.key("allow"), definitions, cx));
+        let beside = action::Beside {
+            guarded: has_rule,
+            asking: [
+                ("host", host.is_some()),
+                ("request_headers", request_headers.is_some()),
+                ("buffering", buffering.is_some()),
+            ],
+            answering: [("bandwidth", bandwidth.is_some()), ("compression", compression.is_some())],
+        };
         let mut handling =
             handling::handling(max_body.as_ref(), buffering.as_ref(), compression, bandwidth.as_ref(), &path, base, cx);
         let written = edits::Written {
@@ -55,7 +64,7 @@ pub(super) fn routes(
             files: files.is_some(),
         };
         handling.edits = edits::edits(written, &path, base.edits.as_ref(), definitions, cx);
-        let action = action::action(files, &path, has_rule, cx);
+        let action = action::action(files, &path, beside, cx);
         let limits = limit::indices(limits, &path.key("limits"), &definitions.limits, cx);
         if deny.is_some() && !has_rule {
             cx.key_error(

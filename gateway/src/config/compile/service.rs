@@ -187,7 +187,7 @@ fn compile(
     };
     let may_point = routes
         .iter()
-        .any(|route| matches!(&route.action, plan::Action::Files(files) if files.internal || files.x_sendfile));
+        .any(|route| matches!(&route.action, plan::Action::Files(files) if files.internal || files.sendfile.is_some()));
     let origin = cx.origin(path);
     Some(plan::Service {
         name,

@@ -145,7 +145,8 @@ pub(in crate::config) struct Buffers {
     pub(in crate::config) disk: Option<Leaf<Size>>,
     /// Temporary files for all bodies together. Default: `4GiB`.
     pub(in crate::config) total_disk: Option<Leaf<Size>>,
-    /// How long the disk may take for 32 KiB of a temporary file; then the request is answered with 507, or its answer breaks off. Default: `30s`.
+    /// How long the disk may take for 32 KiB of a temporary file; then the request is answered with 507, or its answer breaks off. The
+    /// same for each step of looking for files and reading them; then it is 500. Default: `30s`.
     pub(in crate::config) timeout: Option<Leaf<Seconds>>,
     /// Where temporary files are made; they have no names there, and are gone with the process. Default: `$TMPDIR`, or `/tmp`.
     pub(in crate::config) directory: Option<Leaf<FilePath>>,

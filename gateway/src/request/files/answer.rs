@@ -1,14 +1,12 @@
 //! The answer that a file gives: which of its codings, which part of it, and what is said about it.
 
-use std::sync::Arc;
-
-use probegate_policies::encoding::{Coding, negotiate};
+use probegate_policies::encoding::{Coding, Verdict, negotiate};
 use probegate_policies::files::{self, Decision, Tag, Window, date, types};
 use probegate_policies::reason::Reason;
 
 use super::pointed::Kept;
 use super::{Filed, refused};
-use crate::files::{FileSource, Open, Segment, Variants};
+use crate::files::{Disk, FileSource, Open, Segment, Variants};
 use crate::plan::Files;
 use crate::request::deliver::{self, Delivery, Progress};
 use crate::request::encode::Compressing;
@@ -34,6 +32,8 @@ pub(super) struct Asked<'a> {
     pub(super) now: u64,
     /// The request's id: what separates parts of a file, since no file holds it.
     pub(super) id: &'a [u8; 32],
+    /// How it waits for disks.
+    pub(super) disk: Disk<'a>,
     /// How fast the client may get it.
     pub(super) throttling: Throttling<'a>,
     /// Whether the answer may be compressed on its way.
@@ -42,7 +42,7 @@ pub(super) struct Asked<'a> {
 
 impl<'a> Asked<'a> {
     /// What this request asks.
-    pub(super) fn of(case: &Case<'a>, worker: &Worker) -> Self {
+    pub(super) fn of(case: &Case<'a>, worker: &Worker, disk: Disk<'a>) -> Self {
         let method = case.received.head.method.of(case.received.bytes);
         Self {
             fields: case.received.fields(),
@@ -50,6 +50,7 @@ impl<'a> Asked<'a> {
             reads: matches!(method, b"GET" | b"HEAD"),
             now: worker.state.now(case.received.started).unix,
             id: case.id,
+            disk,
             throttling: case.throttling(),
             compressing: case.compressing(),
         }
@@ -64,6 +65,10 @@ struct About<'a> {
     open: &'a Open,
     tag: &'a Tag,
     coding: Option<Coding>,
+    /// Other clients get other bytes.
+    varies: bool,
+    /// This client would get other bytes of the whole file.
+    weak: bool,
     /// What the app said, where it pointed here.
     kept: Option<&'a Kept>,
 }
@@ -101,18 +106,38 @@ impl About<'_> {
     /// What tells one state of the file from another, and for how long it may be kept.
     fn identify(&self, head: &mut Composer<'_>) {
         head.with(b"Last-Modified", Name::Other, |out| date::write(self.open.meta.modified, out));
-        head.field(b"ETag", Name::Other, self.tag.as_bytes());
+        head.with(b"ETag", Name::Other, |out| {
+            out.extend_from_slice(if self.weak { b"W/" } else { b"" });
+            out.extend_from_slice(self.tag.as_bytes());
+        });
         if let Some(control) = files::caching::control(&self.files.cache, &self.found.name)
             && !self.says(b"cache-control")
         {
             head.field(b"Cache-Control", Name::Other, control.as_bytes());
         }
-        if !self.found.coded.is_empty() {
+        if self.varies {
             head.field(b"Vary", Name::Other, b"Accept-Encoding");
         }
+        self.keep(head);
+    }
+
+    /// What the app said that is not about its own body.
+    fn keep(&self, head: &mut Composer<'_>) {
         for (name, known, value) in self.kept.map_or(&[][..], |kept| &kept.fields) {
             head.field(name, *known, value);
         }
+    }
+
+    /// The head of the whole file, or of one part of it.
+    fn head(&self, head: &mut Composer<'_>, part: Option<Window>) {
+        head.with(b"Content-Type", Name::ContentType, |out| self.kind(out));
+        let length = part.map_or(self.open.meta.length, Window::length);
+        head.number(b"Content-Length", Name::ContentLength, length);
+        if part.is_some() {
+            head.with(b"Content-Range", Name::Other, |out| content_range(out, part, self.open.meta.length));
+        }
+        self.describe(head);
+        self.identify(head);
     }
 
     fn says(&self, name: &[u8]) -> bool {
@@ -140,9 +165,21 @@ pub(super) async fn file<R: Responder>(
     };
     let open = found.coded.iter().find(|(known, _)| Some(*known) == coding).map_or(&found.plain, |(_, open)| open);
     let tag = Tag::of(&open.meta, coding.map_or("", Coding::as_str));
-    let about = About { files, found, open, tag: &tag, coding, kept };
+    let varies = !found.coded.is_empty();
+    let mut about = About { files, found, open, tag: &tag, coding, varies, weak: false, kept };
     let decision =
         if asked.reads { files::judge(&fields, &open.meta, &tag, !asked.to_head, asked.now) } else { Decision::Whole };
+    if decision != Decision::Whole
+        && let Some(compressing) = asked.compressing
+    {
+        // What is said of a part, or of nothing, has to be what would be said of the whole, which may be compressed on its way.
+        let mut head = Composer::new(tools.response, bytes, 200);
+        about.head(&mut head, None);
+        head.finish();
+        let verdict = compressing.verdict(tools.response, bytes, Some(open.meta.length));
+        about.varies |= matches!(verdict, Verdict::Encode(_) | Verdict::Declined);
+        about.weak = decision == Decision::NotModified && matches!(verdict, Verdict::Encode(_));
+    }
     let (status, window) = match decision {
         Decision::Whole => (200, Window { start: 0, end: open.meta.length }),
         Decision::Part(window) => (206, window),
@@ -158,18 +195,13 @@ pub(super) async fn file<R: Responder>(
             let mut head = Composer::new(tools.response, bytes, 416);
             head.with(b"Content-Range", Name::Other, |out| content_range(out, None, open.meta.length));
             head.number(b"Content-Length", Name::ContentLength, 0);
+            about.keep(&mut head);
             head.finish();
             return send(416, asked, bytes, tools, None, Vec::new(), reply).await;
         }
     };
     let mut head = Composer::new(tools.response, bytes, status);
-    head.with(b"Content-Type", Name::ContentType, |out| about.kind(out));
-    head.number(b"Content-Length", Name::ContentLength, window.length());
-    if status == 206 {
-        head.with(b"Content-Range", Name::Other, |out| content_range(out, Some(window), open.meta.length));
-    }
-    about.describe(&mut head);
-    about.identify(&mut head);
+    about.head(&mut head, Some(window).filter(|_| status == 206));
     head.finish();
     let body = Some(segment(open, window)).filter(|_| !asked.to_head);
     send(status, asked, bytes, tools, body, Vec::new(), reply).await
@@ -193,12 +225,12 @@ async fn parts<R: Responder>(
         content_range(&mut text, Some(*window), about.open.meta.length);
         text.extend_from_slice(b"\r\n\r\n");
         length += text.len() as u64 + window.length();
-        body.push(Segment::Text(text));
+        body.push(Segment::Text(text, 0));
         body.push(segment(about.open, *window));
     }
     let end = [&b"\r\n--"[..], asked.id, b"--\r\n"].concat();
     length += end.len() as u64;
-    body.push(Segment::Text(end));
+    body.push(Segment::Text(end, 0));
     let mut head = Composer::new(tools.response, bytes, 206);
     head.with(b"Content-Type", Name::ContentType, |out| {
         out.extend_from_slice(b"multipart/byteranges; boundary=");
@@ -214,7 +246,7 @@ async fn parts<R: Responder>(
 }
 
 fn segment(open: &Open, window: Window) -> Segment {
-    Segment::File(Arc::clone(&open.file), window)
+    Segment::File(open.clone(), window)
 }
 
 /// `bytes 0-9/100`, or `bytes */100`.
@@ -242,18 +274,19 @@ pub(super) async fn send<R: Responder>(
     more: Vec<Segment>,
     reply: &mut R,
 ) -> Filed {
-    let mut source = FileSource::new(tools.response, bytes, tools.buffer, first, more);
+    let mut source = FileSource::new(asked.disk, tools.response, bytes, tools.buffer, first, more);
     let delivery = Delivery {
         to_head: asked.to_head,
         compressing: asked.compressing,
         throttling: Some(asked.throttling),
         ..Delivery::default()
     };
-    let failed = match deliver::deliver(&delivery, &mut source, reply, &Progress::over()).await {
-        Ok(delivered) => delivered.failed,
-        Err(reason) => Some(reason),
-    };
-    Filed::Over(Exchanged { filed: Some(status), failed, ..Exchanged::default() })
+    match deliver::deliver(&delivery, &mut source, reply, &Progress::over()).await {
+        Ok(delivered) => {
+            Filed::Over(Exchanged { filed: Some(status), failed: delivered.failed, ..Exchanged::default() })
+        }
+        Err(reason) => refused(reason),
+    }
 }
 
 fn values<'a>(fields: FieldView<'a>, name: &'static [u8]) -> impl Iterator<Item = &'a [u8]> + Clone {

@@ -6,13 +6,14 @@ use probegate_policies::files::{Name as FileName, name, pointer};
 use probegate_policies::reason::Reason;
 
 use super::answer::{self, Asked};
-use super::{Filed, refused};
+use super::{Filed, failed, refused};
 use crate::files::Found;
 use crate::plan::{Action, Files, Service};
+use crate::request::deliver::{Progress, watched};
 use crate::request::exchange::{Exchanged, Tools};
 use crate::request::prepare::Case;
 use crate::wire::Responder;
-use crate::wire::head::{Name, ResponseHead};
+use crate::wire::head::{FieldView, Name, ResponseHead, elements};
 use crate::worker::Worker;
 
 /// What an app's answer says that points to a file.
@@ -42,10 +43,11 @@ pub(super) struct Kept {
 }
 
 /// Fields that describe the body that the app did not send, or its connection. All others are about the answer, and stay.
-const DROPPED: [&str; 12] = [
+const DROPPED: [&str; 15] = [
     "accept-ranges",
     "content-encoding",
     "content-length",
+    "content-md5",
     "content-range",
     "digest",
     "content-digest",
@@ -55,6 +57,8 @@ const DROPPED: [&str; 12] = [
     "last-modified",
     "location",
     "refresh",
+    "signature",
+    "signature-input",
 ];
 
 /// Whether an answer points to a file.
@@ -71,6 +75,9 @@ impl Pointer {
     /// What this answer says.
     pub fn of(head: &ResponseHead, bytes: &[u8]) -> Option<Self> {
         let (mut to, mut kept) = (None, Kept::default());
+        let view = FieldView { bytes, fields: &head.fields };
+        let nominated =
+            |name: &[u8]| view.of(Name::Connection).flat_map(elements).any(|option| option.eq_ignore_ascii_case(name));
         for field in &head.fields {
             let (name, value) = (field.name.of(bytes), field.value.of(bytes));
             let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
@@ -95,6 +102,8 @@ impl Pointer {
                 | Name::TransferEncoding
                 | Name::Upgrade => {}
                 _ if DROPPED.iter().any(|dropped| is(dropped)) => {}
+                // RFC 9110 §7.6.1: what the app's `Connection` names is for this hop.
+                _ if nominated(name) => {}
                 known => kept.fields.push((name.to_vec(), known, value.to_vec())),
             }
         }
@@ -111,26 +120,24 @@ pub async fn serve<R: Responder>(
     tools: &mut Tools<'_>,
     reply: &mut R,
 ) -> Exchanged {
-    let asked = Asked::of(case, worker);
-    let mut path = Vec::new();
-    let found = match locate(&pointer.to, case.service, &mut path) {
-        Some((files, name)) => worker.files.find(files, name, worker.deadlines.now()).await.map(|found| (files, found)),
-        None => {
-            // What is written there is the app's, and no client's: it may be logged.
-            tracing::warn!(service = %case.service.name, to = ?pointer.to, "the app points to a file that it may not have sent");
-            return over(refused(Reason::FileRefused));
-        }
-    };
-    match found {
-        Ok((files, Found::File(found))) => {
-            over(answer::file(files, &found, Some(&pointer.kept), asked, bytes, tools, reply).await)
-        }
-        Ok((_, Found::Folder | Found::Missing)) => over(refused(Reason::FileMissing)),
-        Err(error) => {
-            tracing::warn!(%error, "a file can not be opened");
-            over(refused(Reason::FileFailed))
-        }
+    if case.received.demands_upgrade {
+        // RFC 8441 §5: a success would say that a tunnel is open.
+        return over(refused(Reason::MethodNotAllowed));
     }
+    let disk = worker.files.disk(tools.deadline, case.active.plan.buffers.timeout);
+    let asked = Asked::of(case, worker, disk);
+    let mut path = Vec::new();
+    let Some((files, name)) = locate(&pointer.to, case.service, &mut path) else {
+        // What is written there is the app's, and no client's: it may be logged.
+        tracing::warn!(service = %case.service.name, to = ?pointer.to, "the app points to a file that it may not have sent");
+        return over(refused(Reason::FileRefused));
+    };
+    let find = async { worker.files.find(files, name, worker.deadlines.now(), disk).await.map_err(failed) };
+    over(match watched(find, reply, &Progress::over()).await {
+        Ok(Found::File(found)) => answer::file(files, &found, Some(&pointer.kept), asked, bytes, tools, reply).await,
+        Ok(Found::Folder | Found::Missing) => refused(Reason::FileMissing),
+        Err(reason) => refused(reason),
+    })
 }
 
 fn over(filed: Filed) -> Exchanged {
@@ -152,11 +159,11 @@ fn locate<'a>(to: &'a To, service: &'a Service, path: &'a mut Vec<u8>) -> Option
             Some((files, name))
         }
         To::Path(value) => service.routes.iter().find_map(|route| match &route.action {
-            Action::Files(files) if files.x_sendfile => {
-                let relative = pointer::below(value, files.root.as_os_str().as_encoded_bytes())?;
+            Action::Files(files) => {
+                let relative = pointer::below(value, files.sendfile.as_ref()?.as_os_str().as_encoded_bytes())?;
                 Some((&**files, FileName { relative, folder: false }))
             }
-            Action::Files(_) | Action::Forward => None,
+            Action::Forward => None,
         }),
     }
 }

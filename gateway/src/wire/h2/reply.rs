@@ -72,7 +72,7 @@ pub struct Reply<'a> {
     pace: Pace,
     date: &'a [u8],
     asked: Asked,
-    /// The final head, until the first write.
+    /// The final head, until the first write takes it out.
     head: Option<Response<()>>,
     started: bool,
     /// No body is expected: the head ends the stream.
@@ -136,10 +136,10 @@ impl<'a> Reply<'a> {
         }
     }
 
-    fn begin(&mut self) {
-        self.started = true;
+    fn begin(&mut self, started: bool) {
+        self.started = started;
         if let Some(announced) = self.announced {
-            announced.set(true);
+            announced.set(started);
         }
     }
 
@@ -265,14 +265,13 @@ impl Responder for Reply<'_> {
     }
 
     fn start(&mut self, head: &ResponseHead, bytes: &[u8], framing: ClientFraming) {
-        self.begin();
+        self.begin(true);
         let switching = head.status == 101;
         let mut response = Response::new(());
         // RFC 8441 §5: 200 stands for 101. A status is three digits, as the reading of the app's answer demands.
-        *response.status_mut() = if switching {
-            StatusCode::OK
-        } else {
-            StatusCode::from_u16(head.status).unwrap_or(StatusCode::BAD_GATEWAY)
+        *response.status_mut() = match head.status {
+            101 => StatusCode::OK,
+            status => StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY),
         };
         let fields = response.headers_mut();
         self.pass(fields, head, bytes, |known| match known {
@@ -294,6 +293,12 @@ impl Responder for Reply<'_> {
         }
         self.bare = framing == ClientFraming::None && !switching;
         self.head = Some(response);
+    }
+
+    fn retract(&mut self) -> bool {
+        let gone = self.head.take().is_none();
+        self.begin(self.started && gone);
+        !gone
     }
 
     fn started(&self) -> bool {
@@ -338,7 +343,7 @@ impl Responder for Reply<'_> {
     }
 
     async fn answer(&mut self, answer: &Answer<'_>) -> Result<(), ClientGone> {
-        self.begin();
+        self.begin(true);
         let mut response = Response::new(());
         *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let fields = response.headers_mut();

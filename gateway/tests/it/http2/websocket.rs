@@ -6,7 +6,7 @@ use http::{Request, StatusCode};
 
 use super::raw::{ask, receive, request, with_h2};
 use super::with_http2;
-use crate::harness::{Config, Connection, Gateway, Upstream, eventually, ok};
+use crate::harness::{Config, Connection, Folder, Gateway, Upstream, eventually, ok};
 
 /// What an app answers to a key (RFC 6455 §4.2.2).
 fn accept(key: &str) -> String {
@@ -130,5 +130,35 @@ fn rfc_8441_what_does_not_become_a_tunnel_is_no_success() {
             assert_eq!(receive(response).await.unwrap().head.status.as_u16(), status, "{path}");
         });
         assert_eq!(gateway.access(path)["reason"].as_str().unwrap_or(""), reason, "{path}");
+    }
+}
+
+#[test]
+fn rfc_8441_no_file_probe_or_redirect_opens_a_tunnel() {
+    let app = Upstream::answering(|request| match &*request.target() {
+        "/pointer" => {
+            "HTTP/1.1 404 Not Found\r\nX-Accel-Redirect: /protected/a.txt\r\nContent-Length: 0\r\n\r\n".to_owned()
+        }
+        _ => "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".to_owned(),
+    });
+    let folder = Folder::new();
+    folder.write("a.txt", "text");
+    let root = folder.path().display();
+    let config = Config::before(&app).service(&format!(
+        "probes: {{healthz: {{serve: answer}}}}\n\
+         routes:\n  - {{path: /files/, files: {{root: \"{root}\"}}}}\n  - {{path: /protected/, files: {{root: \"{root}\", internal: true}}}}\n  \
+         - {{path: /old/, redirect: {{to: \"/new${{rest}}\", status: 301}}}}\n  - {{path: /shared/, cors: {{origins: [\"https://a.example\"]}}}}"
+    ));
+    let gateway = Gateway::start(with_http2(&config));
+    for (path, status) in
+        [("/files/a.txt", 405), ("/pointer", 405), ("/healthz", 405), ("/old/x", 301), ("/shared/x", 502)]
+    {
+        with_h2(gateway.address(), async |mut send| {
+            let mut request = connect(path);
+            request.headers_mut().insert("origin", "https://a.example".parse().unwrap());
+            request.headers_mut().insert("access-control-request-method", "GET".parse().unwrap());
+            let (response, _up) = send.send_request(request, false).unwrap();
+            assert_eq!(receive(response).await.unwrap().head.status.as_u16(), status, "{path}");
+        });
     }
 }
