@@ -11,6 +11,7 @@ mod files;
 mod health;
 mod limit;
 mod listener;
+mod pages;
 mod shaping;
 mod template;
 mod upstream;
@@ -37,6 +38,7 @@ pub use self::limit::{Delay, Limit, LimitKey};
 pub use self::listener::{
     Acme, Certificate, CertificateSet, Challenge, ClientCertificates, Listener, ListenerTls, ProxyHeader,
 };
+pub use self::pages::{Errors, Maintenance, Page, PagePart, PageVariable, Statuses};
 pub use self::shaping::{Bandwidth, Compression, Levels};
 pub use self::template::{Segment, Template, Variable};
 pub use self::upstream::{OwnCertificate, Server, ServerAddress, Upstream, UpstreamProtocol, UpstreamTls};
@@ -74,6 +76,10 @@ pub struct Plan {
     pub shutdown: Shutdown,
     /// Sets of client certificates; the index is the bit that rules ask for.
     pub client_certificates: Vec<CertificateSet>,
+    /// What becomes of errors that belong to no service. Services have it in what is theirs.
+    pub errors: Option<Arc<Errors>>,
+    /// Answers of the gateway's own say why in `X-Gateway-Error`, and the field never comes from an app.
+    pub error_header: bool,
     /// Where the gateway keeps what must survive it: switches, ACME accounts and certificates.
     pub storage: PathBuf,
     /// Fields that carry the gateway's own tokens: not passed on to apps, unless the token set says `forward: true`.
@@ -107,6 +113,8 @@ pub struct Service {
     pub server_header: ServerHeader,
     /// Clients that name one of its hosts in the handshake are asked for a certificate.
     pub clients: Option<ClientCertificates>,
+    /// What happens while it is in maintenance.
+    pub maintenance: Maintenance,
     /// Where the service is defined.
     pub origin: Origin,
 }
@@ -323,6 +331,8 @@ pub struct Handling {
     pub compression: Option<Box<Compression>>,
     /// What is changed about its requests and answers.
     pub edits: Option<Arc<Edits>>,
+    /// What becomes of errors; `None`: what is built in.
+    pub errors: Option<Arc<Errors>>,
     /// How fast answers may go.
     pub bandwidth: Bandwidth,
 }

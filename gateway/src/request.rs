@@ -17,10 +17,14 @@ pub mod finish;
 pub mod forward;
 pub mod headers;
 pub mod instead;
+pub mod intercept;
 pub mod judge;
+pub mod maintenance;
+pub mod page;
 pub mod prepare;
 pub mod probe;
 pub mod redirect;
+mod refuse;
 pub mod relay;
 pub mod release;
 pub mod rewrite;
@@ -42,18 +46,18 @@ use self::check::check;
 pub use self::check::expects;
 use self::exchange::Exchanged;
 use self::finish::Outcome;
-use self::judge::{Judgement, Part, Question, Refused, Scratch, Way};
+use self::judge::{Judgement, Part, Question, Scratch, Way};
 use self::prepare::Case;
 use self::target::Target;
 use self::values::Values;
 use crate::connection::Facts;
-use crate::plan::{Action, Deny, Plan, Serve};
+use crate::plan::{Deny, Plan, Serve};
 use crate::servers::Place;
-use crate::state::{Active, InMaintenance};
+use crate::state::Active;
 use crate::upstream::Link;
 use crate::wire::buffer::Buffer;
 use crate::wire::deadline::Deadline;
-use crate::wire::head::{FieldView, Name, RequestHead, ResponseHead};
+use crate::wire::head::{FieldView, RequestHead, ResponseHead};
 use crate::wire::{RequestBody, Responder};
 use crate::worker::Worker;
 
@@ -181,8 +185,11 @@ pub async fn serve<B: RequestBody, R: Responder>(
     let servers = judgement.service.and_then(|index| active.servers.get(index));
     let verdict = verdict.and_then(|way| match way {
         Way::In(permit) => {
-            // Its probes are asked about the app all the same.
-            if maintenance(active, &judgement).is_some() && !matches!(judgement.part, Part::Probe(_)) {
+            if let Some(service) =
+                service.filter(|_| judgement.service.and_then(|index| active.in_maintenance(index)).is_some())
+                && let values = (Values { plan, received, asked: &asked, judgement: &judgement, id: &id, service })
+                && maintenance::keeps_out(&values, &question, &mut ())
+            {
                 return Err(Reason::Maintenance.into());
             }
             let (service, expects) = check(received, service, judgement.part, body)?;
@@ -209,7 +216,7 @@ pub async fn serve<B: RequestBody, R: Responder>(
                 reply.close();
                 after = After::Abort;
             } else {
-                refuse(received, active, &judgement, refused, &id, text, body, reply).await;
+                refuse::refuse(received, active, &judgement, refused, &id, text, body, reply).await;
             }
         }
         Ok(Err(port)) => {
@@ -259,7 +266,7 @@ pub async fn serve<B: RequestBody, R: Responder>(
                     expects,
                 };
                 let mut tools = exchange::Tools { pools: &worker.pools, deadline, buffer: answer, response };
-                let mut exchanged = act::act(permit, worker, case, forward, head, &mut tools, body, reply).await;
+                let mut exchanged = act::act(permit, worker, case, forward, head, &mut tools, text, body, reply).await;
                 if let Some(reason) = exchanged.failed.and_then(|_| received.ended_by(worker)) {
                     exchanged.failed = Some(reason);
                     reply.close();
@@ -295,60 +302,9 @@ pub async fn refuse_unread<R: Responder>(
     let id = worker.request_id();
     reply.close();
     if reason != Reason::ClientClosed {
-        answer::problem(text, reason, None, &id, None);
-        // The client may be gone; the log says so either way.
-        reply.answer(&answer::plain(reason, text)).await.ok();
+        answer::unread(text, reason, &id, active.plan.error_header, reply).await;
     }
     finish::finish_unread(worker, active, facts, reason, bytes, &id, reply.sent());
-}
-
-/// Tells the client that it may not pass.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "one step of the straight line above; each argument is one thing it reads"
-)]
-async fn refuse<B: RequestBody, R: Responder>(
-    received: &Received<'_>,
-    active: &Active,
-    judgement: &Judgement<'_>,
-    refused: Refused,
-    id: &[u8; 32],
-    text: &mut Vec<u8>,
-    body: &mut B,
-    reply: &mut R,
-) {
-    // An unread body can not be skipped on a connection that goes on. Broken framing means that nobody knows where the next request is.
-    // What comes behind a malformed request is not trusted either.
-    if received.broken.is_some() || refused.reason.status() == 400 || !body.discard() {
-        reply.close();
-    }
-    let accept = received.fields().first(Name::Accept);
-    let limited = judgement
-        .limited
-        .and_then(|limited| active.plan.limits.get(limited.limit).map(|limit| (limit, limited.decision)));
-    let limited = limited.filter(|_| refused.reason == Reason::LimitExceeded);
-    let allow = match judgement.part {
-        Part::Probe(_) => "GET, HEAD",
-        Part::Route(_) if is_file(active, judgement) => "GET, HEAD",
-        Part::Rest | Part::Route(_) => "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS",
-    };
-    let back = match refused.reason {
-        Reason::UpstreamQueueFull | Reason::UpstreamQueueTimeout => Some(answer::LATER),
-        Reason::Maintenance => maintenance(active, judgement).and_then(|maintenance| maintenance.retry_after),
-        _ => None,
-    };
-    answer::refusal(text, refused, accept, id, limited, allow, back, reply).await;
-}
-
-/// Whether the service that is asked for is in maintenance.
-fn maintenance(active: &Active, judgement: &Judgement<'_>) -> Option<InMaintenance> {
-    active.in_maintenance(judgement.service?)
-}
-
-/// Whether the request is one that files answer.
-fn is_file(active: &Active, judgement: &Judgement<'_>) -> bool {
-    let service = judgement.service.and_then(|index| active.plan.services.get(index));
-    service.is_some_and(|service| matches!(service.action(judgement.part.route()), Action::Files(_)))
 }
 
 /// After an exchange: what is still owed to the client.
@@ -381,7 +337,7 @@ async fn conclude<B: RequestBody, R: Responder>(
             reply.close();
             return After::Abort;
         }
-        refuse(received, active, judgement, reason.into(), id, text, body, reply).await;
+        refuse::refuse(received, active, judgement, reason.into(), id, text, body, reply).await;
     }
     match exchanged.switched {
         Some((socket, place)) => After::Switched(socket, place),

@@ -3,6 +3,8 @@
 //! They are kept by name: a reload, a restart and a hand-over leave them as they are. What a request has to know lies in a cell that its plan points
 //! at, so that it costs one load.
 //!
+//! The configuration says how a service is while nobody has turned its switch; whoever turns it is right, until the configuration says the same.
+//!
 //! Invariant: a switch is turned by its command only. Nothing that fails, and no configuration, turns one.
 
 mod file;
@@ -31,7 +33,7 @@ pub struct Switches {
 #[derive(Debug, Default)]
 struct Kept {
     record: Record,
-    cells: BTreeMap<Box<str>, Arc<Maintenance>>,
+    cells: BTreeMap<Box<str>, Cell>,
     /// Where they are written to.
     folder: PathBuf,
     /// How often they were.
@@ -40,11 +42,24 @@ struct Kept {
     written: Arc<Mutex<u64>>,
 }
 
+/// What is known about a service besides its switch.
+#[derive(Debug, Default)]
+struct Cell {
+    /// What requests look at.
+    told: Arc<Maintenance>,
+    /// The configuration has it in maintenance.
+    configured: bool,
+    /// When clients may come back, where the switch does not say it.
+    retry_after: Option<Duration>,
+}
+
 /// What the file says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Record {
     /// By the name of the service.
     maintenance: BTreeMap<Box<str>, InMaintenance>,
+    /// Services that are in maintenance by the configuration alone, and that somebody has taken out.
+    lifted: BTreeSet<Box<str>>,
     /// Labels of servers, by the name of their service.
     drained: BTreeMap<Box<str>, BTreeSet<Box<str>>>,
 }
@@ -125,12 +140,32 @@ impl Switches {
                 tracing::error!(why, "switches can not be written");
             }
         }
-        let cells = plan.services.iter().map(|service| Arc::clone(kept.cells.entry(service.name.clone()).or_default()));
-        let cells = cells.collect();
+        let first = kept.cells.is_empty();
+        for cell in kept.cells.values_mut() {
+            (cell.configured, cell.retry_after) = (false, None);
+        }
+        let mut cells = Vec::with_capacity(plan.services.len());
+        for service in &plan.services {
+            let cell = kept.cells.entry(service.name.clone()).or_default();
+            (cell.configured, cell.retry_after) = (service.maintenance.enabled, service.maintenance.retry_after);
+            cells.push(Arc::clone(&cell.told));
+        }
+        if kept.forget_lifted()
+            // A process that starts may not be the one in charge yet, whose file this is.
+            && !first
+            && let Some(why) = kept.save()
+        {
+            tracing::error!(why, "switches can not be written");
+        }
         kept.tell();
         for service in &plan.services {
-            if kept.record.maintenance.contains_key(&service.name) {
+            if kept.of(&service.name).is_some() {
                 tracing::warn!(service = &*service.name, "in maintenance");
+            } else if kept.record.lifted.contains(&service.name) {
+                tracing::warn!(
+                    service = &*service.name,
+                    "not in maintenance, as somebody has switched, whatever the configuration says"
+                );
             }
         }
         cells
@@ -138,20 +173,27 @@ impl Switches {
 
     /// Puts a service into maintenance, or takes it out. Whether there is such a service is asked elsewhere.
     pub fn maintain(&self, service: &str, to: Option<InMaintenance>) -> Turned {
-        self.turn(|record| match to {
-            Some(on) => record.maintenance.insert(service.into(), on) != Some(on),
-            None => record.maintenance.remove(service).is_some(),
+        self.turn(|kept| match to {
+            Some(on) => {
+                kept.record.lifted.remove(service);
+                kept.record.maintenance.insert(service.into(), on) != Some(on)
+            }
+            None => {
+                let ended = kept.record.maintenance.remove(service).is_some();
+                let configured = kept.cells.get(service).is_some_and(|cell| cell.configured);
+                (configured && kept.record.lifted.insert(service.into())) || ended
+            }
         })
     }
 
     /// Whether a service is in maintenance, in this plan or another one.
     pub fn in_maintenance(&self, service: &str) -> Option<InMaintenance> {
-        self.kept().record.maintenance.get(service).copied()
+        self.kept().of(service)
     }
 
     /// Says that a server gets no new requests, or that it does again. Whether there is such a server is asked elsewhere.
     pub fn drain(&self, service: &str, server: &str, to: bool) -> Turned {
-        self.turn(|record| {
+        self.turn(|Kept { record, .. }| {
             let servers = record.drained.entry(service.into()).or_default();
             let changed = if to { servers.insert(server.into()) } else { servers.remove(server) };
             record.drained.retain(|_, servers| !servers.is_empty());
@@ -169,9 +211,9 @@ impl Switches {
         self.changes.load(Ordering::Relaxed)
     }
 
-    fn turn(&self, change: impl FnOnce(&mut Record) -> bool) -> Turned {
+    fn turn(&self, change: impl FnOnce(&mut Kept) -> bool) -> Turned {
         let mut kept = self.kept();
-        let changed = change(&mut kept.record);
+        let changed = change(&mut kept);
         if changed {
             self.changes.fetch_add(1, Ordering::Relaxed);
             kept.tell();
@@ -213,11 +255,33 @@ impl Kept {
         Some(format!("{}: {why}", file::path(&self.folder).display()))
     }
 
-    /// Brings the cells to what the record says.
+    /// Brings the cells to what holds.
     fn tell(&self) {
         for (service, cell) in &self.cells {
-            cell.set(self.record.maintenance.get(service).copied());
+            cell.told.set(self.of(service));
         }
+    }
+
+    /// Whether a service is in maintenance: by its switch, else by the configuration.
+    fn of(&self, service: &str) -> Option<InMaintenance> {
+        let cell = self.cells.get(service);
+        let later = cell.and_then(|cell| cell.retry_after);
+        match self.record.maintenance.get(service) {
+            Some(on) => Some(InMaintenance { retry_after: on.retry_after.or(later) }),
+            None if cell.is_some_and(|cell| cell.configured) && !self.record.lifted.contains(service) => {
+                Some(InMaintenance { retry_after: later })
+            }
+            None => None,
+        }
+    }
+
+    /// A service that the configuration does not have in maintenance any more needs nobody to take it out: when it is configured so another time, that
+    /// is a new word. Whether there was one.
+    fn forget_lifted(&mut self) -> bool {
+        let before = self.record.lifted.len();
+        let cells = &self.cells;
+        self.record.lifted.retain(|service| cells.get(service).is_some_and(|cell| cell.configured));
+        self.record.lifted.len() != before
     }
 }
 

@@ -216,6 +216,8 @@ pub struct Stamp<'a> {
     pub server: bool,
     /// The app's `Strict-Transport-Security` passes.
     pub transport_security: bool,
+    /// The app's `X-Gateway-Error` passes.
+    pub gateway_error: bool,
     /// Field lines with CRLF that the response head carries besides. An answer of the gateway's own keeps what it says itself.
     pub lines: &'a [u8],
     /// What the configuration changes.
@@ -228,6 +230,7 @@ impl Stamp<'_> {
         match known {
             Name::Server => self.server,
             Name::StrictTransportSecurity => self.transport_security,
+            Name::GatewayError => self.gateway_error,
             Name::Accel => false,
             _ => true,
         }

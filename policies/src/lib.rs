@@ -9,6 +9,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod accept;
 pub mod access;
 pub mod balance;
 pub mod bandwidth;

@@ -20,6 +20,31 @@ pub(crate) fn elements(value: &[u8]) -> impl Iterator<Item = &[u8]> + Clone {
     value.split(|&byte| byte == b',').map(trim_ows).filter(|element| !element.is_empty())
 }
 
+/// The weight among the parameters of an element (RFC 9110 section 12.4.2), in thousandths. One that can not be read is none: nothing is
+/// forced upon a client that may have meant to refuse it.
+pub(crate) fn quality<'v>(parameters: impl Iterator<Item = &'v [u8]>) -> u16 {
+    for parameter in parameters {
+        let [b'q' | b'Q', rest @ ..] = parameter else { continue };
+        let Some(value) = rest.trim_ascii_start().strip_prefix(b"=") else { continue };
+        let (whole, fraction) = match value.trim_ascii() {
+            [whole, b'.', fraction @ ..] => (*whole, fraction),
+            [whole] => (*whole, &[][..]),
+            _ => return 0,
+        };
+        if fraction.len() > 3 || !fraction.iter().all(u8::is_ascii_digit) {
+            return 0;
+        }
+        let places = [100, 10, 1];
+        let part: u16 = fraction.iter().zip(places).map(|(digit, place)| u16::from(digit - b'0') * place).sum();
+        return match whole {
+            b'0' => part,
+            b'1' if part == 0 => 1000,
+            _ => 0,
+        };
+    }
+    1000
+}
+
 /// The value of one hexadecimal digit.
 #[inline]
 pub(crate) const fn hex_digit(byte: u8) -> Option<u8> {

@@ -91,16 +91,17 @@ fn maintenance(state: &State, active: &Active, service: &str, to: Option<&[u8]>)
         }
     };
     let turned = switches.maintain(service, to);
+    let now = switches.in_maintenance(service);
     if turned.changed {
         match to {
-            Some(on) => {
-                let retry_after = on.retry_after.map(|time| time.as_secs());
+            Some(_) => {
+                let retry_after = now.and_then(|on| on.retry_after).map(|time| time.as_secs());
                 tracing::warn!(service, retry_after, "maintenance begins");
             }
             None => tracing::warn!(service, "maintenance ends"),
         }
     }
-    Ok(told(&turned, json!({"service": service, "maintenance": status::maintenance(to)})))
+    Ok(told(&turned, json!({"service": service, "maintenance": status::maintenance(now)})))
 }
 
 fn drain(state: &State, active: &Active, service: &str, server: &str, to: bool, query: &[u8]) -> Result<Value, Failed> {

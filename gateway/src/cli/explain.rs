@@ -4,6 +4,7 @@
 mod answers;
 mod edits;
 mod entrance;
+mod errors;
 mod file;
 mod handshake;
 mod limits;
@@ -144,6 +145,13 @@ fn explain(loaded: &Loaded, arguments: &Arguments) -> (String, bool) {
     });
     if let Some(values) = &values {
         out.edits(values);
+    }
+    let errors =
+        service.map_or(plan.errors.as_deref(), |service| service.handling(judgement.part.route()).errors.as_deref());
+    out.errors(errors, judgement.part);
+    if values.as_ref().is_some_and(|values| out.maintenance(values, &question)) {
+        out.verdict(Reason::Maintenance, Reason::Maintenance.status(), None);
+        return (out.text, false);
     }
     if let (Ok(Way::In(_)), Some(service)) = (&judgement.verdict, service)
         && let Err(reason) = request::expects(&head, &fields, body, service.handling(judgement.part.route()).max_body)

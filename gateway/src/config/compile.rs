@@ -15,6 +15,7 @@ mod limit;
 mod listener;
 mod names;
 mod network;
+mod pages;
 mod probe;
 mod process;
 mod route;
@@ -26,6 +27,7 @@ mod tls;
 mod tls_upstream;
 mod token;
 
+use super::value::{Flag, Leaf};
 use super::{ConfigPath, raw};
 use probegate_policies::client::ForwardingField;
 
@@ -50,6 +52,8 @@ pub(super) fn plan(config: raw::Config, cx: &mut Context<'_>) -> Option<Plan> {
         client_certificates,
         limits,
         services,
+        error_pages,
+        error_header,
         admin,
         storage,
         log,
@@ -64,7 +68,9 @@ pub(super) fn plan(config: raw::Config, cx: &mut Context<'_>) -> Option<Plan> {
     let (certificate_names, client_certificates) = tls::sets(client_certificates, cx);
     let (limit_names, limits) = limit::limits(limits, cx);
     let definitions = Definitions { networks, tokens, certificates: certificate_names, limits: limit_names };
-    let services = service::services(services, &definitions, cx);
+    let errors = pages::errors(error_pages, None, &ConfigPath::root(), None, cx);
+    let error_header = error_header.is_some_and(|Leaf(Flag(on))| on);
+    let services = service::services(services, errors.as_ref(), &definitions, cx);
 
     let mut known = Vec::new();
     let listeners = listener::listeners(listeners, &definitions, &mut known, cx);
@@ -85,6 +91,9 @@ pub(super) fn plan(config: raw::Config, cx: &mut Context<'_>) -> Option<Plan> {
         private_fields.push(field.clone());
     }
     let (services, hosts, written) = services?;
+    if error_header {
+        pages::reserved(&services, cx);
+    }
     lint::certificates_not_asked_for(&definitions, &listeners, &services, cx);
     if !listeners.iter().any(|listener| listener.tls.is_some()) {
         for service in services.iter().filter(|service| service.clients.is_some()) {
@@ -119,6 +128,8 @@ pub(super) fn plan(config: raw::Config, cx: &mut Context<'_>) -> Option<Plan> {
         buffers,
         shutdown,
         client_certificates,
+        errors,
+        error_header,
         storage,
         private_fields,
     })

@@ -11,6 +11,7 @@ mod edits;
 mod files;
 mod health;
 mod limit;
+mod pages;
 mod process;
 mod service;
 mod shaping;
@@ -28,6 +29,7 @@ pub(super) use edits::{Cors, FieldEdits, Redirect, SecurityHeaders};
 pub(super) use files::{CacheControl, Files};
 pub(super) use health::Health;
 pub(super) use limit::Limit;
+pub(super) use pages::{ErrorPages, Maintenance};
 pub(super) use process::{
     AccessLog, Admin, Bounds, Buffers, ClientIp, Listener, Log, ProxyProtocol, Shutdown, Timeouts,
 };
@@ -36,7 +38,7 @@ pub(super) use shaping::{Bandwidth, Compression, Levels};
 pub(super) use tls::{Acme, Certificate, CertificateSet, ClientCertificates, ListenerTls, UpstreamTls};
 
 use super::shape::{List, Named, Toggle};
-use super::value::{FilePath, Leaf, Workers};
+use super::value::{FilePath, Flag, Leaf, Workers};
 
 /// The configuration of a probegate gateway.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -60,6 +62,11 @@ pub(super) struct Config {
     /// The apps behind the gateway, by name.
     #[schemars(required)]
     pub(super) services: Option<Named<Service>>,
+    /// Files with the pages that browsers see in place of the gateway's own errors, by status: `"404"`, `5xx` for all of a class, `default` for
+    /// all. `off`, for one or for all: the small page that is built in. Default: `off`.
+    pub(super) error_pages: Option<ErrorPages>,
+    /// Whether the gateway's own errors say why in the field `X-Gateway-Error`, which apps then cannot send. Default: `false`.
+    pub(super) error_header: Option<Leaf<Flag>>,
     /// Where metrics and the gateway's own probes are served. Default: `127.0.0.1:9900`.
     pub(super) admin: Option<Toggle<Admin>>,
     /// The folder for what must survive the gateway: switches, ACME accounts and certificates. Default: `$STATE_DIRECTORY`, which systemd sets, or

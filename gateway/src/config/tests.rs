@@ -56,6 +56,14 @@ impl Environment for Fixed {
             Some("secrets/token") => Ok(format!("{STRONG}\n").into()),
             Some("secrets/empty") => Ok(b"\n".to_vec()),
             Some("secrets/two-lines") => Ok(b"one\ntwo\n".to_vec()),
+            Some("pages/error.html") => {
+                Ok(b"<h1>${status} ${title}</h1><p>${detail} ${request_id} ${retry_after}".to_vec())
+            }
+            Some("pages/large.html") => Ok(vec![b'x'; 200 << 10]),
+            Some("pages/latin1.html") => Ok(b"<p>\xfc".to_vec()),
+            Some("pages/empty.html") => Ok(b" \n".to_vec()),
+            Some("pages/misspelt.html") => Ok(b"<h1>\n${requst_id}</h1>".to_vec()),
+            Some("pages/script.html") => Ok(b"<script>\n\n`${name}`</script>".to_vec()),
             _ => Err(io::Error::from_raw_os_error(2)),
         }
     }

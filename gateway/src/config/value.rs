@@ -12,6 +12,7 @@ mod choice;
 mod files;
 mod headers;
 mod limit;
+mod pages;
 mod protocol;
 mod shaping;
 mod template;
@@ -31,6 +32,7 @@ pub(super) use choice::{DenyWord, Flag, Method, MissingWord, ServeWord, Upgrade}
 pub(super) use files::{AbsentWord, CacheControlWord, FileName, IndexWord, MediaType, NamePattern};
 pub(super) use headers::{FieldOrAny, FramesWord, OriginWord, RedirectStatus, ValueOrOff};
 pub(super) use limit::{DelayWord, LimitKeyWord};
+pub(super) use pages::{PageWord, StatusesWord};
 pub(super) use protocol::{AcmeDirectory, ChallengeWord, DomainName, ProtocolWord, RedirectWord, ServerHeaderWord};
 pub(super) use shaping::{ByteRateWord, CodingWord};
 pub(super) use template::TemplateText;

@@ -14,6 +14,16 @@ pub enum Action {
     Files(Box<Files>),
 }
 
+impl Action {
+    /// Whether the app may be asked.
+    pub fn asks_app(&self) -> bool {
+        match self {
+            Self::Forward => true,
+            Self::Files(files) => files.missing == Missing::App,
+        }
+    }
+}
+
 /// Files below a folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Files {

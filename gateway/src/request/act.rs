@@ -10,7 +10,8 @@ use crate::plan::{Action, ProbeForward};
 use crate::wire::{RequestBody, Responder};
 use crate::worker::Worker;
 
-/// Has the request answered. `probe`: how the app is asked for a probe, where it is one; `head` is memory for heads.
+/// Has the request answered. `probe`: how the app is asked for a probe, where it is one; `head` is memory for heads,
+/// `text` for a page.
 #[expect(
     clippy::too_many_arguments,
     reason = "one step of the straight line of a request; each argument is one thing it reads"
@@ -22,6 +23,7 @@ pub async fn act<B: RequestBody, R: Responder>(
     probe: Option<&ProbeForward>,
     head: &mut Vec<u8>,
     tools: &mut Tools<'_>,
+    text: &mut Vec<u8>,
     body: &mut B,
     reply: &mut R,
 ) -> Exchanged {
@@ -39,6 +41,10 @@ pub async fn act<B: RequestBody, R: Responder>(
     if let Some(pointer) = exchanged.pointer.take().filter(|_| exchanged.failed.is_none()) {
         let filed = Box::pin(pointed::serve(&pointer, worker, &case, head, tools, reply)).await;
         (exchanged.filed, exchanged.failed) = (filed.filed, filed.failed);
+    }
+    if let Some(taken) = exchanged.taken.take().filter(|_| exchanged.failed.is_none()) {
+        // In a box: most answers are passed on as they are.
+        exchanged.failed = Box::pin(taken.answer(&case, text, reply)).await.err().map(Into::into);
     }
     exchanged
 }

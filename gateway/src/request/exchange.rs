@@ -15,8 +15,9 @@ use probegate_policies::reason::Reason;
 use super::again::{Again, Asked, Next};
 use super::deliver::{Delivery, Progress};
 use super::files::Pointer;
+use super::intercept::Taken;
 use super::relay::{self, Relayed};
-use crate::plan::{Buffers, Upstream};
+use crate::plan::{Buffers, Errors, Upstream};
 use crate::servers::{Place, Servers};
 use crate::spool::Budget;
 use crate::upstream::{Channel, Connection, Link, Pools};
@@ -54,6 +55,10 @@ pub struct Errand<'a> {
     pub expects: bool,
     /// Whose request it is, for apps that are told by the PROXY protocol.
     pub client: proxy::Header,
+    /// The body of an answer may be replaced by a page.
+    pub errors: Option<&'a Errors>,
+    /// Fields of the app's that do not pass.
+    pub drops: &'a [FieldName],
     /// An answer may point to a file that is sent in its place.
     pub may_point: bool,
     /// A redirect is a failure (probes, D15).
@@ -103,6 +108,8 @@ pub struct Exchanged {
     pub sent: u32,
     /// The app's answer points to a file, which is to be sent instead.
     pub pointer: Option<Box<Pointer>>,
+    /// What stays of the app's answer, whose body is to be replaced by a page.
+    pub taken: Option<Box<Taken>>,
     /// A file answered in the place of the server, with this status.
     pub filed: Option<u16>,
 }
@@ -149,7 +156,7 @@ pub async fn run<B: RequestBody, R: Responder>(
         place.sent(tools.pools.worker());
         done.sent += 1;
         // What an attempt before this one was answered is nobody's answer.
-        (done.status, done.answered, done.pointer) = (None, None, None);
+        (done.status, done.answered, done.pointer, done.taken) = (None, None, None, None);
         let asked = again.asked(&place, body);
         match attempt(&asked, tools, &connection, body, reply, &mut done).await {
             Ok(relayed) => {

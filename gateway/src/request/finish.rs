@@ -14,7 +14,7 @@ use super::{NOBODY, Received};
 use crate::connection::Facts;
 use crate::plan::{AccessFormat, Deny, Plan, Service};
 use crate::state::Active;
-use crate::telemetry::access_log::{Decision, Entry};
+use crate::telemetry::access_log::{Decision, Entry, Origin};
 use crate::telemetry::metrics::Sample;
 use crate::worker::Worker;
 
@@ -121,6 +121,7 @@ pub fn finish(
         protocol: received.head.version.as_str(),
         host: asked.authority,
         status,
+        origin: origin(outcome),
         decision,
         reason: outcome.reason,
         service: service.map(|(service, _)| &*service.name),
@@ -178,6 +179,7 @@ pub fn finish_unread(
         protocol: "",
         host: b"",
         status: reason.status(),
+        origin: (reason.status() != NOBODY).then_some(Origin::Gateway),
         decision,
         reason: Some(reason),
         service: None,
@@ -239,6 +241,17 @@ fn status(outcome: &Outcome) -> u16 {
         (Some(reason), _) => answer::status(Refused { reason, deny: outcome.deny }),
         (None, Some(status)) => status,
         (None, None) => outcome.redirected.or(outcome.own_status).unwrap_or(200),
+    }
+}
+
+/// Who made what the client saw; `None`: it saw nothing.
+fn origin(outcome: &Outcome) -> Option<Origin> {
+    match outcome.reason {
+        _ if outcome.filed.is_some() => Some(Origin::Gateway),
+        Some(_) if outcome.head_sent => Some(Origin::Upstream),
+        Some(reason) if reason.status() == NOBODY => None,
+        Some(_) => Some(Origin::Gateway),
+        None => Some(if outcome.upstream_status.is_some() { Origin::Upstream } else { Origin::Gateway }),
     }
 }
 

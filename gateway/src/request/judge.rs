@@ -40,6 +40,18 @@ pub struct Question<'a, F: ?Sized> {
     pub now: Now,
 }
 
+impl<F: ?Sized> Question<'_, F> {
+    /// What rules are asked with.
+    pub fn facts<'f>(&'f self, identity: &'f Identity) -> Facts<'f, F> {
+        Facts {
+            identity,
+            fields: self.fields,
+            certificate: self.showing.handshake.and_then(|handshake| handshake.certificate),
+            unix: self.now.unix,
+        }
+    }
+}
+
 /// How the client has shown itself when the connection was made.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Showing<'a> {
@@ -252,12 +264,7 @@ fn enter<F: Fields + ?Sized>(
         demand(service, question.showing)?;
     }
 
-    let facts = Facts {
-        identity: &judgement.identity,
-        fields: question.fields,
-        certificate: question.showing.handshake.and_then(|handshake| handshake.certificate),
-        unix: question.now.unix,
-    };
+    let facts = question.facts(&judgement.identity);
     let (rule, limits) = match judgement.part {
         Part::Probe(index) => {
             let probe = service.probes.get(index).ok_or(Reason::PathInvalid)?;

@@ -13,11 +13,12 @@ use super::deliver::Delivery;
 use super::encode::Compressing;
 use super::exchange::{Errand, Spools};
 use super::headers::UpstreamHead;
+use super::intercept;
 use super::judge::Judgement;
 use super::target::Target;
 use super::throttle::Throttling;
 use super::values::Values;
-use crate::plan::{Choice, Edits, Handling, HashKey, ProbeForward, Service, UpstreamProtocol};
+use crate::plan::{Choice, Edits, Errors, Handling, HashKey, ProbeForward, Service, UpstreamProtocol};
 use crate::servers::Servers;
 use crate::spool::Budget;
 use crate::state::{Active, State};
@@ -99,6 +100,8 @@ impl<'a> Case<'a> {
             upgrade,
             expects: self.expects,
             client: self.client(),
+            errors: self.intercepting(),
+            drops: self.handling.edits.as_ref().map_or(&[], |edits| &edits.answer.drops),
             may_point: self.service.may_point,
             refuse_redirects: false,
             total: None,
@@ -140,10 +143,19 @@ impl<'a> Case<'a> {
             upgrade: None,
             expects: false,
             client: self.client(),
+            errors: None,
+            drops: &[],
             may_point: false,
             refuse_redirects: true,
             total: Some(probe.timeout),
         }
+    }
+
+    /// What says that the body of an answer may be replaced by a page. The clients of gRPC read none.
+    fn intercepting(&self) -> Option<&'a Errors> {
+        let errors = self.handling.errors.as_deref().filter(|errors| !errors.intercept.is_empty())?;
+        let mut kinds = self.received.fields().of(Name::ContentType);
+        (!kinds.any(intercept::is_grpc)).then_some(errors)
     }
 
     /// What keeps the request together with others, where the service says so and the request has it.

@@ -1,6 +1,6 @@
 //! The way of the app's answer: its interim responses, and the head that is the answer.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use probegate_policies::reason::Reason;
 
@@ -8,6 +8,7 @@ use super::again::Asked;
 use super::deliver::{self, Delivered, Progress, watched};
 use super::exchange::{Errand, Exchanged};
 use super::files::{self, Pointer};
+use super::intercept::{self, Taken};
 use crate::wire::head::{FieldView, Name};
 use crate::wire::{ClientFraming, Framing, Responder, ResponseSource};
 
@@ -95,43 +96,56 @@ async fn pass<S: ResponseSource, R: Responder>(
     if errand.refuse_redirects && (300..400).contains(&source.view().0.status) {
         return Err(Reason::ProbeRedirected);
     }
+    if let Some(errors) = errand.errors
+        && errors.intercepts(source.view().0.status)
+        // Who asked for another protocol has to read the answer that it is not switched to.
+        && errand.upgrade.is_none()
+        && let (head, bytes) = source.view()
+        && intercept::may_replace(head, bytes)
+    {
+        done.taken = Some(Box::new(Taken::of(head, bytes, errand.drops)));
+        // In a box: most answers are passed on as they are.
+        return Box::pin(skip(errand, source, reply, progress)).await;
+    }
     if errand.may_point
         && let (head, bytes) = source.view()
         && files::points(head, bytes)
     {
         // In a box: most answers point nowhere.
-        return Box::pin(point(errand, source, reply, progress, done)).await;
+        done.pointer = Pointer::of(head, bytes).map(Box::new);
+        return Box::pin(skip(errand, source, reply, progress)).await;
     }
     let delivered = deliver::deliver(&errand.delivery, source, reply, progress).await?;
     let reusable = delivered.failed.is_none() && progress.whole.get() && source.is_reusable();
     Ok(Relayed { delivered, reusable, ..Relayed::default() })
 }
 
-/// Bytes of a body beside such a field that are read, so that the connection may be used again.
+/// Bytes of a body that nobody gets which are read, so that the connection may be used again.
 const IGNORED: usize = 64 * 1024;
 
-/// An answer that points to a file: what it says is kept, and its body is nobody's.
-async fn point<S: ResponseSource, R: Responder>(
+/// How long such a body may take. Beyond it, another connection is cheaper.
+const UNTIL: Duration = Duration::from_secs(1);
+
+/// An answer whose body nobody gets: what matters of its head is kept.
+async fn skip<S: ResponseSource, R: Responder>(
     errand: &Errand<'_>,
     source: &mut S,
     reply: &mut R,
     progress: &Progress,
-    done: &mut Exchanged,
 ) -> Result<Relayed, Reason> {
-    let (head, bytes) = source.view();
-    done.pointer = Pointer::of(head, bytes).map(Box::new);
     let framing = source.framing(errand.delivery.asks_head)?;
     source.begin(framing);
     if !progress.whole.get() {
         reply.close();
     }
     let (mut read, mut over) = (0, framing == Framing::None);
+    let end = tokio::time::Instant::now() + UNTIL;
     while !over && read < IGNORED && !matches!(framing, Framing::UntilClose) {
-        let part = match watched(source.part(), reply, progress).await {
-            Ok(part) => part,
-            Err(Reason::ClientClosed) => return Err(Reason::ClientClosed),
-            // Where the file lies is known; nobody wants what breaks off here.
-            Err(_) => break,
+        let part = match tokio::time::timeout_at(end, watched(source.part(), reply, progress)).await {
+            Ok(Ok(part)) => part,
+            Ok(Err(Reason::ClientClosed)) => return Err(Reason::ClientClosed),
+            // What is sent in its place is known; nobody wants what breaks off or is late here.
+            Ok(Err(_)) | Err(_) => break,
         };
         read += part.data.len();
         over = part.end.is_some();

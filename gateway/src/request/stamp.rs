@@ -44,6 +44,8 @@ pub fn put<R: Responder>(values: &Values<'_>, unix: u64, text: &mut Vec<u8>, rep
         server: service.server_header == ServerHeader::Pass,
         // Where the gateway makes no promise, the app's own is the app's business.
         transport_security: service.hsts.is_none(),
+        // Where it is the gateway's word, it is nobody else's.
+        gateway_error: !values.plan.error_header,
         lines: text,
         edits: edits.as_ref(),
     });

@@ -20,6 +20,8 @@ const LIMIT: u64 = 1 << 20;
 struct Written {
     #[serde(default)]
     maintenance: BTreeMap<Box<str>, WrittenMaintenance>,
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    lifted: BTreeSet<Box<str>>,
     #[serde(default)]
     drained: BTreeMap<Box<str>, BTreeSet<Box<str>>>,
 }
@@ -49,11 +51,12 @@ pub(super) fn read(folder: &Path) -> io::Result<Record> {
     };
     let mut text = Vec::new();
     file.take(LIMIT).read_to_end(&mut text)?;
-    let Written { maintenance, drained } = serde_json::from_slice(&text)?;
+    let Written { maintenance, lifted, drained } = serde_json::from_slice(&text)?;
     let on = |written: WrittenMaintenance| InMaintenance {
         retry_after: written.retry_after.map(|seconds| Duration::from_secs(seconds.into())),
     };
-    Ok(Record { maintenance: maintenance.into_iter().map(|(name, written)| (name, on(written))).collect(), drained })
+    let maintenance = maintenance.into_iter().map(|(name, written)| (name, on(written))).collect();
+    Ok(Record { maintenance, lifted, drained })
 }
 
 /// Replaces it. Its folder is made where there is none.
@@ -66,7 +69,8 @@ pub(super) fn write(folder: &Path, record: &Record) -> io::Result<()> {
         .maintenance
         .iter()
         .map(|(name, on)| (name.clone(), WrittenMaintenance { retry_after: on.retry_after.map(seconds) }));
-    let written = Written { maintenance: maintenance.collect(), drained: record.drained.clone() };
+    let written =
+        Written { maintenance: maintenance.collect(), lifted: record.lifted.clone(), drained: record.drained.clone() };
     DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     let mut text = serde_json::to_vec_pretty(&written)?;
     text.push(b'\n');

@@ -67,6 +67,25 @@ impl Decision {
     }
 }
 
+/// Who made an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// This gateway.
+    Gateway,
+    /// The app. Its body may have been replaced by a page.
+    Upstream,
+}
+
+impl Origin {
+    /// As it is logged.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Gateway => "gateway",
+            Self::Upstream => "upstream",
+        }
+    }
+}
+
 /// Everything a line can tell.
 #[derive(Debug)]
 pub struct Entry<'a> {
@@ -88,6 +107,8 @@ pub struct Entry<'a> {
     pub host: &'a [u8],
     /// The status the client saw.
     pub status: u16,
+    /// Who made what the client saw; `None`: it saw nothing.
+    pub origin: Option<Origin>,
     /// What became of it.
     pub decision: Decision,
     /// Why.

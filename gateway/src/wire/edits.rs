@@ -89,6 +89,13 @@ pub fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     text.split_inclusive(|&byte| byte == b'\n')
 }
 
+/// Whether a line that is put on an answer of the gateway's own gives way to what that says itself. What one says of `Vary` and `Set-Cookie` does not take
+/// back what the other does.
+pub fn yields(line: &[u8], said: impl Fn(&[u8]) -> bool) -> bool {
+    let name = name(line);
+    said(name) && !name.eq_ignore_ascii_case(b"vary") && !name.eq_ignore_ascii_case(b"set-cookie")
+}
+
 /// The name in a field line.
 pub fn name(line: &[u8]) -> &[u8] {
     line.split(|&byte| byte == b':').next().unwrap_or_default()

@@ -44,6 +44,8 @@ pub enum Name {
     Expect,
     /// Tells where a request came from; rebuilt, never passed on.
     Forwarding,
+    /// `X-Gateway-Error`: who may say it is the gateway's decision.
+    GatewayError,
     /// `Host`.
     Host,
     /// Describes this connection only: `Keep-Alive`, `Proxy-Connection`, `Proxy-Authorization`, `TE`, `HTTP2-Settings`.
@@ -80,6 +82,7 @@ impl Name {
             12 => &[("content-type", Self::ContentType)],
             13 => &[("authorization", Self::Authorization)],
             14 => &[("content-length", Self::ContentLength), ("http2-settings", Self::HopByHop)],
+            15 => &[("x-gateway-error", Self::GatewayError)],
             16 => &[("proxy-connection", Self::HopByHop)],
             17 => &[("transfer-encoding", Self::TransferEncoding)],
             19 => &[("proxy-authorization", Self::HopByHop)],
@@ -196,7 +199,7 @@ pub struct FieldView<'a> {
 
 impl<'a> FieldView<'a> {
     /// Values of all lines with this name.
-    pub fn of(self, known: Name) -> impl DoubleEndedIterator<Item = &'a [u8]> {
+    pub fn of(self, known: Name) -> impl DoubleEndedIterator<Item = &'a [u8]> + Clone {
         self.fields.iter().filter(move |field| field.known == known).map(move |field| field.value.of(self.bytes))
     }
 
@@ -242,6 +245,7 @@ mod tests {
             ("X-Accel-Redirect", Name::Accel),
             ("x-sendfile-type", Name::Accel),
             ("X-Accelerate", Name::Other),
+            ("x-gateway-error", Name::GatewayError),
             ("Cookie", Name::Other),
         ] {
             assert_eq!(Name::of(name.as_bytes()), known, "{name}");

@@ -13,6 +13,9 @@ const HEAD: usize = 2 * 1024;
 /// Size of the buffers for bodies and answers, once there is a request that needs them.
 const BODY: usize = 16 * 1024;
 
+/// Bytes of memory for texts and heads that are kept for later.
+const LARGE: usize = 32 * 1024;
+
 /// Workspaces kept by a worker for later.
 const KEPT: usize = 256;
 
@@ -88,6 +91,12 @@ impl Workspaces {
             workspace.head.clear();
             workspace.body.clear();
             workspace.answer.clear();
+            for text in [&mut workspace.text, &mut workspace.reply] {
+                // A page may have been large, and the next one is far.
+                if text.capacity() > LARGE {
+                    *text = Vec::new();
+                }
+            }
             unused.push(workspace);
         }
     }

@@ -50,7 +50,8 @@ fn certified(text: &str) -> (String, Vec<(String, String)>) {
 /// The text with folders of the example itself where they are.
 fn rooted(file: &std::path::Path) -> String {
     let text = std::fs::read_to_string(file).unwrap();
-    text.replace("root: ", &format!("root: {}/", file.parent().unwrap().display()))
+    let folder = file.parent().unwrap().display();
+    text.replace("root: ", &format!("root: {folder}/")).replace(": pages/", &format!(": {folder}/pages/"))
 }
 
 /// The text with every listener and the admin listener on a port that the kernel chooses, and files where the test may write.

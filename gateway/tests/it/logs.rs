@@ -35,7 +35,7 @@ fn a_json_line_tells_who_what_and_why() {
     let keys: Vec<_> = line.as_object().unwrap().keys().cloned().collect();
     assert_eq!(
         keys.join(" "),
-        "time request_id client client_source peer method target protocol host status decision service policy policy_line token \
+        "time request_id client client_source peer method target protocol host status origin decision service policy policy_line token \
          upstream upstream_status upstream_ms duration_ms received sent user_agent referer"
     );
     let text = config.to_string();

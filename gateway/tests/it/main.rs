@@ -30,6 +30,7 @@ mod disks;
 mod django;
 mod drain;
 mod edits;
+mod error_pages;
 mod errors;
 mod examples;
 mod expect;
@@ -49,6 +50,7 @@ mod lifecycle;
 mod limit_delays;
 mod limits;
 mod logs;
+mod maintenance;
 mod metrics;
 mod misdirected;
 #[cfg(feature = "fault-injection")]

@@ -13,6 +13,7 @@ pub(super) const DEFAULT: Handling = Handling {
     buffer_response: true,
     compression: None,
     edits: None,
+    errors: None,
     bandwidth: Bandwidth { rate: None, after: 0, per_client: None },
 };
 
@@ -57,5 +58,13 @@ pub(super) fn handling(
         Some(Toggle::Off) => None,
         Some(Toggle::On(raw)) => Some(Box::new(shaping::compression(raw, &path.key("compression"), cx))),
     };
-    Handling { max_body, buffer_request, buffer_response, compression, bandwidth, edits: base.edits.clone() }
+    Handling {
+        max_body,
+        buffer_request,
+        buffer_response,
+        compression,
+        bandwidth,
+        edits: base.edits.clone(),
+        errors: base.errors.clone(),
+    }
 }

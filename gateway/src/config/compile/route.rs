@@ -3,7 +3,7 @@
 use probegate_policies::access::Rule;
 use probegate_policies::route::{PathPrefix, RouteTable};
 
-use super::{Context, Definitions, action, edits, handling, limit, rule};
+use super::{Context, Definitions, action, edits, handling, limit, pages, rule};
 use crate::config::shape::List;
 use crate::config::value::{DenyWord, Leaf};
 use crate::config::{ConfigPath, lint, raw};
@@ -38,6 +38,8 @@ pub(super) fn routes(
             strip_prefix,
             add_prefix,
             redirect,
+            error_pages,
+            intercept,
         } = route;
         let path = path.index(index);
         let has_rule = allow.is_some() || cx.is_broken(&path.key("allow"));
@@ -65,6 +67,11 @@ pub(super) fn routes(
         };
         handling.edits = edits::edits(written, &path, base.edits.as_ref(), definitions, cx);
         let action = action::action(files, &path, beside, cx);
+        let redirects = handling.edits.as_ref().is_some_and(|edits| edits.redirect.is_some());
+        if intercept.is_some() && (redirects || !action.asks_app()) {
+            pages::nothing_to_intercept(&path, cx);
+        }
+        handling.errors = pages::errors(error_pages, intercept, &path, base.errors.as_ref(), cx);
         let limits = limit::indices(limits, &path.key("limits"), &definitions.limits, cx);
         if deny.is_some() && !has_rule {
             cx.key_error(

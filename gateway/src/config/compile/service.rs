@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::Arc;
 use std::time::Duration;
 
 use probegate_policies::host::{HostPattern, HostTable};
 
 use super::{
-    Context, Definitions, balance, edits, handling, health, hsts, limit, names, probe, route, tls, tls_upstream,
+    Context, Definitions, balance, edits, handling, health, hsts, limit, names, pages, probe, route, tls, tls_upstream,
 };
 use crate::config::shape::{List, Named};
 use crate::config::value::{Flag, Leaf, ProtocolWord, ServerHeaderWord, ServerWord, Upgrade};
@@ -24,6 +25,7 @@ pub(in crate::config) struct WrittenHost {
 /// The services, the table of their hosts, and the hosts as they are written.
 pub(super) fn services(
     raw: Option<Named<raw::Service>>,
+    errors: Option<&Arc<plan::Errors>>,
     definitions: &Definitions,
     cx: &mut Context<'_>,
 ) -> Option<(Vec<plan::Service>, HostTable, Vec<WrittenHost>)> {
@@ -49,7 +51,7 @@ pub(super) fn services(
         let Some(mut service) = service else { continue };
         hosts.add(service.hosts.take(), alone, services.len(), &path, cx);
         let own = hosts.first_name(services.len());
-        services.extend(compile(name, service, own, &path, definitions, cx));
+        services.extend(compile(name, service, own, errors, &path, definitions, cx));
     }
     let table = HostTable::new(hosts.patterns).ok()?;
     cx.is_clean().then_some((services, table, hosts.written))
@@ -118,6 +120,7 @@ fn compile(
     name: Box<str>,
     raw: raw::Service,
     own_host: Option<&str>,
+    errors: Option<&Arc<plan::Errors>>,
     path: &ConfigPath,
     definitions: &Definitions,
     cx: &mut Context<'_>,
@@ -136,6 +139,9 @@ fn compile(
         security_headers,
         cors,
         redirect,
+        error_pages,
+        intercept,
+        maintenance,
         hsts: transport,
         server_header,
         client_certificates,
@@ -174,6 +180,11 @@ fn compile(
         files: false,
     };
     handling.edits = edits::edits(written, path, None, definitions, cx);
+    if appless && intercept.is_some() {
+        pages::nothing_to_intercept(path, cx);
+    }
+    handling.errors = pages::errors(error_pages, intercept, path, errors, cx);
+    let maintenance = pages::maintenance(maintenance, path, definitions, cx);
     let (routes, route_table) = route::routes(routes, &path.key("routes"), &probes, &handling, definitions, cx);
     let upgrades = match upgrades {
         Some(upgrades) => upgrades.into_iter().map(|(_, Leaf(Upgrade(name)))| name).collect(),
@@ -202,6 +213,7 @@ fn compile(
         may_point,
         server_header,
         clients,
+        maintenance,
         origin,
     })
 }

@@ -4,13 +4,13 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
-    Address, Allow, Balance, Bandwidth, ClientCertificates, Compression, Cors, FieldEdits, Files, Health, Queue,
-    Redirect, Retries, SecurityHeaders, Server, UpstreamTls,
+    Address, Allow, Balance, Bandwidth, ClientCertificates, Compression, Cors, ErrorPages, FieldEdits, Files, Health,
+    Maintenance, Queue, Redirect, Retries, SecurityHeaders, Server, UpstreamTls,
 };
 use crate::config::shape::{List, Preset, Toggle};
 use crate::config::value::{
     Count, Date, DenyWord, ExactPath, FailureStatus, FieldText, FilePath, Flag, Host, Leaf, Name, ProtocolWord,
-    Seconds, SecretText, ServeWord, ServerHeaderWord, Size, Text, Upgrade, Variable,
+    Seconds, SecretText, ServeWord, ServerHeaderWord, Size, StatusesWord, Text, Upgrade, Variable,
 };
 use probegate_policies::host::HostPattern;
 use probegate_policies::route::PathPrefix;
@@ -44,6 +44,13 @@ pub(in crate::config) struct Service {
     pub(in crate::config) cors: Option<Toggle<Cors>>,
     /// Clients are sent elsewhere, and the app is not asked; there is no `upstream` then. Default: they are not.
     pub(in crate::config) redirect: Option<Redirect>,
+    /// Files with the pages that browsers see in place of errors, by status: `"404"`, `5xx` for all of a class, `default` for all. `off`, for one
+    /// or for all: the small page that is built in. Default: as the top level says. What is written here comes on top of that.
+    pub(in crate::config) error_pages: Option<ErrorPages>,
+    /// Statuses of the app's own answers whose body is replaced by the page: `[502, 503]`, `[5xx]`. Default: `[]`.
+    pub(in crate::config) intercept: Option<List<Leaf<StatusesWord>>>,
+    /// Whether the service is in maintenance, `true` or `false`, or what happens while it is. Default: `false`.
+    pub(in crate::config) maintenance: Option<Preset<Maintenance>>,
     /// Browsers are told to come back over HTTPS only (`Strict-Transport-Security`). Default: they are not.
     pub(in crate::config) hsts: Option<Hsts>,
     /// What becomes of `Server` in answers: `off` (default) for none, `pass` for the app's, or a text of your own.
@@ -237,6 +244,10 @@ pub(in crate::config) struct Route {
     pub(in crate::config) cors: Option<Toggle<Cors>>,
     /// Clients are sent elsewhere, and the app is not asked. Default: as the service says.
     pub(in crate::config) redirect: Option<Redirect>,
+    /// Files with the pages that browsers see in place of errors. Default: as the service says. What is written here comes on top of that.
+    pub(in crate::config) error_pages: Option<ErrorPages>,
+    /// Statuses of the app's own answers whose body is replaced by the page. Default: as the service says. What is written here replaces all of that.
+    pub(in crate::config) intercept: Option<List<Leaf<StatusesWord>>>,
     /// What is cut off the front of the path before the app sees it; it is told as `X-Forwarded-Prefix`. Default: nothing.
     pub(in crate::config) strip_prefix: Option<Leaf<PathPrefix>>,
     /// What is put in front of the path before the app sees it. Default: nothing.

@@ -37,6 +37,7 @@ pub(super) fn json(out: &mut Vec<u8>, entry: &Entry<'_>) {
     text(out, "protocol", entry.protocol.as_bytes());
     text(out, "host", entry.host);
     number(out, "status", u64::from(entry.status));
+    text(out, "origin", entry.origin.map_or("", super::Origin::label).as_bytes());
     text(out, "decision", entry.decision.label().as_bytes());
     text(out, "reason", entry.reason.map_or("", probegate_policies::reason::Reason::label).as_bytes());
     text(out, "service", entry.service.unwrap_or_default().as_bytes());

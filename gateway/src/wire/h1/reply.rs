@@ -347,7 +347,7 @@ impl<T: Transport> Responder for Reply<'_, T> {
                 // What such an answer says of itself stays: an error is not to be kept because the app's answers may be.
                 let has =
                     |name: &[u8]| answer.fields.iter().any(|(known, _)| name.eq_ignore_ascii_case(known.as_bytes()));
-                let lines = edits::lines(&self.lines).filter(|line| !has(edits::name(line)));
+                let lines = edits::lines(&self.lines).filter(|line| !edits::yields(line, has));
                 lines.chain(edits.missing(has)).for_each(|text| self.out.extend_from_slice(text));
             }
         }

@@ -178,7 +178,7 @@ impl<'a> Reply<'a> {
         let Some(edits) = self.edits.as_deref() else { return append_lines(fields, &self.lines) };
         let said =
             |fields: &HeaderMap, name: &[u8]| HeaderName::from_bytes(name).is_ok_and(|name| fields.contains_key(&name));
-        let unsaid = edits::lines(&self.lines).filter(|line| !own || !said(fields, edits::name(line)));
+        let unsaid = edits::lines(&self.lines).filter(|line| !own || !edits::yields(line, |name| said(fields, name)));
         append_lines(fields, &unsaid.flatten().copied().collect::<Vec<_>>());
         let mut missing = Vec::new();
         edits.missing(|name| said(fields, name)).for_each(|group| missing.extend_from_slice(group));

@@ -1,0 +1,101 @@
+//! The gateway's own errors: in which form the client gets one, and what it is told.
+
+use std::time::Duration;
+
+use probegate_policies::accept;
+use probegate_policies::reason::Reason;
+
+use super::Received;
+use super::answer::{self, Form, Telling};
+use super::judge::{Judgement, Part, Refused};
+use crate::plan::{Action, Errors, Service};
+use crate::state::Active;
+use crate::wire::head::Name;
+use crate::wire::{RequestBody, Responder};
+
+/// Tells the client that it may not pass.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "one step of the straight line of a request; each argument is one thing it reads"
+)]
+pub(super) async fn refuse<B: RequestBody, R: Responder>(
+    received: &Received<'_>,
+    active: &Active,
+    judgement: &Judgement<'_>,
+    refused: Refused,
+    id: &[u8; 32],
+    text: &mut Vec<u8>,
+    body: &mut B,
+    reply: &mut R,
+) {
+    // An unread body can not be skipped on a connection that goes on. Broken framing means that nobody knows where the next request is.
+    // What comes behind a malformed request is not trusted either.
+    if received.broken.is_some() || refused.reason.status() == 400 || !body.discard() {
+        reply.close();
+    }
+    let service = judgement.service.and_then(|index| active.plan.services.get(index));
+    let limited = judgement
+        .limited
+        .and_then(|limited| active.plan.limits.get(limited.limit).map(|limit| (limit, limited.decision)));
+    let telling = Telling {
+        refused,
+        form: form(received, active, service, judgement.part, refused),
+        id,
+        limited: limited.filter(|_| refused.reason == Reason::LimitExceeded),
+        allow: match judgement.part {
+            Part::Probe(_) => "GET, HEAD",
+            Part::Route(_) if is_file(service, judgement.part) => "GET, HEAD",
+            Part::Rest | Part::Route(_) => "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS",
+        },
+        back: back(active, judgement, refused.reason),
+        header: active.plan.error_header,
+    };
+    answer::refusal(text, &telling, reply).await;
+}
+
+/// The form in which a refusal is told. Who asks a probe is a program, whatever it says.
+fn form<'a>(
+    received: &Received<'_>,
+    active: &'a Active,
+    service: Option<&'a Service>,
+    part: Part,
+    refused: Refused,
+) -> Form<'a> {
+    if matches!(part, Part::Probe(_)) {
+        return Form::Document;
+    }
+    let errors = match service {
+        Some(service) => service.handling(part.route()).errors.as_deref(),
+        None => active.plan.errors.as_deref(),
+    };
+    let own = service
+        .filter(|_| refused.reason == Reason::Maintenance)
+        .and_then(|service| service.maintenance.page.as_deref());
+    match wanted(received, errors, answer::status(refused)) {
+        Form::Page(page) => Form::Page(own.or(page)),
+        Form::Document => Form::Document,
+    }
+}
+
+/// The form in which a client wants to be told of an error, with the page for it.
+pub(super) fn wanted<'a>(received: &Received<'_>, errors: Option<&'a Errors>, status: u16) -> Form<'a> {
+    if accept::prefers_page(&received.fields().of(Name::Accept)) {
+        Form::Page(errors.and_then(|errors| errors.page(status)))
+    } else {
+        Form::Document
+    }
+}
+
+/// After how long the client may come back, where somebody knows.
+fn back(active: &Active, judgement: &Judgement<'_>, reason: Reason) -> Option<Duration> {
+    match reason {
+        Reason::UpstreamQueueFull | Reason::UpstreamQueueTimeout => Some(answer::LATER),
+        Reason::Maintenance => active.in_maintenance(judgement.service?)?.retry_after,
+        _ => None,
+    }
+}
+
+/// Whether the request is one that files answer.
+fn is_file(service: Option<&Service>, part: Part) -> bool {
+    service.is_some_and(|service| matches!(service.action(part.route()), Action::Files(_)))
+}
