@@ -48,6 +48,7 @@ mod http2;
 mod identity;
 mod lifecycle;
 mod limit_delays;
+mod limit_oracle;
 mod limits;
 mod logs;
 mod maintenance;
