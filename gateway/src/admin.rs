@@ -2,6 +2,7 @@
 
 mod control;
 mod guard;
+mod query;
 mod status;
 
 use std::io;

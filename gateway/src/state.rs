@@ -268,9 +268,12 @@ fn activate(
 }
 
 fn apply_drains(active: &Active, switches: &Switches) {
-    for servers in &active.servers {
-        for (index, site) in servers.sites().iter().enumerate() {
-            servers.set_drained(index, switches.is_drained(servers.service(), &site.label));
+    // Under one lock, so that whoever comes later tells what is newer.
+    switches.with_drained(|is_drained| {
+        for servers in &active.servers {
+            for (index, site) in servers.sites().iter().enumerate() {
+                servers.set_drained(index, is_drained(servers.service(), &site.label));
+            }
         }
-    }
+    });
 }

@@ -27,7 +27,13 @@ pub struct Switches {
     kept: Mutex<Kept>,
     /// How often one was turned.
     changes: AtomicU64,
+    /// Another process takes over. Locked while a switch is turned.
+    frozen: Mutex<bool>,
 }
+
+/// Leave to turn a switch.
+#[derive(Debug)]
+pub struct Held<'a>(#[expect(dead_code, reason = "it is held, and nothing else")] MutexGuard<'a, bool>);
 
 /// What is locked when a switch is turned, and when plans change.
 #[derive(Debug, Default)]
@@ -134,10 +140,16 @@ impl Switches {
         let mut kept = self.kept();
         if kept.folder != plan.storage {
             kept.folder.clone_from(&plan.storage);
-            if kept.record != Record::default()
-                && let Some(why) = kept.save()
-            {
-                tracing::error!(why, "switches can not be written");
+            // What lies there already was told to another process, or to this one long ago.
+            let there = file::read(&plan.storage);
+            if there.as_ref().ok() != Some(&kept.record) {
+                if !matches!(&there, Ok(record) if *record == Record::default()) {
+                    let path = file::path(&plan.storage);
+                    tracing::warn!(path = %path.display(), "the switches there are replaced by those of this process");
+                }
+                if let Some(why) = kept.save() {
+                    tracing::error!(why, "switches can not be written");
+                }
             }
         }
         let first = kept.cells.is_empty();
@@ -204,6 +216,23 @@ impl Switches {
     /// Whether a server gets no new requests, in this plan or another one.
     pub fn is_drained(&self, service: &str, server: &str) -> bool {
         self.kept().record.drained.get(service).is_some_and(|servers| servers.contains(server))
+    }
+
+    /// Tells `tell` which servers get no new requests, by service and server, while none of that changes.
+    pub fn with_drained(&self, tell: impl FnOnce(&dyn Fn(&str, &str) -> bool)) {
+        let kept = self.kept();
+        tell(&|service, server| kept.record.drained.get(service).is_some_and(|servers| servers.contains(server)));
+    }
+
+    /// Leave to turn a switch, for as long as it is held. `None`: another process takes over, and has read them or will.
+    pub fn hold(&self) -> Option<Held<'_>> {
+        let frozen = self.frozen.lock().unwrap_or_else(PoisonError::into_inner);
+        (!*frozen).then_some(Held(frozen))
+    }
+
+    /// From now on, none can be turned, or again. Waits for one that is being turned.
+    pub fn freeze(&self, to: bool) {
+        *self.frozen.lock().unwrap_or_else(PoisonError::into_inner) = to;
     }
 
     /// How often a switch was turned.
@@ -317,6 +346,16 @@ mod tests {
         switches.read_again(&folder);
         assert_eq!(switches.in_maintenance("shop"), None);
         std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn none_is_turned_while_another_process_takes_over() {
+        let switches = Switches::default();
+        drop(switches.hold().unwrap());
+        switches.freeze(true);
+        assert!(switches.hold().is_none());
+        switches.freeze(false);
+        assert!(switches.hold().is_some());
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::guard::{self, Refused};
+use super::query::{Query, decode};
 use super::status;
 use crate::local::{Page, Request};
 use crate::state::{Active, State, unix_time};
@@ -29,10 +30,12 @@ pub(super) fn page(state: &State, address: SocketAddr, request: &Request<'_>) ->
             None => refusal(&unknown_service(&active, service), &names(&active)),
         },
         (b"PUT" | b"DELETE", [service, "maintenance"]) => {
-            allowed(state, address, request, || maintenance(state, &active, service, to.then_some(request.query)))
+            let known: &[_] = if to { &["retry_after"] } else { &[] };
+            allowed(state, address, request, known, |query| maintenance(state, &active, service, to.then_some(query)))
         }
         (b"PUT" | b"DELETE", [service, "servers", server, "drain"]) => {
-            allowed(state, address, request, || drain(state, &active, service, server, to, request.query))
+            let known: &[_] = if to { &["force"] } else { &[] };
+            allowed(state, address, request, known, |query| drain(state, &active, service, server, to, query))
         }
         (_, [] | [_] | [_, "maintenance"] | [_, "servers", _, "drain"]) => {
             refusal(&(405, "method_not_allowed", "the method is not allowed here".to_owned()), &[])
@@ -48,9 +51,12 @@ fn allowed(
     state: &State,
     address: SocketAddr,
     request: &Request<'_>,
-    turn: impl FnOnce() -> Result<Value, Failed>,
+    parameters: &[&str],
+    turn: impl FnOnce(&Query) -> Result<Value, Failed>,
 ) -> Page {
-    if !state.is_open() || state.is_handed_over() {
+    // Held until the switch is turned and written, so that a hand-over begins behind it.
+    let held = state.switches.hold();
+    if !state.is_open() || state.is_handed_over() || held.is_none() {
         // The other process may write its own switches at this moment.
         let text = "processes change at this moment: ask again".to_owned();
         return refusal(&(503, "handing_over", text), &[]);
@@ -60,14 +66,23 @@ fn allowed(
         tracing::warn!(reason = refused.1, "a switch was not turned");
         return refusal(&refused, &[]);
     }
-    match turn() {
+    let turned = match Query::of(request.query, parameters) {
+        Ok(query) => turn(&query),
+        Err(text) => Err(invalid(text)),
+    };
+    match turned {
         Ok(value) => answer(200, &value),
         Err((refused, known)) => refusal(&refused, &known),
     }
 }
 
+/// A parameter is not what it should be.
+fn invalid(text: String) -> Failed {
+    ((400, "parameter_invalid", text), vec![])
+}
+
 /// `to`: the query of the request that asks for it; `None`: it ends.
-fn maintenance(state: &State, active: &Active, service: &str, to: Option<&[u8]>) -> Result<Value, Failed> {
+fn maintenance(state: &State, active: &Active, service: &str, to: Option<&Query>) -> Result<Value, Failed> {
     let switches = &state.switches;
     let known = active.plan.services.iter().any(|known| &*known.name == service);
     // One of a service that is not there any more can be turned off.
@@ -77,7 +92,7 @@ fn maintenance(state: &State, active: &Active, service: &str, to: Option<&[u8]>)
     let to = match to {
         None => None,
         Some(query) => {
-            let retry_after = match parameter(query, "retry_after") {
+            let retry_after = match query.get("retry_after") {
                 None => None,
                 Some(text) => match text.parse::<u64>() {
                     Ok(seconds @ 1..=LONGEST) => Some(Duration::from_secs(seconds)),
@@ -104,7 +119,14 @@ fn maintenance(state: &State, active: &Active, service: &str, to: Option<&[u8]>)
     Ok(told(&turned, json!({"service": service, "maintenance": status::maintenance(now)})))
 }
 
-fn drain(state: &State, active: &Active, service: &str, server: &str, to: bool, query: &[u8]) -> Result<Value, Failed> {
+fn drain(
+    state: &State,
+    active: &Active,
+    service: &str,
+    server: &str,
+    to: bool,
+    query: &Query,
+) -> Result<Value, Failed> {
     let switches = &state.switches;
     let found = active.plan.services.iter().find(|known| &*known.name == service);
     let known = found.is_some_and(|service| service.upstream.servers.iter().any(|known| &*known.label == server));
@@ -114,16 +136,16 @@ fn drain(state: &State, active: &Active, service: &str, server: &str, to: bool, 
         let labels = found.upstream.servers.iter().map(|server| server.label.to_string());
         return Err(((404, "unknown_server", text), labels.collect()));
     }
+    let force = query.says("force").map_err(invalid)?;
     if to
-        && parameter(query, "force").is_none()
-        && let Some(found) = found
-        && found
-            .upstream
-            .servers
-            .iter()
-            .all(|known| &*known.label == server || switches.is_drained(service, &known.label))
+        && !force
+        && let Some(servers) = active.servers.iter().find(|servers| servers.service() == service)
+        // Not one that is down either.
+        && servers.sites().iter().all(|site| &*site.label == server || !site.state.may_be_asked())
     {
-        let text = format!("`{server}` is the last server of `{service}` that is not drained: nobody would answer");
+        let text = format!(
+            "no other server of `{service}` than `{server}` may be asked, as they are drained or down: nobody would answer"
+        );
         return Err(((409, "last_server", text), vec![]));
     }
     let turned = switches.drain(service, server, to);
@@ -172,48 +194,4 @@ fn refusal((status, error, text): &Refused, known: &[String]) -> Page {
 
 fn answer(status: u16, value: &Value) -> Page {
     Page { status, content_type: "application/json", body: format!("{value:#}\n").into_bytes() }
-}
-
-/// The value of a parameter of the query; empty where it has none.
-fn parameter(query: &[u8], name: &str) -> Option<String> {
-    let query = std::str::from_utf8(query).ok()?;
-    let parameters = query.split('&').map(|part| part.split_once('=').unwrap_or((part, "")));
-    parameters.filter(|(key, _)| *key == name).find_map(|(_, value)| decode(value))
-}
-
-/// Text behind percent signs (RFC 3986 §2.1). `None`: it is none.
-fn decode(text: &str) -> Option<String> {
-    let (mut bytes, mut rest) = (Vec::with_capacity(text.len()), text.as_bytes());
-    while let [first, tail @ ..] = rest {
-        rest = match (first, tail) {
-            (b'%', [high, low, tail @ ..]) => {
-                let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-                bytes.push(digit(*high)? << 4 | digit(*low)?);
-                tail
-            }
-            (b'%', _) => return None,
-            (byte, tail) => {
-                bytes.push(*byte);
-                tail
-            }
-        };
-    }
-    String::from_utf8(bytes).ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn labels_of_servers_come_through_a_path() {
-        assert_eq!(decode("unix%3A%2Frun%2Fapp.sock").as_deref(), Some("unix:/run/app.sock"));
-        assert_eq!(decode("127.0.0.1:8000").as_deref(), Some("127.0.0.1:8000"));
-        for broken in ["%", "%2", "%zz", "%ff"] {
-            assert_eq!(decode(broken), None, "{broken}");
-        }
-        assert_eq!(parameter(b"force&retry_after=60", "retry_after").as_deref(), Some("60"));
-        assert_eq!(parameter(b"force&retry_after=60", "force").as_deref(), Some(""));
-        assert_eq!(parameter(b"", "force"), None);
-    }
 }

@@ -10,6 +10,11 @@ use super::page::Told;
 use crate::plan::{Deny, Limit, Page};
 use crate::wire::{Answer, Responder};
 
+/// Whether every refusal says this field itself.
+pub fn says(name: &str) -> bool {
+    Form::Document.fields().as_slice().iter().any(|(own, _)| own.eq_ignore_ascii_case(name))
+}
+
 /// After how long a client may come back that found no place at the app.
 pub const LATER: Duration = Duration::from_secs(5);
 

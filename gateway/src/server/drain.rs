@@ -75,6 +75,12 @@ impl Watch {
             tracing::error!(socket = meeting.path(), "SIGQUIT ignored: no new process waits for the sockets");
             return Upgrade::Failed;
         };
+        // What was turned before is written when the new process reads it; what comes now is not turned, and told so.
+        let state = Arc::clone(&self.state);
+        if let Err(error) = tokio::task::spawn_blocking(move || state.switches.freeze(true)).await {
+            tracing::error!(%error, "the hand-over failed, this process stays in charge");
+            return Upgrade::Failed;
+        }
         let given = tokio::select! {
             biased;
             given = meeting.give(&table) => given,
@@ -91,6 +97,7 @@ impl Watch {
                 Upgrade::Done
             }
             Err(error) => {
+                self.state.switches.freeze(false);
                 tracing::error!(%error, "the hand-over failed, this process stays in charge");
                 Upgrade::Failed
             }

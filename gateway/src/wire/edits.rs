@@ -78,6 +78,15 @@ impl Edits {
         Groups(&self.defaults).filter(move |group| !lines(group).any(|line| has(name(line))))
     }
 
+    /// Adds the default lines that belong on a head in HTTP/1 whose field lines begin at `first`. What goes out counts, and not what the app said:
+    /// a field that its `Connection` nominates does not pass.
+    pub fn complete(&self, head: &mut Vec<u8>, first: usize) {
+        let sent = head.get(first..).unwrap_or_default();
+        let has = |wanted: &[u8]| lines(sent).any(|line| name(line).eq_ignore_ascii_case(wanted));
+        let missing: Vec<u8> = self.missing(has).flatten().copied().collect();
+        head.extend_from_slice(&missing);
+    }
+
     /// A trailer section without what does not pass.
     pub fn trailers<'a>(&self, section: &'a [u8]) -> Cow<'a, [u8]> {
         trailers::without(section, &self.drops)

@@ -270,4 +270,11 @@ fn explain_tells_every_change() {
     // What the gateway answers itself, the app never sees.
     let ended = run(&mut probegate(["explain", "-c", &file, "GET", "/version"]));
     assert!(!ended.out.contains("to app") && ended.out.contains("`X-Frame: deny` is set"), "{}", ended.out);
+    // A probe goes by its own host, and what the gateway answers keeps what it says itself.
+    let ended = run(&mut probegate(["explain", "-c", &file, "GET", "/healthz"]));
+    assert!(ended.out.contains("to app    `Host` is `probe.internal`\n"), "{}", ended.out);
+    assert!(!ended.out.contains("shop.internal"), "{}", ended.out);
+    let ended = run(&mut probegate(["explain", "-c", &file, "GET", "/closed/"]));
+    assert!(ended.out.contains("answer    `Cache-Control` is the gateway's own ("), "{}", ended.out);
+    assert!(!ended.out.contains("public, max-age=60"), "{}", ended.out);
 }

@@ -9,8 +9,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::harness::{
-    Client, Config, Folder, Gate, Gateway, Upstream, accepts, eventually, free_address, get, listening_on, ok,
-    wait_ready,
+    Client, Config, Folder, Gate, Gateway, Upstream, accepts, eventually, exchange, free_address, get, listening_on,
+    ok, wait_ready,
 };
 
 /// Asks once, or a few times at once.
@@ -378,7 +378,12 @@ fn a_new_process_that_comes_too_late_ends_and_the_old_one_goes_on_alone() {
     let socket = folder.path().join("private/upgrade.sock");
     let [kept, admin] = [free_address(), free_address()];
     let (mut old, mut new) = halfway(&app, kept, admin, &socket);
+    // The new process reads the switches when it has taken over: none is turned behind its back.
+    let switch = "PUT /services/app/maintenance HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Probegate-Control: 1\r\n\r\n";
+    let refused = exchange(admin, switch);
+    assert!(refused.status == 503 && refused.text().contains("handing_over"), "{refused:?}");
     old.wait_for_log(|line| line["message"] == "the hand-over failed, this process stays in charge");
+    assert_eq!(exchange(admin, switch.replace("app", "unknown")).status, 404);
     new.signal("CONT");
     assert_eq!(new.wait_exit().code(), Some(1));
     assert!(new.log_lines().concat().contains("came too late"), "{:?}", new.log_lines());

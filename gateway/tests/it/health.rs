@@ -254,3 +254,21 @@ fn a_reload_keeps_what_checks_know_and_ends_those_that_are_not_wanted_any_more()
         (one.requests() > 0).then_some(())
     });
 }
+
+#[test]
+fn a_check_is_for_the_host_that_the_app_is_told_of() {
+    let app = Upstream::answering(|_| ok("answered"));
+    let config = |more: &str| {
+        Config::before(&app).upstream(&format!("health: {{interval: 100ms{more}}}")).service("host: app.internal")
+    };
+    for (more, host) in [("", "app.internal"), (", host: check.internal", "check.internal")] {
+        let before = app.requests().len();
+        let _gateway = Gateway::start(config(more));
+        eventually(host, || {
+            let requests = app.requests();
+            let check = requests.get(before..)?.iter().find(|request| request.target() == "/healthz")?;
+            assert_eq!(check.field("host").as_deref(), Some(host));
+            Some(())
+        });
+    }
+}

@@ -224,6 +224,11 @@ fn browsers_are_told_to_be_careful_where_the_app_says_nothing() {
         "/framed" => {
             "HTTP/1.1 200 OK\r\nx-frame-options: SAMEORIGIN\r\nReferrer-Policy: no-referrer\r\nContent-Length: 0\r\n\r\n"
         }
+        // Nominated, they do not pass (RFC 9110 §7.6.1).
+        "/nominated" => {
+            "HTTP/1.1 200 OK\r\nConnection: x-frame-options, Referrer-Policy\r\nX-Frame-Options: SAMEORIGIN\r\n\
+             Referrer-Policy: unsafe-url\r\nContent-Length: 0\r\n\r\n"
+        }
         "/policy" => "HTTP/1.1 200 OK\r\nContent-Security-Policy: default-src 'self'\r\nContent-Length: 0\r\n\r\n",
         _ => "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
     });
@@ -245,6 +250,10 @@ fn browsers_are_told_to_be_careful_where_the_app_says_nothing() {
         ("/", ["nosniff", "DENY", "frame-ancestors 'none'", "strict-origin-when-cross-origin", camera, "same-origin"]),
         ("/framed", ["nosniff", "SAMEORIGIN", "", "no-referrer", camera, "same-origin"]),
         ("/policy", ["nosniff", "", "default-src 'self'", "strict-origin-when-cross-origin", camera, "same-origin"]),
+        (
+            "/nominated",
+            ["nosniff", "DENY", "frame-ancestors 'none'", "strict-origin-when-cross-origin", camera, "same-origin"],
+        ),
         ("/off/", [""; 6]),
         ("/some/", ["nosniff", "SAMEORIGIN", "frame-ancestors 'self'", "", "camera=()", "same-origin"]),
         ("/own/", ["nosniff", "ALLOWALL", "", "strict-origin-when-cross-origin", camera, "same-origin"]),

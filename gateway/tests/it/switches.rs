@@ -217,3 +217,66 @@ fn over_the_network_switches_take_a_token() {
     assert_eq!(raw(admin, "DELETE", target, &fields).status, 403);
     assert_eq!(raw(admin, "DELETE", target, &format!("{fields}X-Probegate-Control: 1\r\n")).status, 200);
 }
+
+#[test]
+fn what_is_not_understood_turns_nothing() {
+    let app = Upstream::answering(|_| ok("answered"));
+    let storage = Folder::new();
+    let gateway = Gateway::start(config(&app, &storage));
+    wait_ready(&gateway);
+    let admin = gateway.admin();
+    let fields = format!("Host: {admin}\r\nX-Probegate-Control: 1\r\n");
+    let maintenance = "/services/app/maintenance";
+    let drain = format!("/services/app/servers/{}/drain", app.server());
+    for (method, target, says) in [
+        ("PUT", format!("{maintenance}?retry_after=%zz"), "is not what can stand in a query"),
+        ("PUT", format!("{maintenance}?retry-after=60"), "`retry-after` is not a parameter (known: `retry_after`)"),
+        ("PUT", format!("{maintenance}?retry_after=60&retry_after=6"), "`retry_after` is there twice"),
+        ("DELETE", format!("{maintenance}?retry_after=60"), "`retry_after` is not a parameter (there is none here)"),
+        ("PUT", format!("{drain}?forse"), "`forse` is not a parameter (known: `force`)"),
+        ("PUT", format!("{drain}?force=maybe"), "`force` is `maybe`, expected `true` or `false`"),
+    ] {
+        let answer = raw(admin, method, &target, &fields);
+        assert!(answer.status == 400 && answer.text().contains(says), "{method} {target}: {}", answer.text());
+    }
+    for force in ["", "?force=false", "?force=0"] {
+        assert_eq!(raw(admin, "PUT", &format!("{drain}{force}"), &fields).status, 409, "{force}");
+    }
+    assert!(!storage.path().join("switches.json").exists(), "nothing was turned");
+    assert_eq!(raw(admin, "PUT", &format!("{drain}?force=true"), &fields).status, 200);
+    assert_eq!(raw(admin, "DELETE", &drain, &fields).status, 200);
+}
+
+#[test]
+fn a_server_that_is_down_is_none_that_would_answer_in_the_place_of_a_drained_one() {
+    let app = Upstream::answering(|_| ok("answered"));
+    let storage = Folder::new();
+    let nobody = free_address();
+    let text = Config::servers([app.server(), nobody.to_string()])
+        .upstream("health: {tcp: true, interval: 1s}")
+        .top(&format!("storage: {}", storage.path().display()));
+    let gateway = Gateway::start(text);
+    wait_ready(&gateway);
+    gateway.wait_for_log(|line| line["message"] == "server is down");
+    let ended = command(gateway.admin(), &["drain", "app", &app.server()]);
+    assert!(ended.code == Some(1) && ended.err.contains("nobody would answer"), "{ended:?}");
+    assert_eq!(command(gateway.admin(), &["drain", "app", &nobody.to_string()]).code, Some(0));
+}
+
+#[test]
+fn a_new_storage_folder_gets_the_switches_as_they_are() {
+    let app = Upstream::answering(|_| ok("answered"));
+    let (storage, other) = (Folder::new(), Folder::new());
+    other.write("switches.json", r#"{"maintenance": {"app": {}}, "drained": {}}"#);
+    let gateway = Gateway::start(config(&app, &storage));
+    wait_ready(&gateway);
+    // What another process was told is not what this one was told.
+    std::fs::write(gateway.config_path(), config(&app, &other).to_string()).unwrap();
+    gateway.signal("HUP");
+    gateway.wait_for_log(|line| line["message"] == "the switches there are replaced by those of this process");
+    gateway.wait_for_log(|line| line["message"] == "configuration reloaded");
+    wait_for_metric(&gateway, ON, 0.0);
+    assert!(!std::fs::read_to_string(other.path().join("switches.json")).unwrap().contains("app"));
+    assert_eq!(command(gateway.admin(), &["maintenance", "on", "app"]).code, Some(0));
+    assert!(std::fs::read_to_string(other.path().join("switches.json")).unwrap().contains("app"));
+}

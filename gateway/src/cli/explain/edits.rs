@@ -4,11 +4,11 @@ use std::time::Instant;
 
 use super::Out;
 use crate::connection::Facts;
-use crate::plan::{Action, Change, Edits, FieldEdit, Missing, Serve, Service};
+use crate::plan::{Action, Change, Edits, FieldEdit, Missing, ProbeForward, Serve, Service};
 use crate::request::instead::{self, Instead};
 use crate::request::judge::{Judgement, Part, Way};
 use crate::request::values::Values;
-use crate::request::{Received, cors, redirect};
+use crate::request::{Received, answer, cors, redirect};
 use crate::wire::head::RequestHead;
 
 impl Out {
@@ -19,12 +19,20 @@ impl Out {
             if let Some(sent) = values.judgement.sent {
                 self.line("to app", &format!("the path is `{}`", String::from_utf8_lossy(sent)));
             }
-            if let Some(host) = &edits.request.host {
+            let probe = forwarded(values);
+            if let Some(host) = probe.and_then(|probe| probe.host.as_ref()).or(edits.request.host.as_ref()) {
                 self.line("to app", &format!("`Host` is `{host}`"));
             }
             self.fields("to app", &edits.request.fields, values);
         }
-        self.fields("answer", &edits.answer.fields, values);
+        // What the gateway's own answers say of themselves stays.
+        let refused = values.judgement.verdict.is_err();
+        let (kept, changed): (Vec<_>, Vec<_>) =
+            edits.answer.fields.iter().cloned().partition(|edit| refused && answer::says(&edit.text));
+        self.fields("answer", &changed, values);
+        for edit in kept {
+            self.line("answer", &format!("`{}` is the gateway's own{}", edit.text, self.at(edit.origin.line)));
+        }
         let mut lines = Vec::new();
         if let Some(cors) = &edits.cors {
             cors::lines(cors, values, &mut lines);
@@ -53,6 +61,15 @@ impl Out {
             };
             self.line(what, &text);
         }
+    }
+}
+
+/// The probe that is put to the app.
+fn forwarded<'a>(values: &Values<'a>) -> Option<&'a ProbeForward> {
+    let Part::Probe(index) = values.judgement.part else { return None };
+    match &values.service.probes.get(index)?.serve {
+        Serve::Forward(forward) => Some(forward),
+        Serve::Answer(_) => None,
     }
 }
 

@@ -110,6 +110,27 @@ pub(super) fn edits(
     }))
 }
 
+/// Reports fields of requests that carry the token of a probe as well, which is asked with the changes of its service.
+pub(super) fn leave_to_tokens(edits: Option<&Edits>, probes: &[plan::Probe], path: &ConfigPath, cx: &mut Context<'_>) {
+    let fields = edits.map_or(&[][..], |edits| &edits.request.fields);
+    for probe in probes {
+        let plan::Serve::Forward(forward) = &probe.serve else { continue };
+        let Some(token) = &forward.token else { continue };
+        let key = |edit: &plan::FieldEdit| match edit.change {
+            plan::Change::Set(_) => Some("set"),
+            plan::Change::Add(_) => Some("add"),
+            plan::Change::Remove => None,
+        };
+        for edit in fields.iter().filter(|edit| edit.name.matches(token.field.as_bytes())) {
+            let Some(key) = key(edit) else { continue };
+            let kind = probe.kind.name();
+            let message = format!("`{}` carries the token that the probe `{kind}` shows to the app", edit.text);
+            let path = path.key("request_headers").key(key).key(&edit.text);
+            cx.key_error(&path, message, "choose another name, or write this in the routes that need it");
+        }
+    }
+}
+
 /// A service that sends all its clients elsewhere has no app: none is named, and no probe is put to it.
 pub(super) fn without_app(has_app: bool, probes: &mut Vec<plan::Probe>, path: &ConfigPath, cx: &mut Context<'_>) {
     if has_app {

@@ -11,7 +11,7 @@ use super::{
     Context, Definitions, balance, edits, handling, health, hsts, limit, names, pages, probe, route, tls, tls_upstream,
 };
 use crate::config::shape::{List, Named};
-use crate::config::value::{Flag, Leaf, ProtocolWord, ServerHeaderWord, ServerWord, Upgrade};
+use crate::config::value::{Flag, Host, Leaf, ProtocolWord, ServerHeaderWord, ServerWord, Upgrade};
 use crate::config::{ConfigPath, raw};
 use crate::plan;
 
@@ -169,6 +169,8 @@ fn compile(
         &handling::DEFAULT,
         cx,
     );
+    // What the app is called towards itself.
+    let own_host = host.as_ref().map(|Leaf(Host(host))| host.clone()).or_else(|| own_host.map(Into::into));
     let written = edits::Written {
         request_headers,
         response_headers,
@@ -185,6 +187,7 @@ fn compile(
     }
     handling.errors = pages::errors(error_pages, intercept, path, errors, cx);
     let maintenance = pages::maintenance(maintenance, path, definitions, cx);
+    edits::leave_to_tokens(handling.edits.as_deref(), &probes, path, cx);
     let (routes, route_table) = route::routes(routes, &path.key("routes"), &probes, &handling, definitions, cx);
     let upgrades = match upgrades {
         Some(upgrades) => upgrades.into_iter().map(|(_, Leaf(Upgrade(name)))| name).collect(),
@@ -194,7 +197,7 @@ fn compile(
         plan::Upstream::nobody()
     } else {
         let upstream = cx.required(upstream, path, "upstream", "upstream: {servers: [\"127.0.0.1:8000\"]}");
-        compile_upstream(upstream?, own_host, &path.key("upstream"), cx)?
+        compile_upstream(upstream?, own_host.as_deref(), &path.key("upstream"), cx)?
     };
     let may_point = routes
         .iter()
@@ -218,7 +221,7 @@ fn compile(
     })
 }
 
-/// `host`: the first of the service's own that is a name.
+/// `host`: what the service sends as `Host`, or the first of its own that is a name.
 fn compile_upstream(
     raw: raw::Upstream,
     host: Option<&str>,

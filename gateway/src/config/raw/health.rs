@@ -13,7 +13,7 @@ use crate::config::value::{Count, ExactPath, Flag, Host, Leaf, Seconds};
 pub(in crate::config) struct Health {
     /// What servers are asked for. Default: `/healthz`.
     pub(in crate::config) path: Option<Leaf<ExactPath>>,
-    /// `Host` to send, one of Django's `ALLOWED_HOSTS`. Default: the first of the service's hosts without `*`, else the server's address.
+    /// `Host` to send, one of Django's `ALLOWED_HOSTS`. Default: the service's own `host`, else the first of its hosts without `*`, else the server's address.
     pub(in crate::config) host: Option<Leaf<Host>>,
     /// A token that the app wants to see.
     pub(in crate::config) token: Option<AppToken>,

@@ -188,6 +188,7 @@ impl<T: Transport> Responder for Reply<'_, T> {
     fn start(&mut self, head: &ResponseHead, bytes: &[u8], framing: ClientFraming) {
         self.begin();
         self.status_line(head.status, head.reason.of(bytes));
+        let first = self.out.len();
         let switching = head.status == 101;
         let (stamp, edits) = (self.stamp, self.edits.as_deref());
         let moved = edits.and_then(|edits| edits.location(head, bytes));
@@ -202,8 +203,7 @@ impl<T: Transport> Responder for Reply<'_, T> {
         self.out.extend_from_slice(moved.as_deref().unwrap_or_default());
         self.out.extend_from_slice(&self.lines);
         if let Some(edits) = edits {
-            let has = |name: &[u8]| head.fields.iter().any(|field| field.name.of(bytes).eq_ignore_ascii_case(name));
-            edits.missing(has).for_each(|group| self.out.extend_from_slice(group));
+            edits.complete(self.out, first);
         }
         if !head.fields.iter().any(|field| field.known == Name::Date) {
             // RFC 9110 §6.6.1: a recipient with a clock adds it.
