@@ -6,7 +6,6 @@
 pub mod caching;
 pub mod coding;
 pub mod conditions;
-pub mod date;
 pub mod etag;
 pub mod listing;
 pub mod name;

@@ -1,6 +1,7 @@
 //! The life of a request that a file answers: name → file → conditions and ranges → head and bytes.
 
 mod answer;
+mod date;
 pub mod pointed;
 
 use std::rc::Rc;
@@ -65,7 +66,7 @@ pub async fn serve<B: RequestBody, R: Responder>(
     if !body.discard() {
         reply.close();
     }
-    let asked = Asked::of(case, worker, disk);
+    let asked = Asked::of(case, disk);
     match found {
         Lookup::Missing => refused(Reason::FileMissing),
         _ if !reads => refused(Reason::MethodNotAllowed),

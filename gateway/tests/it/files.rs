@@ -253,6 +253,16 @@ fn a_page_stands_in_for_paths_but_for_no_file_and_no_probe() {
     }
     let slash = get(gateway.address(), "/readyz/");
     assert_ne!(slash.text(), "the page");
+    // Nor below a prefix.
+    let config = Config::before(&app).service(&format!(
+        "routes: [{{path: /shop/, files: {{root: \"{}\", try: index.html}}}}]",
+        folder.path().display()
+    ));
+    let gateway = Gateway::start(config);
+    assert_eq!(get(gateway.address(), "/shop/chairs/7").text(), "the page");
+    for target in ["/shop/healthz", "/shop/readyz", "/shop/a/livez", "/shop/Health", "/shop/ping/"] {
+        assert_eq!(get(gateway.address(), target).status, 404, "{target}");
+    }
 }
 
 #[test]

@@ -287,8 +287,9 @@ fn folder() -> Folder {
     folder
 }
 
-fn nginx(root: &Folder, place: &Folder) -> (Program, SocketAddr) {
-    let (address, root, place_path) = (free_address(), root.path().display(), place.path().display());
+/// nginx with these directives and locations, in front of everything else.
+pub(crate) fn nginx(place: &Folder, directives: &str, locations: &str) -> (Program, SocketAddr) {
+    let (address, place_path) = (free_address(), place.path().display());
     let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
     let temporary = temporary.map(|name| format!("{name}_temp_path {place_path}/{name};\n")).concat();
     let config = place.write(
@@ -296,8 +297,7 @@ fn nginx(root: &Folder, place: &Folder) -> (Program, SocketAddr) {
         format!(
             "daemon off; master_process off; pid {place_path}/nginx.pid; error_log stderr;\nevents {{}}\nhttp {{\n\
              include /etc/nginx/mime.types; default_type application/octet-stream; access_log off;\n{temporary}\
-             gzip_static on; gzip_vary on; absolute_redirect off;\n\
-             server {{ listen {address}; location /static/ {{ alias {root}/; }} location / {{ return 204; }} }}\n}}\n"
+             {directives}\nserver {{ listen {address};\n{locations} }}\n}}\n"
         ),
     );
     let path = format!("{}:/usr/sbin:/usr/local/sbin", std::env::var("PATH").unwrap_or_default());
@@ -349,9 +349,10 @@ fn compare(ours: &Response, theirs: &Response) -> Vec<(Aspect, String)> {
 #[test]
 fn files_are_served_as_nginx_serves_them_but_for_what_is_listed() {
     let (folder, place) = (folder(), Folder::new());
-    let (nginx, theirs) = nginx(&folder, &place);
-    let app = Upstream::answering(|_| ok(""));
     let root = folder.path().display();
+    let locations = format!("location /static/ {{ alias {root}/; }} location / {{ return 204; }}");
+    let (nginx, theirs) = nginx(&place, "gzip_static on; gzip_vary on; absolute_redirect off;", &locations);
+    let app = Upstream::answering(|_| ok(""));
     let config = Config::before(&app)
         .service(&format!("routes:\n  - path: /static/\n    files: {{root: \"{root}\", precompressed: true}}"));
     let gateway = Gateway::start(config);

@@ -21,6 +21,7 @@ mod cli;
 mod client_certificates;
 mod compression;
 mod compression_apps;
+mod compression_oracle;
 mod connections;
 #[path = "../attacks/corpus.rs"]
 mod corpus;

@@ -54,12 +54,17 @@ fn is_shown(relative: &[u8], dotfiles: bool) -> bool {
 }
 
 /// Whether the page of a single-page app may stand for a name where there is no file: only for one that does not look like a file (its last segment has
-/// no dot), and never for the path of a probe, mapped or not, because whoever asks for one would take any page for "healthy".
+/// no dot), and never for the path of a probe, mapped or not, because whoever asks for one would take any page for "healthy". Names that are words are
+/// those of pages where they stand deeper.
 pub fn may_stand_in(path: &[u8], name: Name<'_>) -> bool {
     let path = path.strip_suffix(b"/").unwrap_or(path);
     let last = name.relative.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
-    !last.contains(&b'.') && !is_probe(path) && !is_probe(&[b"/", name.relative].concat())
+    let of_probe = || NO_WORDS.iter().any(|probe| probe.as_bytes().eq_ignore_ascii_case(last));
+    !last.contains(&b'.') && !of_probe() && !is_probe(path) && !is_probe(&[b"/", name.relative].concat())
 }
+
+/// Names that nothing else has.
+const NO_WORDS: [&str; 4] = ["healthz", "readyz", "startupz", "livez"];
 
 /// Names that orchestrators ask for, besides those of the probes here.
 const PROBES: [&str; 6] = ["/livez", "/health", "/healthcheck", "/ready", "/live", "/ping"];
@@ -153,7 +158,13 @@ mod tests {
             assert_eq!(may_stand_in(path.as_bytes(), name), stands, "{path}");
         }
         // Nor for one below the route.
-        for (path, stands) in [("/shop/healthz", false), ("/shop/Ready", false), ("/shop/chairs", true)] {
+        for (path, stands) in [
+            ("/shop/healthz", false),
+            ("/shop/Ready", false),
+            ("/shop/a/b/Livez", false),
+            ("/shop/people/health", true),
+            ("/shop/chairs", true),
+        ] {
             let name = of(path.as_bytes(), &"/shop/".parse().unwrap(), false).unwrap();
             assert_eq!(may_stand_in(path.as_bytes(), name), stands, "{path}");
         }

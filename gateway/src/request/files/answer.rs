@@ -1,11 +1,11 @@
 //! The answer that a file gives: which of its codings, which part of it, and what is said about it.
 
 use probegate_policies::encoding::{Coding, Verdict, negotiate};
-use probegate_policies::files::{self, Decision, Tag, Window, date, types};
+use probegate_policies::files::{self, Decision, Tag, Window, types};
 use probegate_policies::reason::Reason;
 
 use super::pointed::Kept;
-use super::{Filed, refused};
+use super::{Filed, date, refused};
 use crate::files::{Disk, FileSource, Open, Segment, Variants};
 use crate::plan::Files;
 use crate::request::deliver::{self, Delivery, Progress};
@@ -17,7 +17,6 @@ use crate::wire::Responder;
 use crate::wire::compose::Composer;
 use crate::wire::head::{FieldView, Name};
 use crate::wire::text::push_number;
-use crate::worker::Worker;
 
 /// What is asked of a file.
 #[derive(Clone, Copy, Debug)]
@@ -28,8 +27,6 @@ pub(super) struct Asked<'a> {
     pub(super) to_head: bool,
     /// Conditions and ranges count: the method is GET or HEAD.
     pub(super) reads: bool,
-    /// Seconds since the Unix epoch.
-    pub(super) now: u64,
     /// The request's id: what separates parts of a file, since no file holds it.
     pub(super) id: &'a [u8; 32],
     /// How it waits for disks.
@@ -42,13 +39,12 @@ pub(super) struct Asked<'a> {
 
 impl<'a> Asked<'a> {
     /// What this request asks.
-    pub(super) fn of(case: &Case<'a>, worker: &Worker, disk: Disk<'a>) -> Self {
+    pub(super) fn of(case: &Case<'a>, disk: Disk<'a>) -> Self {
         let method = case.received.head.method.of(case.received.bytes);
         Self {
             fields: case.received.fields(),
             to_head: method == b"HEAD",
             reads: matches!(method, b"GET" | b"HEAD"),
-            now: worker.state.now(case.received.started).unix,
             id: case.id,
             disk,
             throttling: case.throttling(),
@@ -168,7 +164,7 @@ pub(super) async fn file<R: Responder>(
     let varies = !found.coded.is_empty();
     let mut about = About { files, found, open, tag: &tag, coding, varies, weak: false, kept };
     let decision =
-        if asked.reads { files::judge(&fields, &open.meta, &tag, !asked.to_head, asked.now) } else { Decision::Whole };
+        if asked.reads { files::judge(&fields, &open.meta, &tag, !asked.to_head, date::read) } else { Decision::Whole };
     if decision != Decision::Whole
         && let Some(compressing) = asked.compressing
     {

@@ -125,7 +125,7 @@ pub async fn serve<R: Responder>(
         return over(refused(Reason::MethodNotAllowed));
     }
     let disk = worker.files.disk(tools.deadline, case.active.plan.buffers.timeout);
-    let asked = Asked::of(case, worker, disk);
+    let asked = Asked::of(case, disk);
     let mut path = Vec::new();
     let Some((files, name)) = locate(&pointer.to, case.service, &mut path) else {
         // What is written there is the app's, and no client's: it may be logged.
