@@ -23,7 +23,7 @@ fn venv() -> &'static Path {
 }
 
 /// Django under gunicorn on a Unix socket, with a database of its own.
-struct Django {
+pub(crate) struct Django {
     gunicorn: Option<Program>,
     folder: Folder,
     environment: Vec<(&'static str, OsString)>,
@@ -31,7 +31,7 @@ struct Django {
 
 impl Django {
     /// With a database that is ready.
-    fn start(more: &[(&'static str, &str)]) -> Self {
+    pub(crate) fn start(more: &[(&'static str, &str)]) -> Self {
         let django = Self::before_its_database("db.sqlite3", more);
         django.migrate();
         django.serve()
@@ -78,7 +78,7 @@ impl Django {
         self
     }
 
-    fn socket(&self) -> PathBuf {
+    pub(crate) fn socket(&self) -> PathBuf {
         self.folder.path().join("app.sock")
     }
 
@@ -121,7 +121,7 @@ fn gateway(django: &Django) -> Gateway {
 }
 
 /// Asks through the gateway. The example gives a probe 800 ms; on a machine that is busy with other tests, one is asked again.
-fn ask(gateway: &Gateway, target: &str, arguments: &[&str]) -> Response {
+pub(crate) fn ask(gateway: &Gateway, target: &str, arguments: &[&str]) -> Response {
     let url = format!("http://{}{target}", gateway.address());
     eventually("an answer in time", || {
         let arguments = arguments.iter().copied().chain(["--path-as-is", &url]);

@@ -166,10 +166,10 @@ fn an_intercepted_answer_keeps_its_status_and_what_it_says_to_the_client() {
     let app = statuses();
     let config = || {
         Config::before(&app)
-            .top("error_header: true")
+            .top("error_header: true\nnetworks: {nowhere: [192.0.2.0/24]}")
             .service("error_pages: {default: error.html, 5xx: 5xx.html}\nintercept: [404, 5xx, 401]\ncompression: {min_length: 1}")
             .service("response_headers: {add: {Set-Cookie: e=f}, remove: [X-Powered-By]}")
-            .service("routes: [{path: /404-own, intercept: []}, {path: /503-api, error_pages: off}]")
+            .service("routes: [{path: /404-own, intercept: []}, {path: /503-api, error_pages: off}, {path: /closed, allow: {network: nowhere}, cors: {origins: [\"https://a.example\"]}}]")
     };
     let gateway = with_pages(config());
     let page = browse(&gateway, "/503");
@@ -230,6 +230,11 @@ fn an_intercepted_answer_keeps_its_status_and_what_it_says_to_the_client() {
     assert!(head.starts_with("HTTP/2 503") && body == "<p>server 503", "{ended:?}");
     assert!(head.contains("content-length: 13") && head.matches("set-cookie: ").count() == 3, "{head}");
     assert!(!head.contains("content-encoding") && !head.contains("x-gateway-error"), "{head}");
+    let ended = over(&["-i", "-H", "Origin: https://a.example", &format!("http://{}/closed", gateway.address())]);
+    assert!(ended.out.starts_with("HTTP/2 403"), "{ended:?}");
+    let varies: Vec<_> = ended.out.lines().filter(|line| line.starts_with("vary: ")).collect();
+    assert_eq!(varies, ["vary: Accept", "vary: Origin"]);
+    assert!(ended.out.contains("\r\nx-gateway-error: forbidden\r\n"), "{ended:?}");
     let ended = over(&["-I", &url]);
     assert!(ended.out.contains("content-length: 13") && ended.code == Some(0), "{ended:?}");
 }

@@ -32,6 +32,7 @@ mod django;
 mod drain;
 mod edits;
 mod error_pages;
+mod error_pages_django;
 mod errors;
 mod examples;
 mod expect;

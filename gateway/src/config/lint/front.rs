@@ -72,7 +72,7 @@ pub(in crate::config) fn hosts_without_certificate(
     for host in hosts {
         let Some(service) = services.get(host.service) else { continue };
         let rules = service.routes.iter().map(|route| &route.allow);
-        let mut rules = rules.chain(service.probes.iter().map(|probe| &probe.allow));
+        let mut rules = rules.chain(service.probes.iter().map(|probe| &probe.allow)).chain(&service.maintenance.allow);
         if service.clients.is_none() && !rules.any(asks_for_certificate) {
             continue;
         }
