@@ -24,6 +24,7 @@ pub mod server;
 pub mod servers;
 pub mod spool;
 pub mod state;
+pub mod store;
 pub mod switches;
 pub mod telemetry;
 pub mod tls;

@@ -3,6 +3,7 @@
 //! Invariant: [`Limiter::admit`] does not wait, lock or read a clock, and allocates only for what has to wait ([`pending`]).
 
 pub mod pending;
+pub mod shared;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,13 +12,15 @@ use probegate_policies::client::Identity;
 use probegate_policies::limit::{Decision, Key, Seed, Table};
 use probegate_policies::now::Now;
 
-use self::pending::{Charge, Pending, Wait};
+use self::pending::{Asked, Charge, Pending, Wait};
+use self::shared::Shared;
 use crate::plan::{Limit, LimitKey, Plan};
 
 /// The limits of one plan with their tables, in the order of [`Plan::limits`].
 #[derive(Debug)]
 pub struct Limiter {
     tables: Vec<Arc<Table>>,
+    shared: Shared,
 }
 
 /// What limits count a request by.
@@ -61,7 +64,8 @@ impl Limiter {
         };
         let new = |limit: &Limit| Arc::new(Table::new(limit.max_keys, *seed).pausing(std::thread::yield_now));
         let table = |limit: &Limit| kept(limit).unwrap_or_else(|| new(limit));
-        Self { tables: plan.limits.iter().map(table).collect() }
+        let shared = Shared::new(plan, earlier.map(|(plan, limiter)| (plan, &limiter.shared)), seed);
+        Self { tables: plan.limits.iter().map(table).collect(), shared }
     }
 
     /// Charges a request to every limit in `limits` that counts it: all of them, or none where one refuses (nginx's rule for several `limit_req`).
@@ -72,10 +76,21 @@ impl Limiter {
         });
         let mut tightest: Option<Limited> = None;
         let mut delay = (0, 0);
+        let mut is_shared = false;
+        let own = counted.clone().filter(|(_, limit, _)| !limit.shared);
         for (index, limit, table) in counted.clone() {
-            let decision = table.admit(key(table, limit, asking), &limit.quota, asking.now);
+            let key_of = key(table, limit, asking);
+            let decision = if limit.shared {
+                is_shared = true;
+                match self.shared.refusal(index, &limit.quota, key_of, asking.now) {
+                    Some(refusal) => refusal,
+                    None => continue,
+                }
+            } else {
+                table.admit(key_of, &limit.quota, asking.now)
+            };
             if !decision.admitted {
-                for (earlier, limit, table) in counted.clone().take_while(|(earlier, _, _)| *earlier != index) {
+                for (earlier, limit, table) in own.take_while(|(earlier, _, _)| *earlier != index) {
                     debug_assert_ne!(earlier, index);
                     table.refund(key(table, limit, asking), &limit.quota);
                 }
@@ -89,13 +104,19 @@ impl Limiter {
             }
         }
         let mut admission = Admission { limited: tightest, pending: None };
-        if delay.1 > 0 {
-            let charged = counted.map(|(index, limit, table)| Charge { limit: index, key: key(table, limit, asking) });
-            admission.pending = Some(Box::new(Pending {
-                waits: vec![Wait::Delay { limit: delay.0, time: Duration::from_nanos(delay.1) }],
-                charged: charged.collect(),
-                delayed: None,
-            }));
+        if delay.1 > 0 || is_shared {
+            let charged = own.map(|(index, limit, table)| Charge { limit: index, key: key(table, limit, asking) });
+            let delay = (delay.1 > 0).then(|| Wait::Delay { limit: delay.0, time: Duration::from_nanos(delay.1) });
+            let mut pending = Pending { charged: charged.collect(), ..Pending::default() };
+            if is_shared {
+                let mut asked = Asked::default();
+                for (index, limit, table) in counted.filter(|(_, limit, _)| limit.shared) {
+                    self.shared.ask(plan, index, key(table, limit, asking), asking, &mut asked);
+                }
+                pending.waits.push(Wait::Store(asked));
+            }
+            pending.waits.extend(delay);
+            admission.pending = Some(Box::new(pending));
         }
         admission
     }

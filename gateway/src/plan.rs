@@ -13,6 +13,7 @@ mod limit;
 mod listener;
 mod pages;
 mod shaping;
+mod store;
 mod template;
 mod upstream;
 
@@ -40,6 +41,7 @@ pub use self::listener::{
 };
 pub use self::pages::{Errors, Maintenance, Page, PagePart, PageVariable, Statuses};
 pub use self::shaping::{Bandwidth, Compression, Levels};
+pub use self::store::{LimitStore, Login, OnFailure, StoreServer, Topology};
 pub use self::template::{Segment, Template, Variable};
 pub use self::upstream::{OwnCertificate, Server, ServerAddress, Upstream, UpstreamProtocol, UpstreamTls};
 
@@ -58,6 +60,8 @@ pub struct Plan {
     pub hosts: HostTable,
     /// Every limit that is defined; services and routes point into this list.
     pub limits: Vec<Limit>,
+    /// Where shared limits are counted; `None`: there are none.
+    pub limit_store: Option<LimitStore>,
     /// Where metrics and the gateway's own probes are served; `None`: nowhere.
     pub admin: Option<SocketAddr>,
     /// Who turns switches there must present one of these; `None`: anybody on this machine may.

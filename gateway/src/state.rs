@@ -16,6 +16,7 @@ use crate::limiter::Limiter;
 use crate::plan::Plan;
 use crate::servers::Servers;
 use crate::spool::Budget;
+use crate::store::Store;
 pub use crate::switches::InMaintenance;
 use crate::switches::{Maintenance, Switches};
 use crate::telemetry::access_log::AccessLogger;
@@ -33,6 +34,8 @@ pub struct Active {
     pub plan: Plan,
     /// Its limits with their tables.
     pub limiter: Limiter,
+    /// Where its shared limits are counted; `None`: it has none.
+    pub store: Option<Arc<Store>>,
     /// What is known about the servers of its services, in the plan's order.
     pub servers: Vec<Arc<Servers>>,
     /// Counters of its services, in the plan's order; a service keeps its counters over reloads.
@@ -250,6 +253,7 @@ fn activate(
     origin: Instant,
 ) -> Active {
     let limiter = Limiter::new(&plan, before.map(|before| (&before.plan, &before.limiter)), seed);
+    let store = Store::new(plan.limit_store.as_ref(), before.and_then(|before| before.store.as_ref()));
     let servers = plan.services.iter().map(|service| {
         let earlier =
             before.and_then(|before| before.servers.iter().find(|servers| *servers.service() == *service.name));
@@ -259,7 +263,7 @@ fn activate(
     let stats = plan.services.iter().map(|service| metrics.service(&service.name)).collect();
     let limited = plan.limits.iter().map(|limit| metrics.limit(&limit.name)).collect();
     let maintenance = switches.attach(&plan);
-    let active = Active { plan, limiter, servers, stats, limited, tls, maintenance };
+    let active = Active { plan, limiter, store, servers, stats, limited, tls, maintenance };
     apply_drains(&active, switches);
     for servers in active.servers.iter().filter(|servers| servers.sites().iter().all(|site| site.state.is_drained())) {
         tracing::warn!(service = servers.service(), "every server is drained: nobody answers");

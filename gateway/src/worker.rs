@@ -17,6 +17,8 @@ use self::date::Date;
 use self::workspace::Workspaces;
 use crate::files::Shelf;
 use crate::state::{Active, State};
+use crate::store::Store;
+use crate::store::link::Link;
 use crate::telemetry::access_log::LineBuffer;
 use crate::upstream::Pools;
 use crate::wire::deadline::Deadlines;
@@ -55,6 +57,8 @@ pub struct Worker {
     pub date: Date,
     /// The plan in force and its generation. A counter that only this thread touches keeps it for the requests that run.
     active: RefCell<(u64, Rc<Arc<Active>>)>,
+    /// The connection to the store of shared limits.
+    link: RefCell<Option<Rc<Link>>>,
     random: RefCell<fastrand::Rng>,
     /// Whether idle connections have been told that the gateway is going down, and that its listeners are closed.
     hurried: Cell<(bool, bool)>,
@@ -75,6 +79,7 @@ impl Worker {
             lines: RefCell::new(LineBuffer::new(state.access_log.clone())),
             date: Date::default(),
             active: RefCell::new((state.generation(), active)),
+            link: RefCell::default(),
             random: RefCell::new(fastrand::Rng::new()),
             hurried: Cell::new((false, false)),
             state,
@@ -89,6 +94,21 @@ impl Worker {
             *active = (generation, Rc::new(self.state.active()));
         }
         Rc::clone(&active.1)
+    }
+
+    /// Sees to it that the worker has a connection to the store of the plan in force, if there is one.
+    pub fn keep_link(&self) {
+        let active = self.active();
+        if self.link(active.store.as_ref()).is_none() {
+            let link = active.store.as_ref().map(|store| Link::new(Arc::clone(store)));
+            self.link.replace(link);
+        }
+    }
+
+    /// The worker's connection to this store; `None`: it has another one, as for requests that began under an earlier plan.
+    pub fn link(&self, store: Option<&Arc<Store>>) -> Option<Rc<Link>> {
+        let link = self.link.borrow();
+        link.as_ref().filter(|link| store.is_some_and(|store| Arc::ptr_eq(store, link.store()))).map(Rc::clone)
     }
 
     /// A request id: 128 random bits in hexadecimal.
@@ -119,6 +139,7 @@ impl Worker {
             self.deadlines.wake_all();
         }
         self.make_room();
+        self.keep_link();
         self.pools.sweep(now);
         self.files.sweep(self.deadlines.now());
         self.date.refresh();

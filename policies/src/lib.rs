@@ -13,6 +13,7 @@ pub mod accept;
 pub mod access;
 pub mod balance;
 pub mod bandwidth;
+pub mod breaker;
 pub mod client;
 pub mod cors;
 pub mod ejection;

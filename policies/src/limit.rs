@@ -8,10 +8,13 @@ pub mod gcra;
 pub mod headers;
 mod key;
 mod rate;
+mod secret;
+pub mod shared;
 mod table;
 
 pub use key::{Key, KeyPart, KeyParts, Seed};
 pub use rate::{InvalidRate, Rate};
+pub use secret::{KeySecret, SharedKey};
 pub use table::{Table, TableStats};
 
 /// The longest time a bucket may need to refill, in nanoseconds: 146 years, so that no sum of a clock and a debt

@@ -51,6 +51,7 @@ reasons! {
     CertificateMissing 403 "certificate_missing" "the client showed no certificate"
     CertificateWrong 403 "certificate_wrong" "the client's certificate is not a known one"
     LimitExceeded 429 "limit_exceeded" "the client sent more requests than its limit allows"
+    LimitUnavailable 503 "limit_unavailable" "the requests of the client can not be counted now"
 
     // What was asked for.
     PathInvalid 400 "path_invalid" "the path is not a valid one"

@@ -23,6 +23,7 @@ mod rule;
 mod secret;
 mod service;
 mod shaping;
+mod store;
 mod tls;
 mod tls_upstream;
 mod token;
@@ -51,6 +52,7 @@ pub(super) fn plan(config: raw::Config, cx: &mut Context<'_>) -> Option<Plan> {
         tokens,
         client_certificates,
         limits,
+        limit_store,
         services,
         error_pages,
         error_header,
@@ -67,6 +69,7 @@ pub(super) fn plan(config: raw::Config, cx: &mut Context<'_>) -> Option<Plan> {
     let tokens = token::tokens(tokens, cx);
     let (certificate_names, client_certificates) = tls::sets(client_certificates, cx);
     let (limit_names, limits) = limit::limits(limits, cx);
+    let limit_store = store::limit_store(limit_store, &limits, cx);
     let definitions = Definitions { networks, tokens, certificates: certificate_names, limits: limit_names };
     let errors = pages::errors(error_pages, None, &ConfigPath::root(), None, cx);
     let error_header = error_header.is_some_and(|Leaf(Flag(on))| on);
@@ -119,6 +122,7 @@ pub(super) fn plan(config: raw::Config, cx: &mut Context<'_>) -> Option<Plan> {
         services,
         hosts,
         limits,
+        limit_store,
         admin,
         admin_token,
         access_log,

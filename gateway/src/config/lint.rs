@@ -3,6 +3,7 @@
 //! Invariant: a lint never keeps a plan from being made, and never repeats a secret.
 
 mod front;
+mod store;
 
 use ipnet::IpNet;
 use probegate_policies::fields::FieldName;
@@ -15,6 +16,8 @@ use crate::plan;
 use crate::tls::pem::moment;
 
 pub(super) use front::{acme_name, buffers, client_name, hosts_without_certificate, plain_challenges, ramp, storage};
+
+pub(super) use store::{store_in_use, store_replicas};
 
 /// Bits of strength below which a token can be guessed by somebody with time.
 const STRONG: u32 = 128;
@@ -52,10 +55,10 @@ pub(super) fn switched_off(kind: ProbeKind, path: &ConfigPath, cx: &mut Context<
 }
 
 /// A token that could be guessed. Its strength is an estimate: its length times what its alphabet gives for each character.
-pub(super) fn token_strength(secret: &[u8], path: &ConfigPath, cx: &mut Context<'_>) {
+pub(super) fn token_strength(what: &str, secret: &[u8], path: &ConfigPath, cx: &mut Context<'_>) {
     let bits = strength(secret);
     if bits < STRONG {
-        let message = format!("this token has about {bits} bits of strength, expected at least {STRONG}");
+        let message = format!("this {what} has about {bits} bits of strength, expected at least {STRONG}");
         cx.lint(path, message, "make one with `openssl rand -hex 32`");
     }
 }

@@ -15,6 +15,7 @@ mod pages;
 mod process;
 mod service;
 mod shaping;
+mod store;
 mod tls;
 
 use std::net::SocketAddr;
@@ -35,6 +36,7 @@ pub(super) use process::{
 };
 pub(super) use service::{AppToken, Buffering, Hsts, Probe, Probes, Route, Service, Upstream, Version};
 pub(super) use shaping::{Bandwidth, Compression, Levels};
+pub(super) use store::{LimitStore, Secret, Sentinel, StoreTls, StoreUrls};
 pub(super) use tls::{Acme, Certificate, CertificateSet, ClientCertificates, ListenerTls, UpstreamTls};
 
 use super::shape::{List, Named, Toggle};
@@ -59,6 +61,8 @@ pub(super) struct Config {
     pub(super) client_certificates: Option<Named<CertificateSet>>,
     /// Rate limits by name. They apply where a service or a route names them.
     pub(super) limits: Option<Named<Limit>>,
+    /// Where limits with `shared: true` are counted: a Redis or Valkey that several gateways have in common.
+    pub(super) limit_store: Option<LimitStore>,
     /// The apps behind the gateway, by name.
     #[schemars(required)]
     pub(super) services: Option<Named<Service>>,

@@ -15,6 +15,7 @@ mod limit;
 mod pages;
 mod protocol;
 mod shaping;
+mod store;
 mod template;
 mod text;
 
@@ -35,6 +36,7 @@ pub(super) use limit::{DelayWord, LimitKeyWord};
 pub(super) use pages::{PageWord, StatusesWord};
 pub(super) use protocol::{AcmeDirectory, ChallengeWord, DomainName, ProtocolWord, RedirectWord, ServerHeaderWord};
 pub(super) use shaping::{ByteRateWord, CodingWord};
+pub(super) use store::{OnFailureWord, StoreUrl};
 pub(super) use template::TemplateText;
 pub(super) use text::{ExactPath, FieldText, FilePath, Host, LogLevel, Name, SecretText, Sha256, Text, Variable};
 

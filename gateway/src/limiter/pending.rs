@@ -27,6 +27,8 @@ pub struct Pending {
 /// One thing that is waited for.
 #[derive(Debug)]
 pub enum Wait {
+    /// What the store says about the limits that gateways share. Before everything else.
+    Store(Asked),
     /// The time at which the rate would have let it through: the longest that any of its limits wants.
     Delay {
         /// Index of the limit in the plan.
@@ -34,6 +36,17 @@ pub enum Wait {
         /// Counted from the moment the request was judged at.
         time: Duration,
     },
+}
+
+/// What the store is asked about a request: all of its shared limits.
+#[derive(Debug, Default)]
+pub struct Asked {
+    /// Indices of the limits in the plan, with the keys in the gateway's own tables.
+    pub limits: Vec<(usize, Key)>,
+    /// Their keys in the store.
+    pub keys: Vec<Vec<u8>>,
+    /// Three for each: see [`crate::store::redis::SCRIPT`].
+    pub arguments: Vec<u64>,
 }
 
 /// One request that was charged to a key.

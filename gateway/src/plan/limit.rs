@@ -22,6 +22,8 @@ pub struct Limit {
     pub methods: Vec<Box<str>>,
     /// How many keys are remembered.
     pub max_keys: usize,
+    /// It is counted in [`super::Plan::limit_store`], for all gateways together.
+    pub shared: bool,
     /// Where it is defined.
     pub origin: Origin,
 }

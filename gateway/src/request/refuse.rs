@@ -89,7 +89,7 @@ pub(super) fn wanted<'a>(received: &Received<'_>, errors: Option<&'a Errors>, st
 /// After how long the client may come back, where somebody knows.
 fn back(active: &Active, judgement: &Judgement<'_>, reason: Reason) -> Option<Duration> {
     match reason {
-        Reason::UpstreamQueueFull | Reason::UpstreamQueueTimeout => Some(answer::LATER),
+        Reason::UpstreamQueueFull | Reason::UpstreamQueueTimeout | Reason::LimitUnavailable => Some(answer::LATER),
         Reason::Maintenance => active.in_maintenance(judgement.service?)?.retry_after,
         _ => None,
     }

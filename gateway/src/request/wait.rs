@@ -13,7 +13,8 @@ use tokio::time::{Sleep, sleep_until};
 
 use super::Received;
 use super::judge::Judgement;
-use crate::limiter::pending::Wait;
+use crate::limiter::pending::{Asked, Wait};
+use crate::limiter::shared::Settled;
 use crate::state::Active;
 use crate::telemetry::metrics::Waiting;
 use crate::wire::Responder;
@@ -31,8 +32,27 @@ pub async fn wait<R: Responder>(
     reply: &mut R,
 ) {
     let Some(mut pending) = judgement.pending.take() else { return };
-    for wait in &pending.waits {
+    let mut waits = std::mem::take(&mut pending.waits);
+    if let Some(Wait::Store(asked)) = waits.first() {
+        let settled = ask(asked, judgement, worker, active, received).await;
+        if let Some(reason) = settled.refused {
+            active.limiter.give_back(&active.plan, &pending.charged);
+            judgement.verdict = Err(reason.into());
+            waits.clear();
+        } else if settled.delay.1 > 0 {
+            // The longest that any limit wants, here or in the store.
+            let time = Duration::from_nanos(settled.delay.1);
+            let is_longer = |wait: &Wait| matches!(wait, Wait::Delay { time: other, .. } if *other >= time);
+            if !waits.iter().any(is_longer) {
+                waits.retain(|wait| !matches!(wait, Wait::Delay { .. }));
+                waits.push(Wait::Delay { limit: settled.delay.0, time });
+            }
+        }
+    }
+    for wait in &waits {
         let waited = match wait {
+            // Settled above.
+            Wait::Store(_) => Ok(()),
             Wait::Delay { limit, time } => {
                 let _waiting = active.limited.get(*limit).map(|stats| Waiting::new(stats));
                 let waited = delay(received.started + *time, worker, reply).await;
@@ -49,6 +69,27 @@ pub async fn wait<R: Responder>(
         }
     }
     judgement.pending = Some(pending);
+}
+
+/// Asks the store about the limits that gateways share. Where it refuses, or has less left than the gateway's own limits, that is what counts.
+async fn ask(
+    asked: &Asked,
+    judgement: &mut Judgement<'_>,
+    worker: &Worker,
+    active: &Active,
+    received: &Received<'_>,
+) -> Settled {
+    worker.keep_link();
+    let link = worker.link(active.store.as_ref());
+    let now = worker.state.now(received.started);
+    let settled = active.limiter.settle(&active.plan, active.store.as_ref(), link.as_deref(), asked, now).await;
+    if let Some(limited) = settled.limited
+        && (settled.refused.is_some()
+            || judgement.limited.is_none_or(|other| limited.decision.remaining < other.decision.remaining))
+    {
+        judgement.limited = Some(limited);
+    }
+    settled
 }
 
 /// Waits until this moment, unless the client leaves or the process ends before.

@@ -8,6 +8,7 @@ mod families;
 mod limits;
 mod servers;
 mod shard;
+mod store;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};

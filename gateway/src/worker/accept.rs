@@ -66,6 +66,7 @@ pub fn start(id: usize, state: Arc<State>) -> io::Result<(Remote, JoinHandle<()>
 
 async fn run(worker: Rc<Worker>, mut inbox: UnboundedReceiver<Command>) {
     spawn_local(tick(Rc::clone(&worker)));
+    worker.keep_link();
     let mut listeners: Vec<(SocketAddr, watch::Sender<bool>)> = Vec::new();
     while let Some(command) = inbox.recv().await {
         match command {

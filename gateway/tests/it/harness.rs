@@ -11,6 +11,7 @@ mod gateway;
 mod http2_app;
 mod message;
 pub(crate) mod pebble;
+mod redis;
 mod tls;
 mod tls_app;
 mod upstream;
@@ -27,9 +28,10 @@ pub(crate) use extra::{
     wait_for_metric, wait_ready,
 };
 pub(crate) use folder::Folder;
-pub(crate) use gateway::Gateway;
+pub(crate) use gateway::{Builder, Gateway};
 pub(crate) use http2_app::{Call, Http2App, frame, head, next_frame, next_head, preface, send};
 pub(crate) use message::{Request, Response};
+pub(crate) use redis::{Redis, Reply, Resp};
 pub(crate) use tls::{Authority, Issued, Wish, shake};
 pub(crate) use tls_app::app_config;
 pub(crate) use upstream::{Connection, Unreachable, Upstream, ok};

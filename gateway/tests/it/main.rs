@@ -66,6 +66,7 @@ mod proxy_protocol;
 mod readme;
 mod redirects;
 mod rewriting;
+mod shared_limits;
 mod slow_clients;
 mod smuggling;
 mod splitting;

@@ -74,7 +74,7 @@ impl Key {
 
 impl KeyPart<'_> {
     #[inline]
-    fn feed(&self, hash: &mut impl Hasher) {
+    pub(super) fn feed(&self, hash: &mut impl Hasher) {
         match *self {
             Self::Client { identity: Identity::Known(known), v4_prefix, v6_prefix } => {
                 feed_ip(hash, 0, group(known.ip, v4_prefix, v6_prefix));

@@ -13,6 +13,7 @@
 //!   thread that lost its CPU would be worse than one request too many.
 
 mod bucket;
+mod memory;
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};

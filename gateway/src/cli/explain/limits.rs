@@ -8,7 +8,7 @@ impl Out {
     /// A line for every limit that counts the request.
     pub(super) fn limits(&mut self, plan: &Plan, judgement: &Judgement<'_>, method: &[u8]) {
         // Where the judgement ended before, no limit was asked.
-        if judgement.limited.is_none() {
+        if judgement.limited.is_none() && judgement.pending.is_none() {
             return;
         }
         let Some(service) = judgement.service.and_then(|index| plan.services.get(index)) else { return };
@@ -30,6 +30,9 @@ fn text(limit: &Limit) -> String {
     let mut text = format!("counts this request by {}: {}, burst {left}", limit.key, limit.rate);
     if limit.delay != Delay::None {
         text.push_str(&format!(", delay {}", limit.delay));
+    }
+    if limit.shared {
+        text.push_str(", counted in `limit_store` for all gateways together");
     }
     text.push_str(&format!("; a new client has {left} left after it"));
     text

@@ -4,7 +4,7 @@ use probegate_policies::limit::{Quota, Rate};
 
 use super::{Context, Names};
 use crate::config::shape::{List, Named};
-use crate::config::value::{Count, DelayWord, Leaf, LimitKeyWord, Method, Name};
+use crate::config::value::{Count, DelayWord, Flag, Leaf, LimitKeyWord, Method, Name};
 use crate::config::{ConfigPath, raw};
 use crate::plan;
 
@@ -29,7 +29,7 @@ pub(super) fn limits(raw: Option<Named<raw::Limit>>, cx: &mut Context<'_>) -> (N
 }
 
 fn compile(name: &str, raw: raw::Limit, path: &ConfigPath, cx: &mut Context<'_>) -> Option<plan::Limit> {
-    let raw::Limit { key, rate, burst, delay, methods, ipv4_prefix, ipv6_prefix, max_keys } = raw;
+    let raw::Limit { key, rate, burst, delay, methods, ipv4_prefix, ipv6_prefix, max_keys, shared } = raw;
     let Leaf(LimitKeyWord::ClientIp) = key.unwrap_or(Leaf(LimitKeyWord::ClientIp));
     let v4_prefix = cx.number(ipv4_prefix, path, "ipv4_prefix", 1..=32, 32);
     let v6_prefix = cx.number(ipv6_prefix, path, "ipv6_prefix", 1..=128, 64);
@@ -62,6 +62,7 @@ fn compile(name: &str, raw: raw::Limit, path: &ConfigPath, cx: &mut Context<'_>)
         },
         methods,
         max_keys,
+        shared: shared.is_some_and(|Leaf(Flag(shared))| shared),
         origin: cx.origin(path),
     })
 }

@@ -107,10 +107,15 @@ pub(super) fn app_token(raw: raw::AppToken, path: &ConfigPath, cx: &mut Context<
     let raw::AppToken { header, env, file, value } = raw;
     let field = token::field(header)?;
     token::refuse_taken(&field.name, path, cx);
-    if !secret::exactly_one(&[("env", env.is_some()), ("file", file.is_some()), ("value", value.is_some())], path, cx) {
+    if !secret::exactly_one(
+        "token",
+        &[("env", env.is_some()), ("file", file.is_some()), ("value", value.is_some())],
+        path,
+        cx,
+    ) {
         return None;
     }
-    let secret = secret::read(Places { env, file, value }, path, cx)?;
+    let secret = secret::read(Places { what: "token", env, file, value }, path, cx)?;
     Some(plan::AppToken { field: field.text, secret })
 }
 

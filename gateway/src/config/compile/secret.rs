@@ -1,4 +1,4 @@
-//! Tokens from where they are kept: the environment, a file, the configuration itself.
+//! Tokens and passwords from where they are kept: the environment, a file, the configuration itself.
 
 use std::path::Path;
 
@@ -14,13 +14,15 @@ const LONGEST: usize = 4096;
 
 /// Where a token is kept. At most one of them is there once [`exactly_one`] has agreed.
 pub(super) struct Places {
+    /// What it is, for messages: a token, a password.
+    pub(super) what: &'static str,
     pub(super) env: Option<Leaf<Variable>>,
     pub(super) file: Option<Leaf<FilePath>>,
     pub(super) value: Option<Leaf<SecretText>>,
 }
 
 /// Whether exactly one of several keys is there; reports when not. `given` holds each key with whether it is there.
-pub(super) fn exactly_one(given: &[(&str, bool)], path: &ConfigPath, cx: &mut Context<'_>) -> bool {
+pub(super) fn exactly_one(what: &str, given: &[(&str, bool)], path: &ConfigPath, cx: &mut Context<'_>) -> bool {
     // A key that could not be read is there, too.
     let there: Vec<_> =
         given.iter().filter(|(key, there)| *there || cx.is_broken(&path.key(key))).map(|&(key, _)| key).collect();
@@ -30,7 +32,7 @@ pub(super) fn exactly_one(given: &[(&str, bool)], path: &ConfigPath, cx: &mut Co
             let keys = crate::config::suggest::list(given.iter().map(|&(key, _)| key));
             cx.error(
                 path,
-                format!("the token is missing, expected one of {keys}"),
+                format!("the {what} is missing, expected one of {keys}"),
                 "write `env: NAME` to take it from the environment",
             );
             false
@@ -38,7 +40,7 @@ pub(super) fn exactly_one(given: &[(&str, bool)], path: &ConfigPath, cx: &mut Co
         [first, second, ..] => {
             cx.key_error(
                 &path.key(second),
-                format!("`{first}` and `{second}` both say what the token is"),
+                format!("`{first}` and `{second}` both say what the {what} is"),
                 "keep one of them",
             );
             false
@@ -48,21 +50,21 @@ pub(super) fn exactly_one(given: &[(&str, bool)], path: &ConfigPath, cx: &mut Co
 
 /// Reads a token and judges it; reports when it cannot be had or cannot be right.
 pub(super) fn read(places: Places, path: &ConfigPath, cx: &mut Context<'_>) -> Option<SecretSlice<u8>> {
-    let Places { env, file, value } = places;
+    let Places { what, env, file, value } = places;
     let (key, secret) = if let Some(Leaf(Variable(name))) = env {
-        ("env", from_environment(&name, &path.key("env"), cx)?)
+        ("env", from_environment(what, &name, &path.key("env"), cx)?)
     } else if let Some(Leaf(FilePath(file))) = file {
-        ("file", from_file(&file, &path.key("file"), cx)?)
+        ("file", from_file(what, &file, &path.key("file"), cx)?)
     } else {
         let Leaf(SecretText(text)) = value?;
         let path = path.key("value");
         cx.lint(
             &path,
-            "this token stands in the configuration in clear text",
+            format!("this {what} stands in the configuration in clear text"),
             "keep it in a variable or a file: `env: NAME` or `file: PATH`",
         );
         if text.expose_secret().is_empty() {
-            cx.error(&path, "the token is empty", "write a token, such as the output of `openssl rand -hex 32`");
+            cx.error(&path, format!("the {what} is empty"), "write one, such as the output of `openssl rand -hex 32`");
             return None;
         }
         ("value", SecretSlice::from(text.expose_secret().as_bytes().to_vec()))
@@ -71,26 +73,26 @@ pub(super) fn read(places: Places, path: &ConfigPath, cx: &mut Context<'_>) -> O
     if let Some(flaw) = flaw(secret.expose_secret()) {
         cx.error(
             &path,
-            format!("the token {flaw}, so no client could ever send it"),
+            format!("the {what} {flaw}, so no client could ever send it"),
             "use visible ASCII characters, such as the output of `openssl rand -hex 32`",
         );
         return None;
     }
-    lint::token_strength(secret.expose_secret(), &path, cx);
+    lint::token_strength(what, secret.expose_secret(), &path, cx);
     Some(secret)
 }
 
-fn from_environment(name: &str, path: &ConfigPath, cx: &mut Context<'_>) -> Option<SecretSlice<u8>> {
+fn from_environment(what: &str, name: &str, path: &ConfigPath, cx: &mut Context<'_>) -> Option<SecretSlice<u8>> {
     let message = match cx.environment().variable(name) {
         Some(value) if !value.is_empty() => return Some(SecretSlice::from(value)),
         Some(_) => format!("the environment variable `{name}` is empty"),
         None => format!("the environment variable `{name}` is not set"),
     };
-    cx.error(path, message, "set it to the token before the gateway starts");
+    cx.error(path, message, format!("set it to the {what} before the gateway starts"));
     None
 }
 
-fn from_file(file: &Path, path: &ConfigPath, cx: &mut Context<'_>) -> Option<SecretSlice<u8>> {
+fn from_file(what: &str, file: &Path, path: &ConfigPath, cx: &mut Context<'_>) -> Option<SecretSlice<u8>> {
     let shown = file.display();
     let mut content = match cx.environment().read(file, LONGEST + 2) {
         Ok(content) => content,
@@ -107,7 +109,7 @@ fn from_file(file: &Path, path: &ConfigPath, cx: &mut Context<'_>) -> Option<Sec
         }
     }
     if content.is_empty() {
-        cx.error(path, format!("file `{shown}` is empty"), "write the token into it");
+        cx.error(path, format!("file `{shown}` is empty"), format!("write the {what} into it"));
         return None;
     }
     Some(SecretSlice::from(content))

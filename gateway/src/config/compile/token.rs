@@ -85,12 +85,12 @@ fn compile_slot(raw: raw::Slot, path: &ConfigPath, cx: &mut Context<'_>) -> Opti
         );
     }
     lint::expiry(expires, &path.key("expires"), cx);
-    if !secret::exactly_one(&given, path, cx) {
+    if !secret::exactly_one("token", &given, path, cx) {
         return None;
     }
     let digest = match sha256 {
         Some(Leaf(Sha256(digest))) => digest,
-        None => TokenDigest::of(secret::read(Places { env, file, value }, path, cx)?.expose_secret()),
+        None => TokenDigest::of(secret::read(Places { what: "token", env, file, value }, path, cx)?.expose_secret()),
     };
     let Leaf(Name(name)) = name?;
     Some(access::Slot { name, digest, not_before, expires })

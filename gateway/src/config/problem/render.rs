@@ -47,7 +47,7 @@ fn label(problem: &Problem) -> Option<String> {
     (!parent.is_root()).then(|| format!("in `{parent}`"))
 }
 
-/// The source with stars in place of what stands behind `value:` and `sha256:`. Problems are read in logs of CI systems, and the
+/// The source with stars in place of what stands behind `value:` and `sha256:`, and between `://` and `@`. Problems are read in logs of CI systems, and the
 /// line with the mistake may be the line with the token. Lengths do not change, so that spans stay what they are.
 fn mask(source: &Source) -> Source {
     let mut text = source.text.clone();
@@ -67,6 +67,13 @@ fn mask(source: &Source) -> Source {
             let end = start + extent(secret, None);
             text.replace_range(start..end, &"*".repeat(end - start));
         }
+    }
+    for (found, scheme) in source.text.match_indices("://") {
+        let start = found + scheme.len();
+        let rest = source.text.get(start..).unwrap_or_default();
+        let ends = |letter: char| letter.is_whitespace() || matches!(letter, '"' | '\'' | ',' | ']' | '}');
+        let length = rest.get(..rest.find(ends).unwrap_or(rest.len())).and_then(|url| url.rfind('@')).unwrap_or(0);
+        text.replace_range(start..start + length, &"*".repeat(length));
     }
     Source { name: source.name.clone(), text }
 }

@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::config::shape::List;
-use crate::config::value::{Count, DelayWord, Leaf, LimitKeyWord, Method};
+use crate::config::value::{Count, DelayWord, Flag, Leaf, LimitKeyWord, Method};
 
 /// A rate limit.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -28,6 +28,8 @@ pub(in crate::config) struct Limit {
     pub(in crate::config) ipv4_prefix: Option<Leaf<Count>>,
     /// Bits of an IPv6 address that tell clients apart. Default: 64, one customer's network.
     pub(in crate::config) ipv6_prefix: Option<Leaf<Count>>,
+    /// Counted in `limit_store`, for all gateways together. Default: `false`.
+    pub(in crate::config) shared: Option<Leaf<Flag>>,
     /// How many clients are remembered. Default: 262144.
     pub(in crate::config) max_keys: Option<Leaf<Count>>,
 }

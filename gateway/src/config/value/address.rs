@@ -82,6 +82,11 @@ impl Word for ServerWord {
     }
 }
 
+/// A server that is not one of HTTP: `HOST:PORT`, or `unix:` with a path.
+pub(super) fn store_address(text: &str) -> Option<ServerAddress> {
+    text.strip_prefix("unix:").map_or_else(|| tcp(text), unix)
+}
+
 fn unix(path: &str) -> Option<ServerAddress> {
     let path = path.strip_prefix("//").unwrap_or(path);
     // sockaddr_un holds 108 bytes, the last one NUL.

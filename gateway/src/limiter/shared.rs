@@ -1,0 +1,278 @@
+//! Limits that several gateways share: what the store is asked for a request, and the ladder down which the request goes when there is no answer.
+//!
+//! 1. Whoever the store has refused is remembered until it may pass, and refused without asking ([`Shared::refusal`]).
+//! 2. The store is asked, once for all shared limits of the request ([`super::pending::Asked`]).
+//! 3. Without an answer in time, or while the breaker is open, the plan says what happens: the gateway counts alone with its share of the limit (`local`), lets
+//!    the request pass (`open`), or refuses it (`closed`).
+//!
+//! What the store admits is charged to the gateway's own table as well, with its share: when the store goes, clients do not begin anew.
+//!
+//! All keys of one request lie in one slot of a cluster, because one script can only reach one. Limits that a request may meet together form a set; where all of a
+//! set count by the same key, the slot is that of the key's hash, and the set is spread over the cluster. Where they do not (one counts by client, another by
+//! tenant), the whole set lies in one slot, named after the first of its limits.
+//!
+//! Invariant: a request that one shared limit refuses is charged by none, neither in the store nor here.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use probegate_policies::limit::shared::{Answer, Charge};
+use probegate_policies::limit::{Decision, Key, KeyPart, Quota, Seed, SharedKey, Table};
+use probegate_policies::now::Now;
+use probegate_policies::reason::Reason;
+
+use super::pending::Asked;
+use super::{Asking, Limited, Limiter};
+use crate::plan::{Limit, LimitKey, LimitStore, OnFailure, Plan};
+use crate::store::Store;
+use crate::store::client::Failure;
+use crate::store::link::Link;
+use crate::store::stats::By;
+
+/// Those who are over a limit at the same time, for each limit. Beyond it, those who may pass soonest are asked for again.
+const REMEMBERED: usize = 1 << 16;
+
+/// What there is to know about the shared limits of a plan; each list in the order of [`Plan::limits`].
+#[derive(Debug, Default)]
+pub(super) struct Shared {
+    limits: Vec<Option<Sharing>>,
+    /// Requests that were refused without asking, over reloads.
+    unasked: Arc<AtomicU64>,
+}
+
+/// What there is to know about one.
+#[derive(Debug)]
+struct Sharing {
+    /// What this gateway may let pass alone.
+    share: Quota,
+    /// Until when the store refuses whom.
+    over: Arc<Table>,
+    /// The slot in a cluster; `None`: that of each key.
+    slot: Option<Box<str>>,
+}
+
+/// What became of a request on shared limits.
+#[derive(Debug)]
+pub struct Settled {
+    /// The limit that decided: the one that refused, or the one with the least left; `None`: nobody counted.
+    pub limited: Option<Limited>,
+    /// The limit that wants the longest delay, and how many nanoseconds that is; 0: none does.
+    pub delay: (usize, u64),
+    /// Why the request is refused.
+    pub refused: Option<Reason>,
+}
+
+impl Shared {
+    /// For `plan`. Who is remembered under a limit of the same name that counts the same things stays remembered.
+    pub(super) fn new(plan: &Plan, earlier: Option<(&Plan, &Self)>, seed: &Seed) -> Self {
+        let unasked = earlier.map(|(_, shared)| Arc::clone(&shared.unasked)).unwrap_or_default();
+        let Some(store) = &plan.limit_store else { return Self { limits: Vec::new(), unasked } };
+        let limits = plan.limits.iter().enumerate().map(|(index, limit)| {
+            limit.shared.then(|| Sharing {
+                share: limit.quota.share(store.replicas),
+                over: kept(limit, earlier).unwrap_or_else(|| {
+                    Arc::new(Table::new(limit.max_keys.min(REMEMBERED), *seed).pausing(std::thread::yield_now))
+                }),
+                slot: slot(plan, index),
+            })
+        });
+        Self { limits: limits.collect(), unasked }
+    }
+
+    fn of(&self, limit: usize) -> Option<&Sharing> {
+        self.limits.get(limit)?.as_ref()
+    }
+
+    /// What a limit says to whom the store has refused and who may not pass yet. `local` is the key in the gateway's own tables.
+    #[inline]
+    pub(super) fn refusal(&self, index: usize, quota: &Quota, local: Key, now: Now) -> Option<Decision> {
+        let until = self.of(index)?.over.remembered(local);
+        let retry_after = until.checked_sub(now.nanos).filter(|left| *left > 0)?;
+        self.unasked.fetch_add(1, Ordering::Relaxed);
+        // The debt of whom the store refuses for so long.
+        let reset = (retry_after + quota.window()).saturating_sub(quota.interval());
+        Some(Decision { admitted: false, remaining: 0, reset, retry_after, delay: 0 })
+    }
+
+    /// What the store is asked for one limit of a request.
+    pub(super) fn ask(&self, plan: &Plan, index: usize, local: Key, asking: &Asking<'_>, asked: &mut Asked) {
+        let (Some(sharing), Some(limit), Some(store)) = (self.of(index), plan.limits.get(index), &plan.limit_store)
+        else {
+            return;
+        };
+        let key = shared_key(store, limit, asking);
+        asked.limits.push((index, local));
+        asked.keys.push(name(&store.prefix, sharing.slot.as_deref(), &limit.name, key));
+        let Charge { cost, window, refuses } = Charge::of(&limit.quota, true);
+        asked.arguments.extend([cost, window, u64::from(refuses)]);
+    }
+}
+
+/// The memory that an earlier plan had for this limit.
+fn kept(limit: &Limit, earlier: Option<(&Plan, &Shared)>) -> Option<Arc<Table>> {
+    let (plan, shared) = earlier?;
+    let same = |other: &Limit| other.name == limit.name && other.key == limit.key && other.quota == limit.quota;
+    let index = plan.limits.iter().position(same)?;
+    shared.of(index).map(|sharing| Arc::clone(&sharing.over))
+}
+
+/// The slot of the set that a limit belongs to; `None`: all of the set count by the same key.
+fn slot(plan: &Plan, index: usize) -> Option<Box<str>> {
+    let is_shared = |limit: &&usize| plan.limits.get(**limit).is_some_and(|limit| limit.shared);
+    let mut set = vec![index];
+    // What a request may meet together: grows until nothing is met any more that is not in it.
+    loop {
+        let before = set.len();
+        for service in &plan.services {
+            let own = [&[][..]];
+            let routes = service.routes.iter().map(|route| route.limits.as_slice()).chain(own);
+            for together in routes.map(|limits| service.limits.iter().chain(limits).filter(is_shared)) {
+                if together.clone().any(|limit| set.contains(limit)) {
+                    let more: Vec<usize> = together.copied().filter(|limit| !set.contains(limit)).collect();
+                    set.extend(more);
+                }
+            }
+        }
+        set.sort_unstable();
+        set.dedup();
+        if set.len() == before {
+            break;
+        }
+    }
+    let limits: Vec<&Limit> = set.iter().filter_map(|index| plan.limits.get(*index)).collect();
+    let first = limits.first()?;
+    if limits.iter().all(|limit| limit.key == first.key) {
+        return None;
+    }
+    limits.iter().map(|limit| &limit.name).min().cloned()
+}
+
+/// The key in the store: `probegate:{slot}:per_client:0123…`. What stands in braces decides about the slot.
+fn name(prefix: &str, slot: Option<&str>, limit: &str, key: SharedKey) -> Vec<u8> {
+    let key = format!("{:032x}", u128::from_be_bytes(key.0));
+    match slot {
+        Some(slot) => format!("{prefix}:{{{slot}}}:{limit}:{key}"),
+        None => format!("{prefix}:{{{key}}}:{limit}"),
+    }
+    .into_bytes()
+}
+
+fn shared_key(store: &LimitStore, limit: &Limit, asking: &Asking<'_>) -> SharedKey {
+    match limit.key {
+        LimitKey::ClientIp { v4_prefix, v6_prefix } => {
+            store.secret.key_of(&[KeyPart::Client { identity: asking.identity, v4_prefix, v6_prefix }])
+        }
+    }
+}
+
+impl Limiter {
+    /// Requests that were refused because the store is known to refuse them.
+    pub fn unasked(&self) -> u64 {
+        self.shared.unasked.load(Ordering::Relaxed)
+    }
+
+    /// Asks the store, or does what is done without it.
+    pub async fn settle(
+        &self,
+        plan: &Plan,
+        store: Option<&Arc<Store>>,
+        link: Option<&Link>,
+        asked: &Asked,
+        now: Now,
+    ) -> Settled {
+        // A plan with shared limits has a store.
+        let Some(store) = store else { return self.alone(plan, asked, now) };
+        if store.is_asked()
+            && let Some(link) = link
+        {
+            let began = Instant::now();
+            match link.ask(&asked.keys, &asked.arguments).await.map(|words| Answer::read(&words, asked.keys.len())) {
+                Ok(Some(answer)) => {
+                    store.stats.decided(By::Store);
+                    return self.told(plan, asked, &answer, now);
+                }
+                Ok(None) => store.failed_with(Failure::Refused, "an answer of another script"),
+                // The store has counted it.
+                Err(_) => {}
+            }
+            tracing::debug!(after = ?began.elapsed(), "no answer of the limit store");
+        }
+        match store.plan().on_failure {
+            OnFailure::Local => {
+                store.stats.decided(By::Local);
+                self.alone(plan, asked, now)
+            }
+            OnFailure::Open => {
+                store.stats.decided(By::Open);
+                Settled { limited: None, delay: (0, 0), refused: None }
+            }
+            OnFailure::Closed => {
+                store.stats.decided(By::Closed);
+                Settled { limited: None, delay: (0, 0), refused: Some(Reason::LimitUnavailable) }
+            }
+        }
+    }
+
+    /// What follows from an answer of the store.
+    fn told(&self, plan: &Plan, asked: &Asked, answer: &Answer, now: Now) -> Settled {
+        let mut settled = Settled { limited: None, delay: (0, 0), refused: None };
+        for (position, (index, key)) in asked.limits.iter().enumerate() {
+            let (Some(limit), Some(sharing)) = (plan.limits.get(*index), self.shared.of(*index)) else { continue };
+            let Some(decision) = answer.decision(position, &limit.quota) else { continue };
+            match answer.refused {
+                Some(refused) if refused == position => {
+                    // From the moment at which it was judged, which is before the store did: never longer than the store would refuse it.
+                    sharing.over.remember(*key, now.nanos.saturating_add(decision.retry_after), now.nanos);
+                    settled.limited = Some(Limited { limit: *index, decision });
+                    settled.refused = Some(Reason::LimitExceeded);
+                }
+                Some(_) => {}
+                None => {
+                    if let Some(table) = self.tables.get(*index) {
+                        // Refused or not: it is full then, as it should be.
+                        let _ = table.admit(*key, &sharing.share, now);
+                    }
+                    settled.add(*index, decision);
+                }
+            }
+        }
+        settled
+    }
+
+    /// Counts alone.
+    fn alone(&self, plan: &Plan, asked: &Asked, now: Now) -> Settled {
+        let mut settled = Settled { limited: None, delay: (0, 0), refused: None };
+        for (position, (index, key)) in asked.limits.iter().enumerate() {
+            let (Some(table), Some(sharing)) = (self.tables.get(*index), self.shared.of(*index)) else { continue };
+            let decision = table.admit(*key, &sharing.share, now);
+            if !decision.admitted {
+                for (earlier, key) in asked.limits.iter().take(position) {
+                    if let (Some(table), Some(sharing)) = (self.tables.get(*earlier), self.shared.of(*earlier)) {
+                        table.refund(*key, &sharing.share);
+                    }
+                }
+                let limited = Some(Limited { limit: *index, decision });
+                return Settled { limited, delay: (0, 0), refused: Some(Reason::LimitExceeded) };
+            }
+            debug_assert!(*index < plan.limits.len());
+            settled.add(*index, decision);
+        }
+        settled
+    }
+}
+
+impl Settled {
+    /// One more limit has admitted the request.
+    fn add(&mut self, limit: usize, decision: Decision) {
+        if self.limited.is_none_or(|limited| decision.remaining < limited.decision.remaining) {
+            self.limited = Some(Limited { limit, decision });
+        }
+        if decision.delay > self.delay.1 {
+            self.delay = (limit, decision.delay);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

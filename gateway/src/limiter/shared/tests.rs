@@ -1,0 +1,30 @@
+use std::path::Path;
+
+use super::*;
+use crate::config::{self, Source, System};
+
+#[test]
+fn keys_of_one_request_lie_in_one_slot() {
+    let key = SharedKey(*b"0123456789abcdef");
+    let text = |slot| String::from_utf8(name("shop", slot, "login", key)).unwrap();
+    assert_eq!(text(None), "shop:{30313233343536373839616263646566}:login");
+    assert_eq!(text(Some("api")), "shop:{api}:login:30313233343536373839616263646566");
+}
+
+fn plan(text: &str) -> Plan {
+    let source = Source { name: "test".to_owned(), text: text.to_owned() };
+    config::compile(&source, &System::new(Path::new("")))
+        .map_err(|problems| problems.render(&source, false))
+        .unwrap()
+        .plan
+}
+
+#[test]
+fn limits_that_count_by_the_same_key_are_spread_and_others_share_a_slot() {
+    let limits = "limits:\n  a: {rate: 1/s, shared: true}\n  b: {rate: 1/s, shared: true}\n  c: {rate: 1/s, shared: true, ipv4_prefix: 24}\n  d: {rate: 1/s, shared: true}\n";
+    let rest = "limit_store: {redis: \"redis://127.0.0.1\", replicas: 2}\nservices:\n  one:\n    hosts: [one]\n    upstream: {servers: [\"127.0.0.1:1\"]}\n    limits: [b]\n    routes:\n      - {path: /x, limits: [c]}\n      - {path: /y, limits: [a]}\n  two:\n    hosts: [two]\n    upstream: {servers: [\"127.0.0.1:1\"]}\n    limits: [d]\n";
+    let plan = plan(&format!("{limits}{rest}"));
+    let slots: Vec<_> = (0..4).map(|index| slot(&plan, index)).collect();
+    let set = Some("a".into());
+    assert_eq!(slots, [set.clone(), set.clone(), set, None]);
+}

@@ -1,0 +1,223 @@
+//! Redis and Valkey: the only place that knows the client library.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use redis::aio::{ConnectionLike, MultiplexedConnection};
+use redis::{AsyncConnectionConfig, Cmd, ErrorKind, RedisConnectionInfo, RedisError, ServerErrorKind};
+use secrecy::ExposeSecret as _;
+
+use super::client::{Answering, Client, Failed, Failure};
+use super::cluster;
+use super::dial::{self, Dialled};
+use crate::plan::{LimitStore, Login, ServerAddress, StoreServer, Topology};
+
+/// The script.
+pub const SCRIPT: &str = include_str!("limits.lua");
+
+/// The script's name on servers that know it.
+#[derive(Clone, Debug)]
+pub struct Script {
+    hash: Arc<str>,
+}
+
+impl Default for Script {
+    /// The name of [`SCRIPT`].
+    fn default() -> Self {
+        Self { hash: redis::Script::new(SCRIPT).get_hash().into() }
+    }
+}
+
+/// Connects.
+///
+/// # Errors
+/// Nobody is there, or nobody lets the gateway in.
+pub async fn connect(
+    store: &LimitStore,
+    tls: Option<&Arc<rustls::ClientConfig>>,
+    script: &Script,
+) -> Result<Box<dyn Client>, Failed> {
+    match &store.topology {
+        Topology::Server => {
+            let mut last = unreachable("no server is configured".to_owned());
+            for server in &store.servers {
+                match open(server, &store.login, store.database, tls).await {
+                    Ok(opened) => return Ok(Box::new(opened.with(script))),
+                    Err(error) => last = error,
+                }
+            }
+            Err(last)
+        }
+        Topology::Sentinel { master, login } => {
+            let server = ask_sentinels(store, master, login, tls).await?;
+            let mut opened = open(&server, &store.login, store.database, tls).await?;
+            prove_master(&mut opened.connection, &server).await?;
+            Ok(Box::new(opened.with(script)))
+        }
+        Topology::Cluster => {
+            let connection = cluster::open(store).await.map_err(|error| unreachable(error.to_string()))?;
+            // The library connects to its servers as it needs them.
+            Ok(Box::new(Opened { connection, is_open: Rc::new(Cell::new(true)) }.with(script)))
+        }
+    }
+}
+
+/// Connections, and what is asked on them.
+struct Connected<C> {
+    opened: Opened<C>,
+    script: Script,
+}
+
+/// Connections of the library.
+struct Opened<C> {
+    connection: C,
+    /// Cleared when whatever drives the connection has ended.
+    is_open: Rc<Cell<bool>>,
+}
+
+impl<C> Opened<C> {
+    fn with(self, script: &Script) -> Connected<C> {
+        Connected { opened: self, script: script.clone() }
+    }
+}
+
+impl<C: ConnectionLike + Clone> Client for Connected<C> {
+    fn run<'a>(&'a self, keys: &'a [Vec<u8>], arguments: &'a [u64]) -> Answering<'a> {
+        Box::pin(async move {
+            // A handle on the same connection.
+            let mut connection = self.opened.connection.clone();
+            let known = call("EVALSHA", &self.script.hash, keys, arguments);
+            let answer = match known.query_async(&mut connection).await {
+                // A server that has started, or was made to forget. Running it makes it known there, wherever in a cluster that is.
+                Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
+                    call("EVAL", SCRIPT, keys, arguments).query_async(&mut connection).await
+                }
+                answer => answer,
+            };
+            answer.map_err(|error| failed(&error))
+        })
+    }
+
+    fn is_open(&self) -> bool {
+        self.opened.is_open.get()
+    }
+}
+
+fn call(command: &str, script: &str, keys: &[Vec<u8>], arguments: &[u64]) -> Cmd {
+    let mut call = Cmd::new();
+    call.arg(command).arg(script).arg(keys.len()).arg(keys).arg(arguments);
+    call
+}
+
+/// Connects to one server and logs in.
+async fn open(
+    server: &StoreServer,
+    login: &Login,
+    database: u32,
+    tls: Option<&Arc<rustls::ClientConfig>>,
+) -> Result<Opened<MultiplexedConnection>, Failed> {
+    let at = |error: &dyn std::fmt::Display| unreachable(format!("{}: {error}", server.label));
+    // Whoever waits for an answer knows for how long.
+    let config = AsyncConnectionConfig::new().set_response_timeout(None).set_connection_timeout(None);
+    // What it is called in CLIENT LIST is not worth a right that the user would need.
+    let mut info = RedisConnectionInfo::default().set_db(database.into()).set_skip_set_lib_name();
+    if let Some(user) = &login.user {
+        info = info.set_username(user);
+    }
+    if let Some(password) = &login.password {
+        info = info.set_password(password.expose_secret());
+    }
+    macro_rules! start {
+        ($stream:expr) => {{
+            let (connection, driver) =
+                MultiplexedConnection::new_with_config(&info, $stream, config).await.map_err(|error| at(&error))?;
+            // It ends with the last handle on the connection, or when the connection breaks.
+            let is_open = Rc::new(Cell::new(true));
+            let opened = Opened { connection, is_open: Rc::clone(&is_open) };
+            tokio::task::spawn_local(async move {
+                driver.await;
+                is_open.set(false);
+            });
+            Ok(opened)
+        }};
+    }
+    match dial::dial(server, tls).await.map_err(|error| at(&error))? {
+        Dialled::Tcp(stream) => start!(stream),
+        Dialled::Unix(stream) => start!(stream),
+        Dialled::Tls(stream) => start!(stream),
+    }
+}
+
+/// Who the master is, by the first sentinel that knows it.
+async fn ask_sentinels(
+    store: &LimitStore,
+    master: &str,
+    login: &Login,
+    tls: Option<&Arc<rustls::ClientConfig>>,
+) -> Result<StoreServer, Failed> {
+    let mut last = unreachable("no sentinel is configured".to_owned());
+    for sentinel in &store.servers {
+        let answer: Result<Option<(String, u16)>, Failed> = async {
+            let mut opened = open(sentinel, login, 0, tls).await?;
+            let mut question = Cmd::new();
+            question.arg("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(master);
+            question
+                .query_async(&mut opened.connection)
+                .await
+                .map_err(|error| unreachable(format!("{}: {error}", sentinel.label)))
+        }
+        .await;
+        match answer {
+            Ok(Some((host, port))) => return Ok(told(&host, port, sentinel)),
+            Ok(None) => last = unreachable(format!("{}: it knows no master `{master}`", sentinel.label)),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+/// The server that a sentinel has told of. Its certificate carries the name that was written, or the host that was told.
+fn told(host: &str, port: u16, sentinel: &StoreServer) -> StoreServer {
+    let ip = host.parse().map(|ip| std::net::SocketAddr::new(ip, port));
+    let address = ip.map_or_else(|_| ServerAddress::Name(host.into(), port), ServerAddress::Tcp);
+    let is_own = |name: &rustls::pki_types::ServerName<'_>| match &sentinel.address {
+        ServerAddress::Name(host, _) => name.to_str() == **host,
+        ServerAddress::Tcp(address) => name.to_str() == address.ip().to_string(),
+        ServerAddress::Unix(_) => false,
+    };
+    let name = sentinel.name.clone().map(|name| match host.to_owned().try_into() {
+        Ok(told) if is_own(&name) => told,
+        _ => name,
+    });
+    StoreServer { address, label: format!("{host}:{port}").into(), name }
+}
+
+/// Sentinels may be behind: who is told to be the master has to say so itself.
+async fn prove_master(connection: &mut MultiplexedConnection, server: &StoreServer) -> Result<(), Failed> {
+    let role: Result<Vec<redis::Value>, _> = Cmd::new().arg("ROLE").query_async(connection).await;
+    match role {
+        Ok(role) if matches!(role.first(), Some(redis::Value::BulkString(word)) if word.as_slice() == b"master") => {
+            Ok(())
+        }
+        Ok(_) => Err(unreachable(format!("{}: it is not the master", server.label))),
+        // A user without the right to ask; writing will show it.
+        Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoPerm) => Ok(()),
+        Err(error) => Err(unreachable(format!("{}: {error}", server.label))),
+    }
+}
+
+fn unreachable(text: String) -> Failed {
+    Failed { kind: Failure::Unreachable, text }
+}
+
+fn failed(error: &RedisError) -> Failed {
+    let kind = match error.kind() {
+        // The master of yesterday: whoever is it today has to be found.
+        ErrorKind::Server(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown) => Failure::Broken,
+        _ if error.is_timeout() => Failure::Timeout,
+        _ if error.is_connection_dropped() || error.is_unrecoverable_error() || error.is_io_error() => Failure::Broken,
+        _ => Failure::Refused,
+    };
+    Failed { kind, text: error.to_string() }
+}

@@ -1,0 +1,128 @@
+//! One gateway or two, and a server that is well.
+
+use serde_json::json;
+
+use super::{config, gateway, gateway_with};
+use crate::harness::{Config, Redis, Reply, Upstream, eventually, get, metric, ok};
+
+fn statuses(gateway: &crate::harness::Gateway, target: &str, count: usize) -> Vec<u16> {
+    (0..count).map(|_| get(gateway.address(), target).status).collect()
+}
+
+#[test]
+fn two_gateways_share_one_limit_and_the_refused_are_told_as_ever() {
+    let redis = Redis::start();
+    let app = Upstream::answering(|_| ok("answered"));
+    let [one, two] =
+        [(); 2].map(|()| gateway(&app, &redis, "limits: {all: {rate: 3/h, shared: true}}", "limits: [all]"));
+    assert_eq!(statuses(&one, "/", 2), [200, 200]);
+    assert_eq!(statuses(&two, "/", 2), [200, 429]);
+    let refused = get(one.address(), "/refused");
+    assert_eq!(refused.status, 429);
+    assert_eq!(refused.field("ratelimit-policy").as_deref(), Some("\"all\";q=3;w=3600"));
+    let after: u64 = refused.field("retry-after").unwrap().parse().unwrap();
+    assert!((1100..=1200).contains(&after), "{after}");
+    assert_eq!(refused.json()["violated-policies"], json!(["all"]));
+    assert_eq!(app.requests().len(), 3);
+}
+
+#[test]
+fn whoever_is_over_the_limit_is_remembered_and_the_store_is_not_asked() {
+    let redis = Redis::start();
+    let app = Upstream::answering(|_| ok("answered"));
+    let gateway = gateway(&app, &redis, "limits: {all: {rate: 1/h, shared: true}}", "limits: [all]");
+    assert_eq!(statuses(&gateway, "/", 50), [vec![200], vec![429; 49]].concat());
+    assert!((metric(&gateway, "probegate_limit_store_decisions_total{by=\"store\"}") - 2.0).abs() < 0.5);
+    assert!((metric(&gateway, "probegate_limit_store_call_duration_seconds_count") - 2.0).abs() < 0.5);
+    assert!((metric(&gateway, "probegate_limited_total{limit=\"all\"}") - 49.0).abs() < 0.5);
+    assert!((metric(&gateway, "probegate_limit_store_breaker{state=\"closed\"}") - 1.0).abs() < 0.5);
+}
+
+#[test]
+fn a_request_that_one_limit_refuses_is_charged_by_none() {
+    let redis = Redis::start();
+    let app = Upstream::answering(|_| ok("answered"));
+    let limits = "limits: {wide: {rate: 100/h, shared: true}, narrow: {rate: 1/h, shared: true}, own: {rate: 3/h}}";
+    let gateway = gateway(&app, &redis, limits, "limits: [wide, own]\nroutes: [{path: /narrow, limits: [narrow]}]");
+    assert_eq!(statuses(&gateway, "/narrow", 1), [200]);
+    let debt = |limit: &str| {
+        let key = redis.run(&["KEYS", &format!("*{limit}*")]).texts().pop().unwrap();
+        let Reply::Number(left) = redis.run(&["PTTL", &key]) else { panic!() };
+        left
+    };
+    let before = debt("wide");
+    assert!((35_000..=36_001).contains(&before), "{before}");
+    assert_eq!(statuses(&gateway, "/narrow", 5), [429; 5]);
+    assert!(debt("wide") <= before, "nothing was charged");
+    // Nor was the gateway's own limit.
+    assert_eq!(statuses(&gateway, "/", 3), [200, 200, 429]);
+    let all = redis.run(&["KEYS", "*"]).texts();
+    assert!(all.iter().all(|key| !key.contains("127.0.0.1")) && all.len() == 2, "{all:?}");
+}
+
+#[test]
+fn a_server_that_has_forgotten_the_script_is_told_it_again() {
+    let redis = Redis::start();
+    let app = Upstream::answering(|_| ok("answered"));
+    let gateway = gateway(&app, &redis, "limits: {all: {rate: 100/h, shared: true}}", "limits: [all]");
+    for _ in 0..3 {
+        assert_eq!(redis.run(&["SCRIPT", "FLUSH"]), Reply::Text("OK".to_owned()));
+        assert_eq!(statuses(&gateway, "/", 2), [200, 200]);
+    }
+    assert!((metric(&gateway, "probegate_limit_store_decisions_total{by=\"store\"}") - 6.0).abs() < 0.5);
+}
+
+#[test]
+fn a_delay_is_counted_over_all_gateways() {
+    let redis = Redis::start();
+    let app = Upstream::answering(|_| ok("answered"));
+    let limits = "limits: {all: {rate: 2/s, burst: 4, delay: all, shared: true}}";
+    let [one, two] = [(); 2].map(|()| gateway(&app, &redis, limits, "limits: [all]"));
+    assert_eq!(get(one.address(), "/first").status, 200);
+    assert_eq!(get(two.address(), "/second").status, 200);
+    let line = two.access("/second");
+    let delayed = line["delayed_ms"].as_f64().unwrap();
+    assert!((300.0..=500.0).contains(&delayed), "{line}");
+}
+
+#[test]
+fn a_reload_brings_another_store_and_takes_it_away() {
+    let (first, second) = (Redis::start(), Redis::start());
+    let app = Upstream::answering(|_| ok("answered"));
+    let limit = "limits: {all: {rate: 1/h, burst: 9, shared: true}}";
+    let gateway = gateway(&app, &first, limit, "limits: [all]");
+    assert_eq!(statuses(&gateway, "/", 1), [200]);
+    assert_eq!(first.run(&["DBSIZE"]), Reply::Number(1));
+    let reload = |text: String| {
+        std::fs::write(gateway.config_path(), text).unwrap();
+        let before = gateway.log_lines().len();
+        gateway.signal("HUP");
+        eventually("it is reloaded", || {
+            gateway.log_lines()[before..].iter().any(|line| line.contains("configuration reloaded")).then_some(())
+        });
+    };
+    reload(config(&app, &second.url(), limit, "limits: [all]", ""));
+    eventually("the second is asked", || {
+        get(gateway.address(), "/");
+        (second.run(&["DBSIZE"]) == Reply::Number(1)).then_some(())
+    });
+    reload(Config::before(&app).top("limits: {all: {rate: 1/h}}").service("limits: [all]").to_string());
+    eventually("the connections are closed", || {
+        let Reply::Text(clients) = second.run(&["CLIENT", "LIST"]) else { panic!() };
+        (clients.lines().count() == 1).then_some(())
+    });
+}
+
+#[test]
+fn a_unix_socket_and_another_database_do_as_well() {
+    let folder = crate::harness::Folder::new();
+    let socket = folder.path().join("r.sock").display().to_string();
+    let redis = Redis::with(&["--unixsocket", &socket]);
+    let app = Upstream::answering(|_| ok("answered"));
+    let limit = "limits: {all: {rate: 1/h, shared: true}}";
+    let over_socket = gateway_with(&app, &format!("unix:{socket}"), limit, "limits: [all]", "").start();
+    assert_eq!(statuses(&over_socket, "/", 2), [200, 429]);
+    let in_three = gateway_with(&app, &format!("{}/3", redis.url()), limit, "limits: [all]", "").start();
+    assert_eq!(statuses(&in_three, "/", 2), [200, 429]);
+    assert_eq!(redis.run(&["DBSIZE"]), Reply::Number(1));
+}

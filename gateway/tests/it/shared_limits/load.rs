@@ -1,0 +1,180 @@
+//! Three gateways under a load that would pass three times as much if each counted alone, and a server that dies, hangs and comes back meanwhile.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::gateway_with;
+use crate::harness::{Client, Gateway, Redis, Upstream, eventually, metric, ok};
+
+/// Requests a second, and one less than may come at once.
+const RATE: f64 = 30.0;
+const BURST: f64 = 14.0;
+const LIMIT: &str = "limits: {all: {rate: 30/s, burst: 14, shared: true}}";
+
+/// One request: when it was sent and when it was answered, in seconds, and how.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    sent: f64,
+    answered: f64,
+    status: u16,
+}
+
+/// Clients that ask for as long as this lives.
+struct Load {
+    ends: Arc<AtomicBool>,
+    clients: Vec<JoinHandle<Vec<Asked>>>,
+    began: Instant,
+}
+
+impl Load {
+    /// Two clients for each gateway, each with about 100 requests a second.
+    fn on(gateways: &[Gateway]) -> Self {
+        let ends = Arc::new(AtomicBool::new(false));
+        let began = Instant::now();
+        let addresses: Vec<SocketAddr> = gateways.iter().flat_map(|gateway| [gateway.address(); 2]).collect();
+        let clients = addresses.into_iter().map(|address| {
+            let ends = Arc::clone(&ends);
+            std::thread::spawn(move || {
+                let mut client = Client::connect(address);
+                let mut all = Vec::new();
+                while !ends.load(Ordering::Relaxed) {
+                    let sent = began.elapsed().as_secs_f64();
+                    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+                    let status = client.response().status;
+                    all.push(Asked { sent, answered: began.elapsed().as_secs_f64(), status });
+                    // The pace of the load, not a wait for something to happen.
+                    std::thread::sleep(Duration::from_millis(9));
+                }
+                all
+            })
+        });
+        let clients = clients.collect();
+        Self { ends, clients, began }
+    }
+
+    /// Goes on until so much time has passed since it began.
+    fn until(&self, seconds: f64) {
+        std::thread::sleep(Duration::from_secs_f64(seconds).saturating_sub(self.began.elapsed()));
+    }
+
+    fn end(self) -> Vec<Asked> {
+        self.ends.store(true, Ordering::Relaxed);
+        self.clients.into_iter().flat_map(|client| client.join().unwrap()).collect()
+    }
+}
+
+/// The most that passed beyond the rate in any window: whatever was sent and answered within one passed within it.
+fn beyond(asked: &[Asked]) -> f64 {
+    let passed: Vec<&Asked> = asked.iter().filter(|asked| asked.status == 200).collect();
+    let mut worst = 0.0_f64;
+    for first in &passed {
+        let mut ends: Vec<f64> =
+            passed.iter().filter(|asked| asked.sent >= first.sent).map(|asked| asked.answered).collect();
+        ends.sort_by(f64::total_cmp);
+        for (index, end) in ends.iter().enumerate() {
+            let count = f64::from(u32::try_from(index + 1).unwrap());
+            worst = worst.max(count - RATE * (end - first.sent));
+        }
+    }
+    worst
+}
+
+fn passed(asked: &[Asked], from: f64, to: f64) -> f64 {
+    let within = asked.iter().filter(|asked| asked.status == 200 && asked.sent >= from && asked.answered <= to);
+    f64::from(u32::try_from(within.count()).unwrap())
+}
+
+fn three(app: &Upstream, redis: &Redis, timeout: &str) -> Vec<Gateway> {
+    let start = |_| gateway_with(app, &redis.url(), LIMIT, "limits: [all]", &format!("timeout: {timeout}")).start();
+    (0..3).map(start).collect()
+}
+
+#[test]
+fn three_gateways_let_pass_over_any_window_what_one_may() {
+    let redis = Redis::start();
+    let app = Upstream::answering(|_| ok("answered"));
+    let gateways = three(&app, &redis, "900ms");
+    let load = Load::on(&gateways);
+    load.until(4.0);
+    let asked = load.end();
+    // To the microsecond of the server's clock; a request more for the sums of seconds.
+    let worst = beyond(&asked);
+    assert!(worst <= BURST + 1.0 + 1.0, "{worst} requests beyond the rate within some window");
+    let count = passed(&asked, 0.0, 5.0);
+    assert!(count >= 0.8 * (4.0 * RATE + BURST), "only {count} of {} passed", asked.len());
+    assert!(asked.iter().all(|asked| matches!(asked.status, 200 | 429)));
+    for gateway in &gateways {
+        assert!(metric(gateway, "probegate_limit_store_decisions_total{by=\"local\"}") < 0.5, "the store was asked");
+        // Alone, each of them would have let pass three times its part.
+        assert!(metric(gateway, "probegate_limited_total{limit=\"all\"}") > 40.0);
+    }
+}
+
+/// What becomes of a load while `harm` is done to the server and then mended: no error, no stall, one line for each change, and no more than the documented slack.
+fn outage(harm: impl FnOnce(&mut Redis), mend: impl FnOnce(&mut Redis)) {
+    let mut redis = Redis::start();
+    let app = Upstream::answering(|_| ok("answered"));
+    let gateways = three(&app, &redis, "50ms");
+    let load = Load::on(&gateways);
+    load.until(1.0);
+    harm(&mut redis);
+    for gateway in &gateways {
+        gateway.wait_for_log(|line| said(line, "the limit store is not asked any more"));
+    }
+    let gone = load.began.elapsed().as_secs_f64();
+    load.until(gone + 1.5);
+    let mended = load.began.elapsed().as_secs_f64();
+    mend(&mut redis);
+    for gateway in &gateways {
+        gateway.wait_for_log(|line| said(line, "the limit store is asked again"));
+    }
+    let back = load.began.elapsed().as_secs_f64();
+    load.until(back + 1.0);
+    let took = load.began.elapsed().as_secs_f64();
+    let asked = load.end();
+
+    let wrong = asked.iter().filter(|asked| !matches!(asked.status, 200 | 429)).count();
+    assert_eq!(wrong, 0, "of {}", asked.len());
+    let mut latencies: Vec<f64> = asked.iter().map(|asked| asked.answered - asked.sent).collect();
+    latencies.sort_by(f64::total_cmp);
+    let most = latencies.last().unwrap();
+    let common = latencies[latencies.len() * 99 / 100];
+    // The deadline is 50 ms; the rest is for a processor with other tests on it.
+    assert!(common < 0.3 && *most < 1.5, "99 % within {common} s, all within {most} s");
+    // Two changes: a bucket for each beyond the limit's own, and one request a gateway where they change one after the other.
+    let total = passed(&asked, 0.0, took);
+    let slack = 3.0 * (BURST + 1.0) + 3.0 + RATE;
+    assert!(total <= RATE * took + slack, "{total} passed in {took} s");
+    let meanwhile = passed(&asked, gone, mended);
+    assert!(meanwhile <= RATE * (mended - gone) + BURST + 1.0 + 3.0, "{meanwhile} passed in {} s", mended - gone);
+    assert!(meanwhile >= 0.5 * RATE * (mended - gone), "each counts alone, with a third: {meanwhile}");
+    for gateway in &gateways {
+        let lines = gateway.log_lines();
+        for what in ["the limit store is not asked any more", "the limit store is asked again"] {
+            assert_eq!(lines.iter().filter(|line| line.contains(what)).count(), 1, "{lines:#?}");
+        }
+        let late = metric(gateway, "probegate_limit_store_failures_total{reason=\"timeout\"}");
+        assert!(late < 20.0, "the breaker keeps requests from waiting: {late}");
+        assert!(metric(gateway, "probegate_limit_store_decisions_total{by=\"local\"}") > 10.0);
+        eventually("it is closed", || {
+            (metric(gateway, "probegate_limit_store_breaker{state=\"closed\"}") > 0.5).then_some(())
+        });
+    }
+}
+
+fn said(line: &serde_json::Value, what: &str) -> bool {
+    line["message"].as_str().is_some_and(|message| message.contains(what))
+}
+
+#[test]
+fn a_server_that_is_killed_and_started_again_costs_nobody_an_answer() {
+    outage(Redis::kill, Redis::start_again);
+}
+
+#[test]
+fn a_server_that_hangs_and_goes_on_costs_nobody_an_answer() {
+    outage(|redis| redis.signal("STOP"), |redis| redis.signal("CONT"));
+}
