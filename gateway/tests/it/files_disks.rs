@@ -12,6 +12,7 @@ use rustix::fs::{Advice, CWD, RenameFlags, fadvise, renameat_with};
 use rustix::io::{ReadWriteFlags, preadv2};
 
 use crate::harness::{Client, Config, Folder, Gateway, Upstream, eventually, get, ok, run, wait_for_metric};
+use crate::http2;
 
 fn before(app: &Upstream, folder: &Folder, keys: &str) -> Config {
     let root = folder.path().display();
@@ -96,7 +97,8 @@ fn a_file_that_can_not_be_read_in_time_is_an_error_where_nothing_was_sent() {
     let (disk, folder) = (Disk::new(), Folder::new());
     let path = folder.write("large.bin", vec![b'x'; 1 << 20]);
     let app = Upstream::answering(|_| ok(""));
-    let gateway = disk.start(before(&app, &folder, "").top("buffers: {timeout: 300ms}"));
+    let config = before(&app, &folder, "").top("buffers: {timeout: 300ms}");
+    let gateway = disk.start(http2::with_http2(&config));
     let head = |target: &str| {
         let mut client = Client::connect(gateway.address());
         client.send(format!("HEAD {target} HTTP/1.1\r\nHost: a\r\n\r\n"));
@@ -118,6 +120,19 @@ fn a_file_that_can_not_be_read_in_time_is_an_error_where_nothing_was_sent() {
     cool(&path);
     let mut client = asks(&gateway, "/static/large.bin");
     assert!(client.head().starts_with(b"HTTP/1.1 500 "));
+    // Over HTTP/2 as well: the head waits for the first bytes.
+    cool(&path);
+    let url = format!("http://{}/static/large.bin", gateway.address());
+    let ended = run(Command::new("curl").args([
+        "-sS",
+        "--http2-prior-knowledge",
+        "-o",
+        "/dev/null",
+        "-w",
+        "%{http_code}",
+        &url,
+    ]));
+    assert_eq!(ended.out, "500", "{}", ended.err);
     let line = gateway.wait_for_log(|line| line["target"] == "/static/large.bin" && line["method"] == "GET");
     assert_eq!((&line["reason"], &line["status"]), (&"file_failed".into(), &500.into()));
     disk.says("works");
