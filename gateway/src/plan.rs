@@ -31,7 +31,7 @@ use probegate_policies::probe::{ProbeKind, VersionInfo};
 use probegate_policies::route::{PathPrefix, RouteTable};
 use secrecy::SecretSlice;
 
-pub use self::balance::{Balancing, Choice, HashKey, Queue, Retries};
+pub use self::balance::{Balancing, Choice, HashKey, Methods, Queue, Retries};
 pub use self::edits::{AnswerEdits, Change, Cors, Edits, FieldEdit, Redirect, RequestEdits, Rewrite, SecurityGroups};
 pub use self::files::{Action, Files, Missing};
 pub use self::health::{HealthCheck, HealthRequest};

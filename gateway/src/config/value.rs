@@ -28,7 +28,7 @@ use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor}
 
 pub(super) use address::ServerWord;
 pub(super) use amount::{Count, Date, Seconds, Size, Workers};
-pub(super) use balance::{BalanceWord, CookieName, FailureStatus, Percent, RetryWord};
+pub(super) use balance::{BalanceWord, CookieName, FailureStatus, Percent, RetryMethod, RetryWord};
 pub(super) use choice::{DenyWord, Flag, Method, MissingWord, ServeWord, Upgrade};
 pub(super) use files::{AbsentWord, CacheControlWord, FileName, IndexWord, MediaType, NamePattern};
 pub(super) use headers::{FieldOrAny, FramesWord, OriginWord, RedirectStatus, ValueOrOff};

@@ -62,10 +62,59 @@ pub struct Retries {
     pub attempts: usize,
     /// How many of all.
     pub share: Share,
+    /// What may be sent twice.
+    pub methods: Methods,
     /// Idempotent requests that were not answered in time, too.
     pub on_timeout: bool,
     /// Idempotent requests that were answered with one of these statuses, too.
     pub on_status: Vec<u16>,
+}
+
+/// Idempotent methods (RFC 9110 §9.2.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Methods(u8);
+
+impl Methods {
+    /// Those there are. TRACE, which is one, never passes.
+    pub const NAMES: [&'static str; 5] = ["GET", "HEAD", "OPTIONS", "PUT", "DELETE"];
+
+    /// All.
+    pub const ALL: Self = Self(0b1_1111);
+
+    /// Those that are named. `None`: one of them is none.
+    pub fn of<'a>(names: impl IntoIterator<Item = &'a str>) -> Option<Self> {
+        let mut bits = 0;
+        for name in names {
+            bits |= Self::bit(name.as_bytes())?;
+        }
+        Some(Self(bits))
+    }
+
+    /// Whether it is one of them.
+    #[inline]
+    pub fn has(self, method: &[u8]) -> bool {
+        Self::bit(method).is_some_and(|bit| self.0 & bit != 0)
+    }
+
+    #[inline]
+    fn bit(method: &[u8]) -> Option<u8> {
+        match method {
+            b"GET" => Some(1),
+            b"HEAD" => Some(1 << 1),
+            b"OPTIONS" => Some(1 << 2),
+            b"PUT" => Some(1 << 3),
+            b"DELETE" => Some(1 << 4),
+            _ => None,
+        }
+    }
+}
+
+/// For people.
+impl fmt::Display for Methods {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = Self::NAMES.into_iter().filter(|name| self.has(name.as_bytes())).collect();
+        f.write_str(&names.join(", "))
+    }
 }
 
 impl Default for Queue {
@@ -77,7 +126,7 @@ impl Default for Queue {
 impl Default for Retries {
     fn default() -> Self {
         let share = Share { percent: 20, min_per_second: 10 };
-        Self { attempts: 2, share, on_timeout: false, on_status: Vec::new() }
+        Self { attempts: 2, share, methods: Methods::ALL, on_timeout: false, on_status: Vec::new() }
     }
 }
 

@@ -45,7 +45,7 @@ pub struct Errand<'a> {
     pub private: &'a [FieldName],
     /// Fields that the configuration changes: they do not come back as trailers.
     pub edited: &'a [FieldName],
-    /// The method is idempotent (RFC 9110 §9.2.2): it may be repeated where a server closed an unused connection.
+    /// The method is idempotent (RFC 9110 §9.2.2), and may be repeated.
     pub idempotent: bool,
     /// What becomes of the answer.
     pub delivery: Delivery<'a>,

@@ -89,7 +89,7 @@ impl<'a> Case<'a> {
             framing,
             private: &self.active.plan.private_fields,
             edited: self.edited(),
-            idempotent: matches!(method, b"GET" | b"HEAD" | b"PUT" | b"DELETE" | b"OPTIONS"),
+            idempotent: self.service.upstream.balancing.retries.methods.has(method),
             delivery: Delivery {
                 to_head: method == b"HEAD",
                 asks_head: method == b"HEAD",

@@ -66,6 +66,27 @@ struct Opening {
     session: RefCell<Option<Rc<Session>>>,
 }
 
+/// A connection that has begun to be made. Those who wait for it are told however that ends.
+struct Begun {
+    sites: Sites,
+    key: u64,
+    told: Rc<Opening>,
+}
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        if let Ok(mut sites) = self.sites.try_borrow_mut()
+            && let Some(site) = sites.get_mut(&self.key)
+        {
+            site.opening = None;
+        }
+        if self.told.failed.get().is_none() && self.told.session.borrow().is_none() {
+            self.told.failed.set(Some(Reason::UpstreamClosed));
+        }
+        self.told.done.notify_waiters();
+    }
+}
+
 impl Shared {
     pub(super) fn new(dialler: Rc<Dialler>) -> Self {
         Self { dialler, sites: Rc::default() }
@@ -157,9 +178,9 @@ impl Shared {
         let target = self.dialler.target(upstream, server).ok_or(Reason::UpstreamTlsFailed)?;
         let opening = Rc::new(Opening::default());
         site.opening = Some(Rc::clone(&opening));
-        let (dialler, sites) = (Rc::clone(&self.dialler), Rc::clone(&self.sites));
+        let dialler = Rc::clone(&self.dialler);
         let (timeout, patience, most) = (upstream.connect_timeout, upstream.idle_timeout, upstream.max_idle);
-        let told = Rc::clone(&opening);
+        let begun = Begun { sites: Rc::clone(&self.sites), key: server.key, told: Rc::clone(&opening) };
         tokio::task::spawn_local(async move {
             let opened = {
                 let deadline = dialler.deadlines.slot();
@@ -167,21 +188,19 @@ impl Shared {
                 open(&dialler, &target, None, &deadline).await
             };
             let driver = {
-                let mut sites = sites.borrow_mut();
+                let mut sites = begun.sites.borrow_mut();
                 let site = sites.entry(target.key).or_default();
-                site.opening = None;
                 let opened = opened.map(|(session, driver, edition)| {
                     let session = Rc::new(session);
-                    *told.session.borrow_mut() = Some(Rc::clone(&session));
+                    *begun.told.session.borrow_mut() = Some(Rc::clone(&session));
                     site.sessions.push(Kept { session, edition, patience, most });
                     driver
                 });
-                told.failed.set(opened.as_ref().err().copied());
+                begun.told.failed.set(opened.as_ref().err().copied());
                 opened
             };
-            told.done.notify_waiters();
             // It holds the session, which must not outlive those that keep it.
-            drop(told);
+            drop(begun);
             if let Ok(driver) = driver {
                 run(driver, target.label).await;
             }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::plan::Upstream;
+use crate::plan::{Methods, Upstream};
 
 /// Lines for what the servers are, when one is left out, what waits and what is sent again; none for a server that is alone and not bounded.
 pub(super) fn lines(upstream: &Upstream) -> Vec<(&'static str, String)> {
@@ -65,6 +65,9 @@ pub(super) fn lines(upstream: &Upstream) -> Vec<(&'static str, String)> {
             retries.share.percent, retries.share.min_per_second
         ),
     };
+    if retries.methods != Methods::ALL {
+        write!(text, "; only {}", retries.methods).ok();
+    }
     if retries.on_timeout {
         text.push_str("; at a timeout, too");
     }

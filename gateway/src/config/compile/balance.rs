@@ -8,10 +8,11 @@ use probegate_policies::retry::Share;
 use super::Context;
 use crate::config::shape::{List, Toggle};
 use crate::config::value::{
-    BalanceWord, CookieName, Count, FailureStatus, FieldText, Flag, Leaf, Percent, RetryWord, Seconds, ServerWord,
+    BalanceWord, CookieName, Count, FailureStatus, FieldText, Flag, Leaf, Percent, RetryMethod, RetryWord, Seconds,
+    ServerWord,
 };
 use crate::config::{ConfigPath, raw};
-use crate::plan::{Balancing, Choice, HashKey, Queue, Retries, Server, Upstream};
+use crate::plan::{Balancing, Choice, HashKey, Methods, Queue, Retries, Server, Upstream};
 
 /// The keys of an upstream about all of its servers.
 pub(super) struct Written {
@@ -173,7 +174,7 @@ fn queue(raw: Option<Toggle<raw::Queue>>, servers: &[Server], path: &ConfigPath,
 
 fn retries(raw: Option<Toggle<raw::Retries>>, alone: bool, path: &ConfigPath, cx: &mut Context<'_>) -> Retries {
     let default = Retries::default();
-    let raw::Retries { attempts, budget, min_per_second, on } = match raw {
+    let raw::Retries { attempts, budget, min_per_second, methods, on } = match raw {
         None => return default,
         Some(Toggle::Off) => return Retries { attempts: 0, ..default },
         Some(Toggle::On(raw)) => raw,
@@ -183,6 +184,12 @@ fn retries(raw: Option<Toggle<raw::Retries>>, alone: bool, path: &ConfigPath, cx
         cx.lint(&path.key("on"), message, "remove it, or add servers");
     }
     let on: Vec<RetryWord> = on.into_iter().flatten().map(|(_, Leaf(word))| word).collect();
+    if methods.as_ref().is_some_and(List::is_empty) {
+        let message = "`methods` is empty: nothing that was sent would be sent again";
+        cx.error(&path.key("methods"), message, "write `retries: off` if that is meant");
+    }
+    let methods: Option<Vec<_>> =
+        methods.map(|methods| methods.into_iter().map(|(_, Leaf(RetryMethod(name)))| name).collect());
     let second = cx.number(min_per_second, path, "min_per_second", 0..=1_000_000, 10);
     Retries {
         attempts: cx.number(attempts, path, "attempts", 0..=16, default.attempts),
@@ -190,6 +197,7 @@ fn retries(raw: Option<Toggle<raw::Retries>>, alone: bool, path: &ConfigPath, cx
             percent: budget.map_or(default.share.percent, |Leaf(Percent(percent))| percent),
             min_per_second: u32::try_from(second).unwrap_or(default.share.min_per_second),
         },
+        methods: methods.and_then(Methods::of).unwrap_or(default.methods),
         on_timeout: on.contains(&RetryWord::Timeout),
         on_status: on
             .iter()

@@ -11,7 +11,8 @@ use serde::de::{Deserializer, Error, MapAccess, Visitor};
 use crate::config::shape::List;
 use crate::config::suggest;
 use crate::config::value::{
-    BalanceWord, CookieName, Count, FieldText, Flag, Invalid, Leaf, Percent, RetryWord, Seconds, ServerWord, Word,
+    BalanceWord, CookieName, Count, FieldText, Flag, Invalid, Leaf, Percent, RetryMethod, RetryWord, Seconds,
+    ServerWord, Word,
 };
 
 /// One server.
@@ -95,6 +96,8 @@ pub(in crate::config) struct Retries {
     pub(in crate::config) budget: Option<Leaf<Percent>>,
     /// How many a second may be sent again in any case. Default: 10.
     pub(in crate::config) min_per_second: Option<Leaf<Count>>,
+    /// Methods of requests that may be sent again when a server did not answer. Default: all that are idempotent, GET, HEAD, OPTIONS, PUT and DELETE.
+    pub(in crate::config) methods: Option<List<Leaf<RetryMethod>>>,
     /// When idempotent requests are sent again besides: at a `timeout`, or at these statuses. Default: `[]`.
     pub(in crate::config) on: Option<List<Leaf<RetryWord>>>,
 }

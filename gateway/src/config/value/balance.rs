@@ -4,6 +4,7 @@ use schemars::{Schema, json_schema};
 
 use super::{Invalid, Word};
 use crate::config::suggest;
+use crate::plan::Methods;
 
 /// Who is chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,5 +142,27 @@ impl Word for RetryWord {
 
     fn schema() -> Schema {
         json_schema!({"oneOf": [{"const": "timeout"}, {"type": "integer", "minimum": 400, "maximum": 599}]})
+    }
+}
+
+/// A method whose requests may be sent twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RetryMethod(pub(crate) &'static str);
+
+impl Word for RetryMethod {
+    const EXPECTED: &'static str = "an idempotent method: `GET`, `HEAD`, `OPTIONS`, `PUT` or `DELETE`";
+    const PATTERN: &'static str = "^(GET|HEAD|OPTIONS|PUT|DELETE)$";
+
+    fn from_text(text: &str) -> Result<Self, Invalid> {
+        let found = Methods::NAMES.into_iter().find(|name| *name == text);
+        found.map(Self).ok_or_else(|| {
+            let invalid = Invalid::expected::<Self>(&format!("`{text}`"));
+            match text {
+                "POST" | "PATCH" => invalid.hint(
+                    "whoever sends these twice may order twice: they go to one server only, unless it never got them",
+                ),
+                _ => invalid,
+            }
+        })
     }
 }

@@ -51,7 +51,8 @@ impl<'a> RequestWriter<'a> {
     fn begun(&mut self) -> Result<&mut SendStream<Bytes>, WriteFailed> {
         if self.send.is_none() {
             let Some(request) = message::request(self.head, self.secured) else {
-                self.stream.failed.set(Some(Failed::Broken));
+                // It cannot be told in HTTP/2, which is not the app's doing: as if it had refused this one request.
+                self.stream.failed.set(Some(Failed::Reset));
                 return Err(failed(io::ErrorKind::InvalidInput));
             };
             match self.stream.send(request, !self.body) {

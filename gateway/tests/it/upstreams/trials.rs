@@ -163,3 +163,15 @@ fn a_stream_that_the_app_gives_up_counts_as_an_error_status_does() {
         }
     }
 }
+
+#[test]
+fn only_the_methods_that_are_named_are_sent_again() {
+    let closes = Upstream::scripted(|connection| drop(connection.request()));
+    let spare = Upstream::answering(SPARE);
+    let upstream = "max_fails: 0\nretries: {methods: [GET, DELETE]}";
+    let gateway = Gateway::start(config(&with_spare(&closes.server(), &spare), 1, upstream));
+    for (method, status) in [("GET", 200), ("DELETE", 200), ("PUT", 502), ("OPTIONS", 502), ("POST", 502)] {
+        let asked = format!("{method} / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n");
+        assert_eq!(exchange(gateway.address(), asked).status, status, "{method}");
+    }
+}
