@@ -111,6 +111,7 @@ pub fn judge(case: &mut Case<'_>) -> bool {
         peer: PEER,
         showing: Showing::default(),
         redirect: None,
+        bans: None,
         now: Now { nanos: case.clock, unix: 1_800_000_000 },
     };
     judge::judge(case.plan, case.limiter, &question, &mut case.scratch, &mut ()).verdict.is_ok()

@@ -1,5 +1,6 @@
 //! The admin listener: metrics, the gateway's own health, and switches. It has a thread of its own, so that it answers while the workers are busy.
 
+mod bans;
 mod control;
 mod guard;
 mod query;
@@ -33,7 +34,7 @@ pub fn start(socket: Socket, state: Arc<State>) -> io::Result<()> {
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
 
-fn page(state: &State, address: SocketAddr, request: &Request<'_>) -> Page {
+fn page(state: &Arc<State>, address: SocketAddr, request: &Request<'_>) -> Page {
     if let Some(page) = control::page(state, address, request) {
         return page;
     }
@@ -48,7 +49,9 @@ fn page(state: &State, address: SocketAddr, request: &Request<'_>) -> Page {
             let reason = if state.is_draining() { "draining" } else { "starting" };
             (503, JSON, format!("{{\"status\": \"not_ready\", \"reason\": \"{reason}\"}}").into_bytes())
         }
-        (b"GET" | b"HEAD", _) => (404, TEXT, b"not found: try /metrics, /healthz, /readyz or /services\n".to_vec()),
+        (b"GET" | b"HEAD", _) => {
+            (404, TEXT, b"not found: try /metrics, /healthz, /readyz, /services or /bans\n".to_vec())
+        }
         _ => (405, TEXT, b"method not allowed\n".to_vec()),
     };
     Page { status, content_type, body }

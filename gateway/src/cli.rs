@@ -1,6 +1,7 @@
 //! The command line.
 
 mod ask;
+mod ban;
 mod check;
 mod demo;
 mod dev;
@@ -92,6 +93,9 @@ enum Command {
     Drain(switch::Drain),
     /// Let a drained server get requests again.
     Undrain(switch::Undrain),
+    /// Who is kept out of a running gateway: list, add, lift, why.
+    #[command(subcommand)]
+    Ban(ban::Ban),
     /// Print the JSON Schema of the configuration.
     Schema,
     /// Print completions for a shell.
@@ -124,6 +128,7 @@ pub fn main() -> ExitCode {
         Command::Maintenance(arguments) => switch::maintenance(&arguments),
         Command::Drain(arguments) => switch::drain(&arguments),
         Command::Undrain(arguments) => switch::undrain(&arguments),
+        Command::Ban(command) => ban::run(&command),
         Command::Schema => print(format!("{:#}\n", config::schema()).as_bytes()),
         Command::Completions { shell } => {
             let mut script = Vec::new();

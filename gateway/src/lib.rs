@@ -2,11 +2,12 @@
 //!
 //! In reading order: [`cli`] starts things; [`config`] turns a file into a [`plan`]; [`server`] runs workers under Pingora's `Server`;
 //! a [`worker`] accepts connections; [`connection`] is the life of a connection and [`request`] the life of a request: judge,
-//! exchange, finish; [`wire`] moves bytes; a [`spool`] keeps those that must wait; [`files`] opens those that are served; [`upstream`] keeps connections to apps; [`limiter`], [`clients`], [`switches`] and [`state`] outlive plans;
+//! exchange, finish; [`wire`] moves bytes; a [`spool`] keeps those that must wait; [`files`] opens those that are served; [`upstream`] keeps connections to apps; [`limiter`], [`clients`], [`bans`], [`switches`] and [`state`] outlive plans;
 //! [`telemetry`] tells about all of it. The rules themselves are in the crate `probegate-policies`.
 
 pub mod acme;
 pub mod admin;
+pub mod bans;
 pub mod cli;
 pub mod clients;
 pub mod config;

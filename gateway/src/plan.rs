@@ -6,6 +6,7 @@
 //! Invariant: no serde, no YAML and no Pingora here. `config` makes plans, everything else only reads them.
 
 mod balance;
+mod ban;
 mod edits;
 mod files;
 mod health;
@@ -27,11 +28,13 @@ use probegate_policies::client::TrustedProxies;
 use probegate_policies::fields::FieldName;
 use probegate_policies::host::HostTable;
 use probegate_policies::hsts::Hsts;
+use probegate_policies::ip::IpSet;
 use probegate_policies::probe::{ProbeKind, VersionInfo};
 use probegate_policies::route::{PathPrefix, RouteTable};
 use secrecy::SecretSlice;
 
 pub use self::balance::{Balancing, Choice, HashKey, Methods, Queue, Retries};
+pub use self::ban::{BY_HAND, BanPolicy, Offences};
 pub use self::edits::{AnswerEdits, Change, Cors, Edits, FieldEdit, Redirect, RequestEdits, Rewrite, SecurityGroups};
 pub use self::files::{Action, Files, Missing};
 pub use self::health::{HealthCheck, HealthRequest};
@@ -62,6 +65,10 @@ pub struct Plan {
     pub limits: Vec<Limit>,
     /// Where shared limits are counted; `None`: there are none.
     pub limit_store: Option<LimitStore>,
+    /// The network `internal`: whoever is inside is never banned.
+    pub internal: Arc<IpSet>,
+    /// Who is kept out for a while, in the order of the file.
+    pub bans: Vec<BanPolicy>,
     /// Where metrics and the gateway's own probes are served; `None`: nowhere.
     pub admin: Option<SocketAddr>,
     /// Who turns switches there must present one of these; `None`: anybody on this machine may.
@@ -84,7 +91,7 @@ pub struct Plan {
     pub errors: Option<Arc<Errors>>,
     /// Answers of the gateway's own say why in `X-Gateway-Error`, and the field never comes from an app.
     pub error_header: bool,
-    /// Where the gateway keeps what must survive it: switches, ACME accounts and certificates.
+    /// Where the gateway keeps what must survive it: switches, bans, ACME accounts and certificates.
     pub storage: PathBuf,
     /// Fields that carry the gateway's own tokens: not passed on to apps, unless the token set says `forward: true`.
     pub private_fields: Vec<FieldName>,

@@ -20,6 +20,7 @@ pub mod instead;
 pub mod intercept;
 pub mod judge;
 pub mod maintenance;
+mod offend;
 pub mod page;
 pub mod prepare;
 pub mod probe;
@@ -168,6 +169,7 @@ pub async fn serve<B: RequestBody, R: Responder>(
         peer: received.facts.peer,
         showing: received.facts.showing(active, asked.host),
         redirect: redirects(plan, received.facts, &fields),
+        bans: Some(&active.bans),
         now,
     };
     let mut judgement = judge::judge(plan, &active.limiter, &question, scratch, &mut ());

@@ -23,6 +23,7 @@ use self::front::Front;
 use self::handover::Meeting;
 use self::signals::Signals;
 use crate::acme;
+use crate::bans;
 use crate::health;
 use crate::listen::{self, Activated, Listening};
 use crate::local::Socket;
@@ -123,6 +124,7 @@ pub fn run(plan: Plan, options: Options, level: Level) -> Result<(), StartFailed
     acme::load(&state, &state.active().plan);
     tls::watch::start(&state).map_err(system("threads"))?;
     health::start(&state).map_err(system("threads"))?;
+    bans::keeper::start(&state).map_err(system("threads"))?;
     let fleet = front::start_workers(&state).map_err(system("workers"))?;
     let reloader = Arc::new(Reloader::new(options.config.clone(), Arc::clone(&state), fleet.clone(), level));
 

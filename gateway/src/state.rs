@@ -10,6 +10,7 @@ use probegate_policies::limit::{Seed, Table};
 use probegate_policies::now::Now;
 
 use crate::acme::Acme;
+use crate::bans::{Bans, Gate};
 use crate::clients::Clients;
 use crate::health::Reports;
 use crate::limiter::Limiter;
@@ -42,6 +43,8 @@ pub struct Active {
     pub stats: Vec<Arc<ServiceStats>>,
     /// Counters of its limits, in the plan's order.
     pub limited: Vec<Arc<LimitStats>>,
+    /// Who is kept out.
+    pub bans: Gate,
     /// TLS on its listeners, in the plan's order.
     pub tls: Vec<Option<Arc<Listener>>>,
     /// Whether its services are in maintenance, in the plan's order.
@@ -92,6 +95,8 @@ pub struct State {
     pub health: Reports,
     /// What people have turned on or off.
     pub switches: Switches,
+    /// Who is kept out, and by whom.
+    pub bans: Bans,
     /// Where access-log lines go.
     pub access_log: AccessLogger,
     /// The zero of [`Now::nanos`].
@@ -111,8 +116,9 @@ impl State {
         let tls = Shared::default();
         let listeners = tls::server::prepare(&plan, &tls)?.commit(&tls);
         let switches = Switches::load(&plan.storage);
+        let bans = Bans::load(&plan.storage, seed);
         let origin = Instant::now();
-        let active = activate(plan, listeners, None, &seed, &metrics, &switches, origin);
+        let active = activate(plan, listeners, None, &seed, &metrics, (&switches, &bans), origin);
         Ok(Arc::new(Self {
             active: ArcSwap::from_pointee(active),
             generation: AtomicU64::new(1),
@@ -128,6 +134,7 @@ impl State {
             acme: Acme::default(),
             health: Reports::default(),
             switches,
+            bans,
             access_log,
             origin,
             seed,
@@ -150,7 +157,8 @@ impl State {
     pub fn swap(&self, plan: Plan, prepared: Prepared) {
         let before = self.active.load_full();
         let listeners = prepared.commit(&self.tls);
-        let active = activate(plan, listeners, Some(&before), &self.seed, &self.metrics, &self.switches, self.origin);
+        let kept = (&self.switches, &self.bans);
+        let active = activate(plan, listeners, Some(&before), &self.seed, &self.metrics, kept, self.origin);
         self.active.store(Arc::new(active));
         // Whatever was switched meanwhile was told to the servers of the plan before.
         self.apply_drains();
@@ -249,7 +257,7 @@ fn activate(
     before: Option<&Active>,
     seed: &Seed,
     metrics: &Metrics,
-    switches: &Switches,
+    (switches, bans): (&Switches, &Bans),
     origin: Instant,
 ) -> Active {
     let limiter = Limiter::new(&plan, before.map(|before| (&before.plan, &before.limiter)), seed);
@@ -263,7 +271,8 @@ fn activate(
     let stats = plan.services.iter().map(|service| metrics.service(&service.name)).collect();
     let limited = plan.limits.iter().map(|limit| metrics.limit(&limit.name)).collect();
     let maintenance = switches.attach(&plan);
-    let active = Active { plan, limiter, store, servers, stats, limited, tls, maintenance };
+    let bans = bans.attach(&plan, unix_time());
+    let active = Active { plan, limiter, store, servers, stats, limited, bans, tls, maintenance };
     apply_drains(&active, switches);
     for servers in active.servers.iter().filter(|servers| servers.sites().iter().all(|site| site.state.is_drained())) {
         tracing::warn!(service = servers.service(), "every server is drained: nobody answers");

@@ -151,6 +151,7 @@ fn layers_do_not_know_what_is_above_them() {
     let all = [
         "acme",
         "admin",
+        "bans",
         "cli",
         "clients",
         "config",
@@ -179,10 +180,14 @@ fn layers_do_not_know_what_is_above_them() {
     only("plan", &[]);
     only("config", &["config", "plan"]);
     only("wire", &["wire"]);
-    only("request", &["request", "plan", "limiter", "upstream", "wire", "telemetry", "state", "worker", "connection"]);
-    only("request/judge", &["request", "plan", "limiter"]);
+    only(
+        "request",
+        &["request", "plan", "bans", "limiter", "upstream", "wire", "telemetry", "state", "worker", "connection"],
+    );
+    only("request/judge", &["request", "plan", "bans", "limiter"]);
     only("limiter", &["limiter", "plan"]);
     only("acme", &["acme", "durable", "plan", "state", "tls"]);
+    only("bans", &["bans", "durable", "plan", "state"]);
     only("switches", &["switches", "durable", "plan"]);
     only("upstream", &["upstream", "plan", "wire"]);
 

@@ -12,6 +12,7 @@
 pub mod accept;
 pub mod access;
 pub mod balance;
+pub mod ban;
 pub mod bandwidth;
 pub mod breaker;
 pub mod client;

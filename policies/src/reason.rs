@@ -50,6 +50,7 @@ reasons! {
     TokenNotYetValid 403 "token_not_yet_valid" "the token is not valid yet"
     CertificateMissing 403 "certificate_missing" "the client showed no certificate"
     CertificateWrong 403 "certificate_wrong" "the client's certificate is not a known one"
+    Banned 403 "banned" "the client is banned"
     LimitExceeded 429 "limit_exceeded" "the client sent more requests than its limit allows"
     LimitUnavailable 503 "limit_unavailable" "the requests of the client can not be counted now"
 

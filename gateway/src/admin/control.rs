@@ -1,13 +1,14 @@
 //! Services and their switches, as the admin listener tells and turns them.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::guard::{self, Refused};
 use super::query::{Query, decode};
-use super::status;
+use super::{bans, status};
 use crate::local::{Page, Request};
 use crate::state::{Active, State, unix_time};
 use crate::switches::{InMaintenance, Turned};
@@ -16,10 +17,13 @@ use crate::switches::{InMaintenance, Turned};
 const LONGEST: u64 = 366 * 86_400;
 
 /// The page below `/services`; `None`: it is not there.
-pub(super) fn page(state: &State, address: SocketAddr, request: &Request<'_>) -> Option<Page> {
+pub(super) fn page(state: &Arc<State>, address: SocketAddr, request: &Request<'_>) -> Option<Page> {
     let path = std::str::from_utf8(request.path).ok()?;
     let parts: Vec<String> = path.strip_prefix('/')?.split('/').map(decode).collect::<Option<_>>()?;
     let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+    if let ["bans", below @ ..] = parts.as_slice() {
+        return banned(state, address, request, below);
+    }
     let ["services", below @ ..] = parts.as_slice() else { return None };
     let active = state.active();
     let to = request.method == b"PUT";
@@ -44,8 +48,21 @@ pub(super) fn page(state: &State, address: SocketAddr, request: &Request<'_>) ->
     })
 }
 
+/// The page below `/bans`.
+fn banned(state: &Arc<State>, address: SocketAddr, request: &Request<'_>, below: &[&str]) -> Option<Page> {
+    if !matches!((request.method, below), (b"GET" | b"HEAD" | b"DELETE", [] | [_]) | (b"PUT", [_])) {
+        let text = "the method is not allowed here".to_owned();
+        return (below.len() < 2).then(|| refusal(&(405, "method_not_allowed", text), &[]));
+    }
+    let known: &[_] = if request.method == b"PUT" { &["for", "reason", "force"] } else { &[] };
+    Some(allowed(state, address, request, known, |query| {
+        let answer = bans::answer(state, &state.active(), request.method, below, query);
+        answer.unwrap_or_else(|| Err(((404, "not_found", "there is nothing here".to_owned()), vec![])))
+    }))
+}
+
 /// What went wrong, and the names that would have been right.
-type Failed = (Refused, Vec<String>);
+pub(super) type Failed = (Refused, Vec<String>);
 
 fn allowed(
     state: &State,
@@ -77,7 +94,7 @@ fn allowed(
 }
 
 /// A parameter is not what it should be.
-fn invalid(text: String) -> Failed {
+pub(super) fn invalid(text: String) -> Failed {
     ((400, "parameter_invalid", text), vec![])
 }
 

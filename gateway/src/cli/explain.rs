@@ -2,6 +2,7 @@
 //! only watches it.
 
 mod answers;
+mod bans;
 mod edits;
 mod entrance;
 mod errors;
@@ -123,6 +124,7 @@ fn explain(loaded: &Loaded, arguments: &Arguments) -> (String, bool) {
         peer: probegate_policies::ip::canonical(arguments.from),
         showing: Showing { handshake, unmet: false },
         redirect: request::redirects(plan, &way_in.facts, &fields),
+        bans: None,
         now: Now { nanos: 1, unix: unix_time() },
     };
     let limiter = Limiter::new(plan, None, &Seed([0; 4]));
@@ -132,6 +134,7 @@ fn explain(loaded: &Loaded, arguments: &Arguments) -> (String, bool) {
     out.path(&judgement, asked.path);
     out.identity(plan, &judgement, &watched, question.peer);
     out.place(plan, &judgement, asked.host);
+    out.bans(plan, &judgement);
     out.rules(&watched);
     out.limits(plan, &judgement, question.method);
     if judgement.service.is_some() {

@@ -96,7 +96,7 @@ fn drain_target(service: &str, server: &str) -> String {
 }
 
 /// Says what the gateway has done.
-fn tell(answer: Option<Value>) -> ExitCode {
+pub(super) fn tell(answer: Option<Value>) -> ExitCode {
     let Some(answer) = answer else { return ExitCode::FAILURE };
     if answer.get("changed").and_then(Value::as_bool) == Some(false) {
         say("it was so already");
@@ -108,7 +108,7 @@ fn tell(answer: Option<Value>) -> ExitCode {
 }
 
 /// Text as a segment of a path.
-fn encode(text: &str) -> String {
+pub(super) fn encode(text: &str) -> String {
     let mut out = String::new();
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b':') {

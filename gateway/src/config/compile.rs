@@ -5,6 +5,7 @@
 
 mod action;
 mod balance;
+mod ban;
 mod context;
 mod edits;
 mod files;
@@ -28,6 +29,7 @@ mod tls;
 mod tls_upstream;
 mod token;
 
+use super::shape::Named;
 use super::value::{Flag, Leaf};
 use super::{ConfigPath, raw};
 use probegate_policies::client::ForwardingField;
@@ -53,6 +55,7 @@ pub(super) fn plan(config: raw::Config, cx: &mut Context<'_>) -> Option<Plan> {
         client_certificates,
         limits,
         limit_store,
+        bans,
         services,
         error_pages,
         error_header,
@@ -71,9 +74,12 @@ pub(super) fn plan(config: raw::Config, cx: &mut Context<'_>) -> Option<Plan> {
     let (limit_names, limits) = limit::limits(limits, cx);
     let limit_store = store::limit_store(limit_store, &limits, cx);
     let definitions = Definitions { networks, tokens, certificates: certificate_names, limits: limit_names };
+    let service_names = services.as_ref().map(Named::names).unwrap_or_default();
     let errors = pages::errors(error_pages, None, &ConfigPath::root(), None, cx);
     let error_header = error_header.is_some_and(|Leaf(Flag(on))| on);
     let services = service::services(services, errors.as_ref(), &definitions, cx);
+    let internal = network::inside(&definitions.networks);
+    let bans = ban::bans(bans, &definitions, &service_names, cx);
 
     let mut known = Vec::new();
     let listeners = listener::listeners(listeners, &definitions, &mut known, cx);
@@ -123,6 +129,8 @@ pub(super) fn plan(config: raw::Config, cx: &mut Context<'_>) -> Option<Plan> {
         hosts,
         limits,
         limit_store,
+        internal,
+        bans,
         admin,
         admin_token,
         access_log,

@@ -2,6 +2,7 @@
 //!
 //! Invariant: a lint never keeps a plan from being made, and never repeats a secret.
 
+mod ban;
 mod front;
 mod store;
 
@@ -15,6 +16,7 @@ use super::compile::{Context, Definitions, Names, Network, is_open};
 use crate::plan;
 use crate::tls::pem::moment;
 
+pub(super) use ban::offences;
 pub(super) use front::{acme_name, buffers, client_name, hosts_without_certificate, plain_challenges, ramp, storage};
 
 pub(super) use store::{store_in_use, store_replicas};

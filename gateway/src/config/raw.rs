@@ -7,6 +7,7 @@
 
 mod access;
 mod balance;
+mod ban;
 mod edits;
 mod files;
 mod health;
@@ -26,6 +27,7 @@ use serde::Deserialize;
 
 pub(super) use access::{Allow, Conditions, Slot, TokenSet};
 pub(super) use balance::{Balance, HashKey, HashName, HashOn, Queue, Retries, Server, ServerDetails};
+pub(super) use ban::{Ban, Offences};
 pub(super) use edits::{Cors, FieldEdits, Redirect, SecurityHeaders};
 pub(super) use files::{CacheControl, Files};
 pub(super) use health::Health;
@@ -63,6 +65,8 @@ pub(super) struct Config {
     pub(super) limits: Option<Named<Limit>>,
     /// Where limits with `shared: true` are counted: a Redis or Valkey that several gateways have in common.
     pub(super) limit_store: Option<LimitStore>,
+    /// Bans by name: clients that offend too often are kept out for a while.
+    pub(super) bans: Option<Named<Ban>>,
     /// The apps behind the gateway, by name.
     #[schemars(required)]
     pub(super) services: Option<Named<Service>>,
@@ -73,8 +77,8 @@ pub(super) struct Config {
     pub(super) error_header: Option<Leaf<Flag>>,
     /// Where metrics and the gateway's own probes are served. Default: `127.0.0.1:9900`.
     pub(super) admin: Option<Toggle<Admin>>,
-    /// The folder for what must survive the gateway: switches, ACME accounts and certificates. Default: `$STATE_DIRECTORY`, which systemd sets, or
-    /// `/var/lib/probegate`.
+    /// The folder for what must survive the gateway: switches, bans, ACME accounts and certificates. Default: `$STATE_DIRECTORY`, which systemd sets,
+    /// or `/var/lib/probegate`.
     pub(super) storage: Option<Leaf<FilePath>>,
     /// What is logged.
     pub(super) log: Option<Log>,

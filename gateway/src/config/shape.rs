@@ -88,6 +88,13 @@ impl<T> Default for Named<T> {
     }
 }
 
+impl<T> Named<T> {
+    /// The names, in the order of the text.
+    pub(super) fn names(&self) -> Vec<Box<str>> {
+        self.0.iter().map(|(name, _)| name.clone()).collect()
+    }
+}
+
 impl<T> IntoIterator for Named<T> {
     type Item = (Box<str>, Option<T>);
     type IntoIter = std::vec::IntoIter<Self::Item>;

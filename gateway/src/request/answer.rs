@@ -105,7 +105,8 @@ pub async fn refusal<R: Responder>(text: &mut Vec<u8>, telling: &Telling<'_>, re
         None => back.map(|back| back.as_secs().max(1)),
     };
     let limit = limited.map(|(limit, _)| &*limit.name);
-    form.write(&Told { status, detail: detail(status, refused.reason), id, retry_after, limit }, text);
+    let banned = status == 403 && refused.reason == Reason::Banned;
+    form.write(&Told { status, detail: detail(status, refused.reason), id, retry_after, limit, banned }, text);
     let (after, mut policy, mut state): (String, Vec<u8>, Vec<u8>);
     let mut fields = form.fields();
     if let Some(seconds) = retry_after {

@@ -6,13 +6,13 @@ use std::time::Instant;
 use probegate_policies::client::Identity;
 use probegate_policies::reason::Reason;
 
-use super::answer;
 use super::exchange::Exchanged;
 use super::judge::{Judgement, Part, Refused};
 use super::target::Target;
 use super::{NOBODY, Received};
+use super::{answer, offend};
 use crate::connection::Facts;
-use crate::plan::{AccessFormat, Deny, Plan, Service};
+use crate::plan::{AccessFormat, BY_HAND, Deny, Plan, Service};
 use crate::state::Active;
 use crate::telemetry::access_log::{Decision, Entry, Origin};
 use crate::telemetry::metrics::Sample;
@@ -99,6 +99,13 @@ pub fn finish(
         Some((_, stats)) => stats.record(worker.id, &sample),
         None => worker.state.metrics.unserved().record(worker.id, &sample),
     }
+    if !plan.bans.is_empty() {
+        let asked = (received.head.method.of(received.bytes), received.head.target.of(received.bytes));
+        offend::judged(worker, active, judgement, outcome, status, asked);
+    }
+    if let Some(hit) = &judgement.banned {
+        active.bans.met(hit);
+    }
     if let Identity::Unknown(unknown) = &judgement.identity {
         worker.state.metrics.identity_unknown(unknown.reason);
     }
@@ -129,6 +136,7 @@ pub fn finish(
             .filter(|_| outcome.redirected.is_none())
             .and_then(|(service, _)| policy(plan, service, judgement)),
         delayed,
+        would_ban: judgement.banned.filter(|hit| hit.shadow).and_then(|hit| Some(&*plan.bans.get(hit.policy?)?.name)),
         slot: outcome.slot.as_ref().map(|(set, slot)| (&**set, &**slot)),
         upstream: service
             .and_then(|(service, _)| service.upstream.servers.get(outcome.server?))
@@ -165,6 +173,9 @@ pub fn finish_unread(
         retried: false,
     };
     worker.state.metrics.unserved().record(worker.id, &sample);
+    if !active.plan.bans.is_empty() && !active.plan.client.trusts(facts.peer) {
+        offend::unread(worker, active, facts.peer, reason);
+    }
     if active.plan.access_log.format == AccessFormat::Off {
         return;
     }
@@ -184,6 +195,7 @@ pub fn finish_unread(
         reason: Some(reason),
         service: None,
         policy: None,
+        would_ban: None,
         delayed: None,
         slot: None,
         upstream: None,
@@ -257,6 +269,10 @@ fn origin(outcome: &Outcome) -> Option<Origin> {
 
 /// Which policy decided, and its line in the configuration.
 fn policy<'a>(plan: &'a Plan, service: &'a Service, judgement: &Judgement<'_>) -> Option<(&'static str, &'a str, u32)> {
+    if let Some(hit) = judgement.banned.filter(|hit| !hit.shadow) {
+        let policy = hit.policy.and_then(|index| plan.bans.get(index));
+        return Some(policy.map_or(("ban", BY_HAND, 0), |policy| ("ban", &*policy.name, policy.origin.line)));
+    }
     if let Some(limited) = judgement.limited.filter(|limited| !limited.decision.admitted) {
         return plan.limits.get(limited.limit).map(|limit| ("limit", &*limit.name, limit.origin.line));
     }

@@ -61,7 +61,14 @@ impl Taken {
         reply: &mut R,
     ) -> Result<(), ClientGone> {
         let form = refuse::wanted(case.received, case.handling.errors.as_deref(), self.status);
-        let told = Told { status: self.status, detail: "", id: case.id, retry_after: self.retry_after, limit: None };
+        let told = Told {
+            status: self.status,
+            detail: "",
+            id: case.id,
+            retry_after: self.retry_after,
+            limit: None,
+            banned: false,
+        };
         form.write(&told, text);
         let own: Fields<'_> = form.fields();
         let fields: Vec<(&str, &[u8])> =

@@ -1,7 +1,7 @@
 //! The judgement: what may become of a request. Written once, here, in this order:
 //!
-//! canonical path → client identity → service → probe or route → access → limits; on a listener that redirects, limits → redirect instead of
-//! the last two. Where the app gets another path than the one that was judged, that is looked at last.
+//! canonical path → client identity → service → probe or route → ban → access → limits; on a listener that redirects, limits → redirect instead of
+//! the last two. Probes know no ban. Where the app gets another path than the one that was judged, that is looked at last.
 //!
 //! Invariant: no I/O, no clock, no protocol. Live requests and `probegate explain` run this same code; `explain` only watches it.
 
@@ -15,6 +15,7 @@ use probegate_policies::path::{self, Canonical};
 use probegate_policies::reason::Reason;
 
 use super::rewrite;
+use crate::bans::{Gate, Hit};
 use crate::limiter::pending::Pending;
 use crate::limiter::{Admission, Asking, Limited, Limiter};
 use crate::plan::{Deny, Plan, Service};
@@ -36,6 +37,8 @@ pub struct Question<'a, F: ?Sized> {
     pub showing: Showing<'a>,
     /// The listener sends clients to HTTPS on this port, and this one does not use it yet.
     pub redirect: Option<u16>,
+    /// Who is kept out; `None`: nobody.
+    pub bans: Option<&'a Gate>,
     /// The time.
     pub now: Now,
 }
@@ -96,6 +99,8 @@ pub struct Judgement<'a> {
     pub service: Option<usize>,
     /// Which part of the service the request meets.
     pub part: Part,
+    /// The client is banned, or would be.
+    pub banned: Option<Hit>,
     /// What the limits said, where any counted the request.
     pub limited: Option<Limited>,
     /// What it has to wait for before anything follows from the verdict.
@@ -180,6 +185,7 @@ pub fn judge<'a, F: Fields + ?Sized>(
         sent: None,
         service: None,
         part: Part::Rest,
+        banned: None,
         limited: None,
         pending: None,
         verdict: Err(Reason::PathInvalid.into()),
@@ -223,6 +229,7 @@ pub fn identify<'a, F: Fields + ?Sized>(
         sent: None,
         service: None,
         part: Part::Rest,
+        banned: None,
         limited: None,
         pending: None,
         verdict,
@@ -259,6 +266,14 @@ fn enter<F: Fields + ?Sized>(
         return Err(Refused { reason: Reason::PathAmbiguous, deny });
     }
     observer.part(service, judgement.part);
+    if !matches!(judgement.part, Part::Probe(_))
+        && let Some(gate) = question.bans
+    {
+        judgement.banned = gate.find(plan, index, &judgement.identity, question.now.unix);
+        if let Some(hit) = judgement.banned.filter(|hit| !hit.shadow) {
+            return Err(Refused { reason: Reason::Banned, deny: hit.deny });
+        }
+    }
     // A client that is sent to HTTPS is asked there. Probes have rules of their own.
     if question.redirect.is_none() && !matches!(judgement.part, Part::Probe(_)) {
         demand(service, question.showing)?;

@@ -20,6 +20,8 @@ pub struct Told<'a> {
     pub retry_after: Option<u64>,
     /// The limit that was exceeded.
     pub limit: Option<&'a str>,
+    /// The client is banned, and told so.
+    pub banned: bool,
 }
 
 impl Told<'_> {
@@ -28,6 +30,7 @@ impl Told<'_> {
         out.clear();
         let kind = match self.limit {
             Some(_) => "https://iana.org/assignments/http-problem-types#quota-exceeded",
+            None if self.banned => "https://iana.org/assignments/http-problem-types#abnormal-usage-detected",
             None => "about:blank",
         };
         for part in ["{\"type\":\"", kind, "\",\"title\":\"", reason_phrase(self.status), "\",\"status\":"] {
@@ -109,8 +112,14 @@ fn escape(text: &str, out: &mut Vec<u8>) {
 mod tests {
     use super::*;
 
-    const TOLD: Told<'static> =
-        Told { status: 503, detail: "it's <b>\"&\"", id: &[b'a'; 32], retry_after: Some(60), limit: None };
+    const TOLD: Told<'static> = Told {
+        status: 503,
+        detail: "it's <b>\"&\"",
+        id: &[b'a'; 32],
+        retry_after: Some(60),
+        limit: None,
+        banned: false,
+    };
 
     #[test]
     fn a_page_says_what_is_known_as_text() {

@@ -15,6 +15,7 @@ use super::front::Fleet;
 use super::handover::Meeting;
 use super::signals::{Signal, Signals};
 use super::supervisor;
+use crate::bans;
 use crate::reload::Reloader;
 use crate::state::State;
 
@@ -53,6 +54,7 @@ impl Watch {
             () = drain(&self.state, &self.fleet) => {}
             _ = self.told_to_end() => self.end_at_once().await,
         }
+        self.save();
     }
 
     /// Waits for nothing but the lines of what it cuts.
@@ -63,6 +65,17 @@ impl Watch {
         self.fleet.close_all();
         cut(&self.state).await;
         self.state.access_log.flush(Duration::from_secs(1));
+    }
+
+    /// Writes down who is banned, unless that is another process's business by now.
+    fn save(&self) {
+        if self.state.is_handed_over() {
+            return;
+        }
+        let state = Arc::clone(&self.state);
+        if let Some(why) = bans::save(move || state.bans.write()) {
+            tracing::error!(why, "bans can not be written: they will not survive this process");
+        }
     }
 
     /// Gives the sockets to a new process. Pingora's own way leaves in any case.
@@ -81,6 +94,8 @@ impl Watch {
             tracing::error!(%error, "the hand-over failed, this process stays in charge");
             return Upgrade::Failed;
         }
+        // What the new process reads.
+        self.save();
         let given = tokio::select! {
             biased;
             given = meeting.give(&table) => given,

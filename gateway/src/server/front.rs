@@ -19,7 +19,7 @@ use crate::listen::{self, BindFailed, Listening};
 use crate::local::Socket;
 use crate::plan::Plan;
 use crate::server::Announce;
-use crate::state::State;
+use crate::state::{State, unix_time};
 use crate::telemetry::diagnostics;
 use crate::worker::accept::{self, Command, Remote};
 
@@ -229,6 +229,7 @@ impl Front {
             taken.confirm().map_err(system("hand-over"))?;
             // The old process may have turned some until now.
             self.state.switches.read_again(&plan.storage);
+            self.state.bans.read_again(&plan.storage, unix_time());
             self.state.apply_drains();
         }
         Ok(())

@@ -117,6 +117,8 @@ pub struct Entry<'a> {
     pub service: Option<&'a str>,
     /// The policy that applied: its kind, its name, its line in the configuration.
     pub policy: Option<(&'static str, &'a str, u32)>,
+    /// The ban, in shadow mode, that would have refused it.
+    pub would_ban: Option<&'a str>,
     /// How long a limit has had it wait.
     pub delayed: Option<Duration>,
     /// The token that let it in: set and slot.

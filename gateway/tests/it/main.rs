@@ -13,6 +13,7 @@ mod activation;
 mod adversary;
 mod attacks;
 mod bandwidth;
+mod bans;
 mod bodies;
 mod bounds;
 mod buffering;

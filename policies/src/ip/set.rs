@@ -64,6 +64,14 @@ impl IpSet {
         }
     }
 
+    /// Whether any address of the network is in the set.
+    pub fn touches(&self, net: &IpNet) -> bool {
+        match bounds(*net) {
+            Bounds::V4(range) => self.v4.touches(range),
+            Bounds::V6(range) => self.v6.touches(range),
+        }
+    }
+
     /// Whether every IPv4 address is in the set, by one network or by many: nearly always a mistake in a list of
     /// trusted proxies.
     pub fn covers_everything_v4(&self) -> bool {
@@ -128,6 +136,13 @@ impl<T: Ord + Copy + Successor> Ranges<T> {
         let after = self.0.partition_point(|&(start, _)| start <= first);
         let candidate = after.checked_sub(1).and_then(|index| self.0.get(index));
         candidate.is_some_and(|&(_, end)| last <= end)
+    }
+
+    fn touches(&self, (first, last): (T, T)) -> bool {
+        // Only the last range that starts before it ends can reach into it.
+        let after = self.0.partition_point(|&(start, _)| start <= last);
+        let candidate = after.checked_sub(1).and_then(|index| self.0.get(index));
+        candidate.is_some_and(|&(_, end)| end >= first)
     }
 
     fn intersects(&self, other: &Self) -> Option<T> {

@@ -25,7 +25,7 @@ impl std::fmt::Debug for Seed {
 }
 
 impl Seed {
-    pub(super) fn hasher(&self) -> RandomState {
+    pub(crate) fn hasher(&self) -> RandomState {
         let [a, b, c, d] = self.0;
         RandomState::with_seeds(a, b, c, d)
     }

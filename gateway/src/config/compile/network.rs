@@ -43,6 +43,12 @@ pub(super) fn networks(raw: Option<Named<List<Leaf<IpNet>>>>, cx: &mut Context<'
     names
 }
 
+/// The network `internal`, whether or not anything names it; nothing where it is broken.
+pub(super) fn inside(networks: &Names<Network>) -> Arc<IpSet> {
+    let network = networks.iter().find(|entry| &*entry.name == INTERNAL).and_then(|entry| entry.value.as_ref());
+    network.map(|network| Arc::clone(&network.set)).unwrap_or_default()
+}
+
 /// Loopback, and the private networks of RFC 1918 and RFC 4193.
 fn internal() -> impl Iterator<Item = IpNet> {
     let v4 = [([127, 0, 0, 0], 8), ([10, 0, 0, 0], 8), ([172, 16, 0, 0], 12), ([192, 168, 0, 0], 16)];

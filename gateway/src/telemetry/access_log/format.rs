@@ -48,6 +48,9 @@ pub(super) fn json(out: &mut Vec<u8>, entry: &Entry<'_>) {
             number(out, "policy_line", u64::from(line));
         }
     }
+    if let Some(ban) = entry.would_ban {
+        text(out, "would_ban", ban.as_bytes());
+    }
     if let Some(delayed) = entry.delayed {
         millis(out, "delayed_ms", delayed);
     }

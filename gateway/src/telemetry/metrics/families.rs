@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
 
 use super::shard::{BOUNDS, ServiceStats};
-use super::{Metrics, UNKNOWN_REASONS, limits, servers, store};
+use super::{Metrics, UNKNOWN_REASONS, bans, limits, servers, store};
 use crate::acme::Acme;
 use crate::servers::{Health, Site};
 use crate::state::{Active, State};
@@ -220,6 +220,7 @@ pub(super) fn collect(metrics: &Metrics, state: &State) -> Vec<MetricFamily> {
     }
     families.extend(limits::families(&active));
     families.extend(store::families(&active));
+    families.extend(bans::families(state, &active));
     families.retain(|family| !family.get_metric().is_empty());
     families
 }

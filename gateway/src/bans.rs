@@ -1,0 +1,217 @@
+//! Clients that are kept out: by the policies of a plan, and by people. Both outlive plans and, in a file, processes.
+//!
+//! Invariant: whoever may never be banned ([`Gate::exempt`]) is not counted either, and comes out when a new plan says so. What a request looks at
+//! ([`Gate::find`]) has no lock; what it writes when it offends has one that nobody waits for; the file is written by a thread of its own.
+
+pub mod file;
+mod gate;
+mod jail;
+pub mod keeper;
+mod own;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::time::Duration;
+use std::{io, thread};
+
+use arc_swap::ArcSwap;
+use probegate_policies::ban::Client;
+use probegate_policies::ip::IpSet;
+use probegate_policies::limit::Seed;
+
+pub use gate::{Exempt, Gate, Hit};
+pub use jail::{Jail, JailStats, LONGEST};
+
+use crate::plan::Plan;
+use file::Written;
+
+/// What people wait for the disk. Whoever asks the admin listener whether it is alive waits for as long.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// All bans.
+#[derive(Debug)]
+pub struct Bans {
+    kept: Mutex<Kept>,
+    by_hand: Arc<Jail>,
+    shared: Arc<Shared>,
+    /// The change that the file knows of; locked while it is written.
+    written: Arc<Mutex<u64>>,
+    seed: Seed,
+}
+
+/// What requests that offend touch.
+#[derive(Debug, Default)]
+struct Shared {
+    /// The addresses of this machine.
+    own: ArcSwap<IpSet>,
+    /// Grows whenever there is something to be written down.
+    changes: AtomicU64,
+}
+
+/// What is locked when plans change, when people ask, and when the file is written.
+#[derive(Debug, Default)]
+struct Kept {
+    /// By name.
+    jails: BTreeMap<Box<str>, Arc<Jail>>,
+    /// How many bans each name has pronounced, and the like: a policy that comes back goes on.
+    stats: BTreeMap<Box<str>, Arc<JailStats>>,
+    folder: PathBuf,
+    /// What the file said about policies that no plan has asked for yet.
+    unread: Written,
+}
+
+impl Bans {
+    /// Those that `folder` holds.
+    pub fn load(folder: &Path, seed: Seed) -> Self {
+        let bans = Self {
+            kept: Mutex::default(),
+            by_hand: Arc::new(Jail::by_hand(seed)),
+            shared: Arc::default(),
+            written: Arc::default(),
+            seed,
+        };
+        bans.look_around();
+        bans.read_again(folder, crate::state::unix_time());
+        bans
+    }
+
+    /// Takes over what another process has written to `folder` meanwhile. `now` in seconds since the epoch.
+    pub fn read_again(&self, folder: &Path, now: u64) {
+        let mut kept = self.kept();
+        folder.clone_into(&mut kept.folder);
+        match file::read(folder) {
+            Ok(mut written) => {
+                self.by_hand.restore(written.by_hand.drain(..), now);
+                for (name, jail) in &kept.jails {
+                    jail.restore(written.of(name, jail.is_shadow()), now);
+                }
+                kept.unread = written;
+            }
+            Err(error) => {
+                let path = file::path(folder);
+                tracing::warn!(path = %path.display(), %error, "bans can not be read: nobody is banned");
+            }
+        }
+    }
+
+    /// The bans of a plan. Whoever is banned by a policy that stays is banned on, unless the plan says that it may not be.
+    pub fn attach(&self, plan: &Plan, now: u64) -> Gate {
+        let mut kept = self.kept();
+        kept.folder.clone_from(&plan.storage);
+        let mut jails = BTreeMap::new();
+        let Kept { jails: before, stats, unread, .. } = &mut *kept;
+        for policy in &plan.bans {
+            let stats = Arc::clone(stats.entry(policy.name.clone()).or_default());
+            let earlier = before.get(&policy.name).filter(|jail| jail.is_shadow() == policy.shadow);
+            let jail = Jail::new(policy, earlier.map(|jail| &**jail), stats, self.seed, now);
+            if earlier.is_none() {
+                jail.restore(unread.of(&policy.name, policy.shadow), now);
+                if policy.shadow {
+                    tracing::info!(policy = &*policy.name, "bans are tried only: nobody is kept out (`mode: shadow`)");
+                }
+            }
+            jails.insert(policy.name.clone(), Arc::new(jail));
+        }
+        let of_plan = plan.bans.iter().filter_map(|policy| jails.get(&policy.name).map(Arc::clone)).collect();
+        let gate = Gate::new(of_plan, Arc::clone(&self.by_hand), Arc::clone(&self.shared));
+        gate.release(plan);
+        // What an earlier plan had and this one has not is gone with the next line that is written.
+        kept.jails = jails;
+        self.shared.changes.fetch_add(1, Ordering::Relaxed);
+        gate
+    }
+
+    /// Those that people have pronounced.
+    pub fn by_hand(&self) -> &Jail {
+        &self.by_hand
+    }
+
+    /// Looks for the addresses of this machine.
+    pub fn look_around(&self) {
+        match own::addresses() {
+            Ok(set) => self.shared.own.store(Arc::new(set)),
+            Err(error) => tracing::warn!(%error, "the addresses of this machine are not known: they could be banned"),
+        }
+    }
+
+    /// Ends what is over.
+    pub fn expire(&self, now: u64) {
+        self.by_hand.expire(now);
+        // One that is waited for here must not keep others from being asked.
+        let jails: Vec<_> = self.kept().jails.values().map(Arc::clone).collect();
+        for jail in jails {
+            jail.expire(now);
+        }
+    }
+
+    /// Something was changed by hand.
+    pub fn changed(&self) {
+        self.shared.changes.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Writes them, if the file does not know them yet. On a disk that hangs, it hangs as well.
+    ///
+    /// # Errors
+    /// The file stays as it was.
+    pub fn write(&self) -> io::Result<()> {
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        let number = self.shared.changes.load(Ordering::Relaxed);
+        if *written == number {
+            return Ok(());
+        }
+        let (folder, text) = {
+            let kept = self.kept();
+            let jails = kept.jails.iter().map(|(name, jail)| (name.clone(), (jail.is_shadow(), jail.written())));
+            (kept.folder.clone(), Written { policies: jails.collect(), by_hand: self.by_hand.written() })
+        };
+        if text.is_empty() && !file::path(&folder).exists() {
+            *written = number;
+            return Ok(());
+        }
+        file::write(&folder, &text)?;
+        *written = number;
+        Ok(())
+    }
+
+    /// Lifts a client's bans, and forgets what it did. How many were in force.
+    pub fn lift(&self, client: Client, now: u64) -> usize {
+        let jails: Vec<_> = self.kept().jails.values().map(Arc::clone).collect();
+        let lifted = jails.iter().chain([&self.by_hand]).filter(|jail| jail.lift(client, now)).count();
+        self.changed();
+        lifted
+    }
+
+    /// Lifts all bans, and forgets what anybody did. How many were in force.
+    pub fn lift_all(&self, now: u64) -> usize {
+        let jails: Vec<_> = self.kept().jails.values().map(Arc::clone).collect();
+        let lifted = jails.iter().chain([&self.by_hand]).map(|jail| jail.lift_all(now)).sum();
+        self.changed();
+        lifted
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Writes them by a thread of its own, and says why they are not written (yet).
+pub fn save(bans: impl Fn() -> io::Result<()> + Send + 'static) -> Option<String> {
+    let (tell, told) = mpsc::channel();
+    let write = move || {
+        // Nobody may wait any more.
+        tell.send(bans()).ok();
+    };
+    match thread::Builder::new().name("bans".to_owned()).spawn(write) {
+        Err(error) => Some(error.to_string()),
+        Ok(_) => match told.recv_timeout(PATIENCE) {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(_) => Some("the disk does not answer".to_owned()),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests;

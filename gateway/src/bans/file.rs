@@ -1,0 +1,136 @@
+//! The file that bans are kept in: `bans.json` in the storage folder, replaced whole or not at all.
+
+use std::collections::BTreeMap;
+use std::fs::{DirBuilder, File};
+use std::io::{self, Read as _};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+
+use probegate_policies::ban::{Ban, Cause, Client, Offence};
+use probegate_policies::ip;
+use serde::{Deserialize, Serialize};
+
+use crate::durable;
+
+/// The largest file that is read.
+const LIMIT: u64 = 1 << 30;
+
+/// Clients, and what is known about them.
+pub(super) type Clients = Vec<(Client, Ban)>;
+
+/// What the file says.
+#[derive(Debug, Default)]
+pub(super) struct Written {
+    /// By the name of the policy: whether it was in shadow mode, and its clients.
+    pub(super) policies: BTreeMap<Box<str>, (bool, Clients)>,
+    pub(super) by_hand: Clients,
+}
+
+impl Written {
+    /// The bans of a policy in this mode, which are not here any more then. Those of another mode count for nothing.
+    pub(super) fn of(&mut self, name: &str, shadow: bool) -> Clients {
+        self.policies.remove(name).filter(|(was, _)| *was == shadow).map(|(_, bans)| bans).unwrap_or_default()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_hand.is_empty() && self.policies.values().all(|(_, bans)| bans.is_empty())
+    }
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Whole {
+    #[serde(default)]
+    policies: BTreeMap<Box<str>, Policy>,
+    #[serde(default)]
+    by_hand: Vec<Line>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Policy {
+    shadow: bool,
+    clients: Vec<Line>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Line {
+    /// An IPv4 address or an IPv6 network.
+    client: String,
+    /// In seconds since the epoch.
+    since: u64,
+    until: u64,
+    count: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    offence: Option<Box<str>>,
+    text: Box<str>,
+}
+
+/// Where it is.
+pub fn path(folder: &Path) -> PathBuf {
+    folder.join("bans.json")
+}
+
+/// A client as people and the file write it: an address, or the network of an IPv6 one.
+pub fn client(text: &str) -> Option<Client> {
+    let address = text.strip_suffix("/32").or_else(|| text.strip_suffix("/64")).unwrap_or(text);
+    let ip = ip::parse(address.as_bytes())?;
+    let whole = if ip.is_ipv4() { "/64" } else { "/32" };
+    Client::of(ip).filter(|_| !text.ends_with(whole))
+}
+
+/// What it says; without a file, nobody is banned. A line that says nothing is left out.
+///
+/// # Errors
+/// It can not be read, or is not what was written.
+pub(super) fn read(folder: &Path) -> io::Result<Written> {
+    let file = match File::open(path(folder)) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Written::default()),
+        Err(error) => return Err(error),
+    };
+    let mut text = Vec::new();
+    file.take(LIMIT).read_to_end(&mut text)?;
+    let Whole { policies, by_hand } = serde_json::from_slice(&text)?;
+    let bans = |lines: Vec<Line>| lines.into_iter().filter_map(read_line).collect::<Vec<_>>();
+    let policies = policies.into_iter().map(|(name, policy)| (name, (policy.shadow, bans(policy.clients)))).collect();
+    Ok(Written { policies, by_hand: bans(by_hand) })
+}
+
+fn read_line(line: Line) -> Option<(Client, Ban)> {
+    let Line { client: name, since, until, count, offence, text } = line;
+    let offence = match offence.as_deref() {
+        Some(label) => Some(Offence::named(label)?),
+        None => None,
+    };
+    Some((client(&name)?, Ban { since, until, count, cause: Cause { offence, text } }))
+}
+
+/// Replaces it. Its folder is made where there is none.
+///
+/// # Errors
+/// The old one stays.
+pub(super) fn write(folder: &Path, written: &Written) -> io::Result<()> {
+    let lines = |bans: &[(Client, Ban)]| bans.iter().map(line).collect();
+    let policies = written.policies.iter();
+    let policies = policies
+        .map(|(name, (shadow, bans))| (name.clone(), Policy { shadow: *shadow, clients: lines(bans) }))
+        .collect();
+    let whole = Whole { policies, by_hand: lines(&written.by_hand) };
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    let mut text = serde_json::to_vec(&whole)?;
+    text.push(b'\n');
+    durable::replace(&path(folder), &text, 0o600)
+}
+
+fn line((client, ban): &(Client, Ban)) -> Line {
+    Line {
+        client: client.to_string(),
+        since: ban.since,
+        until: ban.until,
+        count: ban.count,
+        offence: ban.cause.offence.map(|offence| offence.to_string().into()),
+        text: ban.cause.text.clone(),
+    }
+}

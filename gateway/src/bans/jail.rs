@@ -1,0 +1,189 @@
+//! One policy's bans: offences, who is banned, and counters.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use probegate_policies::ban::{Ban, Book, Cause, Client, Doors, Escalation, Ledger, Outcome};
+use probegate_policies::limit::Seed;
+use probegate_policies::now::Now;
+
+use crate::plan::BanPolicy;
+
+/// The longest ban by hand: a year, in seconds.
+pub const LONGEST: u64 = 366 * 86_400;
+
+/// How many can be banned by hand.
+const BY_HAND: usize = 65_536;
+
+/// The bans of one policy, or those by hand.
+#[derive(Debug)]
+pub struct Jail {
+    shadow: bool,
+    /// `None`: by hand.
+    counting: Option<Counting>,
+    /// Locked when somebody is banned, when people ask, and when the file is written; never to look a request up.
+    book: Arc<Mutex<Book>>,
+    doors: Arc<Doors>,
+    /// What the book was made for.
+    shape: (usize, u64),
+    stats: Arc<JailStats>,
+}
+
+#[derive(Debug)]
+struct Counting {
+    ledger: Arc<Ledger>,
+    /// What the ledger was made for.
+    shape: (usize, u64, usize),
+    escalation: Escalation,
+}
+
+/// Counters of a policy. It keeps them over reloads.
+#[derive(Debug, Default)]
+pub struct JailStats {
+    /// Bans that were pronounced.
+    pub pronounced: AtomicU64,
+    /// Requests that were refused, or would have been.
+    pub refused: AtomicU64,
+    /// Offences that were counted.
+    pub offences: AtomicU64,
+}
+
+impl Jail {
+    /// Those by hand: nobody gets there alone.
+    pub(super) fn by_hand(seed: Seed) -> Self {
+        let book = Book::new(BY_HAND, 0, seed);
+        let doors = Arc::clone(book.doors());
+        let (book, shape) = (Arc::new(Mutex::new(book)), (BY_HAND, 0));
+        Self { shadow: false, counting: None, book, doors, shape, stats: Arc::default() }
+    }
+
+    /// For a policy. What an earlier plan has counted under its name goes on, where it was counted in the same way; its bans go on in any case.
+    pub(super) fn new(policy: &BanPolicy, earlier: Option<&Self>, stats: Arc<JailStats>, seed: Seed, now: u64) -> Self {
+        let window = u64::try_from(policy.window.as_nanos()).unwrap_or(u64::MAX);
+        let counts = (policy.max_offences, window, policy.max_clients);
+        let counting = earlier.and_then(|jail| jail.counting.as_ref()).filter(|counting| counting.shape == counts);
+        let ledger = counting.map_or_else(
+            || Arc::new(Ledger::new(policy.max_offences, window, policy.max_clients, seed)),
+            |counting| Arc::clone(&counting.ledger),
+        );
+        let counting = Some(Counting { ledger, shape: counts, escalation: policy.escalation.clone() });
+        let shape = (policy.max_clients, policy.remember.as_secs());
+        let same = earlier.filter(|jail| jail.shape == shape);
+        let book =
+            same.map_or_else(|| Arc::new(Mutex::new(Book::new(shape.0, shape.1, seed))), |jail| Arc::clone(&jail.book));
+        let doors = Arc::clone(lock(&book).doors());
+        let jail = Self { shadow: policy.shadow, counting, book, doors, shape, stats };
+        if same.is_none()
+            && let Some(earlier) = earlier
+        {
+            jail.restore(earlier.written(), now);
+        }
+        jail
+    }
+
+    /// Nobody is kept out.
+    #[inline]
+    pub fn is_shadow(&self) -> bool {
+        self.shadow
+    }
+
+    /// Who is banned.
+    #[inline]
+    pub fn doors(&self) -> &Doors {
+        &self.doors
+    }
+
+    /// Counters.
+    pub fn stats(&self) -> &JailStats {
+        &self.stats
+    }
+
+    /// Offences of a client in the window.
+    pub fn offences(&self, client: Client, now: Now) -> usize {
+        self.counting.as_ref().map_or(0, |counting| counting.ledger.count(client, now.nanos))
+    }
+
+    /// Clients that were forgotten although they had offended lately or were banned.
+    pub fn evicted(&self) -> u64 {
+        lock(&self.book).evicted() + self.counting.as_ref().map_or(0, |counting| counting.ledger.stats().evicted)
+    }
+
+    /// Offences that were not counted because others were being counted at the same moment.
+    pub fn contended(&self) -> u64 {
+        self.counting.as_ref().map_or(0, |counting| counting.ledger.stats().contended)
+    }
+
+    /// Counts an offence. The ban that it leads to, if it does.
+    pub(super) fn offend(&self, client: Client, now: Now, cause: impl FnOnce() -> Cause) -> Option<Ban> {
+        let counting = self.counting.as_ref()?;
+        self.stats.offences.fetch_add(1, Ordering::Relaxed);
+        if counting.ledger.offend(client, now.nanos) != Outcome::TooMany {
+            return None;
+        }
+        // Once in so many offences: the lock is held for moments, unless somebody prints a long list just now.
+        let ban = lock(&self.book).ban(client, cause(), &counting.escalation, now.unix).cloned()?;
+        self.stats.pronounced.fetch_add(1, Ordering::Relaxed);
+        Some(ban)
+    }
+
+    /// Bans a client by hand.
+    pub fn ban(&self, client: Client, cause: Cause, seconds: u64, now: u64) {
+        lock(&self.book).ban_for(client, cause, seconds.min(LONGEST), now);
+        self.stats.pronounced.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// What is known about a client.
+    pub fn get(&self, client: Client) -> Option<Ban> {
+        lock(&self.book).get(client).cloned()
+    }
+
+    /// Bans in force.
+    pub fn list(&self, now: u64) -> Vec<(Client, Ban)> {
+        let book = lock(&self.book);
+        book.iter().filter(|(_, ban)| ban.until > now).map(|(client, ban)| (client, ban.clone())).collect()
+    }
+
+    /// Everything that is to be written down.
+    pub(super) fn written(&self) -> Vec<(Client, Ban)> {
+        lock(&self.book).iter().map(|(client, ban)| (client, ban.clone())).collect()
+    }
+
+    pub(super) fn restore(&self, bans: impl IntoIterator<Item = (Client, Ban)>, now: u64) {
+        let longest = self.counting.as_ref().map_or(LONGEST, |counting| counting.escalation.longest());
+        let mut book = lock(&self.book);
+        for (client, ban) in bans {
+            book.restore(client, ban, longest, now);
+        }
+    }
+
+    pub(super) fn expire(&self, now: u64) {
+        lock(&self.book).expire(now);
+    }
+
+    /// Whether it was banned.
+    pub(super) fn lift(&self, client: Client, now: u64) -> bool {
+        if let Some(counting) = &self.counting {
+            counting.ledger.forget(client);
+        }
+        lock(&self.book).lift(client).is_some_and(|ban| ban.until > now)
+    }
+
+    /// How many were banned.
+    pub(super) fn lift_all(&self, now: u64) -> usize {
+        if let Some(counting) = &self.counting {
+            counting.ledger.clear();
+        }
+        let mut book = lock(&self.book);
+        book.expire(now);
+        book.lift_where(|_| true)
+    }
+
+    /// Lifts the bans of those who may not be banned.
+    pub(super) fn lift_where(&self, of: impl Fn(Client) -> bool) -> usize {
+        lock(&self.book).lift_where(of)
+    }
+}
+
+fn lock(book: &Mutex<Book>) -> MutexGuard<'_, Book> {
+    book.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,87 @@
+//! What a request adds to its client's account, at its end.
+
+use std::net::IpAddr;
+use std::time::Instant;
+
+use probegate_policies::ban::{Client, Offence};
+use probegate_policies::client::Identity;
+use probegate_policies::reason::Reason;
+
+use super::finish::Outcome;
+use super::judge::{Judgement, Part};
+use crate::state::Active;
+use crate::telemetry::redact::push_target;
+use crate::worker::Worker;
+
+/// Bytes of a target that are kept for whoever asks why a client is banned.
+const SHOWN: usize = 128;
+
+/// Counts what a judged request has done. Probes are asked by machines that nobody wants to keep out, and have rules of their own.
+#[cold]
+pub(super) fn judged(
+    worker: &Worker,
+    active: &Active,
+    judgement: &Judgement<'_>,
+    outcome: &Outcome,
+    status: u16,
+    (method, target): (&[u8], &[u8]),
+) {
+    let Identity::Known(known) = judgement.identity else { return };
+    let (Some(offence), Some(client)) = (offence(outcome, status), Client::of(known.ip)) else { return };
+    if matches!(judgement.part, Part::Probe(_)) {
+        return;
+    }
+    let path = judgement.path.as_ref().map(|path| path.path);
+    active.bans.offend(
+        &active.plan,
+        client,
+        offence,
+        |policy| {
+            policy.covers(judgement.service)
+                && (policy.methods.is_empty() || policy.methods.iter().any(|counted| counted.as_bytes() == method))
+                && (policy.paths.is_empty()
+                    || path.is_some_and(|path| policy.paths.iter().any(|below| below.covers(path))))
+        },
+        worker.state.now(Instant::now()),
+        || text(offence, method, target),
+    );
+}
+
+/// Counts what never became a request. Whoever speaks for others is not known by what nobody could read.
+#[cold]
+pub(super) fn unread(worker: &Worker, active: &Active, peer: IpAddr, reason: Reason) {
+    let (Some(offence), Some(client)) = (Offence::of(reason), Client::of(peer)) else { return };
+    active.bans.offend(
+        &active.plan,
+        client,
+        offence,
+        |policy| policy.covers(None) && policy.methods.is_empty() && policy.paths.is_empty(),
+        worker.state.now(Instant::now()),
+        || text(offence, reason.label().as_bytes(), b""),
+    );
+}
+
+fn offence(outcome: &Outcome, status: u16) -> Option<Offence> {
+    match outcome.reason {
+        // Let in, and answered by the app or with a file. What the gateway says for itself is not the app's word.
+        None if outcome.upstream_status.is_some() || outcome.filed.is_some() => Some(Offence::Status(status)),
+        Some(Reason::FileMissing) => Some(Offence::Status(status)),
+        Some(reason) if !outcome.passed => Offence::of(reason),
+        Some(reason) => Offence::of(reason).filter(|offence| *offence == Offence::Invalid),
+        None => None,
+    }
+    .filter(|offence| !matches!(offence, Offence::Status(..400 | 500..)))
+}
+
+/// What was done, without the query.
+fn text(offence: Offence, method: &[u8], target: &[u8]) -> Box<str> {
+    let path = target.split(|&byte| byte == b'?').next().unwrap_or_default();
+    let mut shown = Vec::with_capacity(SHOWN);
+    push_target(&mut shown, path.get(..path.len().min(SHOWN)).unwrap_or_default());
+    let [method, shown] = [method, &shown].map(|bytes| {
+        let text = String::from_utf8_lossy(bytes);
+        text.chars().filter(|c| !c.is_control()).take(SHOWN).collect::<String>()
+    });
+    let what = format!("{method} {shown}");
+    format!("{offence}: {}", what.trim()).into()
+}

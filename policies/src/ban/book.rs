@@ -1,0 +1,185 @@
+//! Who is banned, why and until when, and who was.
+//!
+//! Invariant: no more than so many clients. Where one more is to be banned, the one that has been free for longest is forgotten; with nobody free, the one
+//! whose ban ends first.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use super::{Client, Doors, Escalation, Offence};
+use crate::limit::Seed;
+
+/// One client's bans: the one in force, or the last one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ban {
+    /// When it began, in seconds since the epoch.
+    pub since: u64,
+    /// When it ends or ended.
+    pub until: u64,
+    /// How many there were, with this one; at least 1.
+    pub count: u32,
+    /// Why.
+    pub cause: Cause,
+}
+
+/// Why a client was banned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cause {
+    /// The last offence; `None`: somebody has banned it by hand.
+    pub offence: Option<Offence>,
+    /// For people: what it asked for last, or what was said when it was banned by hand.
+    pub text: Box<str>,
+}
+
+/// The bans of one policy.
+#[derive(Debug)]
+pub struct Book {
+    bans: HashMap<Client, Ban, ahash::RandomState>,
+    /// Those in force, by their end.
+    in_force: BTreeSet<(u64, Client)>,
+    /// Those that are over, by their end.
+    over: BTreeSet<(u64, Client)>,
+    doors: Arc<Doors>,
+    most: usize,
+    /// How long a ban counts after its end, in seconds.
+    remember: u64,
+    /// Bans in force that were forgotten to make room.
+    evicted: u64,
+}
+
+impl Book {
+    /// Nobody is banned. At most `most` clients; a ban counts for so many seconds after its end when the next one is measured.
+    pub fn new(most: usize, remember: u64, seed: Seed) -> Self {
+        let most = most.clamp(1, 1 << 26);
+        Self {
+            bans: HashMap::with_hasher(seed.hasher()),
+            in_force: BTreeSet::new(),
+            over: BTreeSet::new(),
+            doors: Arc::new(Doors::new(most, seed)),
+            most,
+            remember,
+            evicted: 0,
+        }
+    }
+
+    /// What requests look at.
+    pub fn doors(&self) -> &Arc<Doors> {
+        &self.doors
+    }
+
+    /// Bans a client from `now` on, for as long as its earlier bans ask for. `None`: it is banned already.
+    pub fn ban(&mut self, client: Client, cause: Cause, escalation: &Escalation, now: u64) -> Option<&Ban> {
+        self.expire(now);
+        let earlier = match self.bans.get(&client) {
+            Some(ban) if ban.until > now => return None,
+            Some(ban) => ban.count,
+            None => 0,
+        };
+        let ban = Ban {
+            since: now,
+            until: now.saturating_add(escalation.seconds(earlier)),
+            count: earlier.saturating_add(1),
+            cause,
+        };
+        self.put(client, ban);
+        self.bans.get(&client)
+    }
+
+    /// Bans a client for so many seconds, whatever was before.
+    pub fn ban_for(&mut self, client: Client, cause: Cause, seconds: u64, now: u64) {
+        self.expire(now);
+        let count = self.bans.get(&client).map_or(0, |ban| ban.count).saturating_add(1);
+        self.put(client, Ban { since: now, until: now.saturating_add(seconds.max(1)), count, cause });
+    }
+
+    /// Takes a ban over that was written down. One that ends later, or is over and forgotten, is not touched. No ban lasts longer from now on than
+    /// `longest` seconds, whatever a clock said when it was written.
+    pub fn restore(&mut self, client: Client, mut ban: Ban, longest: u64, now: u64) {
+        ban.until = ban.until.min(now.saturating_add(longest));
+        ban.since = ban.since.min(now).min(ban.until);
+        ban.count = ban.count.max(1);
+        let forgotten = ban.until.saturating_add(self.remember) <= now;
+        let newer = self.bans.get(&client).is_some_and(|known| known.until >= ban.until);
+        if !forgotten && !newer {
+            self.put(client, ban);
+            self.expire(now);
+        }
+    }
+
+    /// Lifts a client's ban and forgets those before: it was a mistake. `None`: nothing is known about it.
+    pub fn lift(&mut self, client: Client) -> Option<Ban> {
+        let ban = self.bans.remove(&client)?;
+        if self.in_force.remove(&(ban.until, client)) {
+            self.doors.open(client);
+        }
+        self.over.remove(&(ban.until, client));
+        Some(ban)
+    }
+
+    /// Lifts the bans of those for whom `of` holds, and forgets them. How many were in force.
+    pub fn lift_where(&mut self, of: impl Fn(Client) -> bool) -> usize {
+        let clients: Vec<Client> = self.bans.keys().copied().filter(|&client| of(client)).collect();
+        let before = self.in_force.len();
+        for client in clients {
+            self.lift(client);
+        }
+        before - self.in_force.len()
+    }
+
+    /// Ends the bans whose time is over, and forgets those that are over for long. Whether anything changed that is worth writing down: a ban that is
+    /// over says so by itself.
+    pub fn expire(&mut self, now: u64) {
+        while let Some(&(until, client)) = self.in_force.first().filter(|(until, _)| *until <= now) {
+            self.in_force.remove(&(until, client));
+            self.over.insert((until, client));
+            self.doors.open(client);
+        }
+        while let Some(&(until, client)) =
+            self.over.first().filter(|(until, _)| until.saturating_add(self.remember) <= now)
+        {
+            self.over.remove(&(until, client));
+            self.bans.remove(&client);
+        }
+    }
+
+    /// What is known about a client.
+    pub fn get(&self, client: Client) -> Option<&Ban> {
+        self.bans.get(&client)
+    }
+
+    /// Everybody that something is known about: those in force, by their end, then the others.
+    pub fn iter(&self) -> impl Iterator<Item = (Client, &Ban)> {
+        self.in_force.iter().chain(&self.over).filter_map(|&(_, client)| Some((client, self.bans.get(&client)?)))
+    }
+
+    /// How many bans are in force.
+    pub fn len(&self) -> usize {
+        self.in_force.len()
+    }
+
+    /// Whether no ban is in force.
+    pub fn is_empty(&self) -> bool {
+        self.in_force.is_empty()
+    }
+
+    /// Bans in force that were forgotten to make room for others.
+    pub fn evicted(&self) -> u64 {
+        self.evicted
+    }
+
+    /// In force until the next [`Self::expire`] that is late enough.
+    fn put(&mut self, client: Client, ban: Ban) {
+        self.lift(client);
+        if self.bans.len() >= self.most {
+            let free = self.over.first().copied();
+            if let Some((_, other)) = free.or_else(|| self.in_force.first().copied()) {
+                self.evicted += u64::from(free.is_none());
+                self.lift(other);
+            }
+        }
+        if self.doors.close(client, ban.until) {
+            self.in_force.insert((ban.until, client));
+            self.bans.insert(client, ban);
+        }
+    }
+}

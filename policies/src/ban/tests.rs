@@ -1,0 +1,274 @@
+//! Against models that are too slow and too large to be used, but easy to believe.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::limit::Seed;
+use crate::reason::Reason;
+
+const SEED: Seed = Seed([1, 2, 3, 4]);
+
+fn client(text: &str) -> Client {
+    Client::of(text.parse().unwrap()).unwrap()
+}
+
+fn numbered(number: u32) -> Client {
+    Client::of(IpAddr::V4((0xcb00_0000 + number).into())).unwrap()
+}
+
+fn cause() -> Cause {
+    Cause { offence: Some(Offence::Denied), text: "GET /".into() }
+}
+
+fn escalation() -> Escalation {
+    Escalation::new(std::time::Duration::from_secs(10), [1, 2, 4])
+}
+
+#[test]
+fn a_client_is_an_ipv4_address_or_an_ipv6_network_of_64_bits() {
+    assert_eq!(client("203.0.113.9"), client("::ffff:203.0.113.9"));
+    assert_ne!(client("203.0.113.9"), client("203.0.113.8"));
+    assert_eq!(client("2001:db8::1"), client("2001:db8::ffff:0:0:1"));
+    assert_ne!(client("2001:db8::1"), client("2001:db8:0:1::1"));
+    assert_eq!(client("203.0.113.9").to_string(), "203.0.113.9");
+    assert_eq!(client("2001:db8:0:7:a::1").to_string(), "2001:db8:0:7::/64");
+    assert_eq!(client("203.0.113.9").network(), "203.0.113.9/32".parse().unwrap());
+}
+
+#[test]
+fn nobody_has_these_addresses() {
+    for text in ["::", "::1", "ff02::1", "ffff:ffff:cb00:7109::1"] {
+        assert_eq!(Client::of(text.parse().unwrap()), None, "{text}");
+    }
+}
+
+#[test]
+fn what_is_not_certainly_the_clients_own_fault_is_no_offence() {
+    for reason in [
+        Reason::IdentityUnknown,
+        Reason::HeadTooLarge,
+        Reason::TooManyFields,
+        Reason::TargetTooLong,
+        Reason::BodyTooLarge,
+        Reason::HeadTimeout,
+        Reason::ClientClosed,
+        Reason::UpstreamTimeout,
+        Reason::Maintenance,
+        Reason::MethodNotAllowed,
+        Reason::FileMissing,
+        Reason::Banned,
+        Reason::ProxySenderUnknown,
+    ] {
+        assert_eq!(Offence::of(reason), None, "{reason:?}");
+    }
+    assert_eq!(Offence::of(Reason::TokenWrong), Some(Offence::WrongToken));
+    assert_eq!(Offence::of(Reason::OutsideNetwork), Some(Offence::Denied));
+    assert_eq!(Offence::of(Reason::LimitExceeded), Some(Offence::Limited));
+    assert_eq!(Offence::of(Reason::FieldInvalid), Some(Offence::Invalid));
+    assert_eq!(Offence::of(Reason::HostUnknown), Some(Offence::UnknownHost));
+}
+
+#[test]
+fn offences_are_read_as_they_are_written() {
+    for offence in [
+        Offence::Denied,
+        Offence::WrongToken,
+        Offence::Limited,
+        Offence::Invalid,
+        Offence::UnknownHost,
+        Offence::Status(404),
+    ] {
+        assert_eq!(Offence::named(&offence.to_string()), Some(offence));
+    }
+    assert_eq!((Offence::named("status"), Offence::named("")), (None, None));
+}
+
+#[test]
+fn five_offences_in_a_window_are_too_many_and_four_are_not() {
+    let ledger = Ledger::new(5, 100, 1000, SEED);
+    let guesser = client("203.0.113.9");
+    for (at, outcome) in [(1, 1), (10, 2), (20, 3), (99, 4)] {
+        assert_eq!(ledger.offend(guesser, at), Outcome::Counted(outcome));
+    }
+    assert_eq!(ledger.count(guesser, 100), 4);
+    // The first is 100 old: out. With the others it is four again.
+    assert_eq!(ledger.offend(guesser, 101), Outcome::Counted(4));
+    assert_eq!(ledger.offend(guesser, 102), Outcome::TooMany);
+    // From then on anew, and the neighbour was never meant.
+    assert_eq!(ledger.count(guesser, 102), 0);
+    assert_eq!(ledger.offend(guesser, 103), Outcome::Counted(1));
+    assert_eq!(ledger.offend(client("203.0.113.10"), 103), Outcome::Counted(1));
+    ledger.forget(guesser);
+    assert_eq!((ledger.count(guesser, 103), ledger.count(client("203.0.113.10"), 103)), (0, 1));
+    ledger.clear();
+    assert_eq!(ledger.count(client("203.0.113.10"), 103), 0);
+}
+
+#[test]
+fn one_offence_may_be_too_many() {
+    let ledger = Ledger::new(1, 100, 10, SEED);
+    assert_eq!(ledger.offend(client("203.0.113.9"), 1), Outcome::TooMany);
+    assert_eq!(ledger.offend(client("203.0.113.9"), 1), Outcome::TooMany);
+}
+
+#[test]
+fn who_has_offended_most_is_remembered_in_a_flood_of_sources() {
+    let ledger = Ledger::new(10, 1_000_000, 1000, SEED);
+    let guesser = client("198.51.100.1");
+    for at in 1..=9 {
+        assert_eq!(ledger.offend(guesser, at), Outcome::Counted(usize::try_from(at).unwrap()));
+    }
+    for number in 0..100_000 {
+        ledger.offend(numbered(number), 10 + u64::from(number));
+    }
+    assert!(ledger.stats().evicted > 90_000 && ledger.stats().contended == 0, "{:?}", ledger.stats());
+    assert_eq!(ledger.offend(guesser, 200_000), Outcome::TooMany);
+}
+
+proptest! {
+    /// The model keeps every moment of every client.
+    #[test]
+    fn the_ledger_counts_as_a_list_of_moments_does(
+        max in 1_usize..8,
+        window in 1_u64..50,
+        offences in prop::collection::vec((0_u32..6, 0_u64..12), 1..200),
+    ) {
+        let ledger = Ledger::new(max, window, 1000, SEED);
+        let mut model: HashMap<u32, Vec<u64>> = HashMap::new();
+        let mut now = 1;
+        for (number, later) in offences {
+            now += later;
+            let moments = model.entry(number).or_default();
+            moments.retain(|at| now - at < window);
+            moments.push(now);
+            let expected = if moments.len() >= max {
+                moments.clear();
+                Outcome::TooMany
+            } else {
+                Outcome::Counted(moments.len())
+            };
+            prop_assert_eq!(ledger.offend(numbered(number), now), expected);
+            prop_assert_eq!(ledger.count(numbered(number), now), model.get(&number).map_or(0, Vec::len));
+        }
+    }
+
+    /// The model knows every ban by its client.
+    #[test]
+    fn the_book_and_its_doors_know_the_same_bans(
+        steps in prop::collection::vec((0_u8..6, 0_u32..24, 0_u64..8), 1..300),
+    ) {
+        let mut book = Book::new(16, 30, SEED);
+        let doors = Arc::clone(book.doors());
+        let mut model: HashMap<u32, (u64, u32)> = HashMap::new();
+        let mut now = 1000;
+        for (step, number, later) in steps {
+            now += later;
+            model.retain(|_, (until, _)| *until + 30 > now);
+            match step {
+                0 => {
+                    let known = model.remove(&number);
+                    prop_assert_eq!(book.lift(numbered(number)).is_some_and(|ban| ban.until + 30 > now), known.is_some());
+                }
+                1 => {
+                    book.expire(now);
+                    prop_assert_eq!(book.len(), model.values().filter(|(until, _)| *until > now).count());
+                }
+                _ => {
+                    let (until, count) = model.get(&number).copied().unwrap_or_default();
+                    let banned = book.ban(numbered(number), cause(), &escalation(), now).map(|ban| (ban.until, ban.count));
+                    if until > now {
+                        prop_assert_eq!(banned, None);
+                    } else {
+                        let ban = (now + escalation().seconds(count), count + 1);
+                        prop_assert_eq!(banned, Some(ban));
+                        if model.len() == 16 && !model.contains_key(&number) {
+                            // Room is made by whoever has been free for longest, else by whose ban ends first.
+                            let held: HashSet<u32> = book.iter().filter_map(|(client, _)| (0..24).find(|&n| numbered(n) == client)).collect();
+                            let gone: Vec<u32> = model.keys().copied().filter(|n| !held.contains(n)).collect();
+                            prop_assert_eq!(gone.len(), 1);
+                            let (end, _) = model.remove(&gone[0]).unwrap();
+                            prop_assert!(model.values().all(|(until, _)| *until >= end));
+                        }
+                        model.insert(number, ban);
+                    }
+                }
+            }
+            for number in 0..24 {
+                let expected = model.get(&number).map(|(until, _)| *until).filter(|until| *until > now);
+                let found = doors.until(numbered(number)).filter(|until| *until > now);
+                prop_assert_eq!(found, expected, "client {}", number);
+            }
+        }
+    }
+}
+
+#[test]
+fn bans_escalate_are_remembered_for_a_while_and_forgotten_then() {
+    let mut book = Book::new(10, 100, SEED);
+    let guesser = client("203.0.113.9");
+    let mut ban = |now| book.ban(guesser, cause(), &escalation(), now).map(|ban| (ban.until - ban.since, ban.count));
+    assert_eq!(ban(1000), Some((10, 1)));
+    assert_eq!(ban(1009), None, "banned already");
+    assert_eq!(ban(1010), Some((20, 2)));
+    assert_eq!(ban(1030), Some((40, 3)));
+    assert_eq!(ban(1169), Some((40, 4)), "99 s after the end of the last one");
+    assert_eq!(ban(1309), Some((10, 1)), "100 s after it");
+}
+
+#[test]
+fn whoever_is_lifted_was_never_banned() {
+    let mut book = Book::new(10, 100, SEED);
+    let guesser = client("203.0.113.9");
+    book.ban(guesser, cause(), &escalation(), 1000);
+    book.ban(client("203.0.113.10"), cause(), &escalation(), 1000);
+    assert_eq!(book.lift(guesser).map(|ban| ban.count), Some(1));
+    assert_eq!((book.doors().until(guesser), book.lift(guesser)), (None, None));
+    assert_eq!(book.ban(guesser, cause(), &escalation(), 1001).map(|ban| ban.count), Some(1));
+    assert_eq!(book.lift_where(|client| client == guesser), 1);
+    assert_eq!((book.len(), book.lift_where(|_| true), book.is_empty()), (1, 1, true));
+}
+
+#[test]
+fn what_was_written_down_comes_back_and_no_clock_makes_it_longer() {
+    let mut book = Book::new(10, 100, SEED);
+    let old = |since, until, count| Ban { since, until, count, cause: cause() };
+    let (running, over, forgotten, wrong) =
+        (client("203.0.113.1"), client("203.0.113.2"), client("203.0.113.3"), client("203.0.113.4"));
+    book.restore(running, old(900, 1050, 2), 500, 1000);
+    book.restore(over, old(900, 950, 2), 500, 1000);
+    book.restore(forgotten, old(800, 900, 2), 500, 1000);
+    book.restore(wrong, old(9_000_000, 9_900_000, 0), 500, 1000);
+    assert_eq!(book.doors().until(running), Some(1050));
+    assert_eq!((book.doors().until(over), book.get(over).map(|ban| ban.count)), (None, Some(2)));
+    assert_eq!(book.get(forgotten), None);
+    assert_eq!(book.get(wrong).map(|ban| (ban.since, ban.until, ban.count)), Some((1000, 1500, 1)));
+    // A process before this one, which has banned for less.
+    book.restore(running, old(900, 1040, 1), 500, 1000);
+    assert_eq!(book.get(running).map(|ban| (ban.until, ban.count)), Some((1050, 2)));
+    assert_eq!(book.ban(over, cause(), &escalation(), 1000).map(|ban| ban.count), Some(3));
+    let listed: Vec<String> = book.iter().map(|(client, _)| client.to_string()).collect();
+    assert_eq!(listed, ["203.0.113.2", "203.0.113.1", "203.0.113.4"], "by their end");
+}
+
+#[test]
+fn requests_are_looked_up_while_others_are_banned_and_lifted() {
+    let mut book = Book::new(64, 0, SEED);
+    let doors = Arc::clone(book.doors());
+    let stranger = numbered(1_000_000);
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| (0..200_000_u32).filter(|_| doors.until(stranger).is_some()).count());
+        for round in 0..20_000_u32 {
+            let one = numbered(round % 96);
+            if book.lift(one).is_none() {
+                book.ban(one, cause(), &escalation(), 1000);
+            }
+        }
+        assert_eq!(reader.join().unwrap(), 0, "a client that was never banned is never found");
+    });
+    let held: Vec<Client> = book.iter().map(|(client, _)| client).collect();
+    assert_eq!(held.len(), doors.len());
+    assert!(held.into_iter().all(|client| doors.until(client).is_some()));
+}
