@@ -75,7 +75,7 @@ X-Forwarded-For lets you be anybody.
   curl -i -H 'X-Forwarded-For: garbage' http://{address}/readyz      # 403: nobody knows who that is
   curl -i -H 'X-Forwarded-For: 198.51.100.7' --path-as-is http://{address}//readyz   # 400: no way around
   curl -i -H 'X-Forwarded-For: 198.51.100.7' -H 'X-Probe-Token: {token}' http://{address}/readyz   # 200: a token
-  for i in $(seq 30); do curl -s -o /dev/null -w '%{{http_code}} ' http://{address}/; done; echo      # 200 … 429
+  curl -s -o /dev/null -w '%{{http_code}} ' 'http://{address}/?[1-40]'   # 200 … 429: forty requests in a row
   curl http://{admin}/metrics                                        # what was counted
 
 "
