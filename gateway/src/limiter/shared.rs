@@ -1,6 +1,6 @@
 //! Limits that several gateways share: what the store is asked for a request, and the ladder down which the request goes when there is no answer.
 //!
-//! 1. Whoever the store has refused is remembered until it may pass, and refused without asking ([`Shared::refusal`]).
+//! 1. Whoever the store has refused is remembered until it may pass, and refused without asking (`Shared::refusal`).
 //! 2. The store is asked, once for all shared limits of the request ([`super::pending::Asked`]).
 //! 3. Without an answer in time, or while the breaker is open, the plan says what happens: the gateway counts alone with its share of the limit (`local`), lets
 //!    the request pass (`open`), or refuses it (`closed`).

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -11,11 +11,11 @@ use super::{Folder, eventually, free_address};
 /// A server that runs. Killed when dropped.
 #[derive(Debug)]
 pub(crate) struct Redis {
+    /// Its files.
     folder: Folder,
     address: SocketAddr,
     arguments: Vec<OsString>,
     child: Option<Child>,
-    plain: bool,
 }
 
 /// What a server answers.
@@ -40,12 +40,68 @@ impl Redis {
     }
 
     /// One at this address, with files of its own in a folder.
-    pub(crate) fn on(address: SocketAddr, folder: Folder, arguments: &[&str]) -> Self {
-        let plain = !arguments.contains(&"--tls-port");
-        let arguments = arguments.iter().map(Into::into).collect();
-        let mut redis = Self { folder, address, arguments, child: None, plain };
-        redis.start_again();
-        redis
+    pub(crate) fn on(address: SocketAddr, folder: Folder, more: &[&str]) -> Self {
+        let ip = address.ip().to_string();
+        let port = if more.contains(&"--tls-port") { "0".to_owned() } else { address.port().to_string() };
+        let mut arguments =
+            ["--save", "", "--appendonly", "no", "--bind", &ip, "--port", &port].map(OsString::from).to_vec();
+        arguments.push("--dir".into());
+        arguments.push(folder.path().into());
+        arguments.extend(more.iter().map(OsString::from));
+        Self { folder, address, arguments, child: None }.started()
+    }
+
+    /// A sentinel that watches this master under the name `mymaster`, and decides alone.
+    pub(crate) fn sentinel(master: &Self) -> Self {
+        let (address, folder) = (free_address(), Folder::new());
+        let watched = master.address;
+        let text = format!(
+            "bind {}\nport {}\ndir {}\nsentinel monitor mymaster {} {} 1\nsentinel down-after-milliseconds mymaster 500\n\
+             sentinel failover-timeout mymaster 2000\n",
+            address.ip(),
+            address.port(),
+            folder.path().display(),
+            watched.ip(),
+            watched.port(),
+        );
+        let arguments = vec![folder.write("sentinel.conf", text).into(), "--sentinel".into()];
+        Self { folder, address, arguments, child: None }.started()
+    }
+
+    /// Servers that are a cluster, each a master.
+    pub(crate) fn cluster(count: usize) -> Vec<Self> {
+        let nodes: Vec<Self> = (0..count)
+            .map(|_| {
+                let address = free_address();
+                // Held until both are known, so that they differ.
+                let bus = TcpListener::bind((address.ip(), 0)).unwrap().local_addr().unwrap().port().to_string();
+                let ip = address.ip().to_string();
+                // Else they take each other for where their connections come from.
+                let known = ["--cluster-announce-ip", &ip, "--bind-source-addr", &ip];
+                let cluster = ["--cluster-enabled", "yes", "--cluster-port", &bus];
+                Self::on(address, Folder::new(), &[cluster, known].concat())
+            })
+            .collect();
+        // It waits for ever for servers that do not find each other.
+        let mut create = Command::new("timeout");
+        create
+            .args(["30", "redis-cli", "--cluster", "create"])
+            .args(nodes.iter().map(|node| node.address.to_string()))
+            .arg("--cluster-yes");
+        let made = create.stdin(Stdio::null()).output().expect("redis-cli, from the package redis-tools");
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stdout));
+        for node in &nodes {
+            eventually("the cluster is whole", || {
+                let Reply::Text(info) = node.run(&["CLUSTER", "INFO"]) else { return None };
+                info.contains("cluster_state:ok").then_some(())
+            });
+        }
+        nodes
+    }
+
+    fn started(mut self) -> Self {
+        self.start_again();
+        self
     }
 
     /// Where it is.
@@ -61,11 +117,7 @@ impl Redis {
     /// Starts it, after it was killed, with nothing of what it knew.
     pub(crate) fn start_again(&mut self) {
         let mut command = Command::new("redis-server");
-        command.args(["--save", "", "--appendonly", "no", "--bind"]).arg(self.address.ip().to_string());
-        if self.plain {
-            command.arg("--port").arg(self.address.port().to_string());
-        }
-        command.arg("--dir").arg(self.folder.path()).args(&self.arguments);
+        command.args(&self.arguments).current_dir(self.folder.path());
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
         self.child = Some(child.expect("redis-server, from the package of this name"));
         eventually("the server listens", || TcpStream::connect(self.address).ok());
@@ -151,6 +203,11 @@ impl Reply {
     pub(crate) fn numbers(&self) -> Vec<i64> {
         let Self::List(list) = self else { panic!("no list: {self:?}") };
         list.iter().map(|reply| if let Self::Number(number) = reply { *number } else { panic!("{self:?}") }).collect()
+    }
+
+    /// The first of a list.
+    pub(crate) fn first(&self) -> Option<Self> {
+        if let Self::List(list) = self { list.first().cloned() } else { None }
     }
 
     /// The texts of a list.
