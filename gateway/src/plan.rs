@@ -242,6 +242,8 @@ pub struct AccessLog {
     pub format: AccessFormat,
     /// Where lines go.
     pub target: LogTarget,
+    /// Where refusals go in the words of nginx's error log; `None`: nowhere.
+    pub nginx_errors: Option<LogTarget>,
 }
 
 /// How an access-log line looks.

@@ -49,6 +49,9 @@ impl Reloader {
         let loaded = config::load(path).map_err(|failure| failure.to_string())?;
         let plan = loaded.plan;
         access_log::prove(&plan.access_log.target).map_err(|error| format!("access log: {error}"))?;
+        if let Some(target) = &plan.access_log.nginx_errors {
+            access_log::prove(target).map_err(|error| format!("nginx_errors: {error}"))?;
+        }
         files::prove(&plan)?;
         let before = self.state.active();
         for (what, changed) in

@@ -30,7 +30,7 @@ use crate::local::Socket;
 use crate::plan::Plan;
 use crate::reload::Reloader;
 use crate::state::State;
-use crate::telemetry::access_log::AccessLogger;
+use crate::telemetry::access_log::{self, AccessLogger};
 use crate::telemetry::diagnostics::Level;
 use crate::tls;
 use crate::wire::transport;
@@ -119,6 +119,9 @@ pub fn run(plan: Plan, options: Options, level: Level) -> Result<(), StartFailed
         activated.finish()?;
     }
 
+    if let Some(target) = &plan.access_log.nginx_errors {
+        access_log::prove(target).map_err(system("nginx_errors"))?;
+    }
     let (access_log, _writer) = AccessLogger::start(&plan.access_log.target).map_err(system("access log"))?;
     let state = State::new(plan, seed, access_log)?;
     acme::load(&state, &state.active().plan);

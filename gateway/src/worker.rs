@@ -53,6 +53,8 @@ pub struct Worker {
     pub files: Shelf,
     /// Access-log lines on their way.
     pub lines: RefCell<LineBuffer>,
+    /// The same of refusals in nginx's words.
+    pub refusals: RefCell<LineBuffer>,
     /// The current `Date`.
     pub date: Date,
     /// The plan in force and its generation. A counter that only this thread touches keeps it for the requests that run.
@@ -77,6 +79,7 @@ impl Worker {
             workspaces: Workspaces::default(),
             files: Shelf::new(state.metrics.workers()),
             lines: RefCell::new(LineBuffer::new(state.access_log.clone())),
+            refusals: RefCell::new(LineBuffer::new(state.access_log.clone())),
             date: Date::default(),
             active: RefCell::new((state.generation(), active)),
             link: RefCell::default(),
@@ -144,6 +147,7 @@ impl Worker {
         self.files.sweep(self.deadlines.now());
         self.date.refresh();
         self.lines.borrow_mut().flush();
+        self.refusals.borrow_mut().flush();
     }
 
     /// When nine tenths of the connections that may be open are, those that have been idle for longest end, so that clients who have nothing to

@@ -115,7 +115,7 @@ pub fn finish(
         stats.refused.fetch_add(1, Ordering::Relaxed);
     }
     let delayed = judgement.pending.as_ref().and_then(|pending| pending.delayed);
-    if plan.access_log.format == AccessFormat::Off {
+    if plan.access_log.format == AccessFormat::Off && plan.access_log.nginx_errors.is_none() {
         return;
     }
     let entry = Entry {
@@ -149,6 +149,19 @@ pub fn finish(
         sent: sample.sent,
     };
     worker.lines.borrow_mut().write(plan, &entry);
+    if let Some(target) = plan.access_log.nginx_errors.as_ref().filter(|_| outcome.reason.is_some()) {
+        worker.refusals.borrow_mut().write_refusal(target, &entry, worker.id, excess(plan, judgement));
+    }
+}
+
+/// How far a request was beyond its limit, in thousandths of a request: nginx's `excess`.
+fn excess(plan: &Plan, judgement: &Judgement<'_>) -> u64 {
+    let limited =
+        judgement.limited.and_then(|limited| Some((limited.decision, &plan.limits.get(limited.limit)?.quota)));
+    limited.map_or(0, |(decision, quota)| {
+        let beyond = u128::from(decision.retry_after) * 1000 / u128::from(quota.interval().max(1));
+        u64::from(quota.limit() - 1).saturating_mul(1000).saturating_add(u64::try_from(beyond).unwrap_or(u64::MAX))
+    })
 }
 
 /// Counts and logs what never became a request.

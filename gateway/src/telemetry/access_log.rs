@@ -2,17 +2,17 @@
 //! costs lines, which are counted and reported, never requests.
 
 mod format;
+mod nginx;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use once_cell::unsync::OnceCell;
 use probegate_policies::client::Identity;
 use probegate_policies::reason::Reason;
 
@@ -217,15 +217,32 @@ impl LineBuffer {
 
     /// Adds a line.
     pub fn write(&mut self, plan: &Plan, entry: &Entry<'_>) {
-        if self.target != plan.access_log.target {
-            self.flush();
-            self.target = plan.access_log.target.clone();
-        }
+        self.turn_to(&plan.access_log.target);
         match plan.access_log.format {
             AccessFormat::Off => return,
             AccessFormat::Json => format::json(&mut self.text, entry),
             AccessFormat::Combined => format::combined(&mut self.text, entry),
         }
+        self.wrote();
+    }
+
+    /// Adds a line as nginx writes it to its error log, if it would. `excess`: how far the request was beyond its
+    /// limit, in thousandths of a request.
+    pub fn write_refusal(&mut self, target: &LogTarget, entry: &Entry<'_>, worker: usize, excess: u64) {
+        self.turn_to(target);
+        if nginx::line(&mut self.text, entry, worker, excess) {
+            self.wrote();
+        }
+    }
+
+    fn turn_to(&mut self, target: &LogTarget) {
+        if self.target != *target {
+            self.flush();
+            self.target = target.clone();
+        }
+    }
+
+    fn wrote(&mut self) {
         self.count += 1;
         if self.text.len() >= BATCH {
             self.flush();
@@ -247,8 +264,7 @@ impl LineBuffer {
 
 /// The writer's thread.
 fn write_all(messages: &Receiver<Message>, shared: &Shared) {
-    // Opened by the first line that needs it; a failure leaves it to the next one to try again.
-    let mut file: OnceCell<(LogTarget, File)> = OnceCell::new();
+    let mut files = Files::default();
     let mut reported = 0;
     while let Ok(message) = messages.recv() {
         let (target, text, count) = match message {
@@ -258,13 +274,13 @@ fn write_all(messages: &Receiver<Message>, shared: &Shared) {
                 continue;
             }
         };
-        if shared.reopen.swap(false, Ordering::AcqRel) || file.get().is_some_and(|(open, _)| *open != target) {
-            file = OnceCell::new();
+        if shared.reopen.swap(false, Ordering::AcqRel) {
+            files = Files::default();
         }
         let written = match &target {
             LogTarget::Stderr => io::stderr().lock().write_all(&text),
             LogTarget::Stdout => io::stdout().lock().write_all(&text),
-            LogTarget::File(path) => write_file(&file, &target, path, &text),
+            LogTarget::File(path) => files.write(path, &text),
         };
         if let Err(error) = written {
             shared.dropped.fetch_add(count, Ordering::Relaxed);
@@ -278,11 +294,26 @@ fn write_all(messages: &Receiver<Message>, shared: &Shared) {
     }
 }
 
-fn write_file(file: &OnceCell<(LogTarget, File)>, target: &LogTarget, path: &Path, text: &[u8]) -> io::Result<()> {
-    let (_, file) = file.get_or_try_init(|| open(path).map(|file| (target.clone(), file)))?;
-    // A shared file can be written to as well: `Write` is there for `&File`.
-    let mut file = file;
-    file.write_all(text)
+/// Files that are open. There are two in a configuration; after a reload, others.
+#[derive(Debug, Default)]
+struct Files(Vec<(PathBuf, File)>);
+
+impl Files {
+    const MOST: usize = 2;
+
+    /// Opens the file where it is not. A failure leaves it to the next one to try again.
+    fn write(&mut self, path: &Path, text: &[u8]) -> io::Result<()> {
+        if let Some((_, file)) = self.0.iter_mut().find(|(open, _)| open == path) {
+            return file.write_all(text);
+        }
+        let mut file = open(path)?;
+        if self.0.len() == Self::MOST {
+            self.0.remove(0);
+        }
+        let written = file.write_all(text);
+        self.0.push((path.to_owned(), file));
+        written
+    }
 }
 
 /// Tries whether lines can be written there.

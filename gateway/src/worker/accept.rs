@@ -209,10 +209,12 @@ impl Open {
 impl Drop for Open {
     fn drop(&mut self) {
         if self.worker.state.is_draining()
-            && let Ok(mut lines) = self.worker.lines.try_borrow_mut()
+            && let (Ok(mut lines), Ok(mut refusals)) =
+                (self.worker.lines.try_borrow_mut(), self.worker.refusals.try_borrow_mut())
         {
             // The process ends when the last connection has; its line must not stay behind.
             lines.flush();
+            refusals.flush();
         }
         self.worker.state.metrics.connections.fetch_sub(1, Ordering::Relaxed);
     }

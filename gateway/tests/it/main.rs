@@ -38,6 +38,7 @@ mod errors;
 mod examples;
 mod expect;
 mod explain;
+mod fail2ban;
 mod files;
 mod files_disks;
 mod files_oracle;

@@ -93,7 +93,7 @@ pub(super) fn admin(
 
 /// The level of the diagnostics log, and the access log.
 pub(super) fn log(raw: Option<raw::Log>, cx: &mut Context<'_>) -> (String, plan::AccessLog) {
-    let raw::Log { level, access } = raw.unwrap_or_default();
+    let raw::Log { level, access, nginx_errors } = raw.unwrap_or_default();
     let raw::AccessLog { format, to } = access.unwrap_or_default();
     let format = format.map_or(plan::AccessFormat::Json, |Leaf(format)| format);
     if format == plan::AccessFormat::Off && to.is_some() {
@@ -101,7 +101,16 @@ pub(super) fn log(raw: Option<raw::Log>, cx: &mut Context<'_>) -> (String, plan:
         cx.key_error(&path, "`to` has no meaning while `format` is `off`", "remove it");
     }
     let level = level.map_or_else(|| "info".to_owned(), |Leaf(LogLevel(level))| level.into());
-    (level, plan::AccessLog { format, target: to.map_or(plan::LogTarget::Stderr, |Leaf(target)| target) })
+    let target = to.map_or(plan::LogTarget::Stderr, |Leaf(target)| target);
+    let nginx_errors = nginx_errors.map(|Leaf(target)| target);
+    if format != plan::AccessFormat::Off
+        && nginx_errors.as_ref() == Some(&target)
+        && matches!(target, plan::LogTarget::File(_))
+    {
+        let path = ConfigPath::root().key("log").key("nginx_errors");
+        cx.error(&path, "the access log goes to the same file", "name another one: tools that read it know one format");
+    }
+    (level, plan::AccessLog { format, target, nginx_errors })
 }
 
 pub(super) fn timeouts(raw: Option<raw::Timeouts>, cx: &mut Context<'_>) -> plan::Timeouts {

@@ -66,12 +66,15 @@ pub(in crate::config) struct Admin {
 
 /// What is logged.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, expecting = "a mapping with `level` and `access`")]
+#[serde(deny_unknown_fields, expecting = "a mapping with `level`, `access` and `nginx_errors`")]
 pub(in crate::config) struct Log {
     /// Level of the diagnostics log on standard error. Default: `info`.
     pub(in crate::config) level: Option<Leaf<LogLevel>>,
     /// The access log.
     pub(in crate::config) access: Option<AccessLog>,
+    /// Where refusals are written in the words of nginx's error log, for tools that read it, such as fail2ban: `stderr`, `stdout`, or a file. Default:
+    /// nowhere.
+    pub(in crate::config) nginx_errors: Option<Leaf<LogTarget>>,
 }
 
 /// The access log: one line for each request.

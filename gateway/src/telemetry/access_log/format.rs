@@ -117,7 +117,7 @@ fn address(entry: &Entry<'_>) -> IpAddr {
 }
 
 /// Escapes as nginx does: `"`, `\` and everything that is not printable ASCII as `\xHH`.
-fn escaped(out: &mut Vec<u8>, text: &[u8]) {
+pub(super) fn escaped(out: &mut Vec<u8>, text: &[u8]) {
     for &byte in text {
         match byte {
             b'"' | b'\\' | 0..=0x1f | 0x7f.. => put(out, format_args!("\\x{byte:02X}")),
