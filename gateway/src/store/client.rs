@@ -14,6 +14,9 @@ pub trait Client {
 
     /// Whether it can still be used, as far as is known without asking.
     fn is_open(&self) -> bool;
+
+    /// Whether it replaces connections that break by itself. Where it leads to several servers, one that is gone does not break it.
+    fn mends(&self) -> bool;
 }
 
 /// Why there is no answer.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
-use tokio::task::spawn_local;
+use tokio::task::{spawn_local, yield_now};
 use tokio::time::{sleep, timeout, timeout_at};
 
 use super::client::{Client, Failed, Failure};
@@ -73,14 +73,20 @@ impl Link {
         }
         // Whoever keeps the link says when the store can not be reached, so that not every request does.
         let client = self.client.borrow().clone().ok_or(Failure::Unreachable)?;
-        let answer = timeout_at(deadline, client.run(keys, arguments)).await;
+        let mut running = client.run(keys, arguments);
+        let mut answer = timeout_at(deadline, running.as_mut()).await;
+        if answer.is_err() {
+            // It may be this worker that is late. What has arrived meanwhile is looked at before the store is blamed.
+            yield_now().await;
+            answer = timeout(Duration::ZERO, running).await;
+        }
         match answer {
             Ok(Ok(answer)) => {
                 self.store.succeeded(began.elapsed());
                 Ok(answer)
             }
             Ok(Err(failed)) => {
-                if failed.kind == Failure::Broken {
+                if failed.kind == Failure::Broken && !client.mends() {
                     self.break_off(&client);
                 }
                 self.store.failed(&failed);
@@ -112,12 +118,17 @@ impl Link {
         let key = [format!("{}:{{trial}}", self.store.plan.prefix).into_bytes()];
         // It writes: a server that only reads is of no use.
         let answer = timeout(TRIAL, client.run(&key, &[1, 1_000_000, 0])).await;
-        let succeeded = matches!(answer, Ok(Ok(_)));
-        if !succeeded {
+        let failure = match answer {
+            Ok(Ok(_)) => None,
+            Ok(Err(failed)) => Some(failed.kind),
+            Err(_) => Some(Failure::Timeout),
+        };
+        if let Some(kind) = failure {
+            self.store.stats.failed(kind);
             // Silent, or not the right one any more: the next trial is made on another connection.
             self.break_off(&client);
         }
-        self.store.tried(succeeded);
+        self.store.tried(failure.is_none());
     }
 }
 

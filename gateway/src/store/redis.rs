@@ -58,7 +58,7 @@ pub async fn connect(
         Topology::Cluster => {
             let connection = cluster::open(store).await.map_err(|error| unreachable(error.to_string()))?;
             // The library connects to its servers as it needs them.
-            Ok(Box::new(Opened { connection, is_open: Rc::new(Cell::new(true)) }.with(script)))
+            Ok(Box::new(Opened { connection, is_open: Rc::new(Cell::new(true)), mends: true }.with(script)))
         }
     }
 }
@@ -74,6 +74,8 @@ struct Opened<C> {
     connection: C,
     /// Cleared when whatever drives the connection has ended.
     is_open: Rc<Cell<bool>>,
+    /// The library replaces those that break.
+    mends: bool,
 }
 
 impl<C> Opened<C> {
@@ -101,6 +103,10 @@ impl<C: ConnectionLike + Clone> Client for Connected<C> {
 
     fn is_open(&self) -> bool {
         self.opened.is_open.get()
+    }
+
+    fn mends(&self) -> bool {
+        self.opened.mends
     }
 }
 
@@ -134,7 +140,7 @@ async fn open(
                 MultiplexedConnection::new_with_config(&info, $stream, config).await.map_err(|error| at(&error))?;
             // It ends with the last handle on the connection, or when the connection breaks.
             let is_open = Rc::new(Cell::new(true));
-            let opened = Opened { connection, is_open: Rc::clone(&is_open) };
+            let opened = Opened { connection, is_open: Rc::clone(&is_open), mends: false };
             tokio::task::spawn_local(async move {
                 driver.await;
                 is_open.set(false);

@@ -134,10 +134,11 @@ fn write_all(messages: &Receiver<Message>) {
     }
 }
 
-/// A filter. What Pingora has to say below a warning is about its own workings: shown only where the level asks for everything.
+/// A filter. What Pingora has to say below a warning is about its own workings, and the library that speaks to Redis writes dozens of lines a second about a
+/// cluster that is gone, for which there is one of ours: shown only where the level asks for everything, or for them.
 fn parse(filter: &str) -> Result<EnvFilter, tracing_subscriber::filter::ParseError> {
     match filter {
         "debug" | "trace" => EnvFilter::try_new(filter),
-        _ => EnvFilter::try_new(format!("pingora=warn,pingora_core=warn,{filter}")),
+        _ => EnvFilter::try_new(format!("pingora=warn,pingora_core=warn,redis=off,{filter}")),
     }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::gateway_with;
+use super::config;
 use crate::harness::{Client, Gateway, Redis, Upstream, eventually, metric, ok};
 
 /// Requests a second, and one less than may come at once.
@@ -88,7 +88,11 @@ fn passed(asked: &[Asked], from: f64, to: f64) -> f64 {
 }
 
 fn three(app: &Upstream, redis: &Redis, timeout: &str) -> Vec<Gateway> {
-    let start = |_| gateway_with(app, &redis.url(), LIMIT, "limits: [all]", &format!("timeout: {timeout}")).start();
+    let start = |_| {
+        let text = config(app, &redis.url(), LIMIT, "limits: [all]", &format!("timeout: {timeout}"));
+        // Each with two connections to the server.
+        Gateway::start(text.replace("workers: 1", "workers: 2"))
+    };
     (0..3).map(start).collect()
 }
 

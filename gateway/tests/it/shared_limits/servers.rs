@@ -189,6 +189,34 @@ fn clients_are_spread_over_a_cluster_and_a_slot_that_moves_takes_its_counts_alon
 }
 
 #[test]
+fn a_cluster_that_is_gone_is_as_good_as_a_server_that_is_gone() {
+    let mut nodes = Redis::cluster(3);
+    let app = app();
+    let store = "cluster: true\ntimeout: 100ms";
+    let limits = "limits: {all: {rate: 9000/h, burst: 999, shared: true}}";
+    let gateway = gateway_with(&app, &nodes[1].url(), limits, "limits: [all]", store).start();
+    let ask = || (10..30).flat_map(|last| from(&gateway, last, 1)).all(|status| status == 200);
+    assert!(ask());
+    assert!(decided(&gateway, "store") > 10.0);
+    nodes.iter_mut().for_each(Redis::kill);
+    eventually("it is noticed", || {
+        assert!(ask());
+        gateway.log_lines().iter().any(|line| line.contains("not asked any more")).then_some(())
+    });
+    let began = std::time::Instant::now();
+    assert!(ask());
+    assert!(began.elapsed().as_secs_f64() < 2.0, "nobody waits: twenty requests took {:?}", began.elapsed());
+    nodes.iter_mut().for_each(Redis::start_again);
+    gateway.wait_for_log(|line| line["message"] == "the limit store is asked again");
+    let before = decided(&gateway, "store");
+    assert!(ask());
+    assert!(decided(&gateway, "store") > before);
+    let lines = gateway.log_lines();
+    let odd: Vec<_> = lines.iter().filter(|line| line.contains("\"target\":\"redis")).collect();
+    assert!(odd.is_empty(), "the library says nothing by itself: {odd:#?}");
+}
+
+#[test]
 fn when_a_master_dies_the_one_that_the_sentinels_have_made_is_asked() {
     let mut master = Redis::start();
     let (ip, port) = (master.address().ip().to_string(), master.address().port().to_string());
