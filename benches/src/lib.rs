@@ -106,6 +106,7 @@ pub fn judge(case: &mut Case<'_>) -> bool {
     let question = Question {
         method: case.head.method.of(case.bytes),
         path: target.path,
+        query: target.query,
         host: target.host,
         fields: &fields,
         peer: PEER,

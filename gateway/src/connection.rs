@@ -187,7 +187,7 @@ async fn one_request<T: Transport>(
     workspace: &mut Workspace,
 ) -> Next {
     match read_head(worker, transport, &waits.client, workspace).await {
-        Ok(Some(started)) => {
+        Ok(Some(came)) => {
             workspace.furnish();
             // What came behind the head belongs to the body, or to the next request.
             let behind = workspace.head.filled().get(workspace.request.len..).unwrap_or_default();
@@ -195,7 +195,7 @@ async fn one_request<T: Transport>(
             workspace.body.grow(behind.len());
             workspace.body.extend(behind);
             workspace.head.truncate(workspace.request.len);
-            contained(worker, transport, facts, waits, workspace, started).await
+            contained(worker, transport, facts, waits, workspace, came).await
         }
         Ok(None) => Next::Close,
         Err(reason) => last_words(worker, transport, facts, waits, workspace, reason, false).await,
@@ -228,23 +228,35 @@ async fn last_words<T: Transport>(
     Next::Linger
 }
 
+/// When a request came.
+#[derive(Clone, Copy, Debug)]
+struct Came {
+    /// Its first byte.
+    started: Instant,
+    /// The last one of its head.
+    complete: Instant,
+}
+
 /// Reads a request head. `None`: the connection ended before one began.
 async fn read_head<T: Transport>(
     worker: &Worker,
     transport: &T,
     deadline: &Deadline,
     workspace: &mut Workspace,
-) -> Result<Option<Instant>, Reason> {
+) -> Result<Option<Came>, Reason> {
     let active = worker.active();
     let bounds = &active.plan.bounds;
     let bounds = HeadBounds { head: bounds.head, fields: bounds.fields, target: bounds.target };
     let mut parser = RequestParser::default();
+    // Bytes that came with the request before are a part that was read, too.
+    let mut reads = usize::from(!workspace.head.is_empty());
     let started = Instant::now();
     worker.deadlines.observe(started);
     deadline.arm(active.plan.timeouts.head);
     loop {
         if !workspace.head.is_empty() && parser.advance(workspace.head.filled(), &bounds, &mut workspace.request)? {
-            return Ok(Some(started));
+            let complete = if reads > 1 { Instant::now() } else { started };
+            return Ok(Some(Came { started, complete }));
         }
         if workspace.head.room() == 0 {
             workspace.head.compact();
@@ -253,7 +265,7 @@ async fn read_head<T: Transport>(
         match read(transport, &mut workspace.head, deadline).await {
             Ok(0) if workspace.head.is_empty() => return Ok(None),
             Ok(0) => return Err(Reason::ClientClosed),
-            Ok(_) => {}
+            Ok(_) => reads += 1,
             Err(error) if error.kind() == io::ErrorKind::TimedOut && workspace.head.is_empty() => return Ok(None),
             Err(error) if error.kind() == io::ErrorKind::TimedOut && worker.state.is_cutting() => {
                 return Err(Reason::ShuttingDown);
@@ -272,11 +284,11 @@ async fn contained<T: Transport>(
     facts: &Facts,
     waits: &Waits,
     workspace: &mut Workspace,
-    started: Instant,
+    came: Came,
 ) -> Next {
     let answered = Cell::new(false);
     let caught = {
-        let mut exchange = pin!(exchange(worker, transport, facts, waits, workspace, started, &answered));
+        let mut exchange = pin!(exchange(worker, transport, facts, waits, workspace, came, &answered));
         // What a panic may leave half-changed is memory of this request alone: the workspace is emptied before anyone uses it again, and
         // counters and tables are atomic.
         poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| exchange.as_mut().poll(cx))) {
@@ -299,7 +311,7 @@ async fn exchange<T: Transport>(
     facts: &Facts,
     waits: &Waits,
     workspace: &mut Workspace,
-    started: Instant,
+    came: Came,
     answered: &Cell<bool>,
 ) -> Next {
     let active = worker.active();
@@ -337,7 +349,8 @@ async fn exchange<T: Transport>(
         broken: framed.err(),
         asks_upgrade: connection.upgrade,
         demands_upgrade: false,
-        started,
+        started: came.started,
+        complete: came.complete,
         facts,
         ended: None,
     };

@@ -2,36 +2,35 @@
 //!
 //! Invariant: [`Limiter::admit`] does not wait, lock or read a clock, and allocates only for what has to wait ([`pending`]).
 
+mod held;
+mod key;
 pub mod pending;
 pub mod shared;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use probegate_policies::client::Identity;
-use probegate_policies::limit::{Decision, Key, Seed, Table};
+use probegate_policies::fields::Fields;
+use probegate_policies::limit::{Decision, Seed, Table};
 use probegate_policies::now::Now;
 
+pub use self::held::Held;
+pub use self::key::Asking;
+use self::key::key;
 use self::pending::{Asked, Charge, Pending, Wait};
 use self::shared::Shared;
-use crate::plan::{Limit, LimitKey, Plan};
+use crate::plan::{Limit, Plan};
+
+/// Requests under way that a limit remembers at the most, whose answers decide whether they count: no more are, in all likelihood.
+const FLIGHTS: usize = 1 << 16;
 
 /// The limits of one plan with their tables, in the order of [`Plan::limits`].
 #[derive(Debug)]
 pub struct Limiter {
     tables: Vec<Arc<Table>>,
+    /// Who is under way, for limits whose answers decide.
+    flights: Vec<Option<Arc<Table>>>,
     shared: Shared,
-}
-
-/// What limits count a request by.
-#[derive(Debug)]
-pub struct Asking<'a> {
-    /// Its method.
-    pub method: &'a [u8],
-    /// Who asks.
-    pub identity: &'a Identity,
-    /// When.
-    pub now: Now,
 }
 
 /// What a list of limits says about a request.
@@ -55,46 +54,75 @@ pub struct Limited {
 impl Limiter {
     /// Tables for `plan`. A limit that an earlier plan had under the same name, counting the same things, keeps its table.
     pub fn new(plan: &Plan, earlier: Option<(&Plan, &Self)>, seed: &Seed) -> Self {
+        let new = |keys: usize| Arc::new(Table::new(keys, *seed).pausing(std::thread::yield_now));
         let kept = |limit: &Limit| {
             let (plan, limiter) = earlier?;
-            let same =
-                |other: &&Limit| other.name == limit.name && other.key == limit.key && other.max_keys == limit.max_keys;
-            let index = plan.limits.iter().position(|other| same(&other))?;
-            limiter.tables.get(index).map(Arc::clone)
+            let index = plan.limits.iter().position(|other| limit.continues(other))?;
+            Some((limiter.tables.get(index).map(Arc::clone)?, limiter.flights.get(index)?.as_ref().map(Arc::clone)))
         };
-        let new = |limit: &Limit| Arc::new(Table::new(limit.max_keys, *seed).pausing(std::thread::yield_now));
-        let table = |limit: &Limit| kept(limit).unwrap_or_else(|| new(limit));
+        let tables = plan.limits.iter().map(|limit| {
+            let (table, flights) = kept(limit).unwrap_or_else(|| (new(limit.max_keys), None));
+            let flights = limit.count.as_ref().map(|_| flights.unwrap_or_else(|| new(limit.max_keys.min(FLIGHTS))));
+            (table, flights)
+        });
+        let (tables, flights) = tables.unzip();
         let shared = Shared::new(plan, earlier.map(|(plan, limiter)| (plan, &limiter.shared)), seed);
-        Self { tables: plan.limits.iter().map(table).collect(), shared }
+        Self { tables, flights, shared }
     }
 
-    /// Charges a request to every limit in `limits` that counts it: all of them, or none where one refuses (nginx's rule for several `limit_req`).
-    pub fn admit(&self, plan: &Plan, limits: impl Iterator<Item = usize> + Clone, asking: &Asking<'_>) -> Admission {
+    /// Charges a request to every limit in `limits` that counts it: all of them, or none where one refuses (nginx's rule for several `limit_req`). A limit in
+    /// shadow mode refuses nobody.
+    pub fn admit<F: Fields + ?Sized>(
+        &self,
+        plan: &Plan,
+        limits: impl Iterator<Item = usize> + Clone,
+        asking: &Asking<'_, F>,
+    ) -> Admission {
         let counted = limits.filter_map(|index| {
             let limit = plan.limits.get(index).filter(|limit| limit.counts(asking.method))?;
             Some((index, limit, self.tables.get(index)?))
         });
+        let mut pending: Option<Box<Pending>> = None;
         let mut tightest: Option<Limited> = None;
         let mut delay = (0, 0);
         let mut is_shared = false;
-        let own = counted.clone().filter(|(_, limit, _)| !limit.shared);
         for (index, limit, table) in counted.clone() {
-            let key_of = key(table, limit, asking);
+            let key = key(table, limit, asking);
             let decision = if limit.shared {
                 is_shared = true;
-                match self.shared.refusal(index, &limit.quota, key_of, asking.now) {
+                match self.shared.refusal(index, &limit.quota, key, asking.now) {
                     Some(refusal) => refusal,
                     None => continue,
                 }
-            } else {
-                table.admit(key_of, &limit.quota, asking.now)
-            };
-            if !decision.admitted {
-                for (earlier, limit, table) in own.take_while(|(earlier, _, _)| *earlier != index) {
-                    debug_assert_ne!(earlier, index);
-                    table.refund(key(table, limit, asking), &limit.quota);
+            } else if let Some(flights) = self.flights.get(index).and_then(Option::as_ref) {
+                // Those under way may all come to count.
+                let held = Held { limit: index, key, flights: Arc::clone(flights) };
+                let mut decision = table.peek(key, &limit.quota, asking.now, flights.enter(key));
+                // Not never: those under way are over some time.
+                decision.retry_after = decision.retry_after.min(limit.quota.window());
+                if decision.admitted {
+                    pending.get_or_insert_default().held.push(held);
                 }
-                return Admission { limited: Some(Limited { limit: index, decision }), pending: None };
+                decision
+            } else {
+                table.admit(key, &limit.quota, asking.now)
+            };
+            if limit.shadow {
+                if !decision.admitted {
+                    pending.get_or_insert_default().shadows.push(index);
+                }
+                continue;
+            }
+            if !decision.admitted {
+                let charges =
+                    charges(counted.clone().take_while(|(earlier, ..)| *earlier != index), asking, pending.as_deref());
+                self.give_back(plan, charges);
+                // What would have been refused in shadow mode is told all the same.
+                let pending = pending.filter(|pending| !pending.shadows.is_empty()).map(|mut pending| {
+                    pending.held.clear();
+                    pending
+                });
+                return Admission { limited: Some(Limited { limit: index, decision }), pending };
             }
             if tightest.is_none_or(|limited| decision.remaining < limited.decision.remaining) {
                 tightest = Some(Limited { limit: index, decision });
@@ -103,29 +131,41 @@ impl Limiter {
                 delay = (index, decision.delay);
             }
         }
-        let mut admission = Admission { limited: tightest, pending: None };
-        if delay.1 > 0 || is_shared {
-            let charged = own.map(|(index, limit, table)| Charge { limit: index, key: key(table, limit, asking) });
-            let delay = (delay.1 > 0).then(|| Wait::Delay { limit: delay.0, time: Duration::from_nanos(delay.1) });
-            let mut pending = Pending { charged: charged.collect(), ..Pending::default() };
-            if is_shared {
-                let mut asked = Asked::default();
-                for (index, limit, table) in counted.filter(|(_, limit, _)| limit.shared) {
-                    self.shared.ask(plan, index, key(table, limit, asking), asking, &mut asked);
-                }
-                pending.waits.push(Wait::Store(asked));
+        if is_shared {
+            let mut asked = Asked::default();
+            for (index, limit, table) in counted.clone().filter(|(_, limit, _)| limit.shared) {
+                self.shared.ask(plan, index, key(table, limit, asking), asking, &mut asked);
             }
-            pending.waits.extend(delay);
-            admission.pending = Some(Box::new(pending));
+            pending.get_or_insert_default().waits.push(Wait::Store(asked));
         }
-        admission
+        if delay.1 > 0 {
+            let pending = pending.get_or_insert_default();
+            pending.waits.push(Wait::Delay { limit: delay.0, time: Duration::from_nanos(delay.1) });
+        }
+        if let Some(pending) = pending.as_deref_mut().filter(|pending| pending.waits()) {
+            pending.charged = charges(counted, asking, Some(pending)).collect();
+        }
+        Admission { limited: tightest, pending }
     }
 
     /// Takes back what was charged for a request that is refused after all.
-    pub fn give_back(&self, plan: &Plan, charged: &[Charge]) {
+    pub fn give_back(&self, plan: &Plan, charged: impl IntoIterator<Item = Charge>) {
         for charge in charged {
             if let (Some(limit), Some(table)) = (plan.limits.get(charge.limit), self.tables.get(charge.limit)) {
                 table.refund(charge.key, &limit.quota);
+            }
+        }
+    }
+
+    /// The request is over: charges it to those limits that count it for how it was answered. `counts`: whether this one does.
+    pub fn charge_held(&self, plan: &Plan, held: &mut Vec<Held>, now: Now, counts: impl Fn(&Limit) -> bool) {
+        // One after the other: nobody is under way any more only when he was charged.
+        for held in held.drain(..) {
+            if let (Some(limit), Some(table)) = (plan.limits.get(held.limit), self.tables.get(held.limit))
+                && counts(limit)
+            {
+                // There is room: no more were let in than could all be charged.
+                table.admit(held.key, &limit.quota, now);
             }
         }
     }
@@ -136,8 +176,15 @@ impl Limiter {
     }
 }
 
-fn key(table: &Table, limit: &Limit, asking: &Asking<'_>) -> Key {
-    match limit.key {
-        LimitKey::ClientIp { v4_prefix, v6_prefix } => table.client_key(asking.identity, v4_prefix, v6_prefix),
-    }
+/// What was charged for a request by these limits, here.
+fn charges<'a, F: Fields + ?Sized>(
+    counted: impl Iterator<Item = (usize, &'a Limit, &'a Arc<Table>)>,
+    asking: &Asking<'_, F>,
+    pending: Option<&Pending>,
+) -> impl Iterator<Item = Charge> {
+    counted
+        .filter(move |(index, limit, _)| {
+            !limit.shared && limit.count.is_none() && pending.is_none_or(|pending| !pending.shadows.contains(index))
+        })
+        .map(move |(index, limit, table)| Charge { limit: index, key: key(table, limit, asking) })
 }

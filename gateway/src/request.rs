@@ -24,6 +24,7 @@ mod offend;
 pub mod page;
 pub mod prepare;
 pub mod probe;
+pub mod quota;
 pub mod redirect;
 mod refuse;
 pub mod relay;
@@ -80,6 +81,8 @@ pub struct Received<'a> {
     pub demands_upgrade: bool,
     /// When its first byte came.
     pub started: Instant,
+    /// When its head was complete: limits count it then. A client can not save rate up by being slow.
+    pub complete: Instant,
     /// What is known about its connection.
     pub facts: &'a Facts,
     /// Set when the gateway ends the connection for something else that came on it.
@@ -141,7 +144,7 @@ pub async fn serve<B: RequestBody, R: Responder>(
     let Tools { judge: scratch, errand: head, answer, response, text, deadline } = tools;
     let plan = &active.plan;
     let id = worker.request_id();
-    let now = worker.state.now(received.started);
+    let now = worker.state.now(received.complete);
     let fields = received.fields();
 
     // What it asks for.
@@ -164,6 +167,7 @@ pub async fn serve<B: RequestBody, R: Responder>(
     let question = Question {
         method: received.head.method.of(received.bytes),
         path: asked.path,
+        query: asked.query,
         host: asked.host,
         fields: &fields,
         peer: received.facts.peer,
@@ -173,7 +177,7 @@ pub async fn serve<B: RequestBody, R: Responder>(
         now,
     };
     let mut judgement = judge::judge(plan, &active.limiter, &question, scratch, &mut ());
-    if judgement.pending.is_some() {
+    if judgement.pending.as_ref().is_some_and(|pending| pending.waits()) {
         // In a box: this is rare, and no other request is to hold the room for it.
         Box::pin(wait::wait(&mut judgement, worker, active, received, reply)).await;
     }
@@ -277,7 +281,7 @@ pub async fn serve<B: RequestBody, R: Responder>(
             }
         }
     }
-    finish::finish(worker, active, received, &asked, &judgement, &outcome, &id, body.received(), reply.sent());
+    finish::finish(worker, active, received, &asked, &mut judgement, &outcome, &id, body.received(), reply.sent());
     after
 }
 

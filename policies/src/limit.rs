@@ -11,11 +11,14 @@ mod rate;
 mod secret;
 pub mod shared;
 mod table;
+pub mod window;
 
-pub use key::{Key, KeyPart, KeyParts, Seed};
+pub use key::{Key, KeyBuilder, KeyPart, KeyParts, Seed, cookies, query_values};
 pub use rate::{InvalidRate, Rate};
 pub use secret::{KeySecret, SharedKey};
 pub use table::{Table, TableStats};
+
+use crate::Now;
 
 /// The longest time a bucket may need to refill, in nanoseconds: 146 years, so that no sum of a clock and a debt
 /// overflows.
@@ -29,6 +32,16 @@ pub struct Quota {
     window: u64,
     /// Nanoseconds of debt that keep nobody waiting.
     undelayed: u64,
+    algorithm: Algorithm,
+}
+
+/// How requests are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Algorithm {
+    /// Exactly, without windows: [`gcra`].
+    Gcra,
+    /// In windows of the rate's period: [`window`].
+    FixedWindow,
 }
 
 impl Quota {
@@ -39,7 +52,50 @@ impl Quota {
         let interval = (rate.period / u64::from(rate.count.max(1))).clamp(1, MAX_WINDOW);
         let limit = burst.saturating_add(1);
         let window = interval.saturating_mul(limit.into()).min(MAX_WINDOW);
-        Self { interval, limit, window, undelayed: u64::MAX }
+        Self { interval, limit, window, undelayed: u64::MAX, algorithm: Algorithm::Gcra }
+    }
+
+    /// As many requests as the rate says in every window of its period. A count beyond [`window::MAX_COUNT`] is that.
+    pub fn fixed_window(rate: Rate) -> Self {
+        Self {
+            interval: (rate.period / u64::from(rate.count.max(1))).max(1),
+            limit: rate.count.clamp(1, window::MAX_COUNT),
+            window: rate.period.clamp(1_000_000_000, MAX_WINDOW),
+            undelayed: u64::MAX,
+            algorithm: Algorithm::FixedWindow,
+        }
+    }
+
+    /// How requests are counted.
+    pub const fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+
+    /// Judges `quantity` requests at once of a key whose state is `state`. Gives the new state, or `None` where it does not change.
+    #[inline]
+    fn decide(&self, state: u64, now: Now, stagger: u32, quantity: u64) -> (Option<u64>, Decision) {
+        match self.algorithm {
+            Algorithm::Gcra => gcra::decide(state, now.nanos, self, quantity),
+            Algorithm::FixedWindow => window::decide(state, now.unix, stagger, self, quantity),
+        }
+    }
+
+    /// What states are compared with: one that is not larger is as good as none.
+    #[inline]
+    const fn clock(&self, now: Now) -> u64 {
+        match self.algorithm {
+            Algorithm::Gcra => now.nanos,
+            Algorithm::FixedWindow => window::clock(now.unix),
+        }
+    }
+
+    /// The state with one request less.
+    #[inline]
+    const fn refunded(&self, state: u64) -> u64 {
+        match self.algorithm {
+            Algorithm::Gcra => state.saturating_sub(self.interval),
+            Algorithm::FixedWindow => window::refund(state),
+        }
     }
 
     /// Who is admitted out of the burst waits until the rate would have let it through, except for the first `undelayed` requests beyond the rate: nginx's

@@ -119,6 +119,7 @@ fn explain(loaded: &Loaded, arguments: &Arguments) -> (String, bool) {
     let question = Question {
         method: head.method.of(&bytes),
         path: asked.path,
+        query: asked.query,
         host: asked.host,
         fields: &fields,
         peer: probegate_policies::ip::canonical(arguments.from),
@@ -129,14 +130,14 @@ fn explain(loaded: &Loaded, arguments: &Arguments) -> (String, bool) {
     };
     let limiter = Limiter::new(plan, None, &Seed([0; 4]));
     let mut scratch = Scratch::default();
-    let mut watched = Watched { walk: Vec::new(), rules: Vec::new() };
+    let mut watched = Watched { walk: Vec::new(), rules: Vec::new(), limits: Vec::new() };
     let judgement = judge::judge(plan, &limiter, &question, &mut scratch, &mut watched);
     out.path(&judgement, asked.path);
     out.identity(plan, &judgement, &watched, question.peer);
     out.place(plan, &judgement, asked.host);
     out.bans(plan, &judgement);
     out.rules(&watched);
-    out.limits(plan, &judgement, question.method);
+    out.limits(plan, &watched, question.method);
     if judgement.service.is_some() {
         out.redirect(way_in.listener, question.redirect, judgement.part);
     }
@@ -222,6 +223,7 @@ fn explain(loaded: &Loaded, arguments: &Arguments) -> (String, bool) {
 struct Watched {
     walk: Vec<(String, Step)>,
     rules: Vec<(usize, String, u32, Result<(), Refusal>)>,
+    limits: Vec<usize>,
 }
 
 impl Watch for Watched {
@@ -236,7 +238,11 @@ impl Trace for Watched {
     }
 }
 
-impl Observer for Watched {}
+impl Observer for Watched {
+    fn limits(&mut self, limits: impl Iterator<Item = usize>) {
+        self.limits = limits.collect();
+    }
+}
 
 struct Out {
     text: String,

@@ -31,7 +31,7 @@ pub(super) use ban::{Ban, Offences};
 pub(super) use edits::{Cors, FieldEdits, Redirect, SecurityHeaders};
 pub(super) use files::{CacheControl, Files};
 pub(super) use health::Health;
-pub(super) use limit::Limit;
+pub(super) use limit::{Counted, Limit, LimitKey, LimitName, LimitPart, Methods};
 pub(super) use pages::{ErrorPages, Maintenance};
 pub(super) use process::{
     AccessLog, Admin, Bounds, Buffers, ClientIp, Listener, Log, ProxyProtocol, Shutdown, Timeouts,

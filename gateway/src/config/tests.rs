@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use probegate_policies::fields::FieldName;
+use probegate_policies::limit::Algorithm;
 use secrecy::ExposeSecret as _;
 
 use super::*;
-use crate::plan::{Delay, Deny, LimitKey, Serve, ServerAddress};
+use crate::plan::{Delay, Deny, LimitKey, LimitPart, Serve, ServerAddress, Telling, Tells};
 
 /// Surroundings that are the same everywhere.
 struct Fixed;
@@ -215,7 +216,7 @@ fn a_whole_configuration_arrives_in_the_plan() {
     assert_eq!(shop.upstream.servers[2].address, ServerAddress::Name("django".into(), 8000));
     assert_eq!(api.upstream.servers[0].key, shop.upstream.servers[0].key);
     assert_ne!(shop.upstream.servers[0].key, shop.upstream.servers[1].key);
-    assert_eq!(shop.limits, [0, 3]);
+    assert_eq!(shop.limits, [0, 3, 4, 5, 6]);
     let admin = &shop.routes[shop.route_table.find(b"/admin/users").unwrap()];
     assert_eq!((admin.deny, admin.allow.to_string().as_str()), (Deny::Hidden, "network office"));
     assert_eq!(shop.probes[1].allow.to_string(), "any [network internal, token probe]");
@@ -228,7 +229,17 @@ fn a_whole_configuration_arrives_in_the_plan() {
     assert_eq!(plan.limits[1].quota.limit(), 5);
     assert_eq!(plan.limits[2].quota.limit(), 1);
     assert_eq!((plan.limits[3].delay, plan.limits[3].quota.longest_delay()), (Delay::After(5), 1_500_000_000));
-    assert_eq!(plan.limits[0].key, LimitKey::ClientIp { v4_prefix: 32, v6_prefix: 56 });
+    let client = LimitKey { parts: [LimitPart::ClientIp].into(), v4_prefix: 32, v6_prefix: 56 };
+    assert_eq!(plan.limits[0].key, client);
+    assert_eq!(
+        plan.limits[4].key.to_string(),
+        "client_ip, header x-tenant, cookie sessionid, query q, path, method, host, service, route, token, client_certificate (/32, /64)"
+    );
+    assert_eq!(plan.limits[4].methods, ["DELETE", "PATCH", "POST", "PUT"].map(Box::from));
+    assert_eq!(plan.limits[4].tells, Tells { when: Telling::Always, legacy: true });
+    let guesses = &plan.limits[5];
+    assert_eq!((guesses.shadow, guesses.count.as_ref().unwrap().status.as_slice()), (true, &[401, 403][..]));
+    assert_eq!(plan.limits[6].quota.algorithm(), Algorithm::FixedWindow);
     let private: Vec<_> = plan.private_fields.iter().map(FieldName::as_str).collect();
     assert_eq!(private, ["x-probe-token"]);
 }

@@ -34,7 +34,7 @@ pub(super) use ban::{BanModeWord, OffenceStatus};
 pub(super) use choice::{DenyWord, Flag, Method, MissingWord, ServeWord, Upgrade};
 pub(super) use files::{AbsentWord, CacheControlWord, FileName, IndexWord, MediaType, NamePattern};
 pub(super) use headers::{FieldOrAny, FramesWord, OriginWord, RedirectStatus, ValueOrOff};
-pub(super) use limit::{DelayWord, LimitKeyWord};
+pub(super) use limit::{AlgorithmWord, DelayWord, LimitPartWord, MethodsWord, ModeWord, Status, TellingWord};
 pub(super) use pages::{PageWord, StatusesWord};
 pub(super) use protocol::{AcmeDirectory, ChallengeWord, DomainName, ProtocolWord, RedirectWord, ServerHeaderWord};
 pub(super) use shaping::{ByteRateWord, CodingWord};

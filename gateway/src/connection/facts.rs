@@ -100,9 +100,10 @@ impl Facts {
         secured.judge(active, listener);
         let judged = secured.judged.borrow();
         let certificate = secured.certificate.as_ref().map(|_| judged.sets);
+        let subject = secured.certificate.as_ref().map(|certificate| &*certificate.subject);
         let server_name = secured.server_name.as_deref();
         let instead = listener.and_then(|listener| listener.instead(server_name, &secured.shown, host));
-        Showing { handshake: Some(Handshake { server_name, instead, certificate }), unmet: judged.unmet }
+        Showing { handshake: Some(Handshake { server_name, instead, certificate, subject }), unmet: judged.unmet }
     }
 
     /// The facts of a plain TCP connection, made on the listener that is configured as `listener`.

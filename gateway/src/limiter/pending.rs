@@ -1,4 +1,4 @@
-//! What a request has to wait for before it may go on, although its limits have admitted it.
+//! What the limits of a request have left to be done: what it has to wait for before it may go on, and what its answer decides.
 //!
 //! The limits of a process answer at once, in [`super::Limiter::admit`], which neither waits nor allocates for what passes and for what is refused. Where
 //! one of them wants the request to wait, the judgement carries a [`Pending`], in a box because that is rare, and `request::wait` waits for what it
@@ -13,13 +13,19 @@ use std::time::Duration;
 
 use probegate_policies::limit::Key;
 
-/// What a request has to wait for.
+use super::held::Held;
+
+/// What is left to be done.
 #[derive(Debug, Default)]
 pub struct Pending {
     /// One after the other, in this order. A delay is the last.
     pub waits: Vec<Wait>,
     /// What was charged for the request.
     pub charged: Vec<Charge>,
+    /// Limits that count it if its answer says so.
+    pub held: Vec<Held>,
+    /// Limits that would have refused it, if they did more than count: indices into the plan's.
+    pub shadows: Vec<usize>,
     /// How long it was delayed in the end; `None`: not at all. Known when the waits are over.
     pub delayed: Option<Duration>,
 }
@@ -36,6 +42,13 @@ pub enum Wait {
         /// Counted from the moment the request was judged at.
         time: Duration,
     },
+}
+
+impl Pending {
+    /// Whether there is something to wait for.
+    pub fn waits(&self) -> bool {
+        !self.waits.is_empty()
+    }
 }
 
 /// What the store is asked about a request: all of its shared limits.

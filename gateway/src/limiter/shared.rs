@@ -17,14 +17,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use probegate_policies::fields::Fields;
 use probegate_policies::limit::shared::{Answer, Charge};
-use probegate_policies::limit::{Decision, Key, KeyPart, Quota, Seed, SharedKey, Table};
+use probegate_policies::limit::{Decision, Key, Quota, Seed, SharedKey, Table};
 use probegate_policies::now::Now;
 use probegate_policies::reason::Reason;
 
+use super::key::feed;
 use super::pending::Asked;
 use super::{Asking, Limited, Limiter};
-use crate::plan::{Limit, LimitKey, LimitStore, OnFailure, Plan};
+use crate::plan::{Limit, LimitStore, OnFailure, Plan};
 use crate::store::Store;
 use crate::store::client::Failure;
 use crate::store::link::Link;
@@ -61,6 +63,8 @@ pub struct Settled {
     pub delay: (usize, u64),
     /// Why the request is refused.
     pub refused: Option<Reason>,
+    /// Limits in shadow mode that would have refused it.
+    pub shadows: Vec<usize>,
 }
 
 impl Shared {
@@ -96,7 +100,14 @@ impl Shared {
     }
 
     /// What the store is asked for one limit of a request.
-    pub(super) fn ask(&self, plan: &Plan, index: usize, local: Key, asking: &Asking<'_>, asked: &mut Asked) {
+    pub(super) fn ask<F: Fields + ?Sized>(
+        &self,
+        plan: &Plan,
+        index: usize,
+        local: Key,
+        asking: &Asking<'_, F>,
+        asked: &mut Asked,
+    ) {
         let (Some(sharing), Some(limit), Some(store)) = (self.of(index), plan.limits.get(index), &plan.limit_store)
         else {
             return;
@@ -104,7 +115,7 @@ impl Shared {
         let key = shared_key(store, limit, asking);
         asked.limits.push((index, local));
         asked.keys.push(name(&store.prefix, sharing.slot.as_deref(), &limit.name, key));
-        let Charge { cost, window, refuses } = Charge::of(&limit.quota, true);
+        let Charge { cost, window, refuses } = Charge::of(&limit.quota, !limit.shadow);
         asked.arguments.extend([cost, window, u64::from(refuses)]);
     }
 }
@@ -158,12 +169,8 @@ fn name(prefix: &str, slot: Option<&str>, limit: &str, key: SharedKey) -> Vec<u8
     .into_bytes()
 }
 
-fn shared_key(store: &LimitStore, limit: &Limit, asking: &Asking<'_>) -> SharedKey {
-    match limit.key {
-        LimitKey::ClientIp { v4_prefix, v6_prefix } => {
-            store.secret.key_of(&[KeyPart::Client { identity: asking.identity, v4_prefix, v6_prefix }])
-        }
-    }
+fn shared_key<F: Fields + ?Sized>(store: &LimitStore, limit: &Limit, asking: &Asking<'_, F>) -> SharedKey {
+    store.secret.build_key(|key| feed(key, limit, asking))
 }
 
 impl Limiter {
@@ -205,18 +212,18 @@ impl Limiter {
             }
             OnFailure::Open => {
                 store.stats.decided(By::Open);
-                Settled { limited: None, delay: (0, 0), refused: None }
+                Settled { limited: None, delay: (0, 0), refused: None, shadows: Vec::new() }
             }
             OnFailure::Closed => {
                 store.stats.decided(By::Closed);
-                Settled { limited: None, delay: (0, 0), refused: Some(Reason::LimitUnavailable) }
+                Settled { limited: None, delay: (0, 0), refused: Some(Reason::LimitUnavailable), shadows: Vec::new() }
             }
         }
     }
 
     /// What follows from an answer of the store.
     fn told(&self, plan: &Plan, asked: &Asked, answer: &Answer, now: Now) -> Settled {
-        let mut settled = Settled { limited: None, delay: (0, 0), refused: None };
+        let mut settled = Settled { limited: None, delay: (0, 0), refused: None, shadows: Vec::new() };
         for (position, (index, key)) in asked.limits.iter().enumerate() {
             let (Some(limit), Some(sharing)) = (plan.limits.get(*index), self.shared.of(*index)) else { continue };
             let Some(decision) = answer.decision(position, &limit.quota) else { continue };
@@ -227,13 +234,16 @@ impl Limiter {
                     settled.limited = Some(Limited { limit: *index, decision });
                     settled.refused = Some(Reason::LimitExceeded);
                 }
+                _ if limit.shadow && !decision.admitted => settled.shadows.push(*index),
                 Some(_) => {}
                 None => {
                     if let Some(table) = self.tables.get(*index) {
                         // Refused or not: it is full then, as it should be.
                         let _ = table.admit(*key, &sharing.share, now);
                     }
-                    settled.add(*index, decision);
+                    if !limit.shadow {
+                        settled.add(*index, decision);
+                    }
                 }
             }
         }
@@ -242,20 +252,36 @@ impl Limiter {
 
     /// Counts alone.
     fn alone(&self, plan: &Plan, asked: &Asked, now: Now) -> Settled {
-        let mut settled = Settled { limited: None, delay: (0, 0), refused: None };
+        let mut settled = Settled { limited: None, delay: (0, 0), refused: None, shadows: Vec::new() };
         for (position, (index, key)) in asked.limits.iter().enumerate() {
-            let (Some(table), Some(sharing)) = (self.tables.get(*index), self.shared.of(*index)) else { continue };
+            let (Some(limit), Some(table), Some(sharing)) =
+                (plan.limits.get(*index), self.tables.get(*index), self.shared.of(*index))
+            else {
+                continue;
+            };
             let decision = table.admit(*key, &sharing.share, now);
+            if limit.shadow {
+                if !decision.admitted {
+                    settled.shadows.push(*index);
+                }
+                continue;
+            }
             if !decision.admitted {
-                for (earlier, key) in asked.limits.iter().take(position) {
+                let charged =
+                    asked.limits.iter().take(position).filter(|(earlier, _)| !settled.shadows.contains(earlier));
+                for (earlier, key) in charged {
                     if let (Some(table), Some(sharing)) = (self.tables.get(*earlier), self.shared.of(*earlier)) {
                         table.refund(*key, &sharing.share);
                     }
                 }
                 let limited = Some(Limited { limit: *index, decision });
-                return Settled { limited, delay: (0, 0), refused: Some(Reason::LimitExceeded) };
+                return Settled {
+                    limited,
+                    delay: (0, 0),
+                    refused: Some(Reason::LimitExceeded),
+                    shadows: settled.shadows,
+                };
             }
-            debug_assert!(*index < plan.limits.len());
             settled.add(*index, decision);
         }
         settled

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use probegate_policies::access::Origin;
+use probegate_policies::fields::FieldName;
 use probegate_policies::limit::{Quota, Rate};
 
 /// One rate limit.
@@ -20,6 +21,12 @@ pub struct Limit {
     pub key: LimitKey,
     /// Only these methods count; empty: all.
     pub methods: Vec<Box<str>>,
+    /// Only requests that were answered so count; `None`: all, when they come.
+    pub count: Option<Counted>,
+    /// It counts, and refuses nobody.
+    pub shadow: bool,
+    /// Which answers tell a client what it has left.
+    pub tells: Tells,
     /// How many keys are remembered.
     pub max_keys: usize,
     /// It is counted in [`super::Plan::limit_store`], for all gateways together.
@@ -33,6 +40,14 @@ impl Limit {
     #[inline]
     pub fn counts(&self, method: &[u8]) -> bool {
         self.methods.is_empty() || self.methods.iter().any(|counted| counted.as_bytes() == method)
+    }
+
+    /// Whether this limit, in the place of another one, can go on with what that one has counted.
+    pub fn continues(&self, other: &Self) -> bool {
+        let periods = [self.quota.window(), other.quota.window()];
+        let alike = self.quota.algorithm() == other.quota.algorithm()
+            && (self.quota.algorithm() == probegate_policies::limit::Algorithm::Gcra || periods[0] == periods[1]);
+        alike && self.name == other.name && self.key == other.key && self.max_keys == other.max_keys
     }
 }
 
@@ -55,22 +70,95 @@ impl fmt::Display for Delay {
     }
 }
 
-/// Whose requests are counted together.
+/// Which answers make a request count.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Counted {
+    /// Those with one of these statuses.
+    pub status: Vec<u16>,
+}
+
+/// Which answers tell a client what it has left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LimitKey {
-    /// The client's address, with this many leading bits.
-    ClientIp {
-        /// For IPv4, 32 by default.
-        v4_prefix: u8,
-        /// For IPv6, 64 by default: one customer's network.
-        v6_prefix: u8,
-    },
+pub struct Tells {
+    /// In `RateLimit` and `RateLimit-Policy`.
+    pub when: Telling,
+    /// In `X-RateLimit-Limit`, `-Remaining` and `-Reset` as well.
+    pub legacy: bool,
+}
+
+/// When a client is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Telling {
+    /// Never.
+    Never,
+    /// When it is refused.
+    Refused,
+    /// With every answer.
+    Always,
+}
+
+/// Whose requests are counted together: those that have all of these in common.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LimitKey {
+    /// What they have in common, at least one thing.
+    pub parts: Box<[LimitPart]>,
+    /// Leading bits of an IPv4 address that tell clients apart.
+    pub v4_prefix: u8,
+    /// Leading bits of an IPv6 address that tell clients apart.
+    pub v6_prefix: u8,
+}
+
+/// What requests may have in common.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LimitPart {
+    /// The client's address.
+    ClientIp,
+    /// The values of a header.
+    Header(FieldName),
+    /// The values of a cookie.
+    Cookie(Box<str>),
+    /// The values of a parameter in the query.
+    Query(Box<str>),
+    /// The path.
+    Path,
+    /// The method.
+    Method,
+    /// The host.
+    Host,
+    /// The service.
+    Service,
+    /// The route, with its service.
+    Route,
+    /// The token that let it in.
+    Token,
+    /// The client's certificate.
+    ClientCertificate,
+}
+
+impl fmt::Display for LimitPart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ClientIp => f.write_str("client_ip"),
+            Self::Header(name) => write!(f, "header {name}"),
+            Self::Cookie(name) => write!(f, "cookie {name}"),
+            Self::Query(name) => write!(f, "query {name}"),
+            Self::Path => f.write_str("path"),
+            Self::Method => f.write_str("method"),
+            Self::Host => f.write_str("host"),
+            Self::Service => f.write_str("service"),
+            Self::Route => f.write_str("route"),
+            Self::Token => f.write_str("token"),
+            Self::ClientCertificate => f.write_str("client_certificate"),
+        }
+    }
 }
 
 impl fmt::Display for LimitKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::ClientIp { v4_prefix, v6_prefix } => write!(f, "client_ip (/{v4_prefix}, /{v6_prefix})"),
+        for (index, part) in self.parts.iter().enumerate() {
+            let separator = if index == 0 { "" } else { ", " };
+            write!(f, "{separator}{part}")?;
         }
+        write!(f, " (/{}, /{})", self.v4_prefix, self.v6_prefix)
     }
 }

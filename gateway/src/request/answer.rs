@@ -7,7 +7,8 @@ use probegate_policies::reason::Reason;
 
 use super::judge::Refused;
 use super::page::Told;
-use crate::plan::{Deny, Limit, Page};
+use super::quota::Texts;
+use crate::plan::{self, Deny, Limit, Page};
 use crate::wire::{Answer, Responder};
 
 /// Whether every refusal says this field itself.
@@ -107,19 +108,15 @@ pub async fn refusal<R: Responder>(text: &mut Vec<u8>, telling: &Telling<'_>, re
     let limit = limited.map(|(limit, _)| &*limit.name);
     let banned = status == 403 && refused.reason == Reason::Banned;
     form.write(&Told { status, detail: detail(status, refused.reason), id, retry_after, limit, banned }, text);
-    let (after, mut policy, mut state): (String, Vec<u8>, Vec<u8>);
+    let (after, texts): (String, Texts);
     let mut fields = form.fields();
     if let Some(seconds) = retry_after {
         after = seconds.to_string();
         fields.push("Retry-After", after.as_bytes());
     }
-    if let Some((limit, decision)) = limited {
-        // Only refused requests pay for these texts.
-        (policy, state) = (Vec::with_capacity(48), Vec::with_capacity(48));
-        headers::write_policy(&mut policy, &limit.name, &limit.quota);
-        headers::write_state(&mut state, &limit.name, &decision);
-        fields.push("RateLimit-Policy", &policy);
-        fields.push("RateLimit", &state);
+    if let Some((limit, decision)) = limited.filter(|(limit, _)| limit.tells.when != plan::Telling::Never) {
+        texts = Texts::new(limit, &decision);
+        texts.push(&mut fields);
     }
     if status == 405 {
         // RFC 9110 §15.5.6: it must say what would be allowed.

@@ -32,7 +32,7 @@ pub(super) async fn answer<B: RequestBody, R: Responder>(
     }
     // An authority that is gone asks again; the log line is written either way.
     reply.answer(&Answer { status: 200, fields: &FIELDS, body: text.as_bytes() }).await.ok();
-    let judgement = judge::identify(&active.plan, received.facts.peer, &received.fields(), scratch);
+    let mut judgement = judge::identify(&active.plan, received.facts.peer, &received.fields(), scratch);
     let outcome = Outcome { answered_here: true, passed: true, ..Outcome::default() };
-    finish::finish(worker, active, received, asked, &judgement, &outcome, id, body.received(), reply.sent());
+    finish::finish(worker, active, received, asked, &mut judgement, &outcome, id, body.received(), reply.sent());
 }

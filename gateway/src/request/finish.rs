@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use probegate_policies::client::Identity;
+use probegate_policies::now::Now;
 use probegate_policies::reason::Reason;
 
 use super::exchange::Exchanged;
@@ -12,6 +13,7 @@ use super::target::Target;
 use super::{NOBODY, Received};
 use super::{answer, offend};
 use crate::connection::Facts;
+use crate::limiter::Held;
 use crate::plan::{AccessFormat, BY_HAND, Deny, Plan, Service};
 use crate::state::Active;
 use crate::telemetry::access_log::{Decision, Entry, Origin};
@@ -69,7 +71,7 @@ pub fn finish(
     active: &Active,
     received: &Received<'_>,
     asked: &Target<'_>,
-    judgement: &Judgement<'_>,
+    judgement: &mut Judgement<'_>,
     outcome: &Outcome,
     id: &[u8; 32],
     body_received: u64,
@@ -114,7 +116,16 @@ pub fn finish(
     {
         stats.refused.fetch_add(1, Ordering::Relaxed);
     }
-    let delayed = judgement.pending.as_ref().and_then(|pending| pending.delayed);
+    if let Some(pending) = &mut judgement.pending {
+        for stats in pending.shadows.iter().filter_map(|&limit| active.limited.get(limit)) {
+            stats.shadowed.fetch_add(1, Ordering::Relaxed);
+        }
+        if !pending.held.is_empty() {
+            settle(active, &mut pending.held, worker.state.now(now), outcome, status);
+        }
+    }
+    let pending = judgement.pending.as_deref();
+    let delayed = pending.and_then(|pending| pending.delayed);
     if plan.access_log.format == AccessFormat::Off && plan.access_log.nginx_errors.is_none() {
         return;
     }
@@ -137,6 +148,7 @@ pub fn finish(
             .and_then(|(service, _)| policy(plan, service, judgement)),
         delayed,
         would_ban: judgement.banned.filter(|hit| hit.shadow).and_then(|hit| Some(&*plan.bans.get(hit.policy?)?.name)),
+        shadows: pending.map(|pending| (plan, pending.shadows.as_slice())),
         slot: outcome.slot.as_ref().map(|(set, slot)| (&**set, &**slot)),
         upstream: service
             .and_then(|(service, _)| service.upstream.servers.get(outcome.server?))
@@ -162,6 +174,16 @@ fn excess(plan: &Plan, judgement: &Judgement<'_>) -> u64 {
         let beyond = u128::from(decision.retry_after) * 1000 / u128::from(quota.interval().max(1));
         u64::from(quota.limit() - 1).saturating_mul(1000).saturating_add(u64::try_from(beyond).unwrap_or(u64::MAX))
     })
+}
+
+/// Charges the request to those limits that count it for how it was answered.
+fn settle(active: &Active, held: &mut Vec<Held>, now: Now, outcome: &Outcome, status: u16) {
+    let seen = outcome.filed.or(outcome.upstream_status).filter(|_| outcome.head_sent).unwrap_or(status);
+    // Whoever left before the answer does not keep it from counting: nobody knows what it would have been.
+    let left = seen == NOBODY && outcome.sent > 0;
+    active.limiter.charge_held(&active.plan, held, now, |limit| {
+        left || limit.count.as_ref().is_some_and(|count| count.status.contains(&seen))
+    });
 }
 
 /// Counts and logs what never became a request.
@@ -210,6 +232,7 @@ pub fn finish_unread(
         policy: None,
         would_ban: None,
         delayed: None,
+        shadows: None,
         slot: None,
         upstream: None,
         upstream_status: None,

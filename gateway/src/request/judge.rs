@@ -5,6 +5,8 @@
 //!
 //! Invariant: no I/O, no clock, no protocol. Live requests and `probegate explain` run this same code; `explain` only watches it.
 
+mod showing;
+
 use std::net::IpAddr;
 
 use probegate_policies::access::{Facts, Permit, Rule, Trace};
@@ -14,6 +16,8 @@ use probegate_policies::now::Now;
 use probegate_policies::path::{self, Canonical};
 use probegate_policies::reason::Reason;
 
+pub use self::showing::{Handshake, Showing};
+use self::showing::{demand, is_misdirected};
 use super::rewrite;
 use crate::bans::{Gate, Hit};
 use crate::limiter::pending::Pending;
@@ -27,6 +31,8 @@ pub struct Question<'a, F: ?Sized> {
     pub method: &'a [u8],
     /// The target's path as received, without the query. `*` for `OPTIONS *`.
     pub path: &'a [u8],
+    /// The query, with its `?`, or nothing.
+    pub query: &'a [u8],
     /// The host the request is for, without port; empty where HTTP/1.0 sent none.
     pub host: &'a [u8],
     /// Its fields.
@@ -53,27 +59,6 @@ impl<F: ?Sized> Question<'_, F> {
             unix: self.now.unix,
         }
     }
-}
-
-/// How the client has shown itself when the connection was made.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Showing<'a> {
-    /// What the handshake told; `None`: there was none.
-    pub handshake: Option<Handshake<'a>>,
-    /// The listener demands a certificate now, and none that counts was shown: the connection is older than the demand.
-    pub unmet: bool,
-}
-
-/// What a handshake told about a connection.
-#[derive(Clone, Copy, Debug)]
-pub struct Handshake<'a> {
-    /// The name the client asked for, lower-case.
-    pub server_name: Option<&'a str>,
-    /// The certificate that the client was shown is not for the host of the request, and another one of the listener is: the name that the one
-    /// shown stands for.
-    pub instead: Option<&'a str>,
-    /// The sets that the client's certificate belongs to, a bit for each; `None`: it showed none.
-    pub certificate: Option<u64>,
 }
 
 /// Memory that judgements reuse.
@@ -116,6 +101,16 @@ pub enum Way {
     In(Permit),
     /// Once more, over HTTPS on this port.
     Https(u16),
+}
+
+impl Way {
+    /// Set and slot of the token that let the request in.
+    fn slot(&self) -> Option<(&str, &str)> {
+        match self {
+            Self::In(permit) => permit.slot(),
+            Self::Https(_) => None,
+        }
+    }
 }
 
 /// Which part of a service a path belongs to.
@@ -162,6 +157,8 @@ pub trait Observer: Watch + Trace {
     fn service(&mut self, _service: &Service) {}
     /// The part was chosen.
     fn part(&mut self, _service: &Service, _part: Part) {}
+    /// These limits are asked.
+    fn limits(&mut self, _limits: impl Iterator<Item = usize>) {}
 }
 
 impl Observer for () {}
@@ -308,7 +305,27 @@ fn enter<F: Fields + ?Sized>(
     // A limit that the service and the route name counts once.
     let added = limits.iter().filter(|limit| !service.limits.contains(limit));
     let limits = service.limits.iter().chain(added).copied();
-    let asking = Asking { method: question.method, identity: &judgement.identity, now: question.now };
+    let handshake = question.showing.handshake;
+    let asking = Asking {
+        method: question.method,
+        path: readings[0].unwrap_or(path),
+        query: question.query,
+        host: question.host,
+        fields: question.fields,
+        identity: &judgement.identity,
+        service: &service.name,
+        route: judgement
+            .part
+            .route()
+            .and_then(|index| service.routes.get(index))
+            .map_or("", |route| route.path.as_str()),
+        token: way.as_ref().ok().and_then(Way::slot),
+        certificate: handshake
+            .filter(|shown| shown.certificate.is_some_and(|sets| sets != 0))
+            .and_then(|shown| shown.subject),
+        now: question.now,
+    };
+    observer.limits(limits.clone());
     let Admission { limited, pending } = limiter.admit(plan, limits, &asking);
     (judgement.limited, judgement.pending) = (limited, pending);
     if judgement.limited.is_some_and(|limited| !limited.decision.admitted) {
@@ -319,36 +336,6 @@ fn enter<F: Fields + ?Sized>(
         return Err(Reason::HostMissing.into());
     }
     way.map_err(|refusal| Refused { reason: refusal.into(), deny: deny(service, judgement.part) })
-}
-
-/// Refuses whoever has not shown a certificate that is required. Where there was no handshake, nobody was asked; and a connection may be
-/// older than the demand.
-fn demand(service: &Service, showing: Showing<'_>) -> Result<(), Refused> {
-    let required = service.clients.as_ref().filter(|clients| clients.required);
-    let accepted = required.map(|clients| {
-        clients.accept.iter().fold(0, |bits, &index| {
-            bits | u32::try_from(index).ok().and_then(|index| 1_u64.checked_shl(index)).unwrap_or(0)
-        })
-    });
-    match (accepted, showing.handshake.and_then(|handshake| handshake.certificate)) {
-        (Some(_), None) => Err(Reason::CertificateMissing.into()),
-        (Some(accepted), Some(sets)) if sets & accepted == 0 => Err(Reason::CertificateWrong.into()),
-        (_, None) if showing.unmet => Err(Reason::CertificateMissing.into()),
-        (_, Some(_)) if showing.unmet => Err(Reason::CertificateWrong.into()),
-        _ => Ok(()),
-    }
-}
-
-/// Whether a request came over a connection that was made for another service (RFC 9110 §15.5.20): by the certificate that was shown, which
-/// says nothing about this host, or where one of the two has demands of its own on client certificates, because whoever passed the
-/// handshake for one has not passed it for the other.
-fn is_misdirected(plan: &Plan, asked: usize, handshake: Handshake<'_>) -> bool {
-    if handshake.instead.is_some_and(|name| plan.hosts.find(name.as_bytes()) != Some(asked)) {
-        return true;
-    }
-    let named = handshake.server_name.and_then(|name| plan.hosts.find(name.as_bytes()));
-    let demands = |index: usize| plan.services.get(index).is_some_and(|service| service.clients.is_some());
-    named != Some(asked) && (demands(asked) || named.is_some_and(demands))
 }
 
 /// Which part of the service a path belongs to.

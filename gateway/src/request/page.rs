@@ -29,6 +29,10 @@ impl Told<'_> {
     pub fn document(&self, out: &mut Vec<u8>) {
         out.clear();
         let kind = match self.limit {
+            // Not the client: the server is the reason.
+            Some(_) if self.status == 503 => {
+                "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity"
+            }
             Some(_) => "https://iana.org/assignments/http-problem-types#quota-exceeded",
             None if self.banned => "https://iana.org/assignments/http-problem-types#abnormal-usage-detected",
             None => "about:blank",

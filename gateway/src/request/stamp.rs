@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use probegate_policies::forwarded::Scheme;
 
-use super::cors;
 use super::values::Values;
+use super::{cors, quota};
 use crate::plan::ServerHeader;
 use crate::wire::edits::{Edits, Prefixes};
 use crate::wire::{Responder, Stamp};
@@ -28,6 +28,7 @@ pub fn put<R: Responder>(values: &Values<'_>, unix: u64, text: &mut Vec<u8>, rep
             text.extend_from_slice(part);
         }
     }
+    quota::lines(values.plan, values.judgement, text);
     let edits = service.handling(values.judgement.part.route()).edits.as_deref();
     let edits = edits.map(|edits| {
         values.lines(&edits.answer.fields, text);

@@ -35,8 +35,9 @@ pub async fn wait<R: Responder>(
     let mut waits = std::mem::take(&mut pending.waits);
     if let Some(Wait::Store(asked)) = waits.first() {
         let settled = ask(asked, judgement, worker, active, received).await;
+        pending.shadows.extend(settled.shadows);
         if let Some(reason) = settled.refused {
-            active.limiter.give_back(&active.plan, &pending.charged);
+            active.limiter.give_back(&active.plan, pending.charged.drain(..));
             judgement.verdict = Err(reason.into());
             waits.clear();
         } else if settled.delay.1 > 0 {
@@ -49,20 +50,20 @@ pub async fn wait<R: Responder>(
             }
         }
     }
-    for wait in &waits {
+    for wait in waits {
         let waited = match wait {
             // Settled above.
             Wait::Store(_) => Ok(()),
             Wait::Delay { limit, time } => {
-                let _waiting = active.limited.get(*limit).map(|stats| Waiting::new(stats));
-                let waited = delay(received.started + *time, worker, reply).await;
-                pending.delayed = Some(received.started.elapsed().min(*time));
+                let _waiting = active.limited.get(limit).map(|stats| Waiting::new(stats));
+                let waited = delay(received.complete + time, worker, reply).await;
+                pending.delayed = Some(received.complete.elapsed().min(time));
                 waited
             }
         };
         if let Err(reason) = waited {
             if reason == Reason::LimitExceeded {
-                active.limiter.give_back(&active.plan, &pending.charged);
+                active.limiter.give_back(&active.plan, pending.charged.drain(..));
             }
             judgement.verdict = Err(reason.into());
             break;
@@ -81,7 +82,7 @@ async fn ask(
 ) -> Settled {
     worker.keep_link();
     let link = worker.link(active.store.as_ref());
-    let now = worker.state.now(received.started);
+    let now = worker.state.now(received.complete);
     let settled = active.limiter.settle(&active.plan, active.store.as_ref(), link.as_deref(), asked, now).await;
     if let Some(limited) = settled.limited
         && (settled.refused.is_some()

@@ -121,6 +121,8 @@ pub struct Entry<'a> {
     pub would_ban: Option<&'a str>,
     /// How long a limit has had it wait.
     pub delayed: Option<Duration>,
+    /// The limits that would have refused it, if they did more than count: a plan, and indices into its list.
+    pub shadows: Option<(&'a Plan, &'a [usize])>,
     /// The token that let it in: set and slot.
     pub slot: Option<(&'a str, &'a str)>,
     /// The server that was asked.

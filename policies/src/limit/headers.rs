@@ -25,6 +25,16 @@ pub fn write_state(out: &mut Vec<u8>, name: &str, decision: &Decision) {
     push_decimal(out, decision.reset.div_ceil(SECOND));
 }
 
+/// Appends a whole number, as the older `X-RateLimit-` fields have them.
+pub fn write_number(out: &mut Vec<u8>, number: u64) {
+    push_decimal(out, number);
+}
+
+/// In how many whole seconds everything is back, rounded up.
+pub fn reset_seconds(decision: &Decision) -> u64 {
+    decision.reset.div_ceil(SECOND)
+}
+
 /// The value of `Retry-After`: whole seconds, rounded up so that nobody is told to come too early, and at least 1.
 pub fn retry_after_seconds(decision: &Decision) -> u64 {
     decision.retry_after.div_ceil(SECOND).max(1)

@@ -7,6 +7,8 @@ use std::hash::Hasher;
 
 use sha2::{Digest as _, Sha256};
 
+use super::KeyBuilder;
+
 /// The secret that gateways share. Whoever reads the store without it can not tell which client a key is, nor try all addresses.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct KeySecret([u8; 32]);
@@ -33,7 +35,12 @@ impl KeySecret {
 
     /// Hashes the parts of a key.
     pub fn key_of(&self, parts: &super::KeyParts<'_>) -> SharedKey {
-        self.key(|hash| parts.iter().for_each(|part| part.feed(hash)))
+        self.build_key(|key| parts.iter().for_each(|part| key.part(part)))
+    }
+
+    /// Hashes the parts that `build` puts together.
+    pub fn build_key(&self, build: impl FnOnce(&mut KeyBuilder<&mut KeyHasher>)) -> SharedKey {
+        self.key(|hash| build(&mut KeyBuilder::over(hash)))
     }
 
     /// Hashes what `feed` writes. Whoever writes sees to it that two different keys never write the same.

@@ -95,7 +95,7 @@ impl Quota {
             u64::MAX => u64::MAX,
             undelayed => interval.saturating_mul((undelayed / self.interval / u64::from(gateways)).max(1)),
         };
-        Self { interval, limit, window, undelayed }
+        Self { interval, limit, window, undelayed, ..*self }
     }
 }
 

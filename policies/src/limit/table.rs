@@ -13,6 +13,7 @@
 //!   thread that lost its CPU would be worse than one request too many.
 
 mod bucket;
+mod flights;
 mod memory;
 
 use std::cell::Cell;
@@ -20,7 +21,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use ahash::RandomState;
 
-use super::{Decision, Key, KeyPart, KeyParts, Quota, Seed, gcra};
+use super::{Algorithm, Decision, Key, KeyBuilder, KeyPart, KeyParts, Quota, Seed};
 use crate::Now;
 use crate::bandwidth;
 use crate::client::Identity;
@@ -97,6 +98,12 @@ impl Table {
         Key::new(&self.hasher, parts)
     }
 
+    /// A key of this table, to be put together. `quota`: whose windows its stagger is for.
+    #[inline]
+    pub fn build_key(&self, quota: &Quota) -> KeyBuilder<ahash::AHasher> {
+        KeyBuilder::new(&self.hasher, quota.algorithm() == Algorithm::FixedWindow)
+    }
+
     /// The key of a client alone: see [`KeyPart::Client`].
     #[inline]
     pub fn client_key(&self, identity: &Identity, v4_prefix: u8, v6_prefix: u8) -> Key {
@@ -107,15 +114,15 @@ impl Table {
     #[inline]
     pub fn admit(&self, key: Key, quota: &Quota, now: Now) -> Decision {
         let bucket = self.bucket(key);
-        let charged = bucket.charge(key.bits(), |tat| gcra::decide(tat, now.nanos, quota, 1));
-        charged.unwrap_or_else(|| self.insert(&bucket, key, quota, now.nanos))
+        let charged = bucket.charge(key.bits(), |state| quota.decide(state, now, key.stagger(), 1));
+        charged.unwrap_or_else(|| self.insert(&bucket, key, quota, now))
     }
 
-    /// What [`Table::admit`] would answer, without charging anything.
+    /// What so many requests at once would be told, without charging anything.
     #[inline]
-    pub fn peek(&self, key: Key, quota: &Quota, now: Now) -> Decision {
-        let tat = self.bucket(key).read(key.bits()).unwrap_or(0);
-        gcra::decide(tat, now.nanos, quota, 1).1
+    pub fn peek(&self, key: Key, quota: &Quota, now: Now, quantity: u64) -> Decision {
+        let state = self.bucket(key).read(key.bits()).unwrap_or(0);
+        quota.decide(state, now, key.stagger(), quantity).1
     }
 
     /// Gives one admission back. For requests that pass several limits or none: whoever is refused by a later limit
@@ -124,7 +131,7 @@ impl Table {
     pub fn refund(&self, key: Key, quota: &Quota) {
         // Only the table's own state is needed; the decision is made up.
         let nothing = Decision { admitted: true, remaining: 0, reset: 0, retry_after: 0, delay: 0 };
-        let _ = self.bucket(key).charge(key.bits(), |tat| (Some(tat.saturating_sub(quota.interval())), nothing));
+        let _ = self.bucket(key).charge(key.bits(), |state| (Some(quota.refunded(state)), nothing));
     }
 
     /// When somebody may go on the line of this key, who takes so many nanoseconds on it: see [`crate::bandwidth`]. Whoever can not be remembered goes
@@ -164,8 +171,8 @@ impl Table {
 
     /// A key that was not found, or was on its way out.
     #[cold]
-    fn insert(&self, bucket: &Bucket<'_>, key: Key, quota: &Quota, now: u64) -> Decision {
-        match bucket.insert(key.bits(), now, |tat| gcra::decide(tat, now, quota, 1)) {
+    fn insert(&self, bucket: &Bucket<'_>, key: Key, quota: &Quota, now: Now) -> Decision {
+        match bucket.insert(key.bits(), quota.clock(now), |state| quota.decide(state, now, key.stagger(), 1)) {
             Insertion::Present(decision) | Insertion::Reused(decision) => decision,
             Insertion::Evicted(decision) => {
                 self.evicted_live.fetch_add(1, Ordering::Relaxed);
@@ -173,7 +180,7 @@ impl Table {
             }
             Insertion::Contended => {
                 self.contended.fetch_add(1, Ordering::Relaxed);
-                gcra::decide(0, now, quota, 1).1
+                quota.decide(0, now, key.stagger(), 1).1
             }
         }
     }

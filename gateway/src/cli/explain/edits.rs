@@ -115,6 +115,7 @@ pub(super) fn received<'a>(head: &'a RequestHead, bytes: &'a [u8], facts: &'a Fa
         asks_upgrade: false,
         demands_upgrade: false,
         started: Instant::now(),
+        complete: Instant::now(),
         facts,
         ended: None,
     }

@@ -12,7 +12,7 @@ impl Out {
     pub(super) fn maintenance(&mut self, values: &Values<'_>, question: &Question<'_, FieldView<'_>>) -> bool {
         let maintenance = &values.service.maintenance;
         let (Some(origin), Ok(Way::In(_))) = (maintenance.origin, &values.judgement.verdict) else { return false };
-        let mut watched = Watched { walk: Vec::new(), rules: Vec::new() };
+        let mut watched = Watched { walk: Vec::new(), rules: Vec::new(), limits: Vec::new() };
         let kept_out = maintenance::keeps_out(values, question, &mut watched);
         let at = self.at(origin.line);
         let text = match (maintenance.enabled, kept_out) {

@@ -32,7 +32,8 @@ pub(super) fn pretended<'a>(
         certificate = Some(certificate.unwrap_or(0) | 1_u64 << index.min(63));
     }
     let server_name = server_name.as_deref().or_else(|| std::str::from_utf8(host).ok());
-    Ok(Some(Handshake { server_name, instead, certificate }))
+    let subject = certificate.map(|_| "the certificate");
+    Ok(Some(Handshake { server_name, instead, certificate, subject }))
 }
 
 /// The name whose certificate would be shown on `listener`, where that is not for `host` and another of its certificates is.

@@ -1,23 +1,14 @@
 //! Which limits count a request, and how.
 
-use super::Out;
+use probegate_policies::limit::Algorithm;
+
+use super::{Out, Watched};
 use crate::plan::{Delay, Limit, Plan};
-use crate::request::judge::{Judgement, Part};
 
 impl Out {
     /// A line for every limit that counts the request.
-    pub(super) fn limits(&mut self, plan: &Plan, judgement: &Judgement<'_>, method: &[u8]) {
-        // Where the judgement ended before, no limit was asked.
-        if judgement.limited.is_none() && judgement.pending.is_none() {
-            return;
-        }
-        let Some(service) = judgement.service.and_then(|index| plan.services.get(index)) else { return };
-        let route = match judgement.part {
-            Part::Route(index) => service.routes.get(index),
-            Part::Rest | Part::Probe(_) => None,
-        };
-        let added = route.into_iter().flat_map(|route| &route.limits).filter(|limit| !service.limits.contains(limit));
-        let limits = service.limits.iter().chain(added).filter_map(|&index| plan.limits.get(index));
+    pub(super) fn limits(&mut self, plan: &Plan, watched: &Watched, method: &[u8]) {
+        let limits = watched.limits.iter().filter_map(|&index| plan.limits.get(index));
         for limit in limits.filter(|limit| limit.counts(method)) {
             let at = self.at(limit.origin.line);
             self.line("limit", &format!("`{}`{at}: {}", limit.name, text(limit)));
@@ -27,12 +18,24 @@ impl Out {
 
 fn text(limit: &Limit) -> String {
     let left = limit.quota.limit() - 1;
-    let mut text = format!("counts this request by {}: {}, burst {left}", limit.key, limit.rate);
+    let mut text = format!("counts this request by {}: {}", limit.key, limit.rate);
+    match limit.quota.algorithm() {
+        Algorithm::Gcra => text.push_str(&format!(", burst {left}")),
+        Algorithm::FixedWindow => text.push_str(" in fixed windows"),
+    }
     if limit.delay != Delay::None {
         text.push_str(&format!(", delay {}", limit.delay));
     }
     if limit.shared {
         text.push_str(", counted in `limit_store` for all gateways together");
+    }
+    if let Some(count) = &limit.count {
+        let statuses: Vec<_> = count.status.iter().map(ToString::to_string).collect();
+        text.push_str(&format!(", if it is answered {}", statuses.join(" or ")));
+    }
+    if limit.shadow {
+        text.push_str("; in shadow mode: it refuses nobody");
+        return text;
     }
     text.push_str(&format!("; a new client has {left} left after it"));
     text

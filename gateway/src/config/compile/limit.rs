@@ -1,14 +1,18 @@
 //! Rate limits by name.
 
-use probegate_policies::limit::{Quota, Rate};
+mod key;
+
+use probegate_policies::limit::{Algorithm, Quota, Rate, window};
 
 use super::{Context, Names};
 use crate::config::shape::{List, Named};
-use crate::config::value::{Count, DelayWord, Flag, Leaf, LimitKeyWord, Method, Name};
+use crate::config::value::{
+    AlgorithmWord, Count, DelayWord, Flag, Leaf, Method, MethodsWord, ModeWord, Name, Status, TellingWord,
+};
 use crate::config::{ConfigPath, raw};
-use crate::plan;
+use crate::plan::{self, Counted, Delay, Telling, Tells};
 
-/// Clients that a limit remembers by default: 4 MiB.
+/// Keys that a limit remembers by default: 8 MiB at most.
 const MAX_KEYS: usize = 262_144;
 
 /// Nanoseconds that people, and what stands between them and here, do not wait for an answer.
@@ -29,50 +33,143 @@ pub(super) fn limits(raw: Option<Named<raw::Limit>>, cx: &mut Context<'_>) -> (N
 }
 
 fn compile(name: &str, raw: raw::Limit, path: &ConfigPath, cx: &mut Context<'_>) -> Option<plan::Limit> {
-    let raw::Limit { key, rate, burst, delay, methods, ipv4_prefix, ipv6_prefix, max_keys, shared } = raw;
-    let Leaf(LimitKeyWord::ClientIp) = key.unwrap_or(Leaf(LimitKeyWord::ClientIp));
+    let raw::Limit {
+        key,
+        rate,
+        burst,
+        delay,
+        algorithm,
+        methods,
+        count,
+        mode,
+        headers,
+        legacy_headers,
+        ipv4_prefix,
+        ipv6_prefix,
+        max_keys,
+        shared,
+    } = raw;
     let v4_prefix = cx.number(ipv4_prefix, path, "ipv4_prefix", 1..=32, 32);
     let v6_prefix = cx.number(ipv6_prefix, path, "ipv6_prefix", 1..=128, 64);
     let max_keys = cx.number(max_keys, path, "max_keys", 1..=1 << 28, MAX_KEYS);
+    let parts = key::parts(key, &path.key("key"), cx);
     let methods = compile_methods(methods, &path.key("methods"), cx);
-    let Leaf(rate) = cx.required(rate, path, "rate", "rate: 10/s")?;
-    let burst = compile_burst(burst, &rate, path, cx);
-    let mut quota = Quota::new(rate, burst);
-    let delay = compile_delay(delay, burst, path, cx);
-    if let plan::Delay::After(undelayed) = delay {
-        quota = quota.delaying(undelayed);
-        if quota.longest_delay() > LONG_DELAY {
-            let longest = quota.longest_delay().div_ceil(1_000_000_000);
-            let message = format!("a client may have to wait {longest} seconds for an answer");
-            cx.lint(
-                &path.key("delay"),
-                message,
-                "lower `burst`: whoever would wait for longer is told when to come back",
-            );
+    let count = count.map(|count| counted(count, &path.key("count"), cx));
+    let tells = compile_tells(headers, legacy_headers, path, cx);
+    let Leaf(AlgorithmWord(algorithm)) = algorithm.unwrap_or(Leaf(AlgorithmWord(Algorithm::Gcra)));
+    let delays = matches!(delay, Some(Leaf(DelayWord(Delay::After(_)))));
+    if count.is_some() && delays {
+        let message = "`delay` and `count` do not go together: when a request would have to wait, nobody knows yet whether it counts";
+        cx.error(&path.key("delay"), message, "remove one of the two");
+    }
+    let shared = shared.is_some_and(|Leaf(Flag(shared))| shared);
+    if shared {
+        let why = [("algorithm", algorithm == Algorithm::FixedWindow), ("count", count.is_some())];
+        for (key, _) in why.into_iter().filter(|(_, there)| *there) {
+            let message =
+                format!("a shared limit can not have this `{key}`: the store counts exactly, and when requests come");
+            cx.error(&path.key(key), message, "remove it, or `shared`");
         }
     }
+    let Leaf(rate) = cx.required(rate, path, "rate", "rate: 10/s")?;
+    let (quota, delay) = match algorithm {
+        Algorithm::Gcra => exact(rate, burst, delay, path, cx),
+        Algorithm::FixedWindow => (fixed(rate, burst.is_some(), delays, path, cx), Delay::None),
+    };
+    let shadow = matches!(mode, Some(Leaf(ModeWord::Shadow)));
     Some(plan::Limit {
         name: name.into(),
         rate,
         quota,
         delay,
-        key: plan::LimitKey::ClientIp {
+        key: plan::LimitKey {
+            parts: parts.into(),
             v4_prefix: u8::try_from(v4_prefix).ok()?,
             v6_prefix: u8::try_from(v6_prefix).ok()?,
         },
         methods,
+        count,
+        shadow,
+        tells,
         max_keys,
-        shared: shared.is_some_and(|Leaf(Flag(shared))| shared),
+        shared,
         origin: cx.origin(path),
     })
 }
 
-fn compile_methods(raw: Option<List<Leaf<Method>>>, path: &ConfigPath, cx: &mut Context<'_>) -> Vec<Box<str>> {
-    let Some(raw) = raw else { return Vec::new() };
-    if raw.is_empty() {
-        cx.error(path, "`methods` is empty: the limit would count nothing", "remove the key to count every method");
+fn exact(
+    rate: Rate,
+    burst: Option<Leaf<Count>>,
+    delay: Option<Leaf<DelayWord>>,
+    path: &ConfigPath,
+    cx: &mut Context<'_>,
+) -> (Quota, Delay) {
+    let burst = compile_burst(burst, &rate, path, cx);
+    let delay = compile_delay(delay, burst, path, cx);
+    let mut quota = Quota::new(rate, burst);
+    if let Delay::After(undelayed) = delay {
+        quota = quota.delaying(undelayed);
+        if quota.longest_delay() > LONG_DELAY {
+            let longest = quota.longest_delay().div_ceil(1_000_000_000);
+            let message = format!("a client may have to wait {longest} seconds for an answer");
+            let hint = "lower `burst`: whoever would wait for longer is told when to come back";
+            cx.lint(&path.key("delay"), message, hint);
+        }
     }
-    raw.into_iter().map(|(_, Leaf(Method(method)))| method).collect()
+    (quota, delay)
+}
+
+fn fixed(rate: Rate, burst: bool, delay: bool, path: &ConfigPath, cx: &mut Context<'_>) -> Quota {
+    for (key, _) in [("burst", burst), ("delay", delay)].into_iter().filter(|(_, written)| *written) {
+        let message = format!("a fixed window has no `{key}`: the whole count may come at once");
+        cx.error(&path.key(key), message, "remove it, or `algorithm: fixed_window`");
+    }
+    if rate.count > window::MAX_COUNT {
+        let message = format!("a fixed window counts to {} at the most", window::MAX_COUNT);
+        cx.error(&path.key("rate"), message, "write a shorter period, or remove `algorithm: fixed_window`");
+    }
+    Quota::fixed_window(rate)
+}
+
+fn compile_methods(raw: Option<raw::Methods>, path: &ConfigPath, cx: &mut Context<'_>) -> Vec<Box<str>> {
+    match raw {
+        None | Some(raw::Methods::Word(MethodsWord::All)) => Vec::new(),
+        Some(raw::Methods::Word(MethodsWord::Unsafe)) => ["DELETE", "PATCH", "POST", "PUT"].map(Into::into).into(),
+        Some(raw::Methods::List(list)) => {
+            if list.is_empty() {
+                let hint = "remove the key to count every method";
+                cx.error(path, "`methods` is empty: the limit would count nothing", hint);
+            }
+            list.into_iter().map(|(_, Leaf(Method(method)))| method).collect()
+        }
+    }
+}
+
+fn counted(raw: raw::Counted, path: &ConfigPath, cx: &mut Context<'_>) -> Counted {
+    let raw::Counted { status } = raw;
+    let mut statuses = Vec::new();
+    if let Some(list) = cx.required(status, path, "status", "status: [401, 403]") {
+        if list.is_empty() {
+            cx.error(&path.key("status"), "the list is empty: nothing would count", "write `[401, 403]`, say");
+        }
+        statuses.extend(list.into_iter().map(|(_, Leaf(Status(status)))| status));
+    }
+    Counted { status: statuses }
+}
+
+fn compile_tells(
+    headers: Option<Leaf<TellingWord>>,
+    legacy: Option<Leaf<Flag>>,
+    path: &ConfigPath,
+    cx: &mut Context<'_>,
+) -> Tells {
+    let Leaf(TellingWord(when)) = headers.unwrap_or(Leaf(TellingWord(Telling::Refused)));
+    let legacy = legacy.is_some_and(|Leaf(Flag(legacy))| legacy);
+    if legacy && when == Telling::Never {
+        let message = "nobody would see `legacy_headers`: `headers` is `never`";
+        cx.error(&path.key("legacy_headers"), message, "remove one of the two");
+    }
+    Tells { when, legacy }
 }
 
 fn compile_burst(raw: Option<Leaf<Count>>, rate: &Rate, path: &ConfigPath, cx: &mut Context<'_>) -> u32 {
@@ -83,9 +180,9 @@ fn compile_burst(raw: Option<Leaf<Count>>, rate: &Rate, path: &ConfigPath, cx: &
     u32::try_from(burst).unwrap_or(default)
 }
 
-fn compile_delay(raw: Option<Leaf<DelayWord>>, burst: u32, path: &ConfigPath, cx: &mut Context<'_>) -> plan::Delay {
-    let Some(Leaf(DelayWord(delay))) = raw else { return plan::Delay::None };
-    if let plan::Delay::After(undelayed) = delay
+fn compile_delay(raw: Option<Leaf<DelayWord>>, burst: u32, path: &ConfigPath, cx: &mut Context<'_>) -> Delay {
+    let Some(Leaf(DelayWord(delay))) = raw else { return Delay::None };
+    if let Delay::After(undelayed) = delay
         && undelayed >= burst
     {
         let message = format!("nobody would wait: no more than {burst} requests are let in beyond the rate (`burst`)");

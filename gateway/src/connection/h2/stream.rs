@@ -132,6 +132,7 @@ async fn exchange(
         asks_upgrade: tunnel.is_some(),
         demands_upgrade: tunnel.is_some(),
         started,
+        complete: started,
         facts,
         ended: Some(&shared.ended),
     };

@@ -54,6 +54,10 @@ pub(super) fn json(out: &mut Vec<u8>, entry: &Entry<'_>) {
     if let Some(delayed) = entry.delayed {
         millis(out, "delayed_ms", delayed);
     }
+    if let Some((plan, shadows)) = entry.shadows {
+        let names = shadows.iter().filter_map(|&limit| plan.limits.get(limit)).map(|limit| &*limit.name);
+        text(out, "shadow", names.collect::<Vec<_>>().join(",").as_bytes());
+    }
     if let Some((set, slot)) = entry.slot {
         out.extend_from_slice(b",\"token\":");
         push_string(out, format!("{set}/{slot}").as_bytes());

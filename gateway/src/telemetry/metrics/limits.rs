@@ -12,6 +12,8 @@ use crate::state::Active;
 pub struct LimitStats {
     /// Requests that it refused.
     pub refused: AtomicU64,
+    /// Requests that it would have refused, if it did more than count.
+    pub shadowed: AtomicU64,
     /// Requests that it had wait.
     delayed: AtomicU64,
     /// Those that wait now.
@@ -51,6 +53,9 @@ pub(super) fn families(active: &Active) -> Vec<MetricFamily> {
         waiting.map(|(limit, stats)| gauge(vec![("limit", limit)], float(stats.waiting.load(Ordering::Relaxed))));
     vec![
         counted("probegate_limited_total", "Requests refused by a limit.", &|stats| &stats.refused),
+        counted("probegate_limit_shadow_total", "Requests that a limit in shadow mode would have refused.", &|stats| {
+            &stats.shadowed
+        }),
         counted("probegate_limit_delayed_total", "Requests that a limit had wait.", &|stats| &stats.delayed),
         family("probegate_limit_waiting", "Requests that wait for a limit now.", MetricType::GAUGE, waiting.collect()),
         family(

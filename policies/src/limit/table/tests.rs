@@ -5,6 +5,7 @@ use std::thread;
 use proptest::prelude::*;
 
 use super::*;
+use crate::limit::gcra;
 
 const SECOND: u64 = 1_000_000_000;
 const SEED: Seed = Seed([1, 2, 3, 4]);
@@ -41,11 +42,11 @@ fn a_peek_charges_nothing() {
     let (table, quota) = (Table::new(100, SEED), quota("1/s", 0));
     let key = numbered(&table, 1);
     for _ in 0..3 {
-        assert!(table.peek(key, &quota, at(SECOND)).admitted);
+        assert!(table.peek(key, &quota, at(SECOND), 1).admitted);
     }
     let charged = table.admit(key, &quota, at(SECOND));
     assert!(charged.admitted);
-    let refused = table.peek(key, &quota, at(SECOND));
+    let refused = table.peek(key, &quota, at(SECOND), 1);
     assert_eq!(refused, table.admit(key, &quota, at(SECOND)));
     assert!(!refused.admitted);
 }
@@ -116,9 +117,9 @@ fn the_least_indebted_key_is_forgotten_first() {
     table.admit(numbered(&table, 8), &quota, at(SECOND));
     assert_eq!(table.stats().evicted_live, 1);
     for number in 2..=7 {
-        assert_eq!(u64::from(table.peek(numbered(&table, number), &quota, at(SECOND)).remaining), 9 - number);
+        assert_eq!(u64::from(table.peek(numbered(&table, number), &quota, at(SECOND), 1).remaining), 9 - number);
     }
-    assert_eq!(table.peek(numbered(&table, 1), &quota, at(SECOND)).remaining, 9, "as if it had never come");
+    assert_eq!(table.peek(numbered(&table, 1), &quota, at(SECOND), 1).remaining, 9, "as if it had never come");
 }
 
 /// Runs `work` on several threads at once and adds up what it returns.
@@ -228,7 +229,7 @@ proptest! {
                 Event::Peek(number) => {
                     let tat = model.get(&number).copied().unwrap_or(0);
                     let (_, expected) = gcra::decide(tat, now, &quota, 1);
-                    prop_assert_eq!(table.peek(numbered(&table, number), &quota, at(now)), expected);
+                    prop_assert_eq!(table.peek(numbered(&table, number), &quota, at(now), 1), expected);
                 }
                 Event::Refund(number) => {
                     if let Some(tat) = model.get_mut(&number) {

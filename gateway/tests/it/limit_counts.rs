@@ -1,0 +1,176 @@
+//! Limits that count otherwise: by answers, in shadow mode, in fixed windows.
+
+use std::sync::Arc;
+use std::thread;
+
+use serde_json::json;
+
+use crate::harness::{Client, Config, Gate, Gateway, Upstream, eventually, exchange, get, metric, ok, wait_for_metric};
+use crate::http2::with_http2;
+
+/// An app that lets in whoever knows the password.
+fn login() -> Upstream {
+    Upstream::answering(|request| {
+        if request.target().contains("right") {
+            ok("welcome")
+        } else {
+            b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n".to_vec()
+        }
+    })
+}
+
+fn guess(gateway: &Gateway, password: &str) -> u16 {
+    exchange(gateway.address(), format!("POST /login?{password} HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n"))
+        .status
+}
+
+const FAILURES: &str = "limits: {login: {rate: 5/h, count: {status: [401, 403]}}}";
+
+#[test]
+fn five_failed_logins_close_the_door_and_a_thousand_good_ones_do_not() {
+    let app = login();
+    let gateway = Gateway::start(Config::before(&app).workers(2).top(FAILURES).service("limits: [login]"));
+    let mut client = Client::connect(gateway.address());
+    for _ in 0..1000 {
+        client.send("POST /login?right HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n");
+        assert_eq!(client.response().status, 200);
+    }
+    let seen: Vec<_> = (0..5).map(|_| guess(&gateway, "wrong")).collect();
+    assert_eq!(seen, [401; 5]);
+    let seen = ["wrong", "right", "wrong"].map(|password| guess(&gateway, password));
+    assert_eq!(seen, [429; 3], "whoever knows it now comes too late");
+    assert_eq!(app.requests().len(), 1005);
+    let refused = exchange(gateway.address(), "POST /login HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n");
+    let after: u64 = refused.field("retry-after").unwrap().parse().unwrap();
+    assert!((600..=720).contains(&after), "one guess is earned back in twelve minutes: {after}");
+}
+
+#[test]
+fn guesses_at_the_same_time_get_no_further_than_one_after_the_other() {
+    let gate = Arc::new(Gate::default());
+    let app = {
+        let gate = Arc::clone(&gate);
+        Upstream::answering(move |_| {
+            gate.wait();
+            b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n".to_vec()
+        })
+    };
+    let gateway = Gateway::start(Config::before(&app).workers(2).top(FAILURES).service("limits: [login]"));
+    let address = gateway.address();
+    let guesses: Vec<_> = (0..20)
+        .map(|_| {
+            thread::spawn(move || {
+                exchange(address, "POST /login HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n").status
+            })
+        })
+        .collect();
+    wait_for_metric(&gateway, "probegate_limited_total{limit=\"login\"}", 15.0);
+    assert_eq!(app.wait_for_requests(5).len(), 5);
+    gate.open();
+    let mut seen: Vec<_> = guesses.into_iter().map(|guess| guess.join().unwrap()).collect();
+    seen.sort_unstable();
+    assert_eq!(seen, [[403; 5].as_slice(), &[429; 15]].concat());
+    assert_eq!(guess(&gateway, "more"), 429);
+}
+
+#[test]
+fn the_gateways_own_answers_count_and_what_is_not_answered_so_does_not() {
+    let app = login();
+    let config = Config::before(&app)
+        .top("networks: {nobody: [192.0.2.0/24]}\nlimits: {door: {rate: 2/h, count: {status: [403]}}}")
+        .service("limits: [door]\nroutes: [{path: /shut, allow: {network: nobody}}]");
+    let gateway = Gateway::start(config);
+    for _ in 0..5 {
+        assert_eq!((guess(&gateway, "wrong"), guess(&gateway, "right")), (401, 200), "neither is a 403");
+    }
+    let seen: Vec<_> = (0..3).map(|_| get(gateway.address(), "/shut").status).collect();
+    assert_eq!(seen, [403, 403, 429]);
+}
+
+#[test]
+fn whoever_leaves_before_the_answer_is_counted_and_one_refused_elsewhere_is_not() {
+    let gate = Arc::new(Gate::default());
+    let app = {
+        let gate = Arc::clone(&gate);
+        Upstream::answering(move |request| {
+            if request.target().contains("slow") {
+                gate.wait();
+            }
+            ok("")
+        })
+    };
+    let config = Config::before(&app)
+        .top("limits:\n  login: {rate: 2/h, count: {status: [401]}}\n  few: {rate: 3/d}")
+        .service("limits: [login, few]");
+    let gateway = Gateway::start(with_http2(&config));
+    for nth in 1..=2 {
+        let mut client = Client::connect(gateway.address());
+        client.send("GET /slow HTTP/1.1\r\nHost: a\r\n\r\n");
+        app.wait_for_requests(nth);
+        drop(client);
+        eventually("it is given up", || {
+            (gateway.access_log().iter().filter(|line| line["status"] == 499).count() == nth).then_some(())
+        });
+    }
+    gate.open();
+    let refused = get(gateway.address(), "/");
+    assert_eq!((refused.status, refused.json()["violated-policies"].clone()), (429, json!(["login"])));
+}
+
+#[test]
+fn a_limit_in_shadow_mode_counts_and_refuses_nobody() {
+    let app = login();
+    let config = Config::before(&app)
+        .top("limits:\n  strict: {rate: 2/h, mode: shadow}\n  other: {rate: 1/h, burst: 0, delay: none, mode: shadow, key: path}\n  real: {rate: 4/d}")
+        .service("limits: [strict, other, real]");
+    let gateway = Gateway::start(config);
+    let seen: Vec<_> = (0..6).map(|_| get(gateway.address(), "/?right").status).collect();
+    assert_eq!(seen, [200, 200, 200, 200, 429, 429]);
+    let shadows = |count: usize| {
+        let lines = eventually("all is logged", || {
+            let lines = gateway.access_log();
+            (lines.len() >= count).then_some(lines)
+        });
+        lines.iter().map(|line| line["shadow"].as_str().unwrap_or_default().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(shadows(6), ["", "other", "strict,other", "strict,other", "strict,other", "strict,other"]);
+    wait_for_metric(&gateway, "probegate_limit_shadow_total{limit=\"strict\"}", 4.0);
+    wait_for_metric(&gateway, "probegate_limit_shadow_total{limit=\"other\"}", 5.0);
+    assert!(metric(&gateway, "probegate_limited_total{limit=\"strict\"}") < 0.5);
+    wait_for_metric(&gateway, "probegate_limited_total{limit=\"real\"}", 2.0);
+    // What the real limit refused was charged to neither: another path of `other` has its one request still.
+    let lines = gateway.access_log();
+    assert_eq!(lines.last().map(|line| line["policy"].clone()), Some(json!("limit:real")));
+}
+
+#[test]
+fn fixed_windows_let_exactly_the_count_pass() {
+    let app = login();
+    let config = Config::before(&app)
+        .workers(2)
+        .top("limits: {window: {rate: 5/d, algorithm: fixed_window}}")
+        .service("limits: [window]");
+    let gateway = Gateway::start(config);
+    // Midnight is no different from other moments: windows of a client end at a time of its own, which may come while this runs.
+    let seen: Vec<_> = (0..7).map(|_| get(gateway.address(), "/?right")).collect();
+    let statuses: Vec<_> = seen.iter().map(|response| response.status).collect();
+    let refused = seen.last().unwrap();
+    if statuses == [200, 200, 200, 200, 200, 429, 429] {
+        assert_eq!(refused.field("ratelimit-policy").as_deref(), Some("\"window\";q=5;w=86400"));
+        let after: u64 = refused.field("retry-after").unwrap().parse().unwrap();
+        let end = 86_400
+            - (std::time::UNIX_EPOCH.elapsed().unwrap().as_secs() + 86_400 - u64::from(crc32(b"127.0.0.1")) % 86_400)
+                % 86_400;
+        assert!((end..=end + 2).contains(&(after - 1)) || after <= 2, "{after} {end}");
+    } else {
+        assert!(statuses.iter().filter(|status| **status == 200).count() <= 7, "{statuses:?}");
+    }
+}
+
+/// The CRC-32 of zlib.
+fn crc32(bytes: &[u8]) -> u32 {
+    let step = |crc: u32, byte: &u8| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0xEDB8_8320 & (crc & 1).wrapping_neg()))
+    };
+    !bytes.iter().fold(u32::MAX, step)
+}

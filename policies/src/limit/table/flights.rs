@@ -1,0 +1,69 @@
+//! How many requests of a key are under way: a table whose states are numbers of them, and whose clock stands at 0.
+
+use std::cell::Cell;
+use std::sync::atomic::Ordering;
+
+use super::{BUSY, Insertion, Table};
+use crate::limit::{Decision, Key};
+
+/// Nobody asks.
+const NOTHING: Decision = Decision { admitted: true, remaining: 0, reset: 0, retry_after: 0, delay: 0 };
+
+impl Table {
+    /// One more request of this key is under way. How many there are now, this one included; each has to [`Self::leave`]. Only for a table that counts nothing
+    /// else. Whoever can not be remembered is taken for the only one.
+    pub fn enter(&self, key: Key) -> u64 {
+        let count = Cell::new(1);
+        let judge = |before: u64| {
+            count.set(before.saturating_add(1).min(BUSY - 1));
+            (Some(count.get()), NOTHING)
+        };
+        let bucket = self.bucket(key);
+        if bucket.charge(key.bits(), judge).is_none() {
+            match bucket.insert(key.bits(), 0, judge) {
+                Insertion::Present(_) | Insertion::Reused(_) => {}
+                Insertion::Evicted(_) => {
+                    self.evicted_live.fetch_add(1, Ordering::Relaxed);
+                }
+                Insertion::Contended => {
+                    self.contended.fetch_add(1, Ordering::Relaxed);
+                    count.set(1);
+                }
+            }
+        }
+        count.get()
+    }
+
+    /// A request that has entered is over.
+    pub fn leave(&self, key: Key) {
+        let _ = self.bucket(key).charge(key.bits(), |before| (Some(before.saturating_sub(1)), NOTHING));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::limit::{KeyPart, Seed, Table};
+
+    #[test]
+    fn those_under_way_are_counted_by_key() {
+        let table = Table::new(7, Seed([1, 2, 3, 4]));
+        let key = |number: u8| table.key(&[KeyPart::Bytes(&[number])]);
+        assert_eq!([1, 1, 2, 1].map(|number| table.enter(key(number))), [1, 2, 1, 3]);
+        table.leave(key(1));
+        table.leave(key(1));
+        assert_eq!(table.enter(key(1)), 2);
+        table.leave(key(3));
+        assert_eq!(table.enter(key(3)), 1, "one that has left without coming is nobody");
+    }
+
+    #[test]
+    fn who_has_left_makes_room_without_loss() {
+        let table = Table::new(7, Seed([1, 2, 3, 4]));
+        for number in 0..100_u8 {
+            let key = table.key(&[KeyPart::Bytes(&[number])]);
+            assert_eq!(table.enter(key), 1);
+            table.leave(key);
+        }
+        assert_eq!(table.stats().evicted_live, 0);
+    }
+}
