@@ -370,7 +370,7 @@ async fn exchange<T: Transport>(
         After::Done if whole && framed_well && leftover.is_empty() && !transport.has_unread() => Next::Close,
         After::Done => Next::Linger,
         After::Abort => Next::Close,
-        After::Switched(socket, _place) => {
+        After::Switched(socket, _held) => {
             let client = End { transport, buffer: leftover, deadline: &waits.client };
             let server = End { transport: &socket, buffer: answer, deadline: &waits.server };
             let passed = tunnel::run(client, server, timeouts.tunnel).await;

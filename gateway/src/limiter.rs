@@ -3,6 +3,7 @@
 //! Invariant: [`Limiter::admit`] does not wait, lock or read a clock, and allocates only for what has to wait ([`pending`]).
 
 mod held;
+pub mod in_flight;
 mod key;
 pub mod pending;
 pub mod shared;
@@ -15,6 +16,7 @@ use probegate_policies::limit::{Decision, Seed, Table};
 use probegate_policies::now::Now;
 
 pub use self::held::Held;
+use self::in_flight::Room;
 pub use self::key::Asking;
 use self::key::key;
 use self::pending::{Asked, Charge, Pending, Wait};
@@ -31,6 +33,8 @@ pub struct Limiter {
     /// Who is under way, for limits whose answers decide.
     flights: Vec<Option<Arc<Table>>>,
     shared: Shared,
+    /// Who is in flight, for limits on that; empty where there are none.
+    rooms: Vec<Option<Arc<Room>>>,
 }
 
 /// What a list of limits says about a request.
@@ -61,13 +65,15 @@ impl Limiter {
             Some((limiter.tables.get(index).map(Arc::clone)?, limiter.flights.get(index)?.as_ref().map(Arc::clone)))
         };
         let tables = plan.limits.iter().map(|limit| {
-            let (table, flights) = kept(limit).unwrap_or_else(|| (new(limit.max_keys), None));
+            // A limit on requests in flight has a table of another kind.
+            let keys = if limit.in_flight.is_some() { 1 } else { limit.max_keys };
+            let (table, flights) = kept(limit).unwrap_or_else(|| (new(keys), None));
             let flights = limit.count.as_ref().map(|_| flights.unwrap_or_else(|| new(limit.max_keys.min(FLIGHTS))));
             (table, flights)
         });
         let (tables, flights) = tables.unzip();
         let shared = Shared::new(plan, earlier.map(|(plan, limiter)| (plan, &limiter.shared)), seed);
-        Self { tables, flights, shared }
+        Self { tables, flights, shared, rooms: in_flight::rooms(plan, earlier, seed) }
     }
 
     /// Charges a request to every limit in `limits` that counts it: all of them, or none where one refuses (nginx's rule for several `limit_req`). A limit in
@@ -78,9 +84,9 @@ impl Limiter {
         limits: impl Iterator<Item = usize> + Clone,
         asking: &Asking<'_, F>,
     ) -> Admission {
-        let counted = limits.filter_map(|index| {
-            let limit = plan.limits.get(index).filter(|limit| limit.counts(asking.method))?;
-            Some((index, limit, self.tables.get(index)?))
+        let counted = limits.clone().filter_map(|index| {
+            let is_rate = |limit: &&Limit| limit.in_flight.is_none() && limit.counts(asking.method);
+            Some((index, plan.limits.get(index).filter(is_rate)?, self.tables.get(index)?))
         });
         let mut pending: Option<Box<Pending>> = None;
         let mut tightest: Option<Limited> = None;
@@ -117,12 +123,7 @@ impl Limiter {
                 let charges =
                     charges(counted.clone().take_while(|(earlier, ..)| *earlier != index), asking, pending.as_deref());
                 self.give_back(plan, charges);
-                // What would have been refused in shadow mode is told all the same.
-                let pending = pending.filter(|pending| !pending.shadows.is_empty()).map(|mut pending| {
-                    pending.held.clear();
-                    pending
-                });
-                return Admission { limited: Some(Limited { limit: index, decision }), pending };
+                return Admission { limited: Some(Limited { limit: index, decision }), pending: refused(pending) };
             }
             if tightest.is_none_or(|limited| decision.remaining < limited.decision.remaining) {
                 tightest = Some(Limited { limit: index, decision });
@@ -141,6 +142,15 @@ impl Limiter {
         if delay.1 > 0 {
             let pending = pending.get_or_insert_default();
             pending.waits.push(Wait::Delay { limit: delay.0, time: Duration::from_nanos(delay.1) });
+        }
+        if asking.goes_in
+            && !self.rooms.is_empty()
+            && let Err(full) = self.take_places(plan, limits, asking, &mut pending)
+        {
+            // Where there is no place, no rate was used up.
+            self.give_back(plan, charges(counted, asking, pending.as_deref()));
+            let limited = plan.limits.get(full).map(|limit| Limited { limit: full, decision: limit.full() });
+            return Admission { limited, pending: refused(pending) };
         }
         if let Some(pending) = pending.as_deref_mut().filter(|pending| pending.waits()) {
             pending.charged = charges(counted, asking, Some(pending)).collect();
@@ -187,4 +197,14 @@ fn charges<'a, F: Fields + ?Sized>(
             !limit.shared && limit.count.is_none() && pending.is_none_or(|pending| !pending.shadows.contains(index))
         })
         .map(move |(index, limit, table)| Charge { limit: index, key: key(table, limit, asking) })
+}
+
+/// What is left of it when the request is refused: what would have been refused in shadow mode is told all the same.
+fn refused(pending: Option<Box<Pending>>) -> Option<Box<Pending>> {
+    pending.filter(|pending| !pending.shadows.is_empty()).map(|mut pending| {
+        pending.held.clear();
+        pending.places.give_up();
+        pending.waits.clear();
+        pending
+    })
 }

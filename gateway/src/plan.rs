@@ -38,7 +38,7 @@ pub use self::ban::{BY_HAND, BanPolicy, Offences};
 pub use self::edits::{AnswerEdits, Change, Cors, Edits, FieldEdit, Redirect, RequestEdits, Rewrite, SecurityGroups};
 pub use self::files::{Action, Files, Missing};
 pub use self::health::{HealthCheck, HealthRequest};
-pub use self::limit::{Counted, Delay, Limit, LimitKey, LimitPart, Telling, Tells};
+pub use self::limit::{Counted, Delay, InFlight, Limit, LimitKey, LimitPart, Telling, Tells};
 pub use self::listener::{
     Acme, Certificate, CertificateSet, Challenge, ClientCertificates, Listener, ListenerTls, ProxyHeader,
 };

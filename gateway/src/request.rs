@@ -53,6 +53,7 @@ use self::prepare::Case;
 use self::target::Target;
 use self::values::Values;
 use crate::connection::Facts;
+use crate::limiter::in_flight;
 use crate::plan::{Deny, Plan, Serve};
 use crate::servers::Place;
 use crate::state::Active;
@@ -128,8 +129,17 @@ pub enum After {
     Done,
     /// The connection has to end at once.
     Abort,
-    /// The app switched protocols; what it sent behind its head is in the answer's buffer. The place at its server is taken until the tunnel ends.
-    Switched(Link, Place<'static>),
+    /// The app switched protocols; what it sent behind its head is in the answer's buffer. What the request holds is held until the tunnel ends.
+    Switched(Link, Held),
+}
+
+/// What a tunnel holds for as long as it lasts.
+#[derive(Debug)]
+pub struct Held {
+    /// The place at its server.
+    pub server: Place<'static>,
+    /// Those under limits on requests in flight.
+    pub limits: Vec<in_flight::Place>,
 }
 
 /// Serves one request.
@@ -281,6 +291,9 @@ pub async fn serve<B: RequestBody, R: Responder>(
             }
         }
     }
+    if let (After::Switched(_, held), Some(pending)) = (&mut after, &mut judgement.pending) {
+        held.limits = pending.places.keep();
+    }
     finish::finish(worker, active, received, &asked, &mut judgement, &outcome, &id, body.received(), reply.sent());
     after
 }
@@ -346,7 +359,7 @@ async fn conclude<B: RequestBody, R: Responder>(
         refuse::refuse(received, active, judgement, reason.into(), id, text, body, reply).await;
     }
     match exchanged.switched {
-        Some((socket, place)) => After::Switched(socket, place),
+        Some((socket, server)) => After::Switched(socket, Held { server, limits: Vec::new() }),
         None => After::Done,
     }
 }

@@ -7,6 +7,7 @@
 pub mod gcra;
 pub mod headers;
 mod key;
+pub mod places;
 mod rate;
 mod secret;
 pub mod shared;
@@ -64,6 +65,11 @@ impl Quota {
             undelayed: u64::MAX,
             algorithm: Algorithm::FixedWindow,
         }
+    }
+
+    /// So many requests at a time, however long each takes. Nothing that is counted in a [`Table`]: see [`places`].
+    pub const fn at_a_time(limit: u32) -> Self {
+        Self { interval: 1, limit, window: 0, undelayed: u64::MAX, algorithm: Algorithm::Gcra }
     }
 
     /// How requests are counted.

@@ -35,6 +35,8 @@ pub struct Asking<'a, F: ?Sized> {
     pub token: Option<(&'a str, &'a str)>,
     /// Whom the client's certificate names, where one was verified.
     pub certificate: Option<&'a str>,
+    /// No rule refuses it, and it is not sent elsewhere: it is in flight if its limits let it in.
+    pub goes_in: bool,
     /// When.
     pub now: Now,
 }

@@ -14,12 +14,15 @@ use std::time::Duration;
 use probegate_policies::limit::Key;
 
 use super::held::Held;
+use super::in_flight::Holding;
 
 /// What is left to be done.
 #[derive(Debug, Default)]
 pub struct Pending {
     /// One after the other, in this order. A delay is the last.
     pub waits: Vec<Wait>,
+    /// Places under limits on requests in flight: those it has, and those it waits for.
+    pub places: Holding,
     /// What was charged for the request.
     pub charged: Vec<Charge>,
     /// Limits that count it if its answer says so.
@@ -45,9 +48,14 @@ pub enum Wait {
 }
 
 impl Pending {
+    /// Whether a rate has it wait.
+    pub fn delays(&self) -> bool {
+        self.waits.iter().any(|wait| matches!(wait, Wait::Delay { .. }))
+    }
+
     /// Whether there is something to wait for.
     pub fn waits(&self) -> bool {
-        !self.waits.is_empty()
+        !self.waits.is_empty() || self.places.waits()
     }
 }
 

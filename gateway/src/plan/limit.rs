@@ -1,22 +1,26 @@
 //! Rate limits.
 
 use std::fmt;
+use std::time::Duration;
 
 use probegate_policies::access::Origin;
 use probegate_policies::fields::FieldName;
-use probegate_policies::limit::{Quota, Rate};
+use probegate_policies::limit::{Decision, Quota, Rate};
+use probegate_policies::reason::Reason;
 
 /// One rate limit.
 #[derive(Debug)]
 pub struct Limit {
     /// Its name: in `RateLimit` fields, logs and metrics.
     pub name: Box<str>,
-    /// The rate as it is written.
-    pub rate: Rate,
+    /// The rate as it is written; `None`: it is one on requests in flight.
+    pub rate: Option<Rate>,
     /// How much.
     pub quota: Quota,
     /// Who is let in out of the burst, and has to wait.
     pub delay: Delay,
+    /// How many requests may be in flight, instead of a rate.
+    pub in_flight: Option<InFlight>,
     /// Whose requests are counted together.
     pub key: LimitKey,
     /// Only these methods count; empty: all.
@@ -47,8 +51,38 @@ impl Limit {
         let periods = [self.quota.window(), other.quota.window()];
         let alike = self.quota.algorithm() == other.quota.algorithm()
             && (self.quota.algorithm() == probegate_policies::limit::Algorithm::Gcra || periods[0] == periods[1]);
-        alike && self.name == other.name && self.key == other.key && self.max_keys == other.max_keys
+        alike
+            && self.in_flight.is_some() == other.in_flight.is_some()
+            && self.name == other.name
+            && self.key == other.key
+            && self.max_keys == other.max_keys
     }
+
+    /// Why it refuses a request. Where all clients together have used it up, it is not this one's doing.
+    pub fn reason(&self) -> Reason {
+        match self.in_flight {
+            None => Reason::LimitExceeded,
+            Some(_) if self.key.is_about_clients() => Reason::InFlightExceeded,
+            Some(_) => Reason::CapacityExceeded,
+        }
+    }
+
+    /// What it tells a request for which there is no place. When there will be one, nobody knows.
+    pub fn full(&self) -> Decision {
+        let seconds = if self.key.is_about_clients() { 1 } else { 5 };
+        Decision { admitted: false, remaining: 0, reset: 0, retry_after: seconds * 1_000_000_000, delay: 0 }
+    }
+}
+
+/// How many requests may be in flight for one key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InFlight {
+    /// At the same time.
+    pub most: u32,
+    /// How many more wait for a place.
+    pub queue: usize,
+    /// How long one waits at the most.
+    pub timeout: Duration,
 }
 
 /// Who is let in out of the burst, and has to wait until the rate would have let it through (nginx's `delay` and `nodelay`).
@@ -106,6 +140,19 @@ pub struct LimitKey {
     pub v4_prefix: u8,
     /// Leading bits of an IPv6 address that tell clients apart.
     pub v6_prefix: u8,
+}
+
+impl LimitKey {
+    /// Whether it tells clients apart, or what belongs to them: else, all of them are counted together.
+    pub fn is_about_clients(&self) -> bool {
+        let is_about = |part: &LimitPart| {
+            !matches!(
+                part,
+                LimitPart::Path | LimitPart::Method | LimitPart::Host | LimitPart::Service | LimitPart::Route
+            )
+        };
+        self.parts.iter().any(is_about)
+    }
 }
 
 /// What requests may have in common.

@@ -269,7 +269,7 @@ fn decision(outcome: &Outcome) -> Decision {
         None if outcome.answered_here => Decision::Answer,
         None if outcome.filed.is_some() => Decision::File,
         None => Decision::Forward,
-        Some(Reason::LimitExceeded) => Decision::Limit,
+        Some(Reason::LimitExceeded | Reason::InFlightExceeded | Reason::CapacityExceeded) => Decision::Limit,
         Some(reason) if reason.status() == 403 => Decision::Deny,
         Some(Reason::FileMissing | Reason::PreconditionFailed | Reason::RangeUnsatisfiable) => Decision::File,
         // It was let in, and then the app, the client or this gateway failed.

@@ -22,7 +22,7 @@ use super::rewrite;
 use crate::bans::{Gate, Hit};
 use crate::limiter::pending::Pending;
 use crate::limiter::{Admission, Asking, Limited, Limiter};
-use crate::plan::{Deny, Plan, Service};
+use crate::plan::{Deny, Limit, Plan, Service};
 
 /// What is known about a request when it is judged.
 #[derive(Debug)]
@@ -323,13 +323,14 @@ fn enter<F: Fields + ?Sized>(
         certificate: handshake
             .filter(|shown| shown.certificate.is_some_and(|sets| sets != 0))
             .and_then(|shown| shown.subject),
+        goes_in: matches!(way, Ok(Way::In(_))),
         now: question.now,
     };
     observer.limits(limits.clone());
     let Admission { limited, pending } = limiter.admit(plan, limits, &asking);
     (judgement.limited, judgement.pending) = (limited, pending);
-    if judgement.limited.is_some_and(|limited| !limited.decision.admitted) {
-        return Err(Reason::LimitExceeded.into());
+    if let Some(limited) = judgement.limited.filter(|limited| !limited.decision.admitted) {
+        return Err(plan.limits.get(limited.limit).map_or(Reason::LimitExceeded, Limit::reason).into());
     }
     if matches!(way, Ok(Way::Https(_))) && question.host.is_empty() {
         // HTTP/1.0 without a host: there is no place to send the client to.

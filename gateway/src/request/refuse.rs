@@ -41,7 +41,7 @@ pub(super) async fn refuse<B: RequestBody, R: Responder>(
         refused,
         form: form(received, active, service, judgement.part, refused),
         id,
-        limited: limited.filter(|_| refused.reason == Reason::LimitExceeded),
+        limited: limited.filter(|(limit, _)| refused.reason == limit.reason()),
         allow: match judgement.part {
             Part::Probe(_) => "GET, HEAD",
             Part::Route(_) if is_file(service, judgement.part) => "GET, HEAD",

@@ -3,6 +3,8 @@
 //! Most requests never come here. Those that do hold the memory of their connection, or stream, meanwhile; how many of them there are is bound by the limits
 //! that have them wait. Invariant: a client that leaves is noticed, and a process that ends keeps nobody waiting beyond its deadline.
 
+mod places;
+
 use std::future::poll_fn;
 use std::pin::pin;
 use std::task::Poll;
@@ -11,6 +13,7 @@ use std::time::{Duration, Instant};
 use probegate_policies::reason::Reason;
 use tokio::time::{Sleep, sleep_until};
 
+use self::places::places;
 use super::Received;
 use super::judge::Judgement;
 use crate::limiter::pending::{Asked, Wait};
@@ -32,12 +35,21 @@ pub async fn wait<R: Responder>(
     reply: &mut R,
 ) {
     let Some(mut pending) = judgement.pending.take() else { return };
+    let mut waited = Ok(());
+    if judgement.verdict.is_err() {
+        // It goes no further, and needs no place there.
+        pending.places.give_up();
+    } else if !pending.delays() {
+        // First, so that the store is not asked for a request that finds no place.
+        waited = places(&mut pending, judgement, worker, active, reply).await;
+    }
     let mut waits = std::mem::take(&mut pending.waits);
-    if let Some(Wait::Store(asked)) = waits.first() {
+    if let Some(Wait::Store(asked)) = waits.first().filter(|_| waited.is_ok()) {
         let settled = ask(asked, judgement, worker, active, received).await;
         pending.shadows.extend(settled.shadows);
         if let Some(reason) = settled.refused {
             active.limiter.give_back(&active.plan, pending.charged.drain(..));
+            pending.places.give_up();
             judgement.verdict = Err(reason.into());
             waits.clear();
         } else if settled.delay.1 > 0 {
@@ -51,23 +63,34 @@ pub async fn wait<R: Responder>(
         }
     }
     for wait in waits {
-        let waited = match wait {
+        if waited.is_err() {
+            break;
+        }
+        waited = match wait {
             // Settled above.
             Wait::Store(_) => Ok(()),
             Wait::Delay { limit, time } => {
-                let _waiting = active.limited.get(limit).map(|stats| Waiting::new(stats));
-                let waited = delay(received.complete + time, worker, reply).await;
-                pending.delayed = Some(received.complete.elapsed().min(time));
-                waited
+                // Meanwhile, it is not in flight.
+                pending.places.stand_back();
+                let waited = {
+                    let _waiting = active.limited.get(limit).map(|stats| Waiting::new(stats));
+                    delay(received.complete + time, worker, reply).await
+                };
+                let delayed = received.complete.elapsed().min(time);
+                pending.delayed = pending.delayed.max(Some(delayed));
+                match waited {
+                    Ok(()) => places(&mut pending, judgement, worker, active, reply).await,
+                    Err(reason) => Err(reason),
+                }
             }
         };
-        if let Err(reason) = waited {
-            if reason == Reason::LimitExceeded {
-                active.limiter.give_back(&active.plan, pending.charged.drain(..));
-            }
-            judgement.verdict = Err(reason.into());
-            break;
+    }
+    if let Err(reason) = waited {
+        if matches!(reason, Reason::LimitExceeded | Reason::InFlightExceeded | Reason::CapacityExceeded) {
+            active.limiter.give_back(&active.plan, pending.charged.drain(..));
         }
+        pending.places.give_up();
+        judgement.verdict = Err(reason.into());
     }
     judgement.pending = Some(pending);
 }

@@ -23,6 +23,7 @@ mod client_certificates;
 mod compression;
 mod compression_apps;
 mod compression_oracle;
+mod concurrency;
 mod connections;
 #[path = "../attacks/corpus.rs"]
 mod corpus;

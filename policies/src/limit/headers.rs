@@ -7,22 +7,29 @@ use crate::text::push_decimal;
 
 const SECOND: u64 = 1_000_000_000;
 
-/// Appends one item of `RateLimit-Policy`, `"login";q=5;w=60`: a quota of `q` requests in a window of `w` seconds.
+/// Appends one item of `RateLimit-Policy`, `"login";q=5;w=60`: a quota of `q` requests in a window of `w` seconds. Requests in flight have no window; there, it
+/// is `"exports";q=4;qu="concurrent-requests"`.
 pub fn write_policy(out: &mut Vec<u8>, name: &str, quota: &Quota) {
     push_string(out, name);
     out.extend_from_slice(b";q=");
     push_decimal(out, quota.limit().into());
+    if quota.window() == 0 {
+        out.extend_from_slice(b";qu=\"concurrent-requests\"");
+        return;
+    }
     out.extend_from_slice(b";w=");
     push_decimal(out, quota.window().div_ceil(SECOND));
 }
 
-/// Appends one item of `RateLimit`, `"login";r=0;t=42`: `r` requests remain, all of them are back in `t` seconds.
+/// Appends one item of `RateLimit`, `"login";r=0;t=42`: `r` requests remain, all of them are back in `t` seconds. Without `t` where nobody knows.
 pub fn write_state(out: &mut Vec<u8>, name: &str, decision: &Decision) {
     push_string(out, name);
     out.extend_from_slice(b";r=");
     push_decimal(out, decision.remaining.into());
-    out.extend_from_slice(b";t=");
-    push_decimal(out, decision.reset.div_ceil(SECOND));
+    if decision.reset > 0 {
+        out.extend_from_slice(b";t=");
+        push_decimal(out, decision.reset.div_ceil(SECOND));
+    }
 }
 
 /// Appends a whole number, as the older `X-RateLimit-` fields have them.
@@ -69,6 +76,13 @@ mod tests {
         assert_eq!(written(|out| write_policy(out, "login", &quota)), r#""login";q=5;w=60"#);
         let decision = Decision { admitted: false, remaining: 0, reset: 41_000_000_001, retry_after: 1, delay: 0 };
         assert_eq!(written(|out| write_state(out, "login", &decision)), r#""login";r=0;t=42"#);
+    }
+
+    #[test]
+    fn requests_in_flight_have_no_window() {
+        assert_eq!(written(|out| write_policy(out, "a", &Quota::at_a_time(4))), r#""a";q=4;qu="concurrent-requests""#);
+        let decision = Decision { admitted: false, remaining: 0, reset: 0, retry_after: SECOND, delay: 0 };
+        assert_eq!(written(|out| write_state(out, "a", &decision)), r#""a";r=0"#);
     }
 
     #[test]

@@ -18,7 +18,8 @@ impl Out {
 
 fn text(limit: &Limit) -> String {
     let left = limit.quota.limit() - 1;
-    let mut text = format!("counts this request by {}: {}", limit.key, limit.rate);
+    let Some(rate) = limit.rate else { return in_flight(limit) };
+    let mut text = format!("counts this request by {}: {rate}", limit.key);
     match limit.quota.algorithm() {
         Algorithm::Gcra => text.push_str(&format!(", burst {left}")),
         Algorithm::FixedWindow => text.push_str(" in fixed windows"),
@@ -38,5 +39,19 @@ fn text(limit: &Limit) -> String {
         return text;
     }
     text.push_str(&format!("; a new client has {left} left after it"));
+    text
+}
+
+fn in_flight(limit: &Limit) -> String {
+    let mut text =
+        format!("counts this request by {} while it is in flight: {} at a time", limit.key, limit.quota.limit());
+    if let Some(terms) = limit.in_flight.filter(|terms| terms.queue > 0) {
+        text.push_str(&format!(", {} more wait for {:?} at the most", terms.queue, terms.timeout));
+    }
+    if limit.shadow {
+        text.push_str("; in shadow mode: it refuses nobody");
+        return text;
+    }
+    text.push_str(&format!("; beyond that, {} ({})", limit.reason().status(), limit.reason().label()));
     text
 }

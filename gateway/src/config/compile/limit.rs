@@ -1,5 +1,6 @@
 //! Rate limits by name.
 
+mod in_flight;
 mod key;
 
 use probegate_policies::limit::{Algorithm, Quota, Rate, window};
@@ -33,6 +34,10 @@ pub(super) fn limits(raw: Option<Named<raw::Limit>>, cx: &mut Context<'_>) -> (N
 }
 
 fn compile(name: &str, raw: raw::Limit, path: &ConfigPath, cx: &mut Context<'_>) -> Option<plan::Limit> {
+    if in_flight::is_meant(&raw, path, cx) {
+        return in_flight::compile(name, raw, path, cx);
+    }
+    in_flight::only_here(&raw, path, cx);
     let raw::Limit {
         key,
         rate,
@@ -48,9 +53,11 @@ fn compile(name: &str, raw: raw::Limit, path: &ConfigPath, cx: &mut Context<'_>)
         ipv6_prefix,
         max_keys,
         shared,
+        max_in_flight: _,
+        queue: _,
+        queue_timeout: _,
     } = raw;
-    let v4_prefix = cx.number(ipv4_prefix, path, "ipv4_prefix", 1..=32, 32);
-    let v6_prefix = cx.number(ipv6_prefix, path, "ipv6_prefix", 1..=128, 64);
+    let (v4_prefix, v6_prefix) = prefixes(ipv4_prefix, ipv6_prefix, path, cx);
     let max_keys = cx.number(max_keys, path, "max_keys", 1..=1 << 28, MAX_KEYS);
     let parts = key::parts(key, &path.key("key"), cx);
     let methods = compile_methods(methods, &path.key("methods"), cx);
@@ -71,7 +78,7 @@ fn compile(name: &str, raw: raw::Limit, path: &ConfigPath, cx: &mut Context<'_>)
             cx.error(&path.key(key), message, "remove it, or `shared`");
         }
     }
-    let Leaf(rate) = cx.required(rate, path, "rate", "rate: 10/s")?;
+    let Leaf(rate) = cx.required(rate, path, "rate", "rate: 10/s` or `max_in_flight: 4")?;
     let (quota, delay) = match algorithm {
         Algorithm::Gcra => exact(rate, burst, delay, path, cx),
         Algorithm::FixedWindow => (fixed(rate, burst.is_some(), delays, path, cx), Delay::None),
@@ -79,14 +86,11 @@ fn compile(name: &str, raw: raw::Limit, path: &ConfigPath, cx: &mut Context<'_>)
     let shadow = matches!(mode, Some(Leaf(ModeWord::Shadow)));
     Some(plan::Limit {
         name: name.into(),
-        rate,
+        rate: Some(rate),
         quota,
         delay,
-        key: plan::LimitKey {
-            parts: parts.into(),
-            v4_prefix: u8::try_from(v4_prefix).ok()?,
-            v6_prefix: u8::try_from(v6_prefix).ok()?,
-        },
+        in_flight: None,
+        key: plan::LimitKey { parts: parts.into(), v4_prefix, v6_prefix },
         methods,
         count,
         shadow,
@@ -95,6 +99,13 @@ fn compile(name: &str, raw: raw::Limit, path: &ConfigPath, cx: &mut Context<'_>)
         shared,
         origin: cx.origin(path),
     })
+}
+
+/// Bits that tell clients apart.
+fn prefixes(v4: Option<Leaf<Count>>, v6: Option<Leaf<Count>>, path: &ConfigPath, cx: &mut Context<'_>) -> (u8, u8) {
+    let v4 = cx.number(v4, path, "ipv4_prefix", 1..=32, 32);
+    let v6 = cx.number(v6, path, "ipv6_prefix", 1..=128, 64);
+    (u8::try_from(v4).unwrap_or(32), u8::try_from(v6).unwrap_or(64))
 }
 
 fn exact(

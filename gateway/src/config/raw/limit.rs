@@ -12,17 +12,16 @@ use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use crate::config::shape::List;
 use crate::config::value::{
     AlgorithmWord, CookieName, Count, DelayWord, FieldText, Flag, Leaf, LimitPartWord, Method, MethodsWord, ModeWord,
-    Status, TellingWord, Text, Word,
+    Seconds, Status, TellingWord, Text, Word,
 };
 
-/// A rate limit.
+/// A limit on how often, or on how many at a time. Exactly one of `rate` and `max_in_flight`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "a mapping such as `{rate: 10/s, burst: 20}`")]
 pub(in crate::config) struct Limit {
     /// What requests have in common that are counted together: one thing, or a list. Default: `client_ip`.
     pub(in crate::config) key: Option<LimitKey>,
     /// How many requests in which time, such as `10/s`.
-    #[schemars(required)]
     pub(in crate::config) rate: Option<Leaf<Rate>>,
     /// How many requests may come at once on top of the first. Default: the rate's count less one, so that `5/m` allows five
     /// at once and then one every 12 seconds. 0 spaces requests strictly.
@@ -42,13 +41,19 @@ pub(in crate::config) struct Limit {
     pub(in crate::config) headers: Option<Leaf<TellingWord>>,
     /// Whether these answers have `X-RateLimit-Limit`, `-Remaining` and `-Reset` as well. Default: `false`.
     pub(in crate::config) legacy_headers: Option<Leaf<Flag>>,
+    /// How many requests may be in flight at the same time, instead of a rate: from when they are let in until they are answered, tunnels until they end.
+    pub(in crate::config) max_in_flight: Option<Leaf<Count>>,
+    /// How many more requests of a key wait for one of `max_in_flight` places. Default: 0.
+    pub(in crate::config) queue: Option<Leaf<Count>>,
+    /// How long one waits there at the most. Default: `5s`.
+    pub(in crate::config) queue_timeout: Option<Leaf<Seconds>>,
     /// Bits of an IPv4 address that tell clients apart. Default: 32.
     pub(in crate::config) ipv4_prefix: Option<Leaf<Count>>,
     /// Bits of an IPv6 address that tell clients apart. Default: 64, one customer's network.
     pub(in crate::config) ipv6_prefix: Option<Leaf<Count>>,
     /// Counted in `limit_store`, for all gateways together. Default: `false`.
     pub(in crate::config) shared: Option<Leaf<Flag>>,
-    /// How many keys are remembered. Default: 262144.
+    /// How many keys are remembered. Default: 262144; with `max_in_flight`, 65536 that have requests in flight.
     pub(in crate::config) max_keys: Option<Leaf<Count>>,
 }
 

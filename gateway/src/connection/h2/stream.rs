@@ -17,7 +17,6 @@ use super::{Shared, Working};
 use crate::connection::{Facts, Waits};
 use crate::request::finish::finish_unread;
 use crate::request::{self, After, Received};
-use crate::servers::Place;
 use crate::upstream::Link;
 use crate::wire::h1::request::HeadBounds;
 use crate::wire::h1::tunnel::{self, End};
@@ -71,7 +70,7 @@ pub(super) async fn run(
     };
     match caught {
         Ok(None) => {}
-        Ok(Some((socket, _place))) => {
+        Ok(Some((socket, _held))) => {
             if let Way::Streaming(send) = way {
                 let client = Tunnel::new(receive, send);
                 workspace.furnish();
@@ -103,7 +102,7 @@ async fn exchange(
     (way, below): (&mut Way, &Weak<dyn Below>),
     started: Instant,
     answered: &Cell<bool>,
-) -> Option<(Link, Place<'static>)> {
+) -> Option<(Link, request::Held)> {
     let active = worker.active();
     let (timeouts, bounds) = (&active.plan.timeouts, &active.plan.bounds);
     let date = worker.date.get();
@@ -138,7 +137,7 @@ async fn exchange(
     };
     let tools = request::Tools { judge, errand, answer, response, text, deadline: &waits.server };
     match request::serve(worker, &active, &received, tools, &mut body, &mut reply).await {
-        After::Switched(socket, place) => Some((socket, place)),
+        After::Switched(socket, held) => Some((socket, held)),
         After::Done => {
             // What came of the body meanwhile is not worth a reset, if it is all of it.
             body.discard();

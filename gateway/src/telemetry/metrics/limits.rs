@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use probegate_policies::limit::places::Occupancy;
 use prometheus::proto::{MetricFamily, MetricType};
 
 use super::families::{counter, family, float, gauge};
@@ -51,7 +52,31 @@ pub(super) fn families(active: &Active) -> Vec<MetricFamily> {
     let waiting = limits().zip(&active.limited);
     let waiting =
         waiting.map(|(limit, stats)| gauge(vec![("limit", limit)], float(stats.waiting.load(Ordering::Relaxed))));
+    let rooms = || limits().zip(active.limiter.rooms()).filter_map(|(limit, room)| Some((limit, room.as_ref()?)));
+    let occupied: Vec<_> = rooms().map(|(limit, room)| (limit, room.occupancy())).collect();
+    let in_flight = |of: fn(&Occupancy) -> u64| {
+        let each = occupied.iter().map(|(limit, room)| gauge(vec![("limit", limit.clone())], float(of(room))));
+        each.collect()
+    };
     vec![
+        family(
+            "probegate_limit_in_flight",
+            "Requests in flight that a limit on them counts.",
+            MetricType::GAUGE,
+            in_flight(|room| room.requests),
+        ),
+        family(
+            "probegate_limit_in_flight_keys",
+            "Keys with requests in flight.",
+            MetricType::GAUGE,
+            in_flight(|room| room.keys),
+        ),
+        family(
+            "probegate_limit_uncounted_total",
+            "Requests let in uncounted because the table of a limit on requests in flight was full.",
+            MetricType::COUNTER,
+            rooms().map(|(limit, room)| counter(vec![("limit", limit)], room.uncounted())).collect(),
+        ),
         counted("probegate_limited_total", "Requests refused by a limit.", &|stats| &stats.refused),
         counted("probegate_limit_shadow_total", "Requests that a limit in shadow mode would have refused.", &|stats| {
             &stats.shadowed

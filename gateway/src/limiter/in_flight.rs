@@ -1,0 +1,184 @@
+//! Limits on requests in flight: who is in, and who waits for a place.
+//!
+//! A request that is let in gets a [`Place`] and keeps it for as long as it is in flight. However it ends (answered, given up, in a panic), the place is dropped,
+//! and dropped means given back. Whoever finds a limit full and may wait joins the line of its key and holds a [`Ticket`]; what is given back goes to
+//! the first in the line, and nobody passes those who wait. The line is behind a lock, which is taken only where somebody waits.
+//!
+//! Invariants:
+//! * A place is given back where it was taken, whatever plan is in force by then: it holds its [`Room`].
+//! * Nobody waits for a place of one limit while holding one of a limit behind it in the plan: two cannot wait for each other.
+
+mod holding;
+mod line;
+mod taking;
+
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use probegate_policies::limit::places::{Entered, Occupancy, Places, Slot};
+use probegate_policies::limit::{Key, Seed};
+
+pub use self::holding::Holding;
+use self::line::Line;
+pub use self::line::Ticket;
+pub(super) use self::taking::rooms;
+use crate::plan::InFlight;
+
+/// Those who wait for one limit, over all its keys. Each holds the memory of its connection or stream.
+const MOST_WAITING: usize = 65_536;
+
+/// One limit on requests in flight. It outlives plans.
+#[derive(Debug)]
+pub struct Room {
+    places: Places,
+    most: AtomicU32,
+    queue: AtomicUsize,
+    line: Mutex<Line>,
+}
+
+/// How a request fares that wants in.
+#[derive(Debug)]
+enum Came {
+    /// It has a place; `None`: nobody counts it.
+    In(Option<Place>),
+    /// It may wait for one.
+    Waits(Ticket),
+    /// There is none.
+    Full,
+}
+
+/// There is no place at the moment.
+struct Full;
+
+impl Room {
+    /// Nobody is in.
+    fn new(max_keys: usize, seed: Seed) -> Self {
+        Self {
+            places: Places::new(max_keys, seed).pausing(std::thread::yield_now),
+            most: AtomicU32::new(1),
+            queue: AtomicUsize::new(0),
+            line: Mutex::default(),
+        }
+    }
+
+    /// From now on, so many may be in, and wait.
+    fn set(&self, limit: &InFlight) {
+        self.most.store(limit.most, Ordering::Relaxed);
+        self.queue.store(limit.queue, Ordering::Relaxed);
+    }
+
+    /// Its counters.
+    fn places(&self) -> &Places {
+        &self.places
+    }
+
+    /// How many are in, of how many keys. Reads all of the table: for reports.
+    pub fn occupancy(&self) -> Occupancy {
+        self.places.occupancy()
+    }
+
+    /// Requests that were let in uncounted.
+    pub fn uncounted(&self) -> u64 {
+        self.places.uncounted()
+    }
+
+    /// A place at once; `None`: nobody counts it. `limit`: its index in the plan of the request.
+    #[inline]
+    fn enter(self: &Arc<Self>, limit: usize, key: Key) -> Result<Option<Place>, Full> {
+        match self.places.enter(key, self.most()) {
+            Entered::In { slot, .. } => Ok(Some(Place::new(Arc::clone(self), slot, limit, key))),
+            Entered::Uncounted => Ok(None),
+            Entered::Full(_) => Err(Full),
+        }
+    }
+
+    /// A place, or one in the line.
+    fn come(self: &Arc<Self>, limit: usize, key: Key) -> Came {
+        match self.enter(limit, key) {
+            Ok(place) => Came::In(place),
+            Err(Full) if self.queues() => self.join(limit, key),
+            Err(Full) => Came::Full,
+        }
+    }
+
+    /// Whether anybody may wait.
+    fn queues(&self) -> bool {
+        self.queue.load(Ordering::Relaxed) > 0
+    }
+
+    /// Counts a request that is let in whether there is a place or not. The place, and whether there would have been none, not even in the line.
+    fn come_anyway(self: &Arc<Self>, limit: usize, key: Key) -> (Option<Place>, bool) {
+        let Entered::In { slot, count } = self.places.enter(key, u32::MAX) else { return (None, false) };
+        let most = self.most().saturating_add(u32::try_from(self.queue.load(Ordering::Relaxed)).unwrap_or(u32::MAX));
+        (Some(Place::new(Arc::clone(self), slot, limit, key)), count > most)
+    }
+
+    #[cold]
+    fn join(self: &Arc<Self>, limit: usize, key: Key) -> Came {
+        let mut line = self.line();
+        let slot = match self.places.enter_or_mark(key, self.most()) {
+            Entered::In { slot, .. } => return Came::In(Some(Place::new(Arc::clone(self), slot, limit, key))),
+            Entered::Uncounted => return Came::In(None),
+            Entered::Full(slot) => slot,
+        };
+        // There may be more places than before.
+        line.serve(self, slot);
+        let waiting = line.waiting(slot);
+        if waiting == 0 && self.places.hand_on(slot, self.most()) {
+            self.places.unmark(slot);
+            return Came::In(Some(Place::new(Arc::clone(self), slot, limit, key)));
+        }
+        if waiting >= self.queue.load(Ordering::Relaxed) || line.len() >= MOST_WAITING {
+            if waiting == 0 {
+                self.places.unmark(slot);
+            }
+            return Came::Full;
+        }
+        Came::Waits(line.join(self, slot, limit, key))
+    }
+
+    fn leave(self: &Arc<Self>, slot: Slot) {
+        if !self.places.leave(slot) {
+            let mut line = self.line();
+            self.places.leave_marked(slot);
+            line.serve(self, slot);
+        }
+    }
+
+    fn most(&self) -> u32 {
+        self.most.load(Ordering::Relaxed)
+    }
+
+    fn line(&self) -> MutexGuard<'_, Line> {
+        // Nobody panics with it, and if so, what is in it still holds.
+        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A request's place under one limit. Given back when it is dropped.
+#[derive(Debug)]
+pub struct Place {
+    /// `None`: given back.
+    room: Option<Arc<Room>>,
+    slot: Slot,
+    /// Index of the limit in the plan of the request.
+    limit: usize,
+    key: Key,
+}
+
+impl Place {
+    fn new(room: Arc<Room>, slot: Slot, limit: usize, key: Key) -> Self {
+        Self { room: Some(room), slot, limit, key }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(room) = self.room.take() {
+            room.leave(self.slot);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
