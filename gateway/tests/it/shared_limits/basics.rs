@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::{config, gateway, gateway_with};
-use crate::harness::{Config, Redis, Reply, Upstream, eventually, get, metric, ok};
+use crate::harness::{Config, Redis, Reply, Upstream, eventually, exchange, get, metric, ok};
 
 fn statuses(gateway: &crate::harness::Gateway, target: &str, count: usize) -> Vec<u16> {
     (0..count).map(|_| get(gateway.address(), target).status).collect()
@@ -125,4 +125,30 @@ fn a_unix_socket_and_another_database_do_as_well() {
     let in_three = gateway_with(&app, &format!("{}/3", redis.url()), limit, "limits: [all]", "").start();
     assert_eq!(statuses(&in_three, "/", 2), [200, 429]);
     assert_eq!(redis.run(&["DBSIZE"]), Reply::Number(1));
+}
+
+#[test]
+fn values_are_counted_over_all_gateways_each_for_itself() {
+    let redis = Redis::start();
+    let app = Upstream::answering(|_| ok("answered"));
+    let limits = "limits: {tenant: {rate: 2/h, key: [{header: X-Tenant}, path], shared: true}}";
+    let [one, two] = [(); 2].map(|()| gateway(&app, &redis, limits, "limits: [tenant]"));
+    let ask = |gateway: &crate::harness::Gateway, path: &str, tenant: &str| {
+        exchange(gateway.address(), format!("GET {path} HTTP/1.1\r\nHost: a\r\nX-Tenant: {tenant}\r\n\r\n")).status
+    };
+    for (path, tenant) in [("/", "a"), ("/", "b"), ("/b", "a")] {
+        let found =
+            [ask(&one, path, tenant), ask(&two, path, tenant), ask(&one, path, tenant), ask(&two, path, tenant)];
+        assert_eq!(found, [200, 200, 429, 429], "{path} {tenant}");
+    }
+    assert_eq!(redis.run(&["DBSIZE"]), Reply::Number(3));
+}
+
+#[test]
+fn a_limit_in_shadow_mode_refuses_nobody_and_holds_no_other_back() {
+    let redis = Redis::start();
+    let app = Upstream::answering(|_| ok("answered"));
+    let limits = "limits: {watched: {rate: 1/h, shared: true, mode: shadow}, real: {rate: 3/h, shared: true}}";
+    let gateway = gateway(&app, &redis, limits, "limits: [watched, real]");
+    assert_eq!(statuses(&gateway, "/", 4), [200, 200, 200, 429]);
 }
