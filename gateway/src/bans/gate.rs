@@ -21,13 +21,13 @@ pub struct Gate {
     shared: Arc<Shared>,
 }
 
-/// A request of a client that is banned.
+/// A request of a client that is banned. Small, as every judgement has room for one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hit {
     /// By which policy, as an index into the plan's; `None`: by hand.
-    pub policy: Option<usize>,
+    pub policy: Option<u16>,
     /// Seconds until its end, at least one.
-    pub left: u64,
+    pub left: u32,
     /// It passes all the same.
     pub shadow: bool,
     /// What the client sees.
@@ -76,13 +76,15 @@ impl Gate {
 
     fn look(&self, plan: &Plan, service: usize, identity: &Identity, unix: u64) -> Option<Hit> {
         let client = Client::of(identity.known()?)?;
-        let until =
-            |jail: &Jail| jail.doors().until(client).and_then(|until| until.checked_sub(unix).filter(|&left| left > 0));
+        let until = |jail: &Jail| {
+            let left = jail.doors().until(client)?.checked_sub(unix).filter(|&left| left > 0)?;
+            Some(u32::try_from(left).unwrap_or(u32::MAX))
+        };
         if let Some(left) = until(&self.by_hand) {
             return Some(Hit { policy: None, left, shadow: false, deny: Deny::Forbidden });
         }
         let mut tried = None;
-        for (index, (jail, policy)) in self.jails.iter().zip(&plan.bans).enumerate() {
+        for (index, (jail, policy)) in (0..).zip(self.jails.iter().zip(&plan.bans)) {
             if jail.doors().is_empty() || !policy.covers(Some(service)) {
                 continue;
             }
@@ -99,7 +101,7 @@ impl Gate {
 
     /// Counts a request that was refused, or would have been.
     pub fn met(&self, hit: &Hit) {
-        let jail = hit.policy.map_or(Some(&self.by_hand), |index| self.jails.get(index));
+        let jail = hit.policy.map_or(Some(&self.by_hand), |index| self.jails.get(usize::from(index)));
         if let Some(jail) = jail {
             jail.stats().refused.fetch_add(1, Ordering::Relaxed);
         }

@@ -16,7 +16,7 @@ use super::compile::{Context, Definitions, Names, Network, is_open};
 use crate::plan;
 use crate::tls::pem::moment;
 
-pub(super) use ban::offences;
+pub(super) use ban::{honest, offences};
 pub(super) use front::{acme_name, buffers, client_name, hosts_without_certificate, plain_challenges, ramp, storage};
 
 pub(super) use store::{store_in_use, store_replicas};

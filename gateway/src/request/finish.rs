@@ -101,9 +101,11 @@ pub fn finish(
         Some((_, stats)) => stats.record(worker.id, &sample),
         None => worker.state.metrics.unserved().record(worker.id, &sample),
     }
-    if !plan.bans.is_empty() {
+    if !plan.bans.is_empty()
+        && let Some(offence) = offend::offence(outcome, status)
+    {
         let asked = (received.head.method.of(received.bytes), received.head.target.of(received.bytes));
-        offend::judged(worker, active, judgement, outcome, status, asked);
+        offend::judged(worker, active, judgement, offence, asked);
     }
     if let Some(hit) = &judgement.banned {
         active.bans.met(hit);
@@ -147,7 +149,10 @@ pub fn finish(
             .filter(|_| outcome.redirected.is_none())
             .and_then(|(service, _)| policy(plan, service, judgement)),
         delayed,
-        would_ban: judgement.banned.filter(|hit| hit.shadow).and_then(|hit| Some(&*plan.bans.get(hit.policy?)?.name)),
+        would_ban: judgement
+            .banned
+            .filter(|hit| hit.shadow)
+            .and_then(|hit| Some(&*plan.bans.get(usize::from(hit.policy?))?.name)),
         shadows: pending.map(|pending| (plan, pending.shadows.as_slice())),
         slot: outcome.slot.as_ref().map(|(set, slot)| (&**set, &**slot)),
         upstream: service
@@ -306,7 +311,7 @@ fn origin(outcome: &Outcome) -> Option<Origin> {
 /// Which policy decided, and its line in the configuration.
 fn policy<'a>(plan: &'a Plan, service: &'a Service, judgement: &Judgement<'_>) -> Option<(&'static str, &'a str, u32)> {
     if let Some(hit) = judgement.banned.filter(|hit| !hit.shadow) {
-        let policy = hit.policy.and_then(|index| plan.bans.get(index));
+        let policy = hit.policy.and_then(|index| plan.bans.get(usize::from(index)));
         return Some(policy.map_or(("ban", BY_HAND, 0), |policy| ("ban", &*policy.name, policy.origin.line)));
     }
     if let Some(limited) = judgement.limited.filter(|limited| !limited.decision.admitted) {

@@ -4,7 +4,6 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use probegate_policies::ban::{Client, Offence};
-use probegate_policies::client::Identity;
 use probegate_policies::reason::Reason;
 
 use super::finish::Outcome;
@@ -16,18 +15,30 @@ use crate::worker::Worker;
 /// Bytes of a target that are kept for whoever asks why a client is banned.
 const SHOWN: usize = 128;
 
+/// Whether a request was one.
+#[inline]
+pub(super) fn offence(outcome: &Outcome, status: u16) -> Option<Offence> {
+    match outcome.reason {
+        // Let in, and answered by the app or with a file. What the gateway says for itself is not the app's word.
+        None if outcome.upstream_status.is_some() || outcome.filed.is_some() => Some(Offence::Status(status)),
+        Some(Reason::FileMissing) => Some(Offence::Status(status)),
+        Some(reason) if !outcome.passed => Offence::of(reason),
+        Some(reason) => Offence::of(reason).filter(|offence| *offence == Offence::Invalid),
+        None => None,
+    }
+    .filter(|offence| !matches!(offence, Offence::Status(..400 | 500..)))
+}
+
 /// Counts what a judged request has done. Probes are asked by machines that nobody wants to keep out, and have rules of their own.
 #[cold]
 pub(super) fn judged(
     worker: &Worker,
     active: &Active,
     judgement: &Judgement<'_>,
-    outcome: &Outcome,
-    status: u16,
+    offence: Offence,
     (method, target): (&[u8], &[u8]),
 ) {
-    let Identity::Known(known) = judgement.identity else { return };
-    let (Some(offence), Some(client)) = (offence(outcome, status), Client::of(known.ip)) else { return };
+    let Some(client) = judgement.identity.known().and_then(Client::of) else { return };
     if matches!(judgement.part, Part::Probe(_)) {
         return;
     }
@@ -59,18 +70,6 @@ pub(super) fn unread(worker: &Worker, active: &Active, peer: IpAddr, reason: Rea
         worker.state.now(Instant::now()),
         || text(offence, reason.label().as_bytes(), b""),
     );
-}
-
-fn offence(outcome: &Outcome, status: u16) -> Option<Offence> {
-    match outcome.reason {
-        // Let in, and answered by the app or with a file. What the gateway says for itself is not the app's word.
-        None if outcome.upstream_status.is_some() || outcome.filed.is_some() => Some(Offence::Status(status)),
-        Some(Reason::FileMissing) => Some(Offence::Status(status)),
-        Some(reason) if !outcome.passed => Offence::of(reason),
-        Some(reason) => Offence::of(reason).filter(|offence| *offence == Offence::Invalid),
-        None => None,
-    }
-    .filter(|offence| !matches!(offence, Offence::Status(..400 | 500..)))
 }
 
 /// What was done, without the query.

@@ -90,7 +90,7 @@ pub(super) fn wanted<'a>(received: &Received<'_>, errors: Option<&'a Errors>, st
 fn back(active: &Active, judgement: &Judgement<'_>, reason: Reason) -> Option<Duration> {
     match reason {
         Reason::UpstreamQueueFull | Reason::UpstreamQueueTimeout | Reason::LimitUnavailable => Some(answer::LATER),
-        Reason::Banned => judgement.banned.map(|hit| Duration::from_secs(hit.left)),
+        Reason::Banned => judgement.banned.map(|hit| Duration::from_secs(hit.left.into())),
         Reason::Maintenance => active.in_maintenance(judgement.service?)?.retry_after,
         _ => None,
     }

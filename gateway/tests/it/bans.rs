@@ -320,3 +320,41 @@ fn bans_stay_over_reloads_restarts_and_hand_overs() {
     gateway.wait_for_log(|line| line["message"] == "bans can not be read: nobody is banned");
     assert_eq!(login(to, "203.0.113.12", "right"), 200);
 }
+
+#[test]
+fn explain_says_which_bans_may_meet_a_client_and_why_they_never_do() {
+    let folder = Folder::new();
+    let text = format!("{TRUSTED}\n{LOGINS}\n  scans: {{offences: {{status: [404], invalid: true}}, max_offences: 20, except: [office]}}\nnetworks: {{office: [198.51.100.64/26]}}\nservices: {{app: {{upstream: {{servers: [\"127.0.0.1:8000\"]}}}}}}\n")
+        .replace("bans: {logins: {", "bans:\n  logins: {")
+        .replace("mode: enforce}}", "mode: enforce}");
+    let file = folder.write("probegate.yaml", text);
+    let explained = |client: &str, url: &str| {
+        let field = format!("X-Forwarded-For: {client}");
+        let ended = run(probegate(["explain", "--from", "127.0.0.2", "-H", &field, "GET", url, "-c"]).arg(&file));
+        let lines = ended.out.lines().filter_map(|line| line.strip_prefix("ban       ").map(str::to_owned));
+        (lines.collect::<Vec<_>>(), ended.out)
+    };
+    let (lines, text) = explained("203.0.113.9", "/x");
+    assert!(
+        lines.len() == 2
+            && lines[0].starts_with("`logins` (")
+            && lines[0].contains("keeps 203.0.113.9 out after 5 offences in 600 s (status 401)"),
+        "{text}"
+    );
+    assert!(
+        lines[1].contains("would keep 203.0.113.9 out after 20 offences in 600 s (invalid, status 404)")
+            && lines[1].contains("(shadow)"),
+        "{text}"
+    );
+    for (client, words) in [
+        ("198.51.100.2", "198.51.100.2 is a trusted proxy"),
+        ("198.51.100.70", "198.51.100.70 is in network `office`"),
+        ("10.1.2.3", "10.1.2.3 is in network `internal`"),
+        ("garbage", "nobody knows the client"),
+    ] {
+        let (lines, text) = explained(client, "/x");
+        assert!(lines.iter().any(|line| line.contains(words)), "{client}: {text}");
+    }
+    let (lines, text) = explained("203.0.113.9", "/healthz");
+    assert!(lines.iter().all(|line| line.contains("probes have rules of their own")) && lines.len() == 2, "{text}");
+}

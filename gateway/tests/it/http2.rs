@@ -1,6 +1,7 @@
 //! HTTP/2 from clients (RFC 9113), with the real clients: curl, nghttp and h2load.
 
 mod attacks;
+mod bans;
 mod handover;
 mod life;
 mod raw;

@@ -8,7 +8,7 @@ use probegate_policies::route::PathPrefix;
 
 use super::{Context, Definitions, names, network};
 use crate::config::shape::{List, Named};
-use crate::config::value::{BanModeWord, Count, DenyWord, Flag, Leaf, Method, Name, OffenceStatus, Seconds};
+use crate::config::value::{Count, DenyWord, Flag, Leaf, Method, ModeWord, Name, OffenceStatus, Seconds};
 use crate::config::{ConfigPath, lint, raw, suggest};
 use crate::plan;
 
@@ -19,7 +19,10 @@ const TIME: Duration = Duration::from_secs(600);
 const MULTIPLIERS: [u32; 7] = [1, 2, 4, 8, 16, 32, 64];
 const REMEMBER: Duration = Duration::from_secs(86_400);
 
-/// Clients that a policy remembers by default: up to 7 MB.
+/// Each one that holds somebody is a look for each request.
+const MAX_POLICIES: usize = 64;
+
+/// Clients that a policy remembers by default: up to 20 MB in a flood.
 const MAX_CLIENTS: usize = 65_536;
 
 /// The bans, in the order of the text. `services`: their names, in the order of the text.
@@ -30,7 +33,12 @@ pub(super) fn bans(
     cx: &mut Context<'_>,
 ) -> Vec<plan::BanPolicy> {
     let mut bans = Vec::new();
-    for (name, ban) in raw.unwrap_or_default() {
+    let raw = raw.unwrap_or_default();
+    if raw.names().len() > MAX_POLICIES {
+        let path = ConfigPath::root().key("bans");
+        cx.error(&path, format!("there are more than {MAX_POLICIES} bans"), "each one costs every request a look");
+    }
+    for (name, ban) in raw {
         let path = ConfigPath::root().key("bans").key(&name);
         names::check(&name, &path, cx);
         if &*name == plan::BY_HAND {
@@ -74,13 +82,16 @@ fn compile(
     let time = seconds(time, path, "time", TIME, cx);
     let multipliers = compile_multipliers(multipliers, path, cx);
     let remember = remember.map_or(REMEMBER, |Leaf(Seconds(time))| time);
-    let shadow = mode.is_none_or(|Leaf(mode)| mode == BanModeWord::Shadow);
+    let shadow = mode.is_none_or(|Leaf(mode)| mode == ModeWord::Shadow);
     let deny = deny.map_or(plan::Deny::Forbidden, |Leaf(DenyWord(deny))| deny);
     let max_clients = cx.number(max_clients, path, "max_clients", 1..=1 << 24, MAX_CLIENTS);
     let except = exceptions(except, &path.key("except"), definitions, cx);
     let offences = cx.required(offences, path, "offences", "offences: {wrong_token: true}")?;
     let offences = compile_offences(offences, &path.key("offences"), cx);
     lint::offences(&offences, definitions, &path.key("offences"), cx);
+    if !shadow && paths.is_none() {
+        lint::honest(&offences, max_offences, path, cx);
+    }
     Some(plan::BanPolicy {
         name: name.into(),
         offences,

@@ -4,6 +4,9 @@ use crate::config::ConfigPath;
 use crate::config::compile::{Context, Definitions};
 use crate::plan::Offences;
 
+/// Answers with 404 that say more about the client than about the site.
+const MANY: usize = 10;
+
 /// Offences that nobody can commit.
 pub(in crate::config) fn offences(
     offences: &Offences,
@@ -22,5 +25,16 @@ pub(in crate::config) fn offences(
     if offences.wrong_token && offences.denied {
         let message = "`denied` counts wrong tokens already";
         cx.lint(&path.key("wrong_token"), message, "remove this");
+    }
+}
+
+/// Answers that honest clients get as well: a page with broken links is an offence for each of them. `path`: of the ban.
+pub(in crate::config) fn honest(offences: &Offences, max: usize, path: &ConfigPath, cx: &mut Context<'_>) {
+    if offences.statuses.contains(&404) && max < MANY {
+        let message = format!("{max} answers with 404 ban a client: a page with a few broken links is enough for that");
+        let hint = format!(
+            "write `max_offences: {MANY}` or more, or say where they count with `paths`; try it with `mode: shadow`"
+        );
+        cx.lint(&path.key("offences").key("status"), message, hint);
     }
 }

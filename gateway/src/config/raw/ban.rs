@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::config::shape::List;
-use crate::config::value::{BanModeWord, Count, DenyWord, Flag, Leaf, Method, Name, OffenceStatus, Seconds};
+use crate::config::value::{Count, DenyWord, Flag, Leaf, Method, ModeWord, Name, OffenceStatus, Seconds};
 
 /// Clients that offend too often are kept out for a while.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -32,7 +32,7 @@ pub(in crate::config) struct Ban {
     /// How long after its end a ban counts when the next one is measured. Default: `24h`.
     pub(in crate::config) remember: Option<Leaf<Seconds>>,
     /// `shadow`: nobody is kept out, and what would happen is counted and logged; `enforce`. Default: `shadow`.
-    pub(in crate::config) mode: Option<Leaf<BanModeWord>>,
+    pub(in crate::config) mode: Option<Leaf<ModeWord>>,
     /// What those see who are kept out: `403`, `404` or `close`. Default: `403`.
     pub(in crate::config) deny: Option<Leaf<DenyWord>>,
     /// Networks that are never banned, besides trusted proxies, `internal` and the gateway's own addresses. Default: none.

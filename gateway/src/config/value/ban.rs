@@ -2,20 +2,7 @@
 
 use schemars::{Schema, json_schema};
 
-use super::choice::choice;
 use super::{Invalid, Word};
-use crate::config::suggest;
-
-/// Whether a ban keeps anybody out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum BanModeWord {
-    /// It would.
-    Shadow,
-    /// It does.
-    Enforce,
-}
-
-choice!(BanModeWord, "`shadow` or `enforce`", "shadow" => Self::Shadow, "enforce" => Self::Enforce);
 
 /// A status that says something about the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
