@@ -181,6 +181,12 @@ impl Watch {
             let outcome = check::run(&self.pools, &service.upstream, index, check, &deadline).await;
             // What this gateway lacks itself says nothing about the server.
             let told = outcome != Err(Failed::Reason(Reason::UpstreamBusy));
+            if outcome == Err(Failed::Reason(Reason::UpstreamUnreachable))
+                && let Some((at, index)) = self.find(&active)
+                && let Some(servers) = active.servers.get(at)
+            {
+                servers.was_gone(index);
+            }
             let verdict = if told { record.add(outcome.is_ok(), check.terms) } else { None };
             let Some(state) = self.state.upgrade() else { return };
             state.health.add((&service.name, &server.label), outcome);

@@ -23,6 +23,7 @@ pub mod reload;
 pub mod request;
 pub mod server;
 pub mod servers;
+pub mod shields;
 pub mod spool;
 pub mod state;
 pub mod store;

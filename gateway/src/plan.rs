@@ -13,6 +13,7 @@ mod health;
 mod limit;
 mod listener;
 mod pages;
+mod probe;
 mod shaping;
 mod store;
 mod template;
@@ -29,9 +30,7 @@ use probegate_policies::fields::FieldName;
 use probegate_policies::host::HostTable;
 use probegate_policies::hsts::Hsts;
 use probegate_policies::ip::IpSet;
-use probegate_policies::probe::{ProbeKind, VersionInfo};
 use probegate_policies::route::{PathPrefix, RouteTable};
-use secrecy::SecretSlice;
 
 pub use self::balance::{Balancing, Choice, HashKey, Methods, Queue, Retries};
 pub use self::ban::{BY_HAND, BanPolicy, Offences};
@@ -43,6 +42,7 @@ pub use self::listener::{
     Acme, Certificate, CertificateSet, Challenge, ClientCertificates, Listener, ListenerTls, ProxyHeader,
 };
 pub use self::pages::{Errors, Maintenance, Page, PagePart, PageVariable, Statuses};
+pub use self::probe::{AppToken, Probe, ProbeForward, Serve};
 pub use self::shaping::{Bandwidth, Compression, Levels};
 pub use self::store::{LimitStore, Login, OnFailure, StoreServer, Topology};
 pub use self::template::{Segment, Template, Variable};
@@ -95,6 +95,8 @@ pub struct Plan {
     pub storage: PathBuf,
     /// Fields that carry the gateway's own tokens: not passed on to apps, unless the token set says `forward: true`.
     pub private_fields: Vec<FieldName>,
+    /// Fields that carry tokens which apps see as well: they may judge by them.
+    pub forwarded_fields: Vec<FieldName>,
 }
 
 /// One app behind the gateway.
@@ -154,54 +156,6 @@ pub enum ServerHeader {
     Pass,
     /// This one.
     Text(Box<str>),
-}
-
-/// One probe of a service.
-#[derive(Debug)]
-pub struct Probe {
-    /// Which question it answers.
-    pub kind: ProbeKind,
-    /// The canonical path it is found at.
-    pub path: Box<str>,
-    /// Who answers.
-    pub serve: Serve,
-    /// Who may ask.
-    pub allow: Rule,
-    /// What strangers see.
-    pub deny: Deny,
-    /// Where the probe is defined (0 when it is a default).
-    pub origin: Origin,
-}
-
-/// Who answers a probe.
-#[derive(Debug)]
-pub enum Serve {
-    /// The gateway, without asking the app.
-    Answer(VersionInfo),
-    /// The app, asked as it wants to be asked.
-    Forward(Box<ProbeForward>),
-}
-
-/// How a probe is put to the app.
-#[derive(Debug)]
-pub struct ProbeForward {
-    /// Path at the app, when it differs from the one clients use.
-    pub path: Box<str>,
-    /// `Host` to send (one of Django's `ALLOWED_HOSTS`); `None`: the client's.
-    pub host: Option<Box<str>>,
-    /// A token the app wants to see: field name as it is sent, and value.
-    pub token: Option<AppToken>,
-    /// The whole exchange with the app. Kubelet gives up after one second.
-    pub timeout: Duration,
-}
-
-/// A token that the gateway shows to the app.
-#[derive(Debug)]
-pub struct AppToken {
-    /// Field name as it is sent.
-    pub field: Box<str>,
-    /// Its value; printable ASCII without line breaks.
-    pub secret: SecretSlice<u8>,
 }
 
 /// What a refused client sees.

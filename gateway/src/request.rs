@@ -30,6 +30,7 @@ mod refuse;
 pub mod relay;
 pub mod release;
 pub mod rewrite;
+pub mod shield;
 pub mod stall;
 pub mod stamp;
 pub mod target;
@@ -216,7 +217,7 @@ pub async fn serve<B: RequestBody, R: Responder>(
 
     if let Some(service) = service {
         let values = Values { plan, received, asked: &asked, judgement: &judgement, id: &id, service };
-        stamp::put(&values, now.unix, text, reply);
+        stamp::put(&values, now.unix, b"", text, reply);
     }
 
     // The verdict's consequence.

@@ -16,6 +16,7 @@ use crate::health::Reports;
 use crate::limiter::Limiter;
 use crate::plan::Plan;
 use crate::servers::Servers;
+use crate::shields::Shields;
 use crate::spool::Budget;
 use crate::store::Store;
 pub use crate::switches::InMaintenance;
@@ -45,6 +46,8 @@ pub struct Active {
     pub limited: Vec<Arc<LimitStats>>,
     /// Who is kept out.
     pub bans: Gate,
+    /// The shields before its probes.
+    pub shields: Shields,
     /// TLS on its listeners, in the plan's order.
     pub tls: Vec<Option<Arc<Listener>>>,
     /// Whether its services are in maintenance, in the plan's order.
@@ -267,12 +270,13 @@ fn activate(
             before.and_then(|before| before.servers.iter().find(|servers| *servers.service() == *service.name));
         Servers::new(&service.name, &service.upstream, earlier.map(|earlier| &**earlier), origin, metrics.workers())
     });
+    let shields = Shields::new(&plan, before.map(|before| (&before.plan, &before.shields)), metrics, origin);
     let servers = servers.collect();
     let stats = plan.services.iter().map(|service| metrics.service(&service.name)).collect();
     let limited = plan.limits.iter().map(|limit| metrics.limit(&limit.name)).collect();
     let maintenance = switches.attach(&plan);
     let bans = bans.attach(&plan, unix_time());
-    let active = Active { plan, limiter, store, servers, stats, limited, bans, tls, maintenance };
+    let active = Active { plan, limiter, store, servers, stats, limited, bans, shields, tls, maintenance };
     apply_drains(&active, switches);
     for servers in active.servers.iter().filter(|servers| servers.sites().iter().all(|site| site.state.is_drained())) {
         tracing::warn!(service = servers.service(), "every server is drained: nobody answers");

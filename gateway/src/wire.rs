@@ -13,6 +13,7 @@ pub mod edits;
 pub mod h1;
 pub mod h2;
 pub mod head;
+pub mod own;
 pub mod pace;
 pub mod piece;
 pub mod pipe;

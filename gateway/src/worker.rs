@@ -8,7 +8,7 @@ mod greet;
 pub mod workspace;
 
 use std::cell::{Cell, RefCell};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -37,6 +37,8 @@ const HEX: &[u8; 16] = b"0123456789abcdef";
     reason = "requests count their plan without touching the counter that all threads share"
 )]
 pub struct Worker {
+    /// Itself, for what outlives the request that it was begun for.
+    me: Weak<Self>,
     /// Its number, from 0: which shard of the counters it writes.
     pub id: usize,
     /// What all threads share.
@@ -71,7 +73,8 @@ impl Worker {
     pub fn new(id: usize, state: Arc<State>) -> Rc<Self> {
         let active = Rc::new(state.active());
         let deadlines = Deadlines::new(state.origin());
-        Rc::new(Self {
+        Rc::new_cyclic(|me| Self {
+            me: Weak::clone(me),
             id,
             pools: Pools::new(id, Rc::clone(&deadlines)),
             pipes: Pipes::default(),
@@ -87,6 +90,11 @@ impl Worker {
             hurried: Cell::new((false, false)),
             state,
         })
+    }
+
+    /// Itself, for what outlives the request that it was begun for.
+    pub fn handle(&self) -> Option<Rc<Self>> {
+        self.me.upgrade()
     }
 
     /// The plan in force.

@@ -123,6 +123,7 @@ reasons! {
     Maintenance 503 "maintenance" "the service is in maintenance"
     ProbeRedirected 503 "probe_redirected" "the application answered a probe with a redirect"
     ProbeTimeout 504 "probe_timeout" "the application did not answer a probe in time"
+    ProbeBusy 503 "probe_busy" "too many questions that are one client's alone wait for the application"
 
     // Ourselves.
     ShuttingDown 503 "shutting_down" "the gateway is going down and waits no longer"

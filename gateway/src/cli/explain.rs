@@ -9,6 +9,7 @@ mod errors;
 mod file;
 mod handshake;
 mod limits;
+mod probe;
 mod servers;
 
 use std::fmt::Write as _;
@@ -186,6 +187,9 @@ fn explain(loaded: &Loaded, arguments: &Arguments) -> (String, bool) {
                 None => "passes: it goes to the app",
             }
             .to_owned();
+            if let Some(probe) = probe {
+                out.probe(probe, &asked, &fields, plan);
+            }
             if let (Some(service), Part::Rest | Part::Route(_)) = (service, judgement.part) {
                 out.answers(service.handling(judgement.part.route()), &fields);
             }

@@ -94,7 +94,7 @@ pub(super) fn plan(config: raw::Config, cx: &mut Context<'_>) -> Option<Plan> {
 
     lint::unused(&definitions, cx);
     lint::trusted_proxies(&client.trusted, &definitions.networks, cx);
-    let mut private_fields = token::private_fields(&definitions, cx);
+    let [mut private_fields, forwarded_fields] = token::fields(&definitions, cx);
     if let ForwardingField::Single(field) = client.proxies.field() {
         // Whatever it says to this gateway, an app must not believe it from anybody.
         private_fields.push(field.clone());
@@ -144,6 +144,7 @@ pub(super) fn plan(config: raw::Config, cx: &mut Context<'_>) -> Option<Plan> {
         error_header,
         storage,
         private_fields,
+        forwarded_fields,
     })
 }
 

@@ -36,7 +36,7 @@ pub(super) use pages::{ErrorPages, Maintenance};
 pub(super) use process::{
     AccessLog, Admin, Bounds, Buffers, ClientIp, Listener, Log, ProxyProtocol, Shutdown, Timeouts,
 };
-pub(super) use service::{AppToken, Buffering, Hsts, Probe, Probes, Route, Service, Upstream, Version};
+pub(super) use service::{AppToken, Buffering, Hsts, Probe, ProbeCache, Probes, Route, Service, Upstream, Version};
 pub(super) use shaping::{Bandwidth, Compression, Levels};
 pub(super) use store::{LimitStore, Secret, Sentinel, StoreTls, StoreUrls};
 pub(super) use tls::{Acme, Certificate, CertificateSet, ClientCertificates, ListenerTls, UpstreamTls};

@@ -6,6 +6,7 @@ use super::exchange::{Exchanged, Tools};
 use super::files::{self, Filed, pointed};
 use super::forward;
 use super::prepare::Case;
+use super::shield;
 use crate::plan::{Action, ProbeForward};
 use crate::wire::{RequestBody, Responder};
 use crate::worker::Worker;
@@ -27,6 +28,13 @@ pub async fn act<B: RequestBody, R: Responder>(
     body: &mut B,
     reply: &mut R,
 ) -> Exchanged {
+    if let Some((forward, shield, terms)) =
+        probe.and_then(|forward| Some((forward, case.shield()?, forward.cache.as_ref()?)))
+    {
+        // In a box: connections to apps must not hold the room for it.
+        let shielded = shield::serve(permit, worker, &case, forward, (shield, terms), head, tools, body, reply);
+        return Box::pin(shielded).await;
+    }
     let permit = match case.service.action(case.judgement.part.route()) {
         Action::Forward => permit,
         // In a box: connections to apps must not hold the room for it.

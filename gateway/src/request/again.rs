@@ -128,6 +128,9 @@ impl<'a> Again<'a> {
         {
             place.failed();
         }
+        if reason == Reason::UpstreamUnreachable {
+            self.servers().was_gone(place.server());
+        }
         self.unreachable = Some(reason);
         self.pass_over(place);
         if reason != Reason::UpstreamConnectTimeout {

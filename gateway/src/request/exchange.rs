@@ -17,6 +17,7 @@ use super::deliver::{Delivery, Progress};
 use super::files::Pointer;
 use super::intercept::Taken;
 use super::relay::{self, Relayed};
+use super::shield::Shared;
 use crate::plan::{Buffers, Errors, Upstream};
 use crate::servers::{Place, Servers};
 use crate::spool::Budget;
@@ -112,6 +113,8 @@ pub struct Exchanged {
     pub taken: Option<Box<Taken>>,
     /// A file answered in the place of the server, with this status.
     pub filed: Option<u16>,
+    /// A probe was answered from behind its shield.
+    pub shared: Option<Shared>,
 }
 
 /// Runs the exchange. The permit is the proof that the request was judged; there is no other way to the app.

@@ -15,6 +15,7 @@ use super::{answer, offend};
 use crate::connection::Facts;
 use crate::limiter::Held;
 use crate::plan::{AccessFormat, BY_HAND, Deny, Plan, Service};
+use crate::shields::Source;
 use crate::state::Active;
 use crate::telemetry::access_log::{Decision, Entry, Origin};
 use crate::telemetry::metrics::Sample;
@@ -33,6 +34,8 @@ pub struct Outcome {
     pub filed: Option<u16>,
     /// The status of an answer that the gateway gave itself, where it is not 200.
     pub own_status: Option<u16>,
+    /// Where the answer to a probe came from.
+    pub probe_cache: Option<Source>,
     /// The client was sent elsewhere, with this status.
     pub redirected: Option<u16>,
     /// Index of the server that was asked last.
@@ -59,6 +62,11 @@ impl Outcome {
         self.answered = exchanged.answered;
         self.sent = exchanged.sent;
         self.filed = exchanged.filed;
+        if let Some(shared) = &exchanged.shared {
+            self.probe_cache = Some(shared.source);
+            self.own_status = shared.status;
+            self.answered_here = shared.status.is_some();
+        }
         // Answered in full, with the length that the client did not know.
         self.reason = exchanged.filed.filter(|status| *status == 416).map(|_| Reason::RangeUnsatisfiable);
     }
@@ -159,6 +167,7 @@ pub fn finish(
             .and_then(|(service, _)| service.upstream.servers.get(outcome.server?))
             .map(|server| &*server.label),
         upstream_status: outcome.upstream_status,
+        probe_cache: outcome.probe_cache.map(Source::label),
         tries: outcome.sent,
         first_byte: outcome.answered.map(|at| at.saturating_duration_since(received.started)),
         duration,
@@ -241,6 +250,7 @@ pub fn finish_unread(
         slot: None,
         upstream: None,
         upstream_status: None,
+        probe_cache: None,
         tries: 0,
         first_byte: None,
         duration: sample.duration,
@@ -304,6 +314,8 @@ fn origin(outcome: &Outcome) -> Option<Origin> {
         Some(_) if outcome.head_sent => Some(Origin::Upstream),
         Some(reason) if reason.status() == NOBODY => None,
         Some(_) => Some(Origin::Gateway),
+        // What was kept is still what the app said.
+        None if outcome.probe_cache.is_some() => Some(Origin::Upstream),
         None => Some(if outcome.upstream_status.is_some() { Origin::Upstream } else { Origin::Gateway }),
     }
 }

@@ -14,12 +14,13 @@ use super::encode::Compressing;
 use super::exchange::{Errand, Spools};
 use super::headers::UpstreamHead;
 use super::intercept;
-use super::judge::Judgement;
+use super::judge::{Judgement, Part};
 use super::target::Target;
 use super::throttle::Throttling;
 use super::values::Values;
 use crate::plan::{Choice, Edits, Errors, Handling, HashKey, ProbeForward, Service, UpstreamProtocol};
 use crate::servers::Servers;
+use crate::shields::Shield;
 use crate::spool::Budget;
 use crate::state::{Active, State};
 use crate::wire::Framing;
@@ -116,7 +117,7 @@ impl<'a> Case<'a> {
         let head = UpstreamHead {
             method: b"GET",
             path: probe.path.as_bytes(),
-            query: self.asked.query,
+            query: if probe.query { self.asked.query } else { b"" },
             host,
             framing: Framing::None,
             upgrade: None,
@@ -156,6 +157,12 @@ impl<'a> Case<'a> {
         let errors = self.handling.errors.as_deref().filter(|errors| !errors.intercept.is_empty())?;
         let mut kinds = self.received.fields().of(Name::ContentType);
         (!kinds.any(intercept::is_grpc)).then_some(errors)
+    }
+
+    /// The shield before the probe that is asked for.
+    pub fn shield(&self) -> Option<&'a Arc<Shield>> {
+        let Part::Probe(index) = self.judgement.part else { return None };
+        self.active.shields.of(self.judgement.service?, index)
     }
 
     /// What keeps the request together with others, where the service says so and the request has it.

@@ -11,10 +11,11 @@ use crate::plan::ServerHeader;
 use crate::wire::edits::{Edits, Prefixes};
 use crate::wire::{Responder, Stamp};
 
-/// Stamps the answer to a request at the time `unix`. `text` is memory for lines.
-pub fn put<R: Responder>(values: &Values<'_>, unix: u64, text: &mut Vec<u8>, reply: &mut R) {
+/// Stamps the answer to a request at the time `unix`, with `own` lines besides. `text` is memory for lines.
+pub fn put<R: Responder>(values: &Values<'_>, unix: u64, own: &[u8], text: &mut Vec<u8>, reply: &mut R) {
     let service = values.service;
     text.clear();
+    text.extend_from_slice(own);
     if let Some(hsts) = &service.hsts
         && values.scheme() == Scheme::Https
     {

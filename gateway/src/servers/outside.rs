@@ -25,6 +25,18 @@ impl Servers {
         }
     }
 
+    /// Nobody was there: whoever is there next may be another one.
+    pub fn was_gone(&self, server: usize) {
+        if let Some(site) = self.sites.get(server) {
+            site.state.gone.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How often nobody was there, at any of them.
+    pub fn gone(&self) -> u64 {
+        self.sites.iter().map(|site| site.state.gone.load(Ordering::Relaxed)).sum()
+    }
+
     fn comes_back(self: &Arc<Self>, site: &Site) {
         site.state.begin_slowly(self.now());
         if self.waiting.load(Ordering::SeqCst) > 0 {

@@ -42,6 +42,8 @@ pub struct ServerState {
     record: Mutex<Record>,
     pub(super) failures: AtomicU64,
     pub(super) ejections: AtomicU64,
+    /// How often nobody was there.
+    pub(super) gone: AtomicU64,
     shards: Box<[Shard]>,
 }
 
@@ -65,6 +67,7 @@ impl ServerState {
             record: Mutex::default(),
             failures: AtomicU64::new(0),
             ejections: AtomicU64::new(0),
+            gone: AtomicU64::new(0),
             shards: (0..workers.max(1)).map(|_| Shard::default()).collect(),
         }
     }

@@ -129,6 +129,8 @@ pub struct Entry<'a> {
     pub upstream: Option<&'a str>,
     /// Its status.
     pub upstream_status: Option<u16>,
+    /// Where the answer to a probe came from.
+    pub probe_cache: Option<&'static str>,
     /// How often the request was sent.
     pub tries: u32,
     /// Until the app's head was complete.

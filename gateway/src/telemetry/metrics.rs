@@ -9,6 +9,7 @@ mod families;
 mod limits;
 mod servers;
 mod shard;
+mod shields;
 mod store;
 
 use std::collections::BTreeMap;
@@ -16,11 +17,13 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use probegate_policies::client::UnknownReason;
+use probegate_policies::probe::ProbeKind;
 use prometheus::{Encoder, TextEncoder};
 
 pub use limits::{LimitStats, Waiting};
 pub use shard::{Sample, ServiceStats};
 
+use crate::shields::Counts;
 use crate::state::State;
 
 /// The counters of the gateway.
@@ -33,6 +36,8 @@ pub struct Metrics {
     unserved: Arc<ServiceStats>,
     /// By limit name. Locked when plans change only.
     limited: Mutex<BTreeMap<Box<str>, Arc<LimitStats>>>,
+    /// By service and probe. Locked when plans change and at scrapes only.
+    shields: Mutex<BTreeMap<ProbeName, Arc<Counts>>>,
     identity_unknown: [AtomicU64; 3],
     /// Client connections that are open.
     pub connections: AtomicI64,
@@ -52,6 +57,9 @@ pub struct Metrics {
     pub loaded_at: AtomicU64,
 }
 
+/// A probe, by its service and its own name.
+type ProbeName = (Box<str>, &'static str);
+
 const UNKNOWN_REASONS: [&str; 3] = ["missing", "malformed", "too_long"];
 
 impl Metrics {
@@ -62,6 +70,7 @@ impl Metrics {
             services: Mutex::default(),
             unserved: Arc::new(ServiceStats::new(workers)),
             limited: Mutex::default(),
+            shields: Mutex::default(),
             identity_unknown: Default::default(),
             connections: AtomicI64::new(0),
             accepting: AtomicI64::new(0),
@@ -102,6 +111,12 @@ impl Metrics {
     pub fn limit(&self, name: &str) -> Arc<LimitStats> {
         let mut limited = self.limited.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(limited.entry(name.into()).or_default())
+    }
+
+    /// The counters of a shield. A probe that had one in an earlier plan keeps counting where it stopped.
+    pub fn shield(&self, service: &str, probe: ProbeKind) -> Arc<Counts> {
+        let mut shields = self.shields.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(shields.entry((service.into(), probe.name())).or_default())
     }
 
     /// Everything, in the text format of Prometheus.

@@ -74,7 +74,8 @@ fn d2_bytes_beyond_ascii_in_a_token_are_wrong_and_no_error() {
 #[test]
 fn d3_ipv4_clients_of_an_ipv6_socket_are_in_ipv4_networks() {
     let app = Upstream::answering(|_| ok("in"));
-    let config = Config::before(&app).to_string().replacen("127.0.0.1:0", "[::]:0", 1);
+    let config =
+        Config::before(&app).service("probes: {readyz: {cache: off}}").to_string().replacen("127.0.0.1:0", "[::]:0", 1);
     let gateway = Gateway::start(config);
     let address = ([127, 0, 0, 1], gateway.address().port()).into();
     assert_eq!(get(address, "/readyz").text(), "in");
@@ -184,7 +185,9 @@ fn d11_refusals_are_json_for_programs() {
 #[test]
 fn d16_a_twin_of_the_token_field_is_no_token_and_does_not_reach_the_app() {
     let app = Upstream::answering(|_| ok("in"));
-    let gateway = Gateway::start(Config::before(&app).top(TOKENS).service("probes: {readyz: {allow: {token: probe}}}"));
+    let gateway = Gateway::start(
+        Config::before(&app).top(TOKENS).service("probes: {readyz: {allow: {token: probe}, cache: off}}"),
+    );
     for twin in ["X_Probe_Token", "X-Probe_Token", "x_probe-token"] {
         let fields = format!("{twin}: {TOKEN}\r\n");
         assert_eq!(ask(&gateway, [127, 0, 0, 1], "/readyz", &fields).status, 403, "{twin}");

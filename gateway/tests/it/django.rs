@@ -104,6 +104,11 @@ fn app_token() -> String {
 
 /// The gateway with the example's configuration; only addresses and the socket are others.
 fn gateway(django: &Django) -> Gateway {
+    gateway_with(django, ("", ""))
+}
+
+/// The same with one more change.
+fn gateway_with(django: &Django, change: (&str, &str)) -> Gateway {
     let mut text = std::fs::read_to_string(root().join("examples/django/probegate.yaml")).unwrap();
     let socket = django.socket().display().to_string();
     let media = root().join("examples/django/media").display().to_string();
@@ -113,6 +118,7 @@ fn gateway(django: &Django) -> Gateway {
         ("127.0.0.1:9900", "127.0.0.1:0"),
         ("/tmp/probegate-django/gunicorn.sock\"", &format!("{socket}\"")),
         ("trusted_proxies: [192.0.2.10/32", "trusted_proxies: [127.0.0.10/32"),
+        change,
     ] {
         assert!(text.contains(theirs), "{theirs}");
         text = text.replacen(theirs, ours, 1);
@@ -230,7 +236,8 @@ fn d2_a_token_that_is_not_ascii_is_refused_and_breaks_nothing() {
 #[test]
 fn d1_a_malformed_header_from_a_trusted_proxy_opens_nothing() {
     let django = Django::start(&[("PROBES_INTERNAL_IP_ONLY", "1")]);
-    let gateway = gateway(&django);
+    // An app with a rule of its own has to be asked by each client.
+    let gateway = gateway_with(&django, ("timeout: 800ms", "cache: off\n        timeout: 800ms"));
     let through = |header: &str, more: &[&str]| {
         let field = format!("X-Forwarded-For: {header}");
         status(&gateway, "/readyz", &[&["--interface", PROXY, "-H", &field], more].concat())

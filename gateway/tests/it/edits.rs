@@ -38,7 +38,7 @@ routes:
 fn config(app: &Upstream) -> Config {
     Config::before(app)
         .service(EDITS)
-        .service("probes: {healthz: {host: probe.internal}, version: {serve: answer, allow: anyone}}")
+        .service("probes: {healthz: {host: probe.internal, cache: off}, readyz: {cache: off}, version: {serve: answer, allow: anyone}}")
         .top("networks: {nowhere: [192.0.2.0/24]}")
 }
 

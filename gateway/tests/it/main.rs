@@ -73,6 +73,7 @@ mod readme;
 mod redirects;
 mod rewriting;
 mod shared_limits;
+mod shield;
 mod slow_clients;
 mod smuggling;
 mod splitting;

@@ -121,7 +121,7 @@ fn the_counters_are_what_was_sent() {
     let config = Config::before(&app)
         .workers(2)
         .top("networks: {nobody: [192.0.2.1/32]}\nlimits: {few: {rate: 1/d, burst: 1}}")
-        .service("hosts: [a]\nroutes:\n  - {path: /shut, allow: {network: nobody}}\n  - {path: /few, limits: [few]}");
+        .service("hosts: [a]\nprobes: {healthz: {cache: off}, readyz: {cache: off}}\nroutes:\n  - {path: /shut, allow: {network: nobody}}\n  - {path: /few, limits: [few]}");
     let gateway = Gateway::start(config);
     let mut client = Client::connect(gateway.address());
     let mut bytes = 0;

@@ -109,7 +109,7 @@ fn forwarded_they_are_asked_as_the_app_wants_to_be_asked() {
     let gateway = Gateway::with(
         Config::before(&app).top("tokens: {probe: {slots: [{name: ci, env: PROBE_TOKEN}]}}").service(concat!(
             "probes:\n  readyz: {path: /probes/ready, allow: {token: probe}, upstream_path: /ops/readyz, ",
-            "host: app.internal, token: {env: APP_TOKEN}}"
+            "host: app.internal, token: {env: APP_TOKEN}, cache: off}"
         )),
     )
     .env("PROBE_TOKEN", "the-token-of-the-client-0123456789abcdef")

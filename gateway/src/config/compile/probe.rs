@@ -4,16 +4,23 @@ use std::time::Duration;
 
 use probegate_policies::access::{Origin, Rule};
 use probegate_policies::probe::{ProbeKind, VersionInfo};
+use probegate_policies::shield::Terms;
 
 use super::secret::{self, Places};
 use super::{Context, Definitions, rule, token};
 use crate::config::shape::Toggle;
-use crate::config::value::{DenyWord, ExactPath, Host, Leaf, ServeWord, Text};
+use crate::config::value::{DenyWord, ExactPath, Flag, Host, Leaf, QueryWord, Seconds, ServeWord, Text};
 use crate::config::{ConfigPath, lint, raw};
 use crate::plan;
 
 /// For the whole exchange with the app. Kubelet gives up after one second.
 const TIMEOUT: Duration = Duration::from_millis(800);
+
+/// How long an answer serves.
+const SERVES: Duration = Duration::from_secs(1);
+
+/// Longer than this, no answer serves.
+const LONGEST: Duration = Duration::from_secs(300);
 
 pub(super) fn probes(
     raw: Option<raw::Probes>,
@@ -59,7 +66,8 @@ fn compile(
     definitions: &Definitions,
     cx: &mut Context<'_>,
 ) -> plan::Probe {
-    let raw::Probe { path: at, serve, allow, deny, upstream_path, host, token, timeout, version } = raw;
+    let raw::Probe { path: at, serve, allow, deny, upstream_path, host, token, timeout, cache, query, latch, version } =
+        raw;
     let at = at.map_or_else(|| kind.default_path().into(), |Leaf(ExactPath(path))| path);
     let allow = match allow {
         Some(allow) => rule::rule(allow, &path.key("allow"), definitions, cx),
@@ -74,6 +82,9 @@ fn compile(
                 ("host", host.is_some()),
                 ("token", token.is_some()),
                 ("timeout", timeout.is_some()),
+                ("cache", cache.is_some()),
+                ("query", query.is_some()),
+                ("latch", latch.is_some()),
             ];
             for (key, _) in forwarded.into_iter().filter(|&(_, there)| there) {
                 let message = format!("`{key}` has no meaning with `serve: answer`: the app is not asked");
@@ -90,16 +101,48 @@ fn compile(
                 let message = "`version` has no meaning with `serve: forward`: the app answers";
                 cx.key_error(&path.key("version"), message, "remove it, or write `serve: answer`");
             }
+            let timeout = cx.deadline(timeout, path, "timeout", TIMEOUT);
+            let latch = latch.is_some_and(|Leaf(Flag(latch))| latch);
+            if latch && kind != ProbeKind::Startupz {
+                let message = format!("`latch` has no meaning for probe `{}`: what it asks may change", kind.name());
+                cx.key_error(&path.key("latch"), message, "move it to probe `startupz`");
+            }
+            let off = matches!(cache, Some(Toggle::Off));
+            if latch && off {
+                let message = "`latch` has no meaning with `cache: off`: the app is asked each time";
+                cx.key_error(&path.key("latch"), message, "remove one of the two");
+            }
             plan::Serve::Forward(Box::new(plan::ProbeForward {
                 path: upstream_path.map_or_else(|| at.clone(), |Leaf(ExactPath(path))| path),
                 host: host.map(|Leaf(Host(host))| host),
                 token: token.and_then(|token| app_token(token, &path.key("token"), cx)),
-                timeout: cx.deadline(timeout, path, "timeout", TIMEOUT),
+                timeout,
+                cache: match cache {
+                    Some(Toggle::Off) => None,
+                    Some(Toggle::On(raw)) => Some(terms(raw, timeout, latch, &path.key("cache"), cx)),
+                    None => Some(terms(raw::ProbeCache::default(), timeout, latch, &path.key("cache"), cx)),
+                },
+                query: query.is_none_or(|Leaf(query)| query == QueryWord::Pass),
             }))
         }
     };
     let deny = deny.map_or(plan::Deny::Forbidden, |Leaf(DenyWord(deny))| deny);
     plan::Probe { kind, path: at, serve, allow, deny, origin: Origin { line: written.line } }
+}
+
+/// How long answers serve.
+fn terms(raw: raw::ProbeCache, patience: Duration, latch: bool, path: &ConfigPath, cx: &mut Context<'_>) -> Terms {
+    let raw::ProbeCache { ok, fail, stale } = raw;
+    let mut bounded = |value: Option<Leaf<Seconds>>, key: &str, default: Duration| {
+        let value = value.map_or(default, |Leaf(Seconds(value))| value);
+        if value > LONGEST {
+            let message = format!("`{key}` of {value:?} would hide for too long what becomes of the app");
+            cx.error(&path.key(key), message, format!("write at most `{}s`", LONGEST.as_secs()));
+        }
+        value
+    };
+    let [ok, fail] = [(ok, "ok"), (fail, "fail")].map(|(value, key)| bounded(value, key, SERVES));
+    Terms { ok, fail, stale: bounded(stale, "stale", Duration::ZERO), latch, patience }
 }
 
 /// A token that the gateway shows to the app.

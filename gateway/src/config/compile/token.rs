@@ -111,8 +111,8 @@ pub(super) fn refuse_taken(field: &FieldName, path: &ConfigPath, cx: &mut Contex
     }
 }
 
-/// Every field that apps do not see; reports sets that disagree about one.
-pub(super) fn private_fields(definitions: &Definitions, cx: &mut Context<'_>) -> Vec<FieldName> {
+/// Every field with tokens that apps do not see, and every other one; reports sets that disagree about one.
+pub(super) fn fields(definitions: &Definitions, cx: &mut Context<'_>) -> [Vec<FieldName>; 2] {
     let mut forwarded: HashMap<FieldName, (bool, Box<str>)> = HashMap::new();
     for entry in definitions.tokens.iter() {
         let (Some(tokens), Some(path)) = (&entry.value, &entry.path) else {
@@ -136,8 +136,10 @@ pub(super) fn private_fields(definitions: &Definitions, cx: &mut Context<'_>) ->
             }
         }
     }
-    let mut private: Vec<_> =
-        forwarded.into_iter().filter_map(|(field, (forward, _))| (!forward).then_some(field)).collect();
-    private.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
-    private
+    [false, true].map(|wanted| {
+        let fields = forwarded.iter().filter(|(_, (forward, _))| *forward == wanted);
+        let mut fields: Vec<_> = fields.map(|(field, _)| field.clone()).collect();
+        fields.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
+        fields
+    })
 }

@@ -10,7 +10,7 @@ use super::{
 use crate::config::shape::{List, Preset, Toggle};
 use crate::config::value::{
     Count, Date, DenyWord, ExactPath, FailureStatus, FieldText, FilePath, Flag, Host, Leaf, Name, ProtocolWord,
-    Seconds, SecretText, ServeWord, ServerHeaderWord, Size, StatusesWord, Text, Upgrade, Variable,
+    QueryWord, Seconds, SecretText, ServeWord, ServerHeaderWord, Size, StatusesWord, Text, Upgrade, Variable,
 };
 use probegate_policies::host::HostPattern;
 use probegate_policies::route::PathPrefix;
@@ -170,8 +170,27 @@ pub(in crate::config) struct Probe {
     pub(in crate::config) token: Option<AppToken>,
     /// For the whole exchange with the app. Default: `800ms`, below the second after which Kubernetes gives up.
     pub(in crate::config) timeout: Option<Leaf<Seconds>>,
+    /// How long an answer of the app's serves everybody who asks. `off`: the app is asked each time. Default: `{}`, for a second.
+    pub(in crate::config) cache: Option<Toggle<ProbeCache>>,
+    /// What becomes of a query: `pass` (default), or `drop`, so that no query makes another question of it.
+    pub(in crate::config) query: Option<Leaf<QueryWord>>,
+    /// Whether an app that has started has started for good, until one of its servers was not there or the list of servers changes. Only
+    /// for `startupz`. Default: `false`.
+    pub(in crate::config) latch: Option<Leaf<Flag>>,
     /// What the gateway answers, for `version` with `serve: answer`.
     pub(in crate::config) version: Option<Version>,
+}
+
+/// How long the answer to a probe serves everybody who asks.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, expecting = "a mapping such as `{ok: 1s, fail: 500ms}`, or `off`")]
+pub(in crate::config) struct ProbeCache {
+    /// A good one (2xx). `0s`: only those share it who ask at the same time. Default: `1s`.
+    pub(in crate::config) ok: Option<Leaf<Seconds>>,
+    /// Any other one, or that there was none. Default: `1s`.
+    pub(in crate::config) fail: Option<Leaf<Seconds>>,
+    /// How much longer the last answer stands in for an app that does not answer at all. Default: `0s`, it does not.
+    pub(in crate::config) stale: Option<Leaf<Seconds>>,
 }
 
 /// A token that the gateway shows to the app. Exactly one of `env`, `file` and `value` says which.

@@ -57,6 +57,17 @@ pub(crate) enum ServeWord {
 
 choice!(ServeWord, "`forward` or `answer`", "forward" => Self::Forward, "answer" => Self::Answer);
 
+/// What becomes of the query of a probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum QueryWord {
+    /// The app gets it.
+    Pass,
+    /// It does not.
+    Drop,
+}
+
+choice!(QueryWord, "`pass` or `drop`", "pass" => Self::Pass, "drop" => Self::Drop);
+
 /// What a refused client sees.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct DenyWord(pub(crate) Deny);

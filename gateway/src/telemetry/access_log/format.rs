@@ -69,6 +69,7 @@ pub(super) fn json(out: &mut Vec<u8>, entry: &Entry<'_>) {
         let subject = secured.certificate.as_ref().map(|certificate| &*certificate.subject);
         text(out, "client_certificate", subject.unwrap_or_default().as_bytes());
     }
+    text(out, "probe_cache", entry.probe_cache.unwrap_or_default().as_bytes());
     text(out, "upstream", entry.upstream.unwrap_or_default().as_bytes());
     if entry.upstream.is_some() && entry.tries != 1 {
         number(out, "upstream_tries", u64::from(entry.tries));

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
 
 use super::shard::{BOUNDS, ServiceStats};
-use super::{Metrics, UNKNOWN_REASONS, bans, limits, servers, store};
+use super::{Metrics, UNKNOWN_REASONS, bans, limits, servers, shields, store};
 use crate::acme::Acme;
 use crate::servers::{Health, Site};
 use crate::state::{Active, State};
@@ -144,6 +144,7 @@ pub(super) fn collect(metrics: &Metrics, state: &State) -> Vec<MetricFamily> {
         ),
     ];
     families.extend(servers::collect(&active));
+    families.extend(shields::collect(metrics));
     families.extend(acme(&state.acme));
     families.push(family(
         "probegate_maintenance",

@@ -1,0 +1,238 @@
+//! A probe that is answered from behind its shield: with what is known, with what the app says to everybody who asks now, or, where the question is
+//! one client's own, as if there were no shield.
+//!
+//! The shared question is the gateway's own. Of what the client sends, the host (where the configuration names none), the query and `Accept` go with
+//! it, which are the question; neither its cookies nor its address, so that an app that lets in by them lets nobody in on the strength of another. A
+//! task of its own asks, whatever becomes of the client for whom it began.
+//!
+//! Invariant: the judgement comes first, for every request. A permit is what one gets in here with.
+
+mod ask;
+mod keeper;
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use probegate_policies::access::Permit;
+use probegate_policies::fields::Fields as _;
+use probegate_policies::reason::Reason;
+use probegate_policies::shield::Terms;
+
+use self::keeper::Again;
+use super::deliver::{self, Delivery, Progress};
+use super::exchange::{self, Exchanged, Tools};
+use super::prepare::Case;
+use super::stamp;
+use crate::plan::{Plan, ProbeForward};
+use crate::shields::{Asked, Flight, Found, Kept, Landed, Question, Shield, Source};
+use crate::state::unix_time;
+use crate::wire::deadline::{Deadline, TICK};
+use crate::wire::head::{FieldView, Name};
+use crate::wire::text::push_number;
+use crate::wire::{RequestBody, Responder};
+use crate::worker::Worker;
+
+/// Where the answer to a probe came from.
+#[derive(Clone, Copy, Debug)]
+pub struct Shared {
+    /// Where.
+    pub source: Source,
+    /// Its status, where the app was not asked for it.
+    pub status: Option<u16>,
+}
+
+/// Answers a probe. `head` is memory for a request head.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "one step of the straight line of a request; each argument is one thing it reads"
+)]
+pub async fn serve<B: RequestBody, R: Responder>(
+    permit: Permit,
+    worker: &Worker,
+    case: &Case<'_>,
+    probe: &ProbeForward,
+    (shield, terms): (&Arc<Shield>, &Terms),
+    head: &mut Vec<u8>,
+    tools: &mut Tools<'_>,
+    body: &mut B,
+    reply: &mut R,
+) -> Exchanged {
+    if !body.discard() {
+        reply.close();
+    }
+    let found = question(case, probe).map(|question| (shield.find(&question, terms, case.servers.gone()), question));
+    let (flight, source, question) = match found {
+        None | Some((Found::Alone, _)) => return alone(permit, case, probe, shield, head, tools, body, reply).await,
+        Some((Found::Answer(kept, source, age), _)) => {
+            return give(case, shield, &kept, source, age, None, reply).await;
+        }
+        Some((Found::Silence(reason), _)) => return fail(case, shield, Source::Hit, reason, None, reply),
+        Some((Found::Wait(flight), question)) => (flight, Source::Coalesced, question),
+        Some((Found::Ask(flying), question)) => {
+            let flight = flying.flight();
+            if !ask::start(permit.clone(), flying, worker, case, &question) {
+                return alone(permit, case, probe, shield, head, tools, body, reply).await;
+            }
+            (flight, Source::Miss, question)
+        }
+    };
+    let landed = landed(&flight, probe.timeout, tools.deadline, reply).await;
+    let asked = flight.landed().map(|(_, asked)| *asked).filter(|_| source == Source::Miss);
+    match landed {
+        Ok(Landed::Answer(kept)) => give(case, shield, &kept, source, Duration::ZERO, asked, reply).await,
+        Ok(Landed::Large) => alone(permit, case, probe, shield, head, tools, body, reply).await,
+        Err(Reason::ClientClosed) => fail(case, shield, source, Reason::ClientClosed, asked, reply),
+        Ok(Landed::Silence(reason)) | Err(reason) => match shield.cover(&question, terms) {
+            Some((kept, age)) => give(case, shield, &kept, Source::Stale, age, asked, reply).await,
+            None => fail(case, shield, source, reason, asked, reply),
+        },
+    }
+}
+
+/// What is asked beyond what the configuration says; `None`: that is this client's alone.
+fn question(case: &Case<'_>, probe: &ProbeForward) -> Option<Question> {
+    let fields = case.received.fields();
+    if is_own(&fields, &case.active.plan) {
+        return None;
+    }
+    let mut forms = fields.of(Name::Accept);
+    let (accept, None) = (forms.next(), forms.next()) else { return None };
+    let fixed = probe.host.is_some() || case.handling.edits.as_ref().is_some_and(|edits| edits.request.host.is_some());
+    let host = if fixed { &[][..] } else { case.asked.authority };
+    let question = Question {
+        host: host.to_ascii_lowercase().into(),
+        query: if probe.query { case.asked.query.into() } else { Box::default() },
+        accept: accept.unwrap_or(b"*/*").into(),
+    };
+    question.is_short().then_some(question)
+}
+
+/// Whether a request shows what the app may judge its client by (RFC 9111 §3.5). Tokens that this gateway keeps to itself are not among that.
+pub fn is_own(fields: &FieldView<'_>, plan: &Plan) -> bool {
+    let private = |name: &[u8]| plan.private_fields.iter().any(|field| field.matches(name));
+    fields.first(Name::Authorization).is_some() && !private(b"authorization")
+        || fields.lines().any(|(name, _)| plan.forwarded_fields.iter().any(|field| field.matches(name)))
+}
+
+/// Waits for the end of an ask that is under way, for as long as one may take.
+///
+/// # Errors
+/// The client is gone, or its time is over.
+async fn landed<R: Responder>(
+    flight: &Flight,
+    patience: Duration,
+    deadline: &Deadline,
+    reply: &mut R,
+) -> Result<Landed, Reason> {
+    let mut told = pin!(flight.told.notified());
+    // From here on nothing is missed.
+    told.as_mut().enable();
+    // It ends within its time by itself, and that has begun already.
+    deadline.arm(patience + TICK);
+    let landed = poll_fn(|cx| {
+        if let Some((landed, _)) = flight.landed() {
+            return Poll::Ready(Ok(landed.clone()));
+        }
+        if told.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(flight.landed().map(|(landed, _)| landed.clone()).ok_or(Reason::UpstreamTimeout));
+        }
+        if deadline.poll_expired(cx) {
+            return Poll::Ready(Err(Reason::UpstreamTimeout));
+        }
+        reply.poll_gone(cx).map(|()| Err(Reason::ClientClosed))
+    });
+    let landed = landed.await;
+    deadline.disarm();
+    landed
+}
+
+/// Gives an answer that is known. `asked`: the app was asked for this client.
+async fn give<R: Responder>(
+    case: &Case<'_>,
+    shield: &Shield,
+    kept: &Kept,
+    source: Source,
+    age: Duration,
+    asked: Option<Asked>,
+    reply: &mut R,
+) -> Exchanged {
+    let mut exchanged = told(case, shield, source, asked, (source != Source::Miss).then_some(age), reply);
+    let (head, bytes) = kept.view();
+    if !reply.accepts(head, bytes) {
+        exchanged.failed = Some(Reason::UpstreamInvalid);
+        return exchanged;
+    }
+    if let Some(shared) = &mut exchanged.shared {
+        shared.status = Some(kept.status()).filter(|_| exchanged.status.is_none() || source != Source::Miss);
+    }
+    let to_head = case.received.head.method.of(case.received.bytes) == b"HEAD";
+    let delivery = Delivery { to_head, ..Delivery::default() };
+    match deliver::deliver(&delivery, &mut Again::new(kept), reply, &Progress::over()).await {
+        Ok(delivered) => exchanged.failed = delivered.failed,
+        Err(reason) => exchanged.failed = Some(reason),
+    }
+    exchanged
+}
+
+/// There is no answer.
+fn fail<R: Responder>(
+    case: &Case<'_>,
+    shield: &Shield,
+    source: Source,
+    reason: Reason,
+    asked: Option<Asked>,
+    reply: &mut R,
+) -> Exchanged {
+    Exchanged { failed: Some(reason), ..told(case, shield, source, asked, None, reply) }
+}
+
+/// Asks the app for this client alone, in what is left of its time.
+#[expect(clippy::too_many_arguments, reason = "as for `serve`")]
+async fn alone<B: RequestBody, R: Responder>(
+    permit: Permit,
+    case: &Case<'_>,
+    probe: &ProbeForward,
+    shield: &Arc<Shield>,
+    head: &mut Vec<u8>,
+    tools: &mut Tools<'_>,
+    body: &mut B,
+    reply: &mut R,
+) -> Exchanged {
+    let shared = told(case, shield, Source::Bypass, None, None, reply).shared;
+    let Some(_place) = shield.alone() else {
+        return Exchanged { failed: Some(Reason::ProbeBusy), shared, ..Exchanged::default() };
+    };
+    shield.counts().asks_app();
+    let mut errand = case.probe(probe, head);
+    errand.total = errand.total.map(|total| total.saturating_sub(case.received.started.elapsed()).max(TICK));
+    Exchanged { shared, ..exchange::run(permit, &errand, tools, body, reply).await }
+}
+
+/// Says where an answer comes from: to the client, and to whoever counts.
+fn told<R: Responder>(
+    case: &Case<'_>,
+    shield: &Shield,
+    source: Source,
+    asked: Option<Asked>,
+    age: Option<Duration>,
+    reply: &mut R,
+) -> Exchanged {
+    shield.counts().add(source);
+    // RFC 9111 §5.1: in whole seconds.
+    let (mut lines, mut text) = (Vec::with_capacity(48), Vec::new());
+    if let Some(age) = age {
+        lines.extend_from_slice(b"Age: ");
+        push_number(&mut lines, age.as_secs());
+        lines.extend_from_slice(b"\r\n");
+    }
+    for part in ["X-Probe-Cache: ", source.label(), "\r\n"] {
+        lines.extend_from_slice(part.as_bytes());
+    }
+    stamp::put(&case.values(), unix_time(), &lines, &mut text, reply);
+    let Asked { server, status, answered, sent } = asked.unwrap_or_default();
+    let shared = Some(Shared { source, status: None });
+    Exchanged { server, status, answered, sent, shared, ..Exchanged::default() }
+}

@@ -1,0 +1,322 @@
+//! The shield before one probe: what is known of each question, and the asks that are under way.
+//!
+//! A question is what the app is asked beyond what the configuration says: the host, the query, and the form of the answer. There is room for
+//! [`QUESTIONS`]; one that finds none is asked for its client alone, and at most [`MOST_ALONE`] of those at a time. A question has its place until
+//! nobody has asked it for [`IDLE`], so that strangers who make up questions take nobody's place away.
+//!
+//! Invariant: whoever waits for an ask is told its end: a [`Flying`] that goes away without having landed says so.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use probegate_policies::reason::Reason;
+use probegate_policies::shield::{Known, Step, Terms};
+use tokio::sync::Notify;
+
+use super::{Counts, Kept, Source};
+
+/// Questions that are known at a time.
+const QUESTIONS: usize = 32;
+
+/// Bytes of a question that is known.
+const LONGEST: usize = 1024;
+
+/// After how long a question that nobody asks gives its place to another.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// After how long an app is asked again whether its answer is still too large to be kept.
+const LARGE: Duration = Duration::from_secs(10);
+
+/// Requests at a time that ask for themselves alone.
+pub const MOST_ALONE: usize = 64;
+
+/// What the app is asked beyond what the configuration says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Question {
+    /// The host, where the client says it. Lower-case.
+    pub host: Box<[u8]>,
+    /// The query with its `?`, or nothing.
+    pub query: Box<[u8]>,
+    /// `Accept`; `*/*` where none was sent.
+    pub accept: Box<[u8]>,
+}
+
+impl Question {
+    /// Whether it is short enough to be kept.
+    pub fn is_short(&self) -> bool {
+        self.host.len() + self.query.len() + self.accept.len() <= LONGEST
+    }
+}
+
+/// How the app was asked, for the log line of whoever had it asked.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Asked {
+    /// Index of the server that was asked last.
+    pub server: Option<usize>,
+    /// Its status.
+    pub status: Option<u16>,
+    /// When its head was complete.
+    pub answered: Option<Instant>,
+    /// How often it was asked.
+    pub sent: u32,
+}
+
+/// How an ask ended.
+#[derive(Clone, Debug)]
+pub enum Landed {
+    /// With an answer.
+    Answer(Arc<Kept>),
+    /// Without one.
+    Silence(Reason),
+    /// With one that is too large to be kept.
+    Large,
+}
+
+/// An ask that is under way, for those who wait for it.
+#[derive(Debug, Default)]
+pub struct Flight {
+    landed: OnceLock<(Landed, Asked)>,
+    /// Told when it has landed.
+    pub told: Notify,
+}
+
+impl Flight {
+    /// How it ended; `None`: it has not.
+    pub fn landed(&self) -> Option<&(Landed, Asked)> {
+        self.landed.get()
+    }
+}
+
+/// What becomes of somebody who asks.
+#[derive(Debug)]
+pub enum Found {
+    /// This answer, of this age.
+    Answer(Arc<Kept>, Source, Duration),
+    /// The app says nothing, for this reason.
+    Silence(Reason),
+    /// The app is being asked.
+    Wait(Arc<Flight>),
+    /// The app is to be asked.
+    Ask(Flying),
+    /// The app is to be asked for this client alone.
+    Alone,
+}
+
+/// The shield before one probe.
+#[derive(Debug)]
+pub struct Shield {
+    fingerprint: u64,
+    /// Locked for a moment by everybody who asks: what is known is what all workers share.
+    cells: Mutex<Vec<Cell>>,
+    alone: AtomicUsize,
+    counts: Arc<Counts>,
+    origin: Instant,
+}
+
+/// One question.
+#[derive(Debug)]
+struct Cell {
+    question: Question,
+    known: Known,
+    kept: Option<Arc<Kept>>,
+    /// Why the app said nothing.
+    reason: Reason,
+    flight: Option<Arc<Flight>>,
+    /// When it was asked last.
+    used: u64,
+    /// Until when nobody tries to keep the answer.
+    large: u64,
+    /// How often the app's servers had been found gone when it answered.
+    gone: u64,
+}
+
+impl Shield {
+    /// A shield that knows nothing.
+    pub(super) fn new(fingerprint: u64, counts: Arc<Counts>, origin: Instant) -> Self {
+        Self { fingerprint, cells: Mutex::default(), alone: AtomicUsize::new(0), counts, origin }
+    }
+
+    pub(super) fn fingerprint(&self) -> u64 {
+        self.fingerprint
+    }
+
+    /// How often which of it happened.
+    pub fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// What becomes of somebody who asks. `gone`: how often the app's servers were found gone, ever: whoever was started may not be any more.
+    pub fn find(self: &Arc<Self>, question: &Question, terms: &Terms, gone: u64) -> Found {
+        let now = self.now();
+        let mut cells = self.lock();
+        let Some(cell) = cell(&mut cells, question, now) else { return Found::Alone };
+        cell.used = now;
+        if cell.large > now {
+            return Found::Alone;
+        }
+        if terms.latch && cell.gone != gone {
+            cell.known.forget();
+            cell.gone = gone;
+        }
+        let source = match cell.known.step(now, terms) {
+            Step::Fresh => Source::Hit,
+            Step::Latched => Source::Latched,
+            Step::Stale => Source::Stale,
+            Step::Silent => return Found::Silence(cell.reason),
+            Step::Wait => return cell.flight.as_ref().map_or(Found::Alone, |flight| Found::Wait(Arc::clone(flight))),
+            Step::Ask => {
+                let flight = Arc::new(Flight::default());
+                cell.flight = Some(Arc::clone(&flight));
+                return Found::Ask(Flying { shield: Arc::clone(self), flight });
+            }
+        };
+        match &cell.kept {
+            Some(kept) => Found::Answer(Arc::clone(kept), source, cell.known.age(now)),
+            None => Found::Alone,
+        }
+    }
+
+    /// What covers the app's silence.
+    pub fn cover(&self, question: &Question, terms: &Terms) -> Option<(Arc<Kept>, Duration)> {
+        let now = self.now();
+        let cells = self.lock();
+        let cell = cells.iter().find(|cell| cell.question == *question)?;
+        let kept = cell.kept.as_ref().filter(|_| cell.known.is_covered(now, terms))?;
+        Some((Arc::clone(kept), cell.known.age(now)))
+    }
+
+    /// A place for a request that asks for itself alone; `None`: there is none.
+    pub fn alone(self: &Arc<Self>) -> Option<Alone> {
+        if self.alone.fetch_add(1, Ordering::Relaxed) < MOST_ALONE {
+            return Some(Alone(Arc::clone(self)));
+        }
+        self.alone.fetch_sub(1, Ordering::Relaxed);
+        None
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.origin.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Cell>> {
+        self.cells.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The place of a question; a new one where there is room.
+fn cell<'a>(cells: &'a mut Vec<Cell>, question: &Question, now: u64) -> Option<&'a mut Cell> {
+    let at = match cells.iter().position(|cell| cell.question == *question) {
+        Some(at) => at,
+        None => {
+            let idle = u64::try_from(IDLE.as_nanos()).unwrap_or(u64::MAX);
+            if cells.len() >= QUESTIONS {
+                cells.retain(|cell| cell.known.is_asking() || now.saturating_sub(cell.used) < idle);
+            }
+            if cells.len() >= QUESTIONS {
+                return None;
+            }
+            cells.push(Cell {
+                question: question.clone(),
+                known: Known::default(),
+                kept: None,
+                reason: Reason::UpstreamTimeout,
+                flight: None,
+                used: now,
+                large: 0,
+                gone: 0,
+            });
+            cells.len() - 1
+        }
+    };
+    cells.get_mut(at)
+}
+
+/// A request that asks for itself alone.
+#[derive(Debug)]
+pub struct Alone(Arc<Shield>);
+
+impl Drop for Alone {
+    fn drop(&mut self) {
+        self.0.alone.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The duty to tell how an ask ended.
+#[derive(Debug)]
+pub struct Flying {
+    shield: Arc<Shield>,
+    flight: Arc<Flight>,
+}
+
+impl Flying {
+    /// The app is asked from here on.
+    pub fn departs(&self) {
+        self.shield.counts.asks_app();
+    }
+
+    /// For those who wait for it.
+    pub fn flight(&self) -> Arc<Flight> {
+        Arc::clone(&self.flight)
+    }
+
+    /// Tells how it ended. `gone`: as in [`Shield::find`], before the app was asked.
+    pub fn land(self, landed: Landed, asked: Asked, gone: u64) {
+        self.tell(landed, asked, gone);
+    }
+
+    fn tell(&self, landed: Landed, asked: Asked, gone: u64) {
+        let now = self.shield.now();
+        if self.flight.landed.set((landed.clone(), asked)).is_err() {
+            return;
+        }
+        let mut cells = self.shield.lock();
+        // It may have been taken for lost, and another one be under way.
+        let mine = |cell: &&mut Cell| cell.flight.as_ref().is_some_and(|flight| Arc::ptr_eq(flight, &self.flight));
+        if let Some(cell) = cells.iter_mut().find(mine) {
+            cell.flight = None;
+            match landed {
+                Landed::Answer(kept) => {
+                    cell.known.answered(now, (200..300).contains(&kept.status()));
+                    cell.kept = Some(kept);
+                    cell.gone = gone;
+                }
+                Landed::Silence(reason) => {
+                    cell.known.silent(now, is_silence(reason));
+                    cell.reason = reason;
+                }
+                Landed::Large => {
+                    cell.known = Known::default();
+                    cell.kept = None;
+                    cell.large = now.saturating_add(u64::try_from(LARGE.as_nanos()).unwrap_or(u64::MAX));
+                }
+            }
+        }
+        drop(cells);
+        self.flight.told.notify_waiters();
+    }
+}
+
+impl Drop for Flying {
+    fn drop(&mut self) {
+        // Nothing happens where it has landed.
+        let reason = if std::thread::panicking() { Reason::Panicked } else { Reason::ShuttingDown };
+        self.tell(Landed::Silence(reason), Asked::default(), 0);
+    }
+}
+
+/// Whether the app just said nothing. What it says wrongly, and what checks and people say about its servers, is an answer.
+fn is_silence(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::UpstreamUnreachable
+            | Reason::UpstreamClosed
+            | Reason::UpstreamConnectTimeout
+            | Reason::UpstreamTimeout
+            | Reason::UpstreamBusy
+            | Reason::UpstreamQueueFull
+            | Reason::UpstreamQueueTimeout
+            | Reason::Panicked
+            | Reason::ShuttingDown
+    )
+}

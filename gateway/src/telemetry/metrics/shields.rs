@@ -1,0 +1,37 @@
+//! What is counted of the shields before probes.
+
+use std::sync::PoisonError;
+
+use prometheus::proto::{MetricFamily, MetricType};
+
+use super::Metrics;
+use super::families::{counter, family};
+use crate::shields::Source;
+
+/// Where answers came from, and how often apps were asked.
+pub(super) fn collect(metrics: &Metrics) -> [MetricFamily; 2] {
+    let shields = metrics.shields.lock().unwrap_or_else(PoisonError::into_inner);
+    let labels = |service: &str, probe: &str| vec![("service", service.to_owned()), ("probe", probe.to_owned())];
+    let answers = shields.iter().flat_map(|((service, probe), counts)| {
+        Source::ALL.into_iter().map(move |source| {
+            let mut labels = labels(service, probe);
+            labels.push(("source", source.label().to_owned()));
+            counter(labels, counts.of(source))
+        })
+    });
+    let asks = shields.iter().map(|((service, probe), counts)| counter(labels(service, probe), counts.asks()));
+    [
+        family(
+            "probegate_probe_answers_total",
+            "Answers to probes from behind their shields, by where they came from.",
+            MetricType::COUNTER,
+            answers.collect(),
+        ),
+        family(
+            "probegate_probe_asks_total",
+            "How often apps were asked for probes that have a shield.",
+            MetricType::COUNTER,
+            asks.collect(),
+        ),
+    ]
+}
