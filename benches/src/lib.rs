@@ -75,7 +75,24 @@ pub fn browser() -> String {
 
 /// The plan and its limits.
 pub fn plan() -> Result<(Plan, Limiter), String> {
-    let source = Source { name: "bench".to_owned(), text: CONFIG.to_owned() };
+    plan_of(CONFIG)
+}
+
+/// The same with limits by everything that requests have in common, which count exactly and in windows.
+pub fn plan_with_keys() -> Result<(Plan, Limiter), String> {
+    let keys = "[client_ip, {header: User-Agent}, {cookie: sessionid}, {query: colour}, path, method, host, service, route, token, client_certificate]";
+    let limits = format!(
+        "limits: {{all: {{rate: 1000000/s, burst: 1000000, key: {keys}, headers: always}}, windows: {{rate: 1000000/s, algorithm: fixed_window, key: {keys}}}, per_client:"
+    );
+    plan_of(
+        &CONFIG
+            .replace("limits: {per_client:", &limits)
+            .replace("limits: [per_client]", "limits: [per_client, all, windows]"),
+    )
+}
+
+fn plan_of(config: &str) -> Result<(Plan, Limiter), String> {
+    let source = Source { name: "bench".to_owned(), text: config.to_owned() };
     let loaded = config::compile(&source, &System::new("")).map_err(|problems| problems.to_string())?;
     let limiter = Limiter::new(&loaded.plan, None, &Seed([1, 2, 3, 4]));
     Ok((loaded.plan, limiter))

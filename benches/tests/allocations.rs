@@ -1,7 +1,7 @@
 //! The judgement allocates nothing, whatever the request looks like.
 
 use allocation_counter::measure;
-use probegate_benches::{Case, PLAIN, browser, judge, parse, plan};
+use probegate_benches::{Case, PLAIN, browser, judge, parse, plan, plan_with_keys};
 
 #[test]
 fn a_judgement_does_not_touch_the_heap() {
@@ -28,6 +28,13 @@ fn a_judgement_does_not_touch_the_heap() {
             }
         });
         assert_eq!(info.count_total, 0, "{name} allocates");
+    }
+    let (plan, limiter) = plan_with_keys().unwrap();
+    for text in [PLAIN.to_owned(), browser()] {
+        let head = parse(&text).unwrap();
+        let mut case = Case::new(&plan, &limiter, &head, &text);
+        assert!(judge(&mut case));
+        assert_eq!(measure(|| assert!(judge(&mut case))).count_total, 0, "keys of many parts allocate");
     }
     // The instrument can see an allocation.
     assert_eq!(measure(|| drop(std::hint::black_box(Box::new(1_u64)))).count_total, 1);

@@ -51,7 +51,7 @@ step_doc() { RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
 step_test() {
   PROBEGATE_TEST_VENV=$root/target/django/venv PROBEGATE_TEST_GRPC_VENV=$root/target/grpc/venv \
     PROBEGATE_TEST_SSLYZE_VENV=$root/target/sslyze/venv PROBEGATE_TEST_WEBSOCKET_VENV=$root/target/websocket/venv \
-    PROBEGATE_TEST_UVICORN_VENV=$root/target/uvicorn/venv \
+    PROBEGATE_TEST_UVICORN_VENV=$root/target/uvicorn/venv PROBEGATE_TEST_RATELIMIT_VENV=$root/target/ratelimit/venv \
     cargo test --locked --workspace --features probegate/fault-injection
 }
 
@@ -140,6 +140,7 @@ prepare() {
     venv "$root/target/grpc/venv" -r examples/grpc/requirements.txt &&
     venv "$root/target/websocket/venv" -r examples/websocket/requirements.txt &&
     venv "$root/target/sslyze/venv" -r gateway/tests/sslyze.txt &&
+    venv "$root/target/ratelimit/venv" -r gateway/tests/ratelimit.txt &&
     venv "$root/target/uvicorn/venv" -r gateway/tests/uvicorn.txt &&
     venv "$tools/venv" check-jsonschema==0.39.0 &&
     install_cargo_deny &&

@@ -55,6 +55,7 @@ mod lifecycle;
 mod limit_answers;
 mod limit_counts;
 mod limit_delays;
+mod limit_django;
 mod limit_keys;
 mod limit_oracle;
 mod limits;
