@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::{app, ask, in_flight, limited, silent, waiting};
-use crate::harness::{Client, Gateway, Upstream, eventually, get, ok, run};
+use crate::harness::{Client, Config, Gateway, Redis, Upstream, eventually, get, ok, probegate, run};
 use crate::http2::with_http2;
 
 const HANDSHAKE: &str = concat!(
@@ -146,4 +146,46 @@ fn one_place_is_enough_for_many_clients_on_several_workers() {
     assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
     in_flight(&gateway, 0.0);
     waiting(&gateway, 0.0);
+}
+
+#[test]
+fn the_store_of_shared_limits_is_not_charged_for_who_finds_no_place_and_whom_it_refuses_holds_none() {
+    let redis = Redis::start();
+    let (app, released) = app();
+    let top = format!(
+        "limits:\n  exports: {{max_in_flight: 1, queue: 1, queue_timeout: 400ms}}\n  \
+         all: {{rate: 1/h, burst: 1, shared: true}}\nlimit_store: {{redis: \"{}\", replicas: 1, timeout: 900ms}}",
+        redis.url()
+    );
+    let gateway = Gateway::start(Config::before(&app).top(&top).service("limits: [all, exports]"));
+    let mut held = ask(&gateway, "/hold/1");
+    app.wait_for_requests(1);
+    let mut late = ask(&gateway, "/late");
+    waiting(&gateway, 1.0);
+    assert_eq!(get(gateway.address(), "/full").status, 429);
+    assert_eq!(late.response().status, 429);
+    assert_eq!(gateway.access("/late")["reason"], "in_flight_exceeded");
+    released.release("/hold/1");
+    assert_eq!(held.response().status, 200);
+    in_flight(&gateway, 0.0);
+    assert_eq!(get(gateway.address(), "/second").status, 200);
+    for _ in 0..2 {
+        assert_eq!(get(gateway.address(), "/third").status, 429);
+        assert_eq!(gateway.access("/third")["reason"], "limit_exceeded");
+        in_flight(&gateway, 0.0);
+    }
+}
+
+#[test]
+fn explain_says_who_has_how_many_places() {
+    let told =
+        run(&mut probegate(["explain", "-c", "examples/concurrency-limits/probegate.yaml", "GET", "/export/"])).out;
+    assert!(
+        told.contains("while it is in flight: 2 at a time, 3 more wait for 10s at the most; beyond that, 429"),
+        "{told}"
+    );
+    assert!(told.contains("50 at a time; in shadow mode: it refuses nobody"), "{told}");
+    let told =
+        run(&mut probegate(["explain", "-c", "examples/concurrency-limits/probegate.yaml", "GET", "/reports/"])).out;
+    assert!(told.contains("beyond that, 503 (capacity_exceeded)"), "{told}");
 }
