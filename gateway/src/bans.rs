@@ -77,14 +77,17 @@ impl Bans {
         bans
     }
 
-    /// Takes over what another process has written to `folder` meanwhile. `now` in seconds since the epoch.
+    /// Takes over what another process has written to `folder` meanwhile, and nothing else: that one may have lifted what was read before. `now` in
+    /// seconds since the epoch.
     pub fn read_again(&self, folder: &Path, now: u64) {
         let mut kept = self.kept();
         folder.clone_into(&mut kept.folder);
         match file::read(folder) {
             Ok(mut written) => {
+                self.by_hand.lift_where(|_| true);
                 self.by_hand.restore(written.by_hand.drain(..), now);
                 for (name, jail) in &kept.jails {
+                    jail.lift_where(|_| true);
                     jail.restore(written.of(name, jail.is_shadow()), now);
                 }
                 kept.unread = written;
@@ -185,7 +188,11 @@ impl Bans {
 
     /// Lifts all bans, and forgets what anybody did. How many were in force.
     pub fn lift_all(&self, now: u64) -> usize {
-        let jails: Vec<_> = self.kept().jails.values().map(Arc::clone).collect();
+        let jails: Vec<_> = {
+            let mut kept = self.kept();
+            kept.unread = Written::default();
+            kept.jails.values().map(Arc::clone).collect()
+        };
         let lifted = jails.iter().chain([&self.by_hand]).map(|jail| jail.lift_all(now)).sum();
         self.changed();
         lifted

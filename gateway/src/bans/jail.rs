@@ -13,7 +13,7 @@ use crate::plan::BanPolicy;
 pub const LONGEST: u64 = 366 * 86_400;
 
 /// How many can be banned by hand.
-const BY_HAND: usize = 65_536;
+const BY_HAND: usize = 16_384;
 
 /// The bans of one policy, or those by hand.
 #[derive(Debug)]

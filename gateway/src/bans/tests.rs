@@ -119,6 +119,12 @@ fn bans_survive_reloads_and_processes_but_not_a_plan_that_forbids_them() {
     let known = gate.jails()[0].get(client("203.0.113.9")).unwrap();
     let cause = Cause { offence: Some(Offence::Status(404)), text: "x".into() };
     assert_eq!(known, Ban { since: now, until: now + 100, count: 2, cause });
+    // What another process has lifted meanwhile is lifted.
+    std::fs::write(file::path(&folder), "{}").unwrap();
+    next.read_again(&folder, now);
+    assert_eq!(is_out(&gate, &first, "203.0.113.9", now), None);
+    offend(&gate, &first, "203.0.113.9", 5, now);
+    assert_eq!(is_out(&gate, &first, "203.0.113.9", now), Some(false));
     // Now it is one of ours.
     let mut inside = plan(&folder, SCANS);
     inside.internal = Arc::new(["203.0.113.0/24".parse().unwrap()].into_iter().collect());

@@ -305,6 +305,7 @@ fn bans_stay_over_reloads_restarts_and_hand_overs() {
     gateway.signal("QUIT");
     gateway.wait_exit();
     eventually("the new process answers", || (login(to, "203.0.113.11", "right") == 403).then_some(()));
+    assert_eq!(login(to, "203.0.113.9", "right"), 200, "lifted while the new process started");
     assert_eq!(ban(admin, &["add", "203.0.113.12"]).code, Some(0));
 
     // Killed, it has lost nothing that was said to be kept.
