@@ -128,7 +128,7 @@ impl std::error::Error for Failure {
 /// Reads and compiles a file. Relative paths in it begin at its folder.
 pub fn load(path: &Path) -> Result<Loaded, Failure> {
     let unreadable = |error| Failure::Unreadable { path: path.to_owned(), error };
-    let bytes = read_file(path, LARGEST_FILE).map_err(unreadable)?;
+    let bytes = environment::read_named(path, LARGEST_FILE).map_err(unreadable)?;
     let text = String::from_utf8(bytes)
         .map_err(|error| unreadable(io::Error::new(io::ErrorKind::InvalidData, error.utf8_error())))?;
     let source = Source { name: path.display().to_string(), text };

@@ -1,4 +1,6 @@
 //! Reload: load, prove, bind, swap. Whatever fails before the swap changes nothing.
+//!
+//! Invariant: one at a time, on a thread that may wait for a disk. A process that has begun to go down meanwhile takes nothing up any more.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -47,6 +49,9 @@ impl Reloader {
     fn try_reload(&self) -> Result<(), String> {
         let path = self.path.as_ref().ok_or("started without a configuration file: there is nothing to reload")?;
         let loaded = config::load(path).map_err(|failure| failure.to_string())?;
+        if self.state.is_draining() {
+            return Err("the gateway is going down".to_owned());
+        }
         let plan = loaded.plan;
         access_log::prove(&plan.access_log.target).map_err(|error| format!("access log: {error}"))?;
         if let Some(target) = &plan.access_log.nginx_errors {

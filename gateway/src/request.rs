@@ -16,6 +16,7 @@ pub mod files;
 pub mod finish;
 pub mod forward;
 pub mod headers;
+pub mod hidden;
 pub mod instead;
 pub mod intercept;
 pub mod judge;
@@ -200,12 +201,13 @@ pub async fn serve<B: RequestBody, R: Responder>(
     let verdict = std::mem::replace(&mut judgement.verdict, Err(Reason::Panicked.into()));
     let service = judgement.service.and_then(|index| plan.services.get(index));
     let servers = judgement.service.and_then(|index| active.servers.get(index));
+    let values =
+        service.map(|service| Values { plan, received, asked: &asked, judgement: &judgement, id: &id, service });
     let verdict = verdict.and_then(|way| match way {
         Way::In(permit) => {
-            if let Some(service) =
-                service.filter(|_| judgement.service.and_then(|index| active.in_maintenance(index)).is_some())
-                && let values = (Values { plan, received, asked: &asked, judgement: &judgement, id: &id, service })
-                && maintenance::keeps_out(&values, &question, &mut ())
+            if judgement.service.and_then(|index| active.in_maintenance(index)).is_some()
+                && let Some(values) = &values
+                && maintenance::keeps_out(values, &question, &mut ())
             {
                 return Err(Reason::Maintenance.into());
             }
@@ -215,9 +217,8 @@ pub async fn serve<B: RequestBody, R: Responder>(
         Way::Https(port) => Ok(Err(port)),
     });
 
-    if let Some(service) = service {
-        let values = Values { plan, received, asked: &asked, judgement: &judgement, id: &id, service };
-        stamp::put(&values, now.unix, b"", text, reply);
+    if let Some(values) = &values {
+        stamp::put(values, now.unix, b"", text, reply);
     }
 
     // The verdict's consequence.
@@ -233,7 +234,9 @@ pub async fn serve<B: RequestBody, R: Responder>(
                 reply.close();
                 after = After::Abort;
             } else {
-                refuse::refuse(received, active, &judgement, refused, &id, text, body, reply).await;
+                let told = hidden::told(active, values.as_ref(), &question, refused);
+                outcome.own_status = Some(answer::status(told));
+                refuse::refuse(worker, received, active, &judgement, told, &id, text, body, reply).await;
             }
         }
         Ok(Err(port)) => {
@@ -258,11 +261,11 @@ pub async fn serve<B: RequestBody, R: Responder>(
                 probe::answer(probe.kind, version, passing, &worker.date.get(), body, reply).await;
             } else if let Some(edits) =
                 service.handling(judgement.part.route()).edits.as_deref().filter(|_| probe.is_none())
-                && let values = (Values { plan, received, asked: &asked, judgement: &judgement, id: &id, service })
-                && let Some(instead) = instead::find(edits, &values)
+                && let Some(values) = &values
+                && let Some(instead) = instead::find(edits, values)
             {
                 // In a box: most requests go to the app.
-                Box::pin(instead.answer(&values, text, &mut outcome, body, reply)).await;
+                Box::pin(instead.answer(values, text, &mut outcome, body, reply)).await;
             } else {
                 let forward = probe.and_then(|probe| match &probe.serve {
                     Serve::Forward(forward) => Some(&**forward),
@@ -288,7 +291,8 @@ pub async fn serve<B: RequestBody, R: Responder>(
                     exchanged.failed = Some(reason);
                     reply.close();
                 }
-                after = conclude(received, active, &judgement, exchanged, &mut outcome, &id, text, body, reply).await;
+                after = conclude(worker, received, active, &judgement, exchanged, &mut outcome, &id, text, body, reply)
+                    .await;
             }
         }
     }
@@ -333,6 +337,7 @@ pub async fn refuse_unread<R: Responder>(
     reason = "one step of the straight line above; each argument is one thing it reads"
 )]
 async fn conclude<B: RequestBody, R: Responder>(
+    worker: &Worker,
     received: &Received<'_>,
     active: &Active,
     judgement: &Judgement<'_>,
@@ -357,7 +362,7 @@ async fn conclude<B: RequestBody, R: Responder>(
             reply.close();
             return After::Abort;
         }
-        refuse::refuse(received, active, judgement, reason.into(), id, text, body, reply).await;
+        refuse::refuse(worker, received, active, judgement, reason.into(), id, text, body, reply).await;
     }
     match exchanged.switched {
         Some((socket, server)) => After::Switched(socket, Held { server, limits: Vec::new() }),

@@ -39,6 +39,8 @@ pub struct Held<'a>(#[expect(dead_code, reason = "it is held, and nothing else")
 #[derive(Debug, Default)]
 struct Kept {
     record: Record,
+    /// Something was forgotten that the file still says.
+    unwritten: bool,
     cells: BTreeMap<Box<str>, Cell>,
     /// Where they are written to.
     folder: PathBuf,
@@ -127,6 +129,10 @@ impl Switches {
         match file::read(folder) {
             Ok(record) => {
                 kept.record = record;
+                // What the plan in force does not have is no more kept than when that was taken up.
+                if !kept.cells.is_empty() {
+                    kept.forget_lifted();
+                }
                 kept.tell();
             }
             Err(error) => {
@@ -162,12 +168,10 @@ impl Switches {
             (cell.configured, cell.retry_after) = (service.maintenance.enabled, service.maintenance.retry_after);
             cells.push(Arc::clone(&cell.told));
         }
-        if kept.forget_lifted()
-            // A process that starts may not be the one in charge yet, whose file this is.
-            && !first
-            && let Some(why) = kept.save()
-        {
-            tracing::error!(why, "switches can not be written");
+        kept.forget_lifted();
+        // A process that starts may not be the one in charge yet, whose file this is.
+        if !first {
+            kept.settle();
         }
         kept.tell();
         for service in &plan.services {
@@ -181,6 +185,11 @@ impl Switches {
             }
         }
         cells
+    }
+
+    /// This process is in charge: from now on the file is its own, and says what it knows.
+    pub fn take_charge(&self) {
+        self.kept().settle();
     }
 
     /// Puts a service into maintenance, or takes it out. Whether there is such a service is asked elsewhere.
@@ -276,12 +285,24 @@ impl Kept {
         let why = match thread::Builder::new().name("switches".to_owned()).spawn(write) {
             Err(error) => error.to_string(),
             Ok(_) => match told.recv_timeout(PATIENCE) {
-                Ok(Ok(())) => return None,
+                Ok(Ok(())) => {
+                    self.unwritten = false;
+                    return None;
+                }
                 Ok(Err(error)) => error.to_string(),
                 Err(_) => "the disk does not answer".to_owned(),
             },
         };
         Some(format!("{}: {why}", file::path(&self.folder).display()))
+    }
+
+    /// Writes what was forgotten since it was written last: at the next start it must not come back.
+    fn settle(&mut self) {
+        if self.unwritten
+            && let Some(why) = self.save()
+        {
+            tracing::error!(why, "switches can not be written");
+        }
     }
 
     /// Brings the cells to what holds.
@@ -305,12 +326,12 @@ impl Kept {
     }
 
     /// A service that the configuration does not have in maintenance any more needs nobody to take it out: when it is configured so another time, that
-    /// is a new word. Whether there was one.
-    fn forget_lifted(&mut self) -> bool {
+    /// is a new word.
+    fn forget_lifted(&mut self) {
         let before = self.record.lifted.len();
         let cells = &self.cells;
         self.record.lifted.retain(|service| cells.get(service).is_some_and(|cell| cell.configured));
-        self.record.lifted.len() != before
+        self.unwritten |= self.record.lifted.len() != before;
     }
 }
 

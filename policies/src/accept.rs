@@ -9,14 +9,17 @@ const PAGE: [&str; 3] = ["*/*", "text/*", "text/html"];
 /// Those that mean a problem document (RFC 9457). Who takes JSON takes one.
 const PROBLEM: [&str; 4] = ["*/*", "application/*", "application/json", "application/problem+json"];
 
-/// Whether a client that sent these values of `Accept` wants a page more than a problem document. Whoever has no preference gets the document: browsers
-/// always have one.
+/// Whether a client that sent these values of `Accept` wants a page more than a problem document. Of two that weigh the same it is the page only where
+/// `text/html` is named, and of the document nothing but that anything goes: some browsers give no weights. Whoever has no preference at all gets the document.
 pub fn prefers_page<'v>(accepted: &(impl Iterator<Item = &'v [u8]> + Clone)) -> bool {
-    weight(accepted, &PAGE) > weight(accepted, &PROBLEM)
+    let (named, page) = weight(accepted, &PAGE);
+    let (meant, problem) = weight(accepted, &PROBLEM);
+    page > problem || (page == problem && page > 0 && named == PAGE.len() - 1 && meant == 0)
 }
 
-/// The weight of what any of `ranges` means, in thousandths. The most specific range decides, and of two lines with the same one the first.
-fn weight<'v>(accepted: &(impl Iterator<Item = &'v [u8]> + Clone), ranges: &[&str]) -> u16 {
+/// How specific the range is that decides about any of `ranges`, as an index, and its weight in thousandths. The most specific one decides, and of two lines
+/// with the same one the first.
+fn weight<'v>(accepted: &(impl Iterator<Item = &'v [u8]> + Clone), ranges: &[&str]) -> (usize, u16) {
     let mut best: Option<(usize, u16)> = None;
     for element in accepted.clone().flat_map(elements) {
         let mut parts = element.split(|&byte| byte == b';').map(trim_ows);
@@ -28,7 +31,7 @@ fn weight<'v>(accepted: &(impl Iterator<Item = &'v [u8]> + Clone), ranges: &[&st
             best = Some((rank, quality(parts)));
         }
     }
-    best.map_or(0, |(_, weight)| weight)
+    best.unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -49,6 +52,8 @@ mod tests {
                  application/signed-exchange;v=b3;q=0.7",
                 true,
             ),
+            // Old Edge and Internet Explorer: no weights.
+            ("text/html, application/xhtml+xml, image/jxr, */*", true),
             // For a picture, a style, a script, a `fetch`.
             ("image/avif,image/webp,image/apng,image/svg+xml,image/*,*/*;q=0.8", false),
             ("text/css,*/*;q=0.1", false),
@@ -79,9 +84,14 @@ mod tests {
             ("application/problem+json;q=0.1, application/json, text/html;q=0.2", true),
             ("TEXT/HTML; Q=0.3 , Application/JSON ; q = 0.2", true),
             ("text/html;level=1;q=0.4, application/json;q=0.5", false),
-            // The same: the document.
+            // The same: what is named, where only one is.
+            ("text/html;q=0.5, */*;q=0.5", true),
+            ("*/*, text/html", true),
+            ("text/*, */*", false),
             ("text/html, application/json", false),
-            ("text/html;q=0.5, */*;q=0.5", false),
+            ("text/html, application/*", false),
+            ("application/problem+json, text/html, */*", false),
+            ("text/html;q=0, */*;q=0", false),
             // A weight that is none wants nothing.
             ("text/html;q=high", false),
             ("text/html;q=1.001", false),

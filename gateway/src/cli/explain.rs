@@ -152,8 +152,8 @@ fn explain(loaded: &Loaded, arguments: &Arguments) -> (String, bool) {
         out.edits(values);
     }
     let errors =
-        service.map_or(plan.errors.as_deref(), |service| service.handling(judgement.part.route()).errors.as_deref());
-    out.errors(errors, judgement.part);
+        service.map_or(plan.errors.as_deref(), |service| service.handling(judgement.seen.route()).errors.as_deref());
+    out.errors(errors, judgement.seen);
     if values.as_ref().is_some_and(|values| out.maintenance(values, &question)) {
         out.verdict(Reason::Maintenance, Reason::Maintenance.status(), None);
         return (out.text, false);

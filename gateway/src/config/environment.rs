@@ -105,17 +105,37 @@ fn takes_files(folder: &Path) -> io::Result<()> {
 
 /// Reads a file that is not larger than `limit` bytes.
 pub(crate) fn read_file(path: &Path, limit: usize) -> io::Result<Vec<u8>> {
-    let content = read_start(path, limit.saturating_add(1))?;
+    within(limit, read_start(path, limit.saturating_add(1))?)
+}
+
+/// Reads what a person names, which may be a pipe: `-c /dev/stdin`. Waits for whoever writes into it.
+pub(super) fn read_named(path: &Path, limit: usize) -> io::Result<Vec<u8>> {
+    let mut content = Vec::new();
+    File::open(path)?.take((limit as u64).saturating_add(1)).read_to_end(&mut content)?;
+    within(limit, content)
+}
+
+fn within(limit: usize, content: Vec<u8>) -> io::Result<Vec<u8>> {
     if content.len() > limit {
         return Err(io::Error::other(format!("it is larger than {} MiB", limit >> 20)));
     }
     Ok(content)
 }
 
-/// At most `limit` bytes of a file: one without end, such as `/dev/zero`, must not fill the memory.
+/// At most `limit` bytes of a file: one that grows must not fill the memory. What is no file is not read: a pipe into which nobody writes would be
+/// waited for without end.
 fn read_start(path: &Path, limit: usize) -> io::Result<Vec<u8>> {
     let mut content = Vec::new();
-    File::open(path)?.take(limit as u64).read_to_end(&mut content)?;
+    // Opening waits for nobody, and what is a terminal does not become this process's own.
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
+    let kind = file.metadata()?.file_type();
+    if kind.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    if !kind.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
+    }
+    file.take(limit as u64).read_to_end(&mut content)?;
     Ok(content)
 }
 

@@ -70,6 +70,19 @@ pub struct Page {
     pub parts: Box<[PagePart]>,
 }
 
+impl Page {
+    /// Bytes of memory that an answer with it takes, within a few for what its variables say.
+    pub fn length(&self) -> u64 {
+        self.parts.iter().fold(0, |length, part| {
+            length
+                + match part {
+                    PagePart::Text(text) => text.len() as u64,
+                    PagePart::Variable(_) => 64,
+                }
+        })
+    }
+}
+
 /// A part of a page.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PagePart {

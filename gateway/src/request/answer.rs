@@ -9,6 +9,8 @@ use super::judge::Refused;
 use super::page::Told;
 use super::quota::Texts;
 use crate::plan::{self, Deny, Limit, Page};
+use crate::spool::{Budget, Held};
+use crate::state::Active;
 use crate::wire::{Answer, Responder};
 
 /// Whether every refusal says this field itself.
@@ -18,6 +20,9 @@ pub fn says(name: &str) -> bool {
 
 /// After how long a client may come back that found no place at the app.
 pub const LATER: Duration = Duration::from_secs(5);
+
+/// Bytes of a page that are part of what any request holds.
+const SMALL: u64 = 16 * 1024;
 
 /// In which form a client is told of an error.
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +39,20 @@ impl Form<'_> {
         match self {
             Self::Document => told.document(out),
             Self::Page(page) => told.page(page, out),
+        }
+    }
+
+    /// The form that there is memory for, which is held as long as the second part of this is. Each answer is a copy of its page, and waits for its client: where
+    /// large ones hold all that bodies may have together, the rest get documents.
+    pub fn within(self, active: &Active, budget: &Budget) -> (Self, Option<Held>) {
+        let Self::Page(Some(page)) = self else { return (self, None) };
+        let length = page.length();
+        if length <= SMALL {
+            return (self, None);
+        }
+        match budget.hold(&active.plan.buffers, length) {
+            Some(held) => (self, Some(held)),
+            None => (Self::Document, None),
         }
     }
 
@@ -157,8 +176,20 @@ fn detail(status: u16, reason: Reason) -> &'static str {
 /// The status the client sees.
 pub fn status(refused: Refused) -> u16 {
     match refused.deny {
-        // What is hidden is not given away by the spelling of its path either.
-        Deny::Hidden if refused.reason.status() == 403 || refused.reason == Reason::PathAmbiguous => 404,
+        // What is hidden is not given away by the spelling of its path either, nor by a limit of its own.
+        Deny::Hidden
+            if refused.reason.status() == 403
+                || matches!(
+                    refused.reason,
+                    Reason::PathAmbiguous
+                        | Reason::LimitExceeded
+                        | Reason::LimitUnavailable
+                        | Reason::InFlightExceeded
+                        | Reason::CapacityExceeded
+                ) =>
+        {
+            404
+        }
         Deny::Hidden | Deny::Forbidden | Deny::Close => refused.reason.status(),
     }
 }
@@ -180,6 +211,8 @@ mod tests {
                 }
             }
         }
-        assert_eq!(status(Refused { reason: Reason::PathAmbiguous, deny: Deny::Hidden }), 404);
+        for reason in [Reason::PathAmbiguous, Reason::LimitExceeded, Reason::LimitUnavailable] {
+            assert_eq!(status(Refused { reason, deny: Deny::Hidden }), 404);
+        }
     }
 }

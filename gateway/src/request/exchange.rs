@@ -164,7 +164,7 @@ pub async fn run<B: RequestBody, R: Responder>(
         match attempt(&asked, tools, &connection, body, reply, &mut done).await {
             Ok(relayed) => {
                 done.failed = relayed.delivered.failed;
-                if let Some(reason) = done.failed {
+                if let Some(reason) = done.failed.or(relayed.broken) {
                     let reset = matches!(&connection.channel, Channel::Shared(stream) if stream.is_reset());
                     again.broke_off(&place, reason, relayed.unprovoked, reset);
                 }
@@ -238,7 +238,9 @@ async fn attempt<B: RequestBody, R: Responder>(
             let source = h2::client::ResponseReader::new(stream, deadline, each, buffer, response);
             // In a box: idle connections of clients must not hold the room for it.
             let relayed = Box::pin(converse(asked, deadline, sink, source, body, reply, done)).await;
-            let failed = relayed.as_ref().map_or_else(|broken| Some(broken.reason), |relayed| relayed.delivered.failed);
+            let failed = relayed
+                .as_ref()
+                .map_or_else(|broken| Some(broken.reason), |relayed| relayed.delivered.failed.or(relayed.broken));
             if failed == Some(Reason::UpstreamTimeout) {
                 stream.timed_out();
             }

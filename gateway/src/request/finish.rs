@@ -301,7 +301,9 @@ fn status(outcome: &Outcome) -> u16 {
         (Some(_), Some(status)) if outcome.head_sent => status,
         // nginx's number for a connection that was closed without an answer.
         (Some(_), _) if outcome.deny == Deny::Close => 444,
-        (Some(reason), _) => answer::status(Refused { reason, deny: outcome.deny }),
+        (Some(reason), _) => {
+            outcome.own_status.unwrap_or_else(|| answer::status(Refused { reason, deny: outcome.deny }))
+        }
         (None, Some(status)) => status,
         (None, None) => outcome.redirected.or(outcome.own_status).unwrap_or(200),
     }
@@ -312,7 +314,7 @@ fn origin(outcome: &Outcome) -> Option<Origin> {
     match outcome.reason {
         _ if outcome.filed.is_some() => Some(Origin::Gateway),
         Some(_) if outcome.head_sent => Some(Origin::Upstream),
-        Some(reason) if reason.status() == NOBODY => None,
+        Some(reason) if reason.status() == NOBODY || outcome.deny == Deny::Close => None,
         Some(_) => Some(Origin::Gateway),
         // What was kept is still what the app said.
         None if outcome.probe_cache.is_some() => Some(Origin::Upstream),

@@ -9,6 +9,7 @@ use super::answer::Fields;
 use super::page::Told;
 use super::prepare::Case;
 use super::refuse;
+use crate::wire::h1::framing;
 use crate::wire::head::{FieldView, Name, ResponseHead};
 use crate::wire::{Answer, ClientGone, Responder};
 
@@ -31,9 +32,10 @@ const KEPT: [&str; 7] =
 const MOST: usize = 64;
 
 impl Taken {
-    /// What stays of this answer. `dropped`: fields that do not pass.
+    /// What stays of this answer. `dropped`: fields that do not pass; nor do those that its `Connection` nominates (RFC 9110 §7.6.1).
     pub fn of(head: &ResponseHead, bytes: &[u8], dropped: &[FieldName]) -> Self {
         let mut taken = Self { status: head.status, fields: Vec::new(), retry_after: None };
+        let view = FieldView { bytes, fields: &head.fields };
         for field in &head.fields {
             let (name, value) = (field.name.of(bytes), field.value.of(bytes));
             let is_kept = KEPT.iter().any(|kept| name.eq_ignore_ascii_case(kept.as_bytes()))
@@ -41,6 +43,7 @@ impl Taken {
             if field.known != Name::Other
                 || !is_kept
                 || dropped.iter().any(|dropped| dropped.matches(name))
+                || framing::nominated(view, name)
                 || taken.fields.len() == MOST
             {
                 continue;
@@ -61,6 +64,7 @@ impl Taken {
         reply: &mut R,
     ) -> Result<(), ClientGone> {
         let form = refuse::wanted(case.received, case.handling.errors.as_deref(), self.status);
+        let (form, _held) = form.within(case.active, case.budget);
         let told = Told {
             status: self.status,
             detail: "",
@@ -98,7 +102,8 @@ mod tests {
             ETag: \"a\"\r\nLast-Modified: x\r\nAccept-Ranges: bytes\r\nContent-Range: bytes */9\r\nCache-Control: max-age=60\r\n\
             Expires: 0\r\nContent-Security-Policy: default-src 'none'\r\nLink: </a>\r\nX-Debug: 1\r\nServer: app\r\n\
             X-Gateway-Error: forged\r\nTrailer: X-Sum\r\nDigest: x\r\nretry-after: 30\r\nWWW-Authenticate: Basic\r\nSet-Cookie: a=b\r\n\
-            Set-Cookie: c=d\r\nVary: Cookie\r\nAllow: GET\r\nAccess-Control-Allow-Origin: *\r\n\r\n";
+            Set-Cookie: c=d\r\nConnection: close, Proxy-Authenticate\r\nProxy-Authenticate: Basic\r\nConnection: ACCESS-CONTROL-MAX-AGE\r\n\
+            Access-Control-Max-Age: 1\r\nVary: Cookie\r\nAllow: GET\r\nAccess-Control-Allow-Origin: *\r\n\r\n";
         let mut head = ResponseHead::default();
         assert_eq!(ResponseParser::default().advance(bytes, &mut head), Ok(true));
         let taken = Taken::of(&head, bytes, &["allow".parse().unwrap()]);

@@ -18,7 +18,7 @@ use probegate_policies::reason::Reason;
 
 pub use self::showing::{Handshake, Showing};
 use self::showing::{demand, is_misdirected};
-use super::rewrite;
+use super::{hidden, rewrite};
 use crate::bans::{Gate, Hit};
 use crate::limiter::pending::Pending;
 use crate::limiter::{Admission, Asking, Limited, Limiter};
@@ -84,6 +84,8 @@ pub struct Judgement<'a> {
     pub service: Option<usize>,
     /// Which part of the service the request meets.
     pub part: Part,
+    /// The part that the client sees: another one where the one it meets is hidden from it.
+    pub seen: Part,
     /// The client is banned, or would be.
     pub banned: Option<Hit>,
     /// What the limits said, where any counted the request.
@@ -182,6 +184,7 @@ pub fn judge<'a, F: Fields + ?Sized>(
         sent: None,
         service: None,
         part: Part::Rest,
+        seen: Part::Rest,
         banned: None,
         limited: None,
         pending: None,
@@ -205,6 +208,10 @@ pub fn judge<'a, F: Fields + ?Sized>(
             Err(refused) => judgement.verdict = Err(refused),
         }
     }
+    judgement.seen = judgement.part;
+    if let Err(Refused { deny: Deny::Hidden, .. }) = judgement.verdict {
+        judgement.seen = hidden::seen(plan, question, &judgement);
+    }
     judgement
 }
 
@@ -226,6 +233,7 @@ pub fn identify<'a, F: Fields + ?Sized>(
         sent: None,
         service: None,
         part: Part::Rest,
+        seen: Part::Rest,
         banned: None,
         limited: None,
         pending: None,
@@ -330,7 +338,10 @@ fn enter<F: Fields + ?Sized>(
     let Admission { limited, pending } = limiter.admit(plan, limits, &asking);
     (judgement.limited, judgement.pending) = (limited, pending);
     if let Some(limited) = judgement.limited.filter(|limited| !limited.decision.admitted) {
-        return Err(plan.limits.get(limited.limit).map_or(Reason::LimitExceeded, Limit::reason).into());
+        let denied = way.is_err().then(|| deny(service, judgement.part));
+        let seen = if denied == Some(Deny::Hidden) { hidden::seen(plan, question, judgement) } else { judgement.part };
+        let reason = plan.limits.get(limited.limit).map_or(Reason::LimitExceeded, Limit::reason);
+        return Err(hidden::by_limit(service, seen, denied, reason, Some(limited.limit)));
     }
     if matches!(way, Ok(Way::Https(_))) && question.host.is_empty() {
         // HTTP/1.0 without a host: there is no place to send the client to.

@@ -1,4 +1,5 @@
-//! Whom a service in maintenance serves all the same. Asked behind the rules and the limits, so that nobody learns more than before.
+//! Whom a service in maintenance serves all the same. Asked behind the rules and the limits, so that nobody learns more than before; of what is hidden,
+//! as if it were not there.
 //!
 //! Invariant: no I/O and no clock. `probegate explain` runs this same code.
 
@@ -17,10 +18,10 @@ pub fn keeps_out<F: Fields + ?Sized>(
     observer: &mut impl Trace,
 ) -> bool {
     let (service, judgement) = (values.service, values.judgement);
-    if matches!(judgement.part, Part::Probe(_)) {
+    if matches!(judgement.seen, Part::Probe(_)) {
         return false;
     }
-    let edits = service.handling(judgement.part.route()).edits.as_deref();
+    let edits = service.handling(judgement.seen.route()).edits.as_deref();
     if edits.is_some_and(|edits| edits.cors.is_some()) && cors::is_preflight(values) {
         return false;
     }

@@ -59,6 +59,7 @@ impl Told<'_> {
     /// Writes a page of the configuration's own, or the one that is built in.
     pub fn page(&self, page: Option<&Page>, out: &mut Vec<u8>) {
         out.clear();
+        out.reserve(page.map_or(0, |page| usize::try_from(page.length()).unwrap_or(0)));
         match page {
             Some(page) => page.parts.iter().for_each(|part| match part {
                 PagePart::Text(text) => out.extend_from_slice(text.as_bytes()),

@@ -7,11 +7,13 @@ use probegate_policies::reason::Reason;
 
 use super::Received;
 use super::answer::{self, Form, Telling};
+use super::hidden::{self, is_hidden};
 use super::judge::{Judgement, Part, Refused};
 use crate::plan::{Action, Errors, Service};
 use crate::state::Active;
 use crate::wire::head::Name;
 use crate::wire::{RequestBody, Responder};
+use crate::worker::Worker;
 
 /// Tells the client that it may not pass.
 #[expect(
@@ -19,6 +21,7 @@ use crate::wire::{RequestBody, Responder};
     reason = "one step of the straight line of a request; each argument is one thing it reads"
 )]
 pub(super) async fn refuse<B: RequestBody, R: Responder>(
+    worker: &Worker,
     received: &Received<'_>,
     active: &Active,
     judgement: &Judgement<'_>,
@@ -30,42 +33,44 @@ pub(super) async fn refuse<B: RequestBody, R: Responder>(
 ) {
     // An unread body can not be skipped on a connection that goes on. Broken framing means that nobody knows where the next request is.
     // What comes behind a malformed request is not trusted either.
-    if received.broken.is_some() || refused.reason.status() == 400 || !body.discard() {
+    if received.broken.is_some() || answer::status(refused) == 400 || !body.discard() {
         reply.close();
     }
     let service = judgement.service.and_then(|index| active.plan.services.get(index));
     let limited = judgement
         .limited
         .and_then(|limited| active.plan.limits.get(limited.limit).map(|limit| (limit, limited.decision)));
+    let (form, _held) = form(received, active, service, judgement, refused).within(active, &worker.state.spools);
     let telling = Telling {
         refused,
-        form: form(received, active, service, judgement.part, refused),
+        form,
         id,
-        limited: limited.filter(|(limit, _)| refused.reason == limit.reason()),
+        limited: limited.filter(|(limit, _)| refused.reason == limit.reason() && !is_hidden(refused)),
         allow: match judgement.part {
             Part::Probe(_) => "GET, HEAD",
             Part::Route(_) if is_file(service, judgement.part) => "GET, HEAD",
             Part::Rest | Part::Route(_) => "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS",
         },
         back: back(active, judgement, refused.reason),
-        header: active.plan.error_header,
+        // Where the app would say that nothing is there, the field would say that something is.
+        header: active.plan.error_header && (!is_hidden(refused) || hidden::is_own(service, judgement.seen)),
     };
     answer::refusal(text, &telling, reply).await;
 }
 
-/// The form in which a refusal is told. Who asks a probe is a program, whatever it says.
+/// The form in which a refusal is told. Who asks a probe is a program, whatever it says; but a hidden one is not there.
 fn form<'a>(
     received: &Received<'_>,
     active: &'a Active,
     service: Option<&'a Service>,
-    part: Part,
+    judgement: &Judgement<'_>,
     refused: Refused,
 ) -> Form<'a> {
-    if matches!(part, Part::Probe(_)) {
+    if matches!(judgement.seen, Part::Probe(_)) {
         return Form::Document;
     }
     let errors = match service {
-        Some(service) => service.handling(part.route()).errors.as_deref(),
+        Some(service) => service.handling(judgement.seen.route()).errors.as_deref(),
         None => active.plan.errors.as_deref(),
     };
     let own = service

@@ -24,6 +24,8 @@ pub struct Relayed {
     pub reusable: bool,
     /// The server switched protocols.
     pub switched: bool,
+    /// Why the body of an answer that nobody gets did not become whole. The client gets something else, and sees nothing of it.
+    pub broken: Option<Reason>,
     /// The app was given no reason to break it off: it did not wait for the client, neither for the request nor with the answer.
     pub unprovoked: bool,
 }
@@ -138,18 +140,23 @@ async fn skip<S: ResponseSource, R: Responder>(
     if !progress.whole.get() {
         reply.close();
     }
-    let (mut read, mut over) = (0, framing == Framing::None);
+    let (mut read, mut over, mut broken) = (0, framing == Framing::None, None);
     let end = tokio::time::Instant::now() + UNTIL;
     while !over && read < IGNORED && !matches!(framing, Framing::UntilClose) {
         let part = match tokio::time::timeout_at(end, watched(source.part(), reply, progress)).await {
             Ok(Ok(part)) => part,
             Ok(Err(Reason::ClientClosed)) => return Err(Reason::ClientClosed),
-            // What is sent in its place is known; nobody wants what breaks off or is late here.
-            Ok(Err(_)) | Err(_) => break,
+            // What is sent in its place is known, and nobody wants what breaks off: that it did so counts against the server all the same.
+            Ok(Err(reason)) => {
+                broken = Some(reason);
+                break;
+            }
+            // Another connection is cheaper, and that is all.
+            Err(_) => break,
         };
         read += part.data.len();
         over = part.end.is_some();
     }
     let reusable = over && progress.whole.get() && source.is_reusable();
-    Ok(Relayed { reusable, ..Relayed::default() })
+    Ok(Relayed { reusable, broken, ..Relayed::default() })
 }

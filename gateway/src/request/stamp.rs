@@ -6,7 +6,7 @@ use std::sync::Arc;
 use probegate_policies::forwarded::Scheme;
 
 use super::values::Values;
-use super::{cors, quota};
+use super::{cors, hidden, quota};
 use crate::plan::ServerHeader;
 use crate::wire::edits::{Edits, Prefixes};
 use crate::wire::{Responder, Stamp};
@@ -29,8 +29,10 @@ pub fn put<R: Responder>(values: &Values<'_>, unix: u64, own: &[u8], text: &mut 
             text.extend_from_slice(part);
         }
     }
-    quota::lines(values.plan, values.judgement, text);
-    let edits = service.handling(values.judgement.part.route()).edits.as_deref();
+    if hidden::may_tell_limit(values) {
+        quota::lines(values.plan, values.judgement, text);
+    }
+    let edits = service.handling(values.judgement.seen.route()).edits.as_deref();
     let edits = edits.map(|edits| {
         values.lines(&edits.answer.fields, text);
         if let Some(cors) = &edits.cors {

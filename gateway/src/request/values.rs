@@ -104,9 +104,9 @@ impl<'a> Values<'a> {
         }
     }
 
-    /// The path of the route that the request meets.
+    /// The path of the route that the request meets, as far as the client sees that.
     fn route(&self) -> Option<&'a [u8]> {
-        let Part::Route(index) = self.judgement.part else { return None };
+        let Part::Route(index) = self.judgement.seen else { return None };
         self.service.routes.get(index).map(|route| route.path.as_str().as_bytes())
     }
 }

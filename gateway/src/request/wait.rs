@@ -15,7 +15,8 @@ use tokio::time::{Sleep, sleep_until};
 
 use self::places::places;
 use super::Received;
-use super::judge::Judgement;
+use super::hidden;
+use super::judge::{Judgement, Refused};
 use crate::limiter::pending::{Asked, Wait};
 use crate::limiter::shared::Settled;
 use crate::state::Active;
@@ -50,7 +51,7 @@ pub async fn wait<R: Responder>(
         if let Some(reason) = settled.refused {
             active.limiter.give_back(&active.plan, pending.charged.drain(..));
             pending.places.give_up();
-            judgement.verdict = Err(reason.into());
+            judgement.verdict = Err(refused(active, judgement, reason, settled.limited.map(|limited| limited.limit)));
             waits.clear();
         } else if settled.delay.1 > 0 {
             // The longest that any limit wants, here or in the store.
@@ -90,9 +91,16 @@ pub async fn wait<R: Responder>(
             active.limiter.give_back(&active.plan, pending.charged.drain(..));
         }
         pending.places.give_up();
-        judgement.verdict = Err(reason.into());
+        judgement.verdict = Err(refused(active, judgement, reason, None));
     }
     judgement.pending = Some(pending);
+}
+
+/// The refusal by a limit: what the rules have hidden stays hidden.
+fn refused(active: &Active, judgement: &Judgement<'_>, reason: Reason, limit: Option<usize>) -> Refused {
+    let denied = judgement.verdict.as_ref().err().map(|refused| refused.deny);
+    let service = judgement.service.and_then(|index| active.plan.services.get(index));
+    service.map_or_else(|| reason.into(), |service| hidden::by_limit(service, judgement.seen, denied, reason, limit))
 }
 
 /// Asks the store about the limits that gateways share. Where it refuses, or has less left than the gateway's own limits, that is what counts.

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use pingora::server::{ShutdownSignal, ShutdownSignalWatch};
+use tokio::sync::oneshot;
 
 use super::front::Fleet;
 use super::handover::Meeting;
@@ -119,6 +120,46 @@ impl Watch {
         }
     }
 
+    /// Loads the configuration again, on a thread of its own: a disk may hang, and an end must not wait for it. What comes meanwhile waits, but for an
+    /// end. Returns what is to be done next.
+    async fn reload(&self) -> Option<Signal> {
+        let mut upgrade = None;
+        loop {
+            supervisor::reloading();
+            let (tell, mut told) = oneshot::channel();
+            let reloader = Arc::clone(&self.reloader);
+            let run = move || {
+                reloader.reload();
+                // Nobody may wait any more.
+                tell.send(()).ok();
+            };
+            if let Err(error) = std::thread::Builder::new().name("reload".into()).spawn(run) {
+                tracing::error!(%error, "reload refused, the configuration before stays in force");
+                supervisor::ready(false);
+                return upgrade;
+            }
+            let mut again = false;
+            loop {
+                tokio::select! {
+                    biased;
+                    // Without a word where it panicked.
+                    _ = &mut told => break,
+                    signal = self.signals.next() => match signal {
+                        Signal::Interrupt | Signal::Terminate => return Some(signal),
+                        Signal::Reopen => self.state.access_log.reopen(),
+                        // However many: the file is read once more, as it is then.
+                        Signal::Reload => again = true,
+                        Signal::Upgrade => upgrade = Some(signal),
+                    },
+                }
+            }
+            supervisor::ready(false);
+            if !again {
+                return upgrade;
+            }
+        }
+    }
+
     /// The next signal. What needs to know the listeners waits until they are open; an end does not.
     async fn next(&self) -> Signal {
         let signal = self.signals.next().await;
@@ -178,13 +219,14 @@ impl ShutdownSignalWatch for Signalled {
 
 impl Watch {
     async fn recv(&self) -> ShutdownSignal {
+        let mut known = None;
         loop {
-            match self.next().await {
-                Signal::Reload => {
-                    supervisor::reloading();
-                    self.reloader.reload();
-                    supervisor::ready(false);
-                }
+            let signal = match known.take() {
+                Some(signal) => signal,
+                None => self.next().await,
+            };
+            match signal {
+                Signal::Reload => known = self.reload().await,
                 Signal::Reopen => self.state.access_log.reopen(),
                 Signal::Interrupt => {
                     supervisor::stopping();

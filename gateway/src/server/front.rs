@@ -32,6 +32,8 @@ pub struct Fleet {
     remotes: Arc<[Remote]>,
     /// Sockets that the workers hold duplicates of; kept to know what is open.
     listening: Arc<Mutex<Vec<Listening>>>,
+    /// Set with what is open: nothing is opened any more.
+    closed: Arc<AtomicBool>,
     /// What a hand-over takes along.
     table: Arc<OnceLock<ListenFds>>,
 }
@@ -65,7 +67,7 @@ pub(super) fn start_workers(state: &Arc<State>) -> io::Result<Fleet> {
     let remotes: Vec<Remote> = (0..count)
         .map(|id| accept::start(id, Arc::clone(state)).map(|(remote, _)| remote))
         .collect::<io::Result<_>>()?;
-    Ok(Fleet { remotes: remotes.into(), listening: Arc::default(), table: Arc::default() })
+    Ok(Fleet { remotes: remotes.into(), listening: Arc::default(), closed: Arc::default(), table: Arc::default() })
 }
 
 impl Fleet {
@@ -85,6 +87,11 @@ impl Fleet {
 
     /// Lets the workers accept.
     pub fn open(&self, prepared: Prepared) {
+        let mut open = self.listening.lock().unwrap_or_else(PoisonError::into_inner);
+        // A reload may come to its end when the program is going down already.
+        if self.closed.load(Ordering::Acquire) {
+            return;
+        }
         for (remote, socket) in self.remotes.iter().cycle().zip(prepared.sockets) {
             remote.tell(Command::Listen(prepared.listening.configured, socket));
         }
@@ -93,7 +100,7 @@ impl Fleet {
         {
             tracing::error!(%error, "this listener cannot be handed over later");
         }
-        self.listening.lock().unwrap_or_else(PoisonError::into_inner).push(prepared.listening);
+        open.push(prepared.listening);
     }
 
     /// Binds what `plan` listens on and the fleet does not yet. Nothing is accepted on it before [`Fleet::open`].
@@ -128,8 +135,10 @@ impl Fleet {
 
     /// Stops accepting altogether.
     pub fn close_all(&self) {
+        let mut open = self.listening.lock().unwrap_or_else(PoisonError::into_inner);
+        self.closed.store(true, Ordering::Release);
         self.tell(|| Command::CloseAll);
-        self.listening.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        open.clear();
         self.unregister_others(&[]);
     }
 
@@ -251,6 +260,7 @@ impl ServiceWithDependents for Front {
             diagnostics::flush(LAST_WORDS);
             std::process::exit(1);
         }
+        self.state.switches.take_charge();
         self.state.set_ready();
         // Not before the listeners are open: authorities come through them.
         acme::follow(&self.state);

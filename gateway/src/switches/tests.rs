@@ -1,6 +1,16 @@
 //! What switches keep, and what holds besides them.
 
 use super::*;
+use crate::config::{self, Source, System};
+
+/// With this word about the maintenance of `shop`.
+fn plan(storage: &Path, maintenance: &str) -> Plan {
+    let text = format!(
+        "storage: {}\nservices:\n  shop:\n    upstream: {{servers: [\"127.0.0.1:1\"]}}\n{maintenance}",
+        storage.display()
+    );
+    config::compile(&Source { name: "test".into(), text }, &System::new("")).unwrap().plan
+}
 
 fn folder(name: &str) -> PathBuf {
     let path = std::env::temp_dir().join(format!("probegate-switches-{}-{name}", std::process::id()));
@@ -73,6 +83,43 @@ fn the_configuration_holds_until_somebody_says_otherwise_and_again_when_it_is_a_
     configured(&next, false, None);
     configured(&next, true, None);
     assert_eq!(next.in_maintenance("shop"), on(None), "a new word");
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn what_a_process_forgets_when_it_starts_the_next_one_does_not_know_either() {
+    const ON: &str = "    maintenance: true\n";
+    let folder = folder("forgotten");
+    let first = Switches::load(&folder);
+    first.attach(&plan(&folder, ON));
+    first.take_charge();
+    assert!(first.maintain("shop", None).changed);
+    assert_eq!(first.in_maintenance("shop"), None);
+
+    // The key is gone: whoever takes it up again says something new.
+    let second = Switches::load(&folder);
+    second.attach(&plan(&folder, ""));
+    let said = || file::read(&folder).unwrap().lifted;
+    assert_eq!(said().len(), 1, "it is not in charge yet");
+    second.take_charge();
+    assert_eq!(said().len(), 0);
+    second.attach(&plan(&folder, ON));
+    assert_eq!(second.in_maintenance("shop"), Some(InMaintenance::default()));
+    let third = Switches::load(&folder);
+    third.attach(&plan(&folder, ON));
+    assert_eq!(third.in_maintenance("shop"), Some(InMaintenance::default()));
+
+    // Over a hand-over: the old process turned it meanwhile, and the new one does not have the key.
+    third.take_charge();
+    let fourth = Switches::load(&folder);
+    fourth.attach(&plan(&folder, ""));
+    assert!(third.maintain("shop", None).changed);
+    assert_eq!(said().len(), 1);
+    fourth.read_again(&folder);
+    fourth.take_charge();
+    assert_eq!(said().len(), 0);
+    fourth.attach(&plan(&folder, ON));
+    assert_eq!(fourth.in_maintenance("shop"), Some(InMaintenance::default()));
     std::fs::remove_dir_all(&folder).unwrap();
 }
 

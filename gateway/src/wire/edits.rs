@@ -45,6 +45,11 @@ impl Prefixes {
         if !below(location, &self.inside) || (!self.outside.is_empty() && below(location, &self.outside)) {
             return None;
         }
+        // Browsers take `\\` for a slash, and leave tabs and line ends out wherever they stand (WHATWG URL): no path of an app that means well.
+        let query = location.iter().position(|byte| matches!(byte, b'?' | b'#')).unwrap_or(location.len());
+        if location.iter().any(u8::is_ascii_control) || location.iter().take(query).any(|&byte| byte == b'\\') {
+            return None;
+        }
         let rest = location.get(self.inside.len()..)?;
         let slash: &[u8] = if self.outside.is_empty() && !rest.starts_with(b"/") { b"/" } else { b"" };
         // What is left must not become another host.
@@ -174,6 +179,25 @@ mod tests {
         assert_eq!(outwards("", "/v2", "/v2/x").as_deref(), Some("/x"));
         assert_eq!(outwards("", "/v2", "/v2").as_deref(), Some("/"));
         assert_eq!(outwards("", "/v2", "/v2?a").as_deref(), Some("/?a"));
-        assert_eq!(outwards("", "/v2", "/v2//evil.example"), None);
+        // What is left must not be another host, as browsers read it.
+        for location in [
+            "/v2//evil.example",
+            "/v2/\\evil.example/",
+            "/v2\\\\evil.example/",
+            "/v2/\t/evil.example/",
+            "/v2/\t\\evil.example/",
+            "/v2\t//evil.example/",
+            "/v2/x\u{7f}",
+            "/v2/x\\y",
+            "/v2/x?a\t",
+        ] {
+            assert_eq!(outwards("", "/v2", location), None, "{location:?}");
+            if !location.starts_with("/v2//") {
+                assert_eq!(outwards("/api", "/v2", location), None, "{location:?}");
+            }
+        }
+        assert_eq!(outwards("/api", "/v2", "/v2//x").as_deref(), Some("/api//x"));
+        assert_eq!(outwards("", "/v2", "/v2/x?next=a\\b").as_deref(), Some("/x?next=a\\b"));
+        assert_eq!(outwards("", "/v2", "/v2/./x").as_deref(), Some("/./x"));
     }
 }

@@ -249,7 +249,6 @@ fn an_error_of_the_gateway_s_own_says_why_where_it_is_told_to() {
              \x20 - {path: /few/, limits: [one]}");
     let gateway = Gateway::start(config);
     for (line, status, code) in [
-        ("GET /secret/", 404, "not_found"),
         ("GET /closed/", 403, "forbidden"),
         ("DELETE /readyz", 405, "method_not_allowed"),
         ("GET /%zz", 400, "path_invalid"),
@@ -343,6 +342,42 @@ fn a_body_that_nobody_gets_holds_neither_the_client_nor_the_app() {
 }
 
 #[test]
+fn a_server_that_breaks_its_errors_off_is_blamed_though_clients_see_a_page() {
+    let app = Upstream::scripted(|connection| {
+        while let Some(request) = connection.request() {
+            let (kind, body) = match &*request.target() {
+                "/broken" => ("Content-Length: 10", "x"),
+                "/invalid" => ("Transfer-Encoding: chunked", "zz\r\n"),
+                "/pointed" => ("X-Accel-Redirect: /files/404.html\r\nContent-Length: 10", "x"),
+                _ => ("Content-Length: 4", "fine"),
+            };
+            connection.write(format!("HTTP/1.1 500 No\r\n{kind}\r\n\r\n{body}"));
+            if body != "fine" {
+                return;
+            }
+        }
+    });
+    let config = Config::before(&app)
+        .upstream("max_fails: 0")
+        .service("error_pages: {default: error.html}\nintercept: [500]")
+        .service("routes: [{path: /files/, files: {root: ., internal: true}}, {path: /pointed, intercept: []}]");
+    let gateway = with_pages(config);
+    let failures = format!("probegate_upstream_failures_total{{service=\"app\",server=\"{}\"}}", app.server());
+    let mut expected = 0.0;
+    for (target, text) in
+        [("/fine", "<h1>"), ("/broken", "<h1>"), ("/invalid", "<h1>"), ("/pointed", "<p>nothing here")]
+    {
+        if target != "/fine" {
+            expected += 1.0;
+        }
+        let page = browse(&gateway, target);
+        assert!(page.text().starts_with(text) && !page.closes(), "{target}: {}", page.text());
+        assert_eq!(gateway.access(target)["reason"], serde_json::Value::Null, "{target}: the client got all of it");
+        crate::harness::wait_for_metric(&gateway, &failures, expected);
+    }
+}
+
+#[test]
 fn what_asks_for_another_protocol_and_grpc_see_the_app_s_own_answer() {
     let app = Upstream::answering(|_| "HTTP/1.1 503 No\r\nContent-Length: 7\r\nContent-Type: text/html\r\n\r\nthe app");
     let gateway = with_pages(Config::before(&app).service("error_pages: {default: error.html}\nintercept: [5xx]"));
@@ -376,6 +411,73 @@ fn an_app_in_http_2_is_intercepted_as_well() {
     assert_eq!(app.connections(), 1);
 }
 
+/// Head and body of an answer, without what differs from one request to the next.
+fn anonymous(answer: &Response) -> String {
+    let fields = answer.fields.iter().filter(|(name, _)| !name.eq_ignore_ascii_case("date"));
+    let fields: Vec<_> = fields.map(|(name, value)| format!("{name}: {value}\n")).collect();
+    let text = format!("{} {}\n{}", answer.status, fields.concat(), answer.text());
+    let mut out = String::new();
+    let mut digits = 0;
+    for c in text.chars() {
+        digits = if c.is_ascii_hexdigit() { digits + 1 } else { 0 };
+        out.push(c);
+        if digits == 32 {
+            out.truncate(out.len() - 32);
+            out.push_str("ID");
+        }
+    }
+    out
+}
+
+#[test]
+fn what_is_hidden_looks_byte_for_byte_like_what_is_missing() {
+    let app = Upstream::answering(|_| "HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\nno");
+    let own = "allow: {network: nowhere}, deny: 404, error_pages: {\"404\": 5xx.html}, response_headers: {add: {X-Own: a}}, \
+        cors: {origins: [\"https://b.example\"]}, limits: [one]";
+    let config = Config::before(&app)
+        .top("error_header: true\nnetworks: {nowhere: [192.0.2.0/24]}\nlimits: {one: {rate: 1/h}}")
+        .service("probes: {healthz: {allow: {network: nowhere}, deny: 404}}")
+        .service("error_pages: {default: error.html}\nintercept: [404]\nresponse_headers: {add: {X-Route: \"<${route}>\"}}")
+        .service(&format!(
+            "routes:\n  - {{path: /hidden/, {own}}}\n  - {{path: /api/, error_pages: {{\"404\": 404.html}}, cors: {{origins: [\"https://a.example\"]}}}}\n\
+             \x20 - {{path: /api/hidden/, {own}}}\n  - {{path: /static/, files: {{root: .}}}}\n  - {{path: /static/hidden/, files: {{root: .}}, {own}}}\n\
+             \x20 - {{path: /app/, files: {{root: ., missing: app}}}}\n  - {{path: /app/hidden/, files: {{root: .}}, {own}}}"
+        ));
+    let gateway = with_pages(config);
+    for (hidden, missing) in [
+        ("/hidden", "/missing"),
+        ("/hidden/x?a=b", "/missing"),
+        ("/%2fhidden/", "/%2fmissing/"),
+        ("/healthz", "/missing"),
+        ("/healthz/", "/missing"),
+        ("/api/hidden/x", "/api/missing"),
+        ("/static/hidden/error.html", "/static/missing"),
+        ("/app/hidden/error.html", "/app/missing"),
+    ] {
+        for accept in [HTML, "application/json", "*/*"] {
+            let fields = format!("{accept}\r\nOrigin: https://b.example");
+            let [seen, expected] = [hidden, missing].map(|target| {
+                let (get, head) = (
+                    ask(&gateway, &format!("GET {target}"), &fields),
+                    ask(&gateway, &format!("HEAD {target}"), &fields),
+                );
+                anonymous(&get) + &anonymous(&head)
+            });
+            assert_eq!(seen, expected, "{hidden} {accept}");
+            assert!(seen.starts_with("404 "), "{seen}");
+        }
+    }
+    // Who looks at the log knows better.
+    let line = gateway.access("/hidden");
+    assert_eq!(
+        (&line["reason"], &line["origin"], &line["status"]),
+        (&"outside_network".into(), &"gateway".into(), &404.into())
+    );
+    // Its limit counts, and says nothing.
+    let line = gateway.wait_for_log(|line| line["target"] == "/hidden/x?a=b" && line["reason"] == "limit_exceeded");
+    assert_eq!((&line["status"], &line["decision"]), (&404.into(), &"limit".into()));
+}
+
 #[test]
 fn files_that_are_not_there_get_the_page_too() {
     let app = statuses();
@@ -400,6 +502,12 @@ fn a_page_that_vanished_changes_nothing_at_a_reload() {
     let line = gateway.wait_for_log(|line| line["level"] == "ERROR");
     assert!(line.to_string().contains("404.html"), "{line}");
     assert_eq!(browse(&gateway, "/404").text(), "<p>nothing here");
+    // Nobody writes into a pipe: to wait for it would be to wait for ever.
+    assert_eq!(run(Command::new("mkfifo").arg(&page)).code, Some(0));
+    gateway.signal("HUP");
+    gateway.wait_for_log(|line| line.to_string().contains("it is not a regular file"));
+    assert_eq!(browse(&gateway, "/404").text(), "<p>nothing here");
+    std::fs::remove_file(&page).unwrap();
     std::fs::write(&page, "x".repeat(200_000)).unwrap();
     gateway.signal("HUP");
     gateway.wait_for_log(|line| line.to_string().contains("larger than 128 KiB"));

@@ -443,3 +443,40 @@ fn sigusr1_opens_the_access_log_again() {
     assert_eq!(lines(&old)[0]["target"], "/before");
     assert_eq!(exchange(gateway.address(), "GET / HTTP/1.1\r\nHost: a\r\n\r\n").status, 200);
 }
+
+/// What the gateway reads at a reload may lie on a disk that hangs: a pipe into which nobody writes is one.
+#[test]
+fn a_reload_that_hangs_holds_up_neither_traffic_nor_an_end() {
+    let app = Upstream::answering(|_| ok("answered"));
+    let config = Config::before(&app);
+    let mut gateway = Gateway::start(&config);
+    let path = gateway.config_path().to_owned();
+    let pipe = || {
+        std::fs::remove_file(&path).unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+    };
+    pipe();
+    // However many ask meanwhile, it is read once more, as it is then.
+    for _ in 0..3 {
+        gateway.signal("HUP");
+    }
+    assert_eq!(get(gateway.address(), "/").text(), "answered");
+    // Opening waits until the gateway reads.
+    let first = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+    for _ in 0..3 {
+        gateway.signal("HUP");
+    }
+    std::fs::remove_file(&path).unwrap();
+    std::fs::write(&path, config.to_string()).unwrap();
+    drop(first);
+    eventually("one refused, one or two taken", || {
+        (metric(&gateway, "probegate_reload_failures_total") > 0.5 && metric(&gateway, "probegate_reloads_total") > 0.5)
+            .then_some(())
+    });
+    pipe();
+    gateway.signal("HUP");
+    let second = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+    gateway.signal("TERM");
+    assert!(gateway.wait_exit().success());
+    drop(second);
+}

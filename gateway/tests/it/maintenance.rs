@@ -138,6 +138,42 @@ fn whoever_turns_the_switch_is_right_whatever_the_configuration_says() {
 }
 
 #[test]
+fn what_is_hidden_answers_in_maintenance_as_all_else_does() {
+    let app = Upstream::answering(|_| ok("answered"));
+    let storage = Folder::new();
+    let more = "probes: {healthz: {allow: {network: office}, deny: 404}, readyz: {allow: {network: office}, deny: 403}}\n\
+        routes:\n  - {path: /hidden/, allow: {token: staff}, deny: 404}\n  - {path: /closed/, allow: {token: staff}, deny: close}";
+    let gateway = start(
+        config(&app, &storage, "{enabled: true, retry_after: 5m, page: busy.html, allow: {network: office}}")
+            .service(more),
+    );
+    for accept in [HTML, "*/*"] {
+        let answer = |target: &str| {
+            let answer = ask(&gateway, &format!("GET {target}"), &format!("Accept: {accept}\r\n"));
+            let text = answer.text().split("request_id").next().unwrap().to_owned();
+            let fields: Vec<_> = answer.fields.into_iter().filter(|(name, _)| name != "Date").collect();
+            (answer.status, fields, text)
+        };
+        let missing = answer("/missing");
+        assert_eq!(missing.0, 503);
+        for hidden in ["/hidden/x", "/%2fhidden/", "/healthz", "/healthz/"] {
+            assert_eq!(answer(hidden), missing, "{hidden}");
+        }
+        assert_eq!(answer("/readyz").0, 403, "what is not hidden is refused as ever");
+    }
+    let line = gateway.access("/hidden/x");
+    assert_eq!((&line["status"], &line["reason"]), (&503.into(), &"token_missing".into()));
+    // Whom maintenance lets in sees what is hidden from him as ever.
+    assert_eq!(from(&gateway, [127, 0, 0, 3], "/hidden/x").status, 404);
+    assert_eq!(from(&gateway, [127, 0, 0, 3], "/healthz").text(), "answered");
+    let mut client = Client::connect(gateway.address());
+    client.send("GET /closed/ HTTP/1.1\r\nHost: app.example\r\n\r\n");
+    assert_eq!(client.rest().0, b"");
+    let line = gateway.access("/closed/");
+    assert_eq!((&line["status"], &line["origin"]), (&444.into(), &serde_json::Value::Null), "nobody answered");
+}
+
+#[test]
 fn preflights_redirects_and_files_in_maintenance() {
     let app = Upstream::answering(|_| ok("answered"));
     let storage = Folder::new();
@@ -193,6 +229,9 @@ fn explain_says_what_maintenance_would_do() {
     );
     let (code, out) = explained(on, &["--from", "203.0.113.9", "GET", "/"]);
     assert!(code == Some(0) && out.contains("maintenance on (FILE:5): serves this request all the same\n"), "{out}");
+    let hides = "{enabled: true}\n    routes: [{path: /hidden/, allow: {network: office}, deny: 404}]";
+    let (code, out) = explained(hides, &["GET", "/hidden/"]);
+    assert!(code == Some(1) && out.contains("switched it off: the client sees that, and no 404\n"), "{out}");
     let (code, out) = explained(on, &["GET", "/readyz"]);
     assert!(code == Some(0) && out.contains("serves this request all the same"), "{out}");
     let (code, out) = explained("{allow: {network: office}}", &["GET", "/"]);

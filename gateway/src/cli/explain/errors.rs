@@ -2,6 +2,7 @@
 
 use super::{Out, Watched};
 use crate::plan::Errors;
+use crate::request::hidden;
 use crate::request::judge::{Part, Question, Way};
 use crate::request::maintenance;
 use crate::request::values::Values;
@@ -11,11 +12,20 @@ impl Out {
     /// Whether the configuration has the service in maintenance, and that keeps the request out. What somebody has switched is not known here.
     pub(super) fn maintenance(&mut self, values: &Values<'_>, question: &Question<'_, FieldView<'_>>) -> bool {
         let maintenance = &values.service.maintenance;
-        let (Some(origin), Ok(Way::In(_))) = (maintenance.origin, &values.judgement.verdict) else { return false };
+        let Some(origin) = maintenance.origin else { return false };
+        let hidden = match &values.judgement.verdict {
+            Ok(Way::In(_)) => false,
+            Err(refused) if hidden::is_hidden(*refused) => true,
+            _ => return false,
+        };
         let mut watched = Watched { walk: Vec::new(), rules: Vec::new(), limits: Vec::new() };
         let kept_out = maintenance::keeps_out(values, question, &mut watched);
         let at = self.at(origin.line);
         let text = match (maintenance.enabled, kept_out) {
+            (true, true) if hidden => {
+                format!("on{at}, unless somebody has switched it off: the client sees that, and no 404")
+            }
+            (_, _) if hidden => return false,
             (true, true) => format!("on{at}, unless somebody has switched it off: keeps the request out"),
             (true, false) => format!("on{at}: serves this request all the same"),
             (false, true) => format!("off{at}; switched on, it would keep the request out"),
@@ -26,7 +36,7 @@ impl Out {
         if let Some(page) = maintenance.page.as_ref().filter(|_| kept_out) {
             self.line("", &format!("page `{}`", page.name));
         }
-        maintenance.enabled && kept_out
+        maintenance.enabled && kept_out && !hidden
     }
 
     /// The pages for errors, and whose bodies are replaced. A probe gets none.

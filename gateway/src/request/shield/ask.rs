@@ -108,6 +108,7 @@ async fn run(ask: Ask) {
         sent: None,
         service: Some(at),
         part: Part::Probe(index),
+        seen: Part::Probe(index),
         limited: None,
         pending: None,
         banned: None,

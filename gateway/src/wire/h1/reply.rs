@@ -359,12 +359,11 @@ impl<T: Transport> Responder for Reply<'_, T> {
         }
         self.connection_line();
         self.out.extend_from_slice(b"\r\n");
-        if !self.client.to_head {
-            self.out.extend_from_slice(answer.body);
-            self.sent += answer.body.len() as u64;
-        }
+        let body = if self.client.to_head { &[] } else { answer.body };
+        self.sent += body.len() as u64;
         let out = std::mem::take(self.out);
-        let sent = self.send(&mut [IoSlice::new(&out)]).await;
+        // Not copied: it may be large, and wait for its client.
+        let sent = self.send(&mut [IoSlice::new(&out), IoSlice::new(body)]).await;
         *self.out = out;
         self.out.clear();
         sent

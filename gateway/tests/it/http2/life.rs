@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
 
-use super::raw::{DATA, END_STREAM, GET, GOAWAY, HEADERS, PING, RST_STREAM, Raw, SETTINGS, SOON, WINDOW_UPDATE, frame};
+use super::raw::{
+    DATA, END_STREAM, GET, GOAWAY, HEADERS, PING, RST_STREAM, Raw, SETTINGS, SOON, WINDOW_UPDATE, frame, request,
+};
 use super::with_http2;
 use crate::harness::{Config, Gate, Gateway, PATIENCE, Upstream, metric, ok};
 use crate::slow_clients::{self, SLOW, STEP};
@@ -314,5 +316,49 @@ fn who_takes_what_the_kernel_holds_slower_than_the_rate_is_not_kept() {
         taken += got.payload.len();
         assert!(taken < 800 << 10, "it goes on for ever");
         std::thread::sleep(Duration::from_millis(300));
+    }
+}
+
+/// Each answer is a copy of its page, and stays as long as its client does not take it.
+#[test]
+fn pages_that_nobody_takes_are_bounded_together() {
+    const PAGES: usize = 9;
+    let page = vec![b'x'; 100 << 10];
+    let app = Upstream::answering(|_| "HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n");
+    let service =
+        "error_pages: {default: error.html}\nintercept: [404]\nroutes: [{path: /closed/, allow: {network: nowhere}}]";
+    let config = Config::before(&app)
+        .top("networks: {nowhere: [192.0.2.0/24]}\nbuffers: {total_memory: 900KiB}")
+        .service(service);
+    let gateway = Gateway::with(with_http2(&config)).file("error.html", &page).start();
+    let held = "probegate_buffered_bytes{place=\"memory\"}";
+    for path in ["/closed/", "/missing"] {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let stream = tokio::net::TcpStream::connect(gateway.address()).await.unwrap();
+            let mut builder = h2::client::Builder::new();
+            builder.initial_window_size(0);
+            let (mut send, connection) = builder.handshake::<_, bytes::Bytes>(stream).await.unwrap();
+            tokio::spawn(async move { connection.await.ok() });
+            let mut pages = Vec::new();
+            for _ in 0..2 * PAGES {
+                let mut request = request("GET", path);
+                request.headers_mut().insert("accept", http::HeaderValue::from_static("text/html"));
+                send = send.ready().await.unwrap();
+                let answer = tokio::time::timeout(PATIENCE, send.send_request(request, true).unwrap().0);
+                pages.push(answer.await.unwrap().unwrap());
+            }
+            let whole = |answer: &http::Response<h2::RecvStream>| {
+                answer.headers()["content-type"] == "text/html; charset=utf-8"
+            };
+            assert_eq!(pages.iter().filter(|answer| whole(answer)).count(), PAGES, "{path}");
+            assert!(
+                pages.iter().skip(PAGES).all(|answer| answer.headers()["content-type"] == "application/problem+json")
+            );
+            crate::harness::wait_for_metric(&gateway, held, 9.0 * 102_400.0);
+        });
+        // Whoever goes away gives it back.
+        drop(runtime);
+        crate::harness::wait_for_metric(&gateway, held, 0.0);
     }
 }
