@@ -128,6 +128,7 @@ pub fn judge(case: &mut Case<'_>) -> bool {
         fields: &fields,
         peer: PEER,
         showing: Showing::default(),
+        probes_only: false,
         redirect: None,
         bans: None,
         now: Now { nanos: case.clock, unix: 1_800_000_000 },

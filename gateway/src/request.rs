@@ -168,6 +168,7 @@ pub async fn serve<B: RequestBody, R: Responder>(
 
     // An authority that validates a name.
     if let Some(answer) = worker.state.acme.challenges.text(asked.path)
+        && !received.facts.probes_only
         && matches!(received.head.method.of(received.bytes), b"GET" | b"HEAD")
         && !received.demands_upgrade
     {
@@ -184,6 +185,7 @@ pub async fn serve<B: RequestBody, R: Responder>(
         fields: &fields,
         peer: received.facts.peer,
         showing: received.facts.showing(active, asked.host),
+        probes_only: received.facts.probes_only,
         redirect: redirects(plan, received.facts, &fields),
         bans: Some(&active.bans),
         now,

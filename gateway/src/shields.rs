@@ -126,7 +126,7 @@ fn shielded(probe: &Probe) -> Option<&ProbeForward> {
 
 /// Stands for all that the answer depends on, besides what the service changes about requests.
 fn fingerprint(service: &Service, forward: &ProbeForward) -> u64 {
-    let ProbeForward { path, host, token, timeout: _, cache: _, query } = forward;
+    let ProbeForward { path, host, own: _, token, timeout: _, cache: _, query } = forward;
     let mut hasher = DefaultHasher::new();
     (path, host, query).hash(&mut hasher);
     if let Some(token) = token {

@@ -121,6 +121,7 @@ reasons! {
     UpstreamDown 503 "upstream_down" "every server of the application fails its checks"
     UpstreamDeclined 502 "upstream_declined" "the application could not serve the request"
     Maintenance 503 "maintenance" "the service is in maintenance"
+    ProbeUnknown 404 "probe_unknown" "there is no such probe"
     ProbeRedirected 503 "probe_redirected" "the application answered a probe with a redirect"
     ProbeTimeout 504 "probe_timeout" "the application did not answer a probe in time"
     ProbeBusy 503 "probe_busy" "too many questions that are one client's alone wait for the application"

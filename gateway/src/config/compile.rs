@@ -56,6 +56,7 @@ pub(super) fn plan(config: raw::Config, cx: &mut Context<'_>) -> Option<Plan> {
         limits,
         limit_store,
         bans,
+        probes,
         services,
         error_pages,
         error_header,
@@ -77,7 +78,9 @@ pub(super) fn plan(config: raw::Config, cx: &mut Context<'_>) -> Option<Plan> {
     let service_names = services.as_ref().map(Named::names).unwrap_or_default();
     let errors = pages::errors(error_pages, None, &ConfigPath::root(), None, cx);
     let error_header = error_header.is_some_and(|Leaf(Flag(on))| on);
-    let services = service::services(services, errors.as_ref(), &definitions, cx);
+    let defaults = probes.unwrap_or_default();
+    probe::defaults(&defaults, &definitions, cx);
+    let services = service::services(services, &defaults, errors.as_ref(), &definitions, cx);
     let internal = network::inside(&definitions.networks);
     let bans = ban::bans(bans, &definitions, &service_names, cx);
 

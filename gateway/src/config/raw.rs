@@ -13,6 +13,7 @@ mod files;
 mod health;
 mod limit;
 mod pages;
+mod probe;
 mod process;
 mod service;
 mod shaping;
@@ -33,10 +34,11 @@ pub(super) use files::{CacheControl, Files};
 pub(super) use health::Health;
 pub(super) use limit::{Counted, Limit, LimitKey, LimitName, LimitPart, Methods};
 pub(super) use pages::{ErrorPages, Maintenance};
+pub(super) use probe::{AppToken, Probe, ProbeCache, Probes, Version};
 pub(super) use process::{
     AccessLog, Admin, Bounds, Buffers, ClientIp, Listener, Log, ProxyProtocol, Shutdown, Timeouts,
 };
-pub(super) use service::{AppToken, Buffering, Hsts, Probe, ProbeCache, Probes, Route, Service, Upstream, Version};
+pub(super) use service::{Buffering, Hsts, Route, Service, Upstream};
 pub(super) use shaping::{Bandwidth, Compression, Levels};
 pub(super) use store::{LimitStore, Secret, Sentinel, StoreTls, StoreUrls};
 pub(super) use tls::{Acme, Certificate, CertificateSet, ClientCertificates, ListenerTls, UpstreamTls};
@@ -67,6 +69,8 @@ pub(super) struct Config {
     pub(super) limit_store: Option<LimitStore>,
     /// Bans by name: clients that offend too often are kept out for a while.
     pub(super) bans: Option<Named<Ban>>,
+    /// What holds for the probes of every service that says nothing else. Default: as told there.
+    pub(super) probes: Option<Probes>,
     /// The apps behind the gateway, by name.
     #[schemars(required)]
     pub(super) services: Option<Named<Service>>,

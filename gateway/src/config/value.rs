@@ -31,7 +31,7 @@ pub(super) use address::ServerWord;
 pub(super) use amount::{Count, Date, Seconds, Size, Workers};
 pub(super) use balance::{BalanceWord, CookieName, FailureStatus, Percent, RetryMethod, RetryWord};
 pub(super) use ban::OffenceStatus;
-pub(super) use choice::{DenyWord, Flag, Method, MissingWord, QueryWord, ServeWord, Upgrade};
+pub(super) use choice::{DenyWord, Flag, ListenerWord, Method, MissingWord, QueryWord, ServeWord, Upgrade};
 pub(super) use files::{AbsentWord, CacheControlWord, FileName, IndexWord, MediaType, NamePattern};
 pub(super) use headers::{FieldOrAny, FramesWord, OriginWord, RedirectStatus, ValueOrOff};
 pub(super) use limit::{AlgorithmWord, DelayWord, LimitPartWord, MethodsWord, ModeWord, Status, TellingWord};

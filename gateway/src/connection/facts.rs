@@ -33,6 +33,8 @@ pub struct Facts {
     pub secured: Option<Rc<Secured>>,
     /// Requests are redirected to HTTPS on this port.
     pub redirect_https: Option<u16>,
+    /// Nothing is served but probes, for every host.
+    pub probes_only: bool,
 }
 
 /// What a TLS handshake told about a connection.
@@ -117,6 +119,7 @@ impl Facts {
             listener,
             secured: None,
             redirect_https: None,
+            probes_only: false,
         }
     }
 

@@ -15,6 +15,8 @@ pub struct Listener {
     pub tls: Option<ListenerTls>,
     /// Requests are redirected to HTTPS on this port, all but those for probes and ACME challenges.
     pub redirect_https: Option<u16>,
+    /// Nothing is served but the probes of all services, for every host.
+    pub probes_only: bool,
     /// Every connection begins with a PROXY protocol header.
     pub proxy: Option<ProxyHeader>,
     /// HTTP/2 is spoken: by ALPN where there is TLS, with prior knowledge where there is none (RFC 9113 §3.3).
@@ -24,7 +26,7 @@ pub struct Listener {
 impl Listener {
     /// Plain HTTP/1 on `address`.
     pub fn plain(address: SocketAddr) -> Self {
-        Self { address, tls: None, redirect_https: None, proxy: None, http2: false }
+        Self { address, tls: None, redirect_https: None, probes_only: false, proxy: None, http2: false }
     }
 }
 

@@ -42,6 +42,8 @@ pub struct ProbeForward {
     pub path: Box<str>,
     /// `Host` to send (one of Django's `ALLOWED_HOSTS`); `None`: the client's.
     pub host: Option<Box<str>>,
+    /// `Host` to send where clients name any host: the first of the service's that is a name; `None`: the client's all the same.
+    pub own: Option<Box<str>>,
     /// A token the app wants to see: field name as it is sent, and value.
     pub token: Option<AppToken>,
     /// The whole exchange with the app. Kubelet gives up after one second.

@@ -7,6 +7,8 @@
 
 mod showing;
 
+mod probes;
+
 use std::net::IpAddr;
 
 use probegate_policies::access::{Facts, Permit, Rule, Trace};
@@ -41,6 +43,8 @@ pub struct Question<'a, F: ?Sized> {
     pub peer: IpAddr,
     /// How the client has shown itself.
     pub showing: Showing<'a>,
+    /// The listener serves probes, for every host, and nothing else.
+    pub probes_only: bool,
     /// The listener sends clients to HTTPS on this port, and this one does not use it yet.
     pub redirect: Option<u16>,
     /// Who is kept out; `None`: nobody.
@@ -249,6 +253,9 @@ fn enter<F: Fields + ?Sized>(
     judgement: &mut Judgement<'_>,
     observer: &mut impl Observer,
 ) -> Result<Way, Refused> {
+    if question.probes_only {
+        return probes::enter(plan, question, judgement, observer);
+    }
     let index = plan.hosts.find(question.host).ok_or(Reason::HostUnknown)?;
     let service = plan.services.get(index).ok_or(Reason::HostUnknown)?;
     judgement.service = Some(index);
@@ -286,17 +293,7 @@ fn enter<F: Fields + ?Sized>(
 
     let facts = question.facts(&judgement.identity);
     let (rule, limits) = match judgement.part {
-        Part::Probe(index) => {
-            let probe = service.probes.get(index).ok_or(Reason::PathInvalid)?;
-            let permit = probe.allow.judge(&facts, observer);
-            let permit = permit.map_err(|refusal| Refused { reason: refusal.into(), deny: probe.deny })?;
-            // After the access rule, so that a stranger does not learn from a 405 that something is here (D10). Never limited.
-            return if matches!(question.method, b"GET" | b"HEAD") {
-                Ok(Way::In(permit))
-            } else {
-                Err(Reason::MethodNotAllowed.into())
-            };
-        }
+        Part::Probe(index) => return probes::judge(service, index, question.method, &facts, observer),
         Part::Route(index) => {
             let route = service.routes.get(index).ok_or(Reason::PathInvalid)?;
             (Some(&route.allow), route.limits.as_slice())

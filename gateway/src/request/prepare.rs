@@ -113,7 +113,7 @@ impl<'a> Case<'a> {
     /// that redirects to HTTPS would answer the redirect instead of the probe (D15).
     pub fn probe(&self, probe: &'a ProbeForward, out: &'a mut Vec<u8>) -> Errand<'a> {
         let received = self.received;
-        let host = probe.host.as_deref().map_or_else(|| self.host(), str::as_bytes);
+        let host = self.probe_host(probe);
         let head = UpstreamHead {
             method: b"GET",
             path: probe.path.as_bytes(),
@@ -157,6 +157,12 @@ impl<'a> Case<'a> {
         let errors = self.handling.errors.as_deref().filter(|errors| !errors.intercept.is_empty())?;
         let mut kinds = self.received.fields().of(Name::ContentType);
         (!kinds.any(intercept::is_grpc)).then_some(errors)
+    }
+
+    /// `Host` of a probe: as configured, else as the client says, where it has to name one of the service's.
+    fn probe_host(&self, probe: &'a ProbeForward) -> &'a [u8] {
+        let own = probe.own.as_deref().filter(|_| self.received.facts.probes_only);
+        probe.host.as_deref().or(own).map_or_else(|| self.host(), str::as_bytes)
     }
 
     /// The shield before the probe that is asked for.

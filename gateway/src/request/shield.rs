@@ -101,7 +101,8 @@ fn question(case: &Case<'_>, probe: &ProbeForward) -> Option<Question> {
     let mut forms = fields.of(Name::Accept);
     let (accept, None) = (forms.next(), forms.next()) else { return None };
     let fixed = probe.host.is_some() || case.handling.edits.as_ref().is_some_and(|edits| edits.request.host.is_some());
-    let host = if fixed { &[][..] } else { case.asked.authority };
+    let own = probe.own.as_deref().filter(|_| case.received.facts.probes_only);
+    let host = if fixed { &[][..] } else { own.map_or(case.asked.authority, str::as_bytes) };
     let question = Question {
         host: host.to_ascii_lowercase().into(),
         query: if probe.query { case.asked.query.into() } else { Box::default() },

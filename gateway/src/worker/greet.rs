@@ -130,7 +130,7 @@ fn count<'a>(
 ) -> Result<Option<Counted<'a>>, Left> {
     let active = worker.active();
     let plan = &active.plan;
-    facts.redirect_https = listener.redirect_https;
+    (facts.redirect_https, facts.probes_only) = (listener.redirect_https, listener.probes_only);
     // Behind proxies there are many clients, and each of them is bound by the limits on its requests.
     if is_sender || plan.client.trusts(facts.peer) {
         return Ok(None);

@@ -67,6 +67,7 @@ mod misdirected;
 mod names;
 mod panic;
 mod paths;
+mod probe_policies;
 mod probes;
 mod proxy;
 mod proxy_protocol;

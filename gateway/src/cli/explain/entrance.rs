@@ -35,6 +35,7 @@ impl<'a> Entrance<'a> {
             facts.scheme = Scheme::Https;
         }
         facts.redirect_https = listener.and_then(|listener| listener.redirect_https);
+        facts.probes_only = listener.is_some_and(|listener| listener.probes_only);
         Self { listener, facts }
     }
 }

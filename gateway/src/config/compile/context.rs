@@ -67,7 +67,7 @@ impl<'a> Context<'a> {
     /// Reports an error about the value at `path`.
     pub(in crate::config) fn error(&mut self, path: &ConfigPath, message: impl Into<String>, hint: impl Into<String>) {
         let span = self.locations.value(path);
-        self.problems.push(problem(Severity::Error, path, message.into(), hint.into(), span));
+        add(&mut self.problems, problem(Severity::Error, path, message.into(), hint.into(), span));
     }
 
     /// Reports an error about the key that `path` ends with.
@@ -78,13 +78,13 @@ impl<'a> Context<'a> {
         hint: impl Into<String>,
     ) {
         let span = self.locations.key(path);
-        self.problems.push(problem(Severity::Error, path, message.into(), hint.into(), span));
+        add(&mut self.problems, problem(Severity::Error, path, message.into(), hint.into(), span));
     }
 
     /// Reports that the value at `path` works, but probably not as meant.
     pub(in crate::config) fn lint(&mut self, path: &ConfigPath, message: impl Into<String>, hint: impl Into<String>) {
         let span = self.locations.value(path);
-        self.lints.push(problem(Severity::Lint, path, message.into(), hint.into(), span));
+        add(&mut self.lints, problem(Severity::Lint, path, message.into(), hint.into(), span));
     }
 
     /// The value of a key that must be there, or a report that it is not.
@@ -148,6 +148,13 @@ impl<'a> Context<'a> {
         let message = format!("`{key}` is `{number}`, expected a number from {} to {}", bounds.start(), bounds.end());
         self.error(&parent.key(key), message, format!("the default is {default}"));
         default
+    }
+}
+
+/// What holds for all services is found wrong for each of them, and said once.
+fn add(problems: &mut Vec<Problem>, problem: Problem) {
+    if !problems.iter().any(|known| known.path == problem.path && known.message == problem.message) {
+        problems.push(problem);
     }
 }
 

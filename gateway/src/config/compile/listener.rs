@@ -7,7 +7,7 @@ use probegate_policies::ip::IpSet;
 
 use super::{Context, Definitions, tls};
 use crate::config::shape::List;
-use crate::config::value::{Flag, Leaf, RedirectWord};
+use crate::config::value::{Flag, Leaf, ListenerWord, RedirectWord};
 use crate::config::{ConfigPath, raw};
 use crate::plan;
 
@@ -28,7 +28,7 @@ pub(super) fn listeners(
     }
     let mut listeners: Vec<plan::Listener> = Vec::new();
     for (index, listener) in raw {
-        let raw::Listener { address, tls, redirect_https, proxy_protocol, http2 } = listener;
+        let raw::Listener { address, tls, redirect_https, serve, proxy_protocol, http2 } = listener;
         let path = path.index(index);
         let tls_broken = cx.is_broken(&path.key("tls"));
         let secure = tls.is_some() || tls_broken;
@@ -42,6 +42,14 @@ pub(super) fn listeners(
                 "remove it here; it belongs to the listener on port 80",
             );
         }
+        let probes_only = matches!(serve, Some(Leaf(ListenerWord::Probes)));
+        if probes_only && redirect_https.is_some() {
+            cx.error(
+                &path.key("redirect_https"),
+                "this listener serves probes, which are never redirected",
+                "remove it here",
+            );
+        }
         let http2 = http2.map_or(secure, |Leaf(Flag(http2))| http2);
         let Some(Leaf(address)) = cx.required(address, &path, "address", "address: 0.0.0.0:8080") else {
             continue;
@@ -49,7 +57,7 @@ pub(super) fn listeners(
         if address.port() != 0 && listeners.iter().any(|other| other.address == address) {
             cx.error(&path.key("address"), format!("`{address}` is listened on twice"), "remove one of the two");
         }
-        listeners.push(plan::Listener { address, tls, redirect_https, proxy, http2 });
+        listeners.push(plan::Listener { address, tls, redirect_https, probes_only, proxy, http2 });
     }
     listeners
 }

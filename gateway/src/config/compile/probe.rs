@@ -1,4 +1,7 @@
 //! The probes of a service.
+//!
+//! What holds for a probe is said in four places, of which the first that says it counts: the probe of the service, beside the probes of the
+//! service, the probe of all services, beside the probes of all services.
 
 use std::time::Duration;
 
@@ -22,31 +25,25 @@ const SERVES: Duration = Duration::from_secs(1);
 /// Longer than this, no answer serves.
 const LONGEST: Duration = Duration::from_secs(300);
 
+/// The probes of the service `(name, host)`. The host is its first one that is a name.
 pub(super) fn probes(
     raw: Option<raw::Probes>,
-    service: &str,
+    defaults: &raw::Probes,
+    (service, host): (&str, Option<&str>),
     path: &ConfigPath,
     definitions: &Definitions,
     cx: &mut Context<'_>,
 ) -> Vec<plan::Probe> {
-    let raw::Probes { healthz, readyz, startupz, version } = raw.unwrap_or_default();
-    let path = path.key("probes");
+    let raw = raw.unwrap_or_default();
     let mut probes: Vec<plan::Probe> = Vec::new();
-    for (kind, toggle) in [
-        (ProbeKind::Healthz, healthz),
-        (ProbeKind::Readyz, readyz),
-        (ProbeKind::Startupz, startupz),
-        (ProbeKind::Version, version),
-    ] {
-        let path = path.key(kind.name());
-        let probe = match toggle {
-            Some(Toggle::Off) => {
-                lint::switched_off(kind, &path, cx);
-                continue;
-            }
-            Some(Toggle::On(probe)) => compile(kind, probe, service, &path, definitions, cx),
-            None => compile(kind, raw::Probe::default(), service, &path, definitions, cx),
+    for kind in ProbeKind::ALL {
+        let layers = Layers::of(kind, [(&raw, path.key("probes")), (defaults, ConfigPath::root().key("probes"))]);
+        let Some(layers) = layers else {
+            lint::switched_off(kind, &path.key("probes").key(kind.name()), cx);
+            continue;
         };
+        let path = path.key("probes").key(kind.name());
+        let probe = compile(kind, &layers, (service, host), &path, definitions, cx);
         if let Some(other) = probes.iter().find(|other| other.path == probe.path) {
             let message =
                 format!("probe `{}` has the path of probe `{}`, `{}`", kind.name(), other.kind.name(), probe.path);
@@ -58,75 +55,179 @@ pub(super) fn probes(
     probes
 }
 
+/// Proves what is said for all services, which may say something else each.
+pub(super) fn defaults(raw: &raw::Probes, definitions: &Definitions, cx: &mut Context<'_>) {
+    for kind in ProbeKind::ALL {
+        let path = ConfigPath::root().key("probes");
+        if let Some(layers) = Layers::of(kind, [(raw, path.clone())]) {
+            compile(kind, &layers, ("", None), &path.key(kind.name()), definitions, cx);
+        }
+    }
+}
+
+/// Where something may be said about a probe, and where that is written. The first place counts most.
+struct Layers<'a> {
+    probes: Vec<(&'a raw::Probe, ConfigPath)>,
+    all: Vec<(&'a raw::Probes, ConfigPath)>,
+    /// For each place, in the order in which they count: is it one for this probe?
+    own: Vec<bool>,
+}
+
+/// What is said, where, and how much the place counts: 0 counts most.
+struct Said<T> {
+    value: T,
+    path: ConfigPath,
+    rank: usize,
+}
+
+impl<'a> Layers<'a> {
+    /// The places for a probe; `None`: it is off.
+    fn of(kind: ProbeKind, levels: impl IntoIterator<Item = (&'a raw::Probes, ConfigPath)>) -> Option<Self> {
+        let mut layers = Self { probes: Vec::new(), all: Vec::new(), own: Vec::new() };
+        for (probes, path) in levels {
+            let toggle = match kind {
+                ProbeKind::Healthz => &probes.healthz,
+                ProbeKind::Readyz => &probes.readyz,
+                ProbeKind::Startupz => &probes.startupz,
+                ProbeKind::Version => &probes.version,
+            };
+            match toggle {
+                // Whoever is nearer and says something wants it.
+                Some(Toggle::Off) if layers.probes.is_empty() => return None,
+                Some(Toggle::On(probe)) => {
+                    layers.probes.push((probe, path.key(kind.name())));
+                    layers.own.push(true);
+                }
+                Some(Toggle::Off) | None => {}
+            }
+            layers.all.push((probes, path));
+            layers.own.push(false);
+        }
+        Some(layers)
+    }
+
+    /// What is said under a key.
+    fn find<T>(
+        &self,
+        key: &str,
+        of_probe: impl Fn(&'a raw::Probe) -> Option<T>,
+        of_all: impl Fn(&'a raw::Probes) -> Option<T>,
+    ) -> Option<Said<T>> {
+        let (mut probes, mut all) = (self.probes.iter(), self.all.iter());
+        for (rank, own) in self.own.iter().enumerate() {
+            let found = if *own {
+                probes.next().and_then(|(probe, path)| Some((of_probe(probe)?, path)))
+            } else {
+                all.next().and_then(|(probes, path)| Some((of_all(probes)?, path)))
+            };
+            if let Some((value, path)) = found {
+                return Some(Said { value, path: path.key(key), rank });
+            }
+        }
+        None
+    }
+}
+
 fn compile(
     kind: ProbeKind,
-    raw: raw::Probe,
-    service: &str,
+    layers: &Layers<'_>,
+    (service, host): (&str, Option<&str>),
     path: &ConfigPath,
     definitions: &Definitions,
     cx: &mut Context<'_>,
 ) -> plan::Probe {
-    let raw::Probe { path: at, serve, allow, deny, upstream_path, host, token, timeout, cache, query, latch, version } =
-        raw;
-    let at = at.map_or_else(|| kind.default_path().into(), |Leaf(ExactPath(path))| path);
-    let allow = match allow {
-        Some(allow) => rule::rule(allow, &path.key("allow"), definitions, cx),
-        None if kind == ProbeKind::Healthz => Rule::anyone(),
+    macro_rules! said {
+        ($key:ident) => {
+            layers.find(stringify!($key), |probe| probe.$key.clone(), |probes| probes.$key.clone())
+        };
+        ($key:ident of the probe) => {
+            layers.find(stringify!($key), |probe| probe.$key.clone(), |_| None)
+        };
+    }
+    let at = match said!(path of the probe) {
+        Some(Said { value: Leaf(ExactPath(path)), .. }) => path,
+        None => {
+            let prefix = layers.find("prefix", |_| None, |probes| probes.prefix.clone());
+            let prefix = prefix.map(|said| said.value.0.0).unwrap_or_default();
+            format!("{}{}", prefix.trim_end_matches('/'), kind.default_path()).into()
+        }
+    };
+    let allow = match said!(allow) {
+        Some(said) => rule::rule(said.value, &said.path, definitions, cx),
+        // What is only proved uses no network.
+        None if kind == ProbeKind::Healthz || service.is_empty() => Rule::anyone(),
         None => rule::internal(definitions, path, cx),
     };
     let written = cx.origin(path);
-    let serve = match serve.map_or(ServeWord::Forward, |Leaf(serve)| serve) {
+    let serve = said!(serve);
+    // What is said in a place that counts at least as much as the one that says who answers, is said about that.
+    let rank = serve.as_ref().map_or(usize::MAX, |serve| serve.rank);
+    let (upstream_path, app_host, secret) = (said!(upstream_path of the probe), said!(host), said!(token));
+    let (timeout, cache, query) = (said!(timeout), said!(cache), said!(query));
+    let (latch, version) = (said!(latch of the probe), said!(version of the probe));
+    let serve = match serve.map_or(ServeWord::Forward, |said| said.value.0) {
         ServeWord::Answer => {
             let forwarded = [
-                ("upstream_path", upstream_path.is_some()),
-                ("host", host.is_some()),
-                ("token", token.is_some()),
-                ("timeout", timeout.is_some()),
-                ("cache", cache.is_some()),
-                ("query", query.is_some()),
-                ("latch", latch.is_some()),
+                ("upstream_path", upstream_path.map(|said| (said.path, said.rank))),
+                ("host", app_host.map(|said| (said.path, said.rank))),
+                ("token", secret.map(|said| (said.path, said.rank))),
+                ("timeout", timeout.map(|said| (said.path, said.rank))),
+                ("cache", cache.map(|said| (said.path, said.rank))),
+                ("query", query.map(|said| (said.path, said.rank))),
+                ("latch", latch.map(|said| (said.path, said.rank))),
             ];
-            for (key, _) in forwarded.into_iter().filter(|&(_, there)| there) {
-                let message = format!("`{key}` has no meaning with `serve: answer`: the app is not asked");
-                cx.key_error(&path.key(key), message, "remove it, or write `serve: forward`");
+            for (key, said) in forwarded {
+                if let Some((path, _)) = said.filter(|(_, said)| *said <= rank) {
+                    let message = format!("`{key}` has no meaning with `serve: answer`: the app is not asked");
+                    cx.key_error(&path, message, "remove it, or write `serve: forward`");
+                }
             }
-            if version.is_some() && kind != ProbeKind::Version {
+            if let Some(said) = version.as_ref().filter(|_| kind != ProbeKind::Version) {
                 let message = format!("`version` has no meaning for probe `{}`", kind.name());
-                cx.key_error(&path.key("version"), message, "move it to probe `version`");
+                cx.key_error(&said.path, message, "move it to probe `version`");
             }
-            plan::Serve::Answer(version_info(version.unwrap_or_default(), service))
+            plan::Serve::Answer(version_info(version.map(|said| said.value).unwrap_or_default(), service))
         }
         ServeWord::Forward => {
-            if version.is_some() {
+            if let Some(said) = version.filter(|said| said.rank <= rank) {
                 let message = "`version` has no meaning with `serve: forward`: the app answers";
-                cx.key_error(&path.key("version"), message, "remove it, or write `serve: answer`");
+                cx.key_error(&said.path, message, "remove it, or write `serve: answer`");
             }
-            let timeout = cx.deadline(timeout, path, "timeout", TIMEOUT);
-            let latch = latch.is_some_and(|Leaf(Flag(latch))| latch);
-            if latch && kind != ProbeKind::Startupz {
-                let message = format!("`latch` has no meaning for probe `{}`: what it asks may change", kind.name());
-                cx.key_error(&path.key("latch"), message, "move it to probe `startupz`");
+            let timeout = match timeout.and_then(|said| Some((said.path.parent()?, said.value))) {
+                Some((path, timeout)) => cx.deadline(Some(timeout), &path, "timeout", TIMEOUT),
+                None => TIMEOUT,
+            };
+            let off = cache.as_ref().is_some_and(|said| matches!(said.value, Toggle::Off));
+            let latch = latch.filter(|said| said.value.0 == Flag(true));
+            if let Some(said) = &latch {
+                if kind != ProbeKind::Startupz {
+                    let message =
+                        format!("`latch` has no meaning for probe `{}`: what it asks may change", kind.name());
+                    cx.key_error(&said.path, message, "move it to probe `startupz`");
+                } else if off {
+                    let message = "`latch` has no meaning with `cache: off`: the app is asked each time";
+                    cx.key_error(&said.path, message, "remove one of the two");
+                }
             }
-            let off = matches!(cache, Some(Toggle::Off));
-            if latch && off {
-                let message = "`latch` has no meaning with `cache: off`: the app is asked each time";
-                cx.key_error(&path.key("latch"), message, "remove one of the two");
-            }
+            let cache = match cache {
+                Some(Said { value: Toggle::Off, .. }) => None,
+                Some(Said { value: Toggle::On(raw), path, .. }) => {
+                    Some(terms(raw, timeout, latch.is_some(), &path, cx))
+                }
+                None => Some(terms(raw::ProbeCache::default(), timeout, latch.is_some(), path, cx)),
+            };
             plan::Serve::Forward(Box::new(plan::ProbeForward {
-                path: upstream_path.map_or_else(|| at.clone(), |Leaf(ExactPath(path))| path),
-                host: host.map(|Leaf(Host(host))| host),
-                token: token.and_then(|token| app_token(token, &path.key("token"), cx)),
+                path: upstream_path.map_or_else(|| at.clone(), |Said { value: Leaf(ExactPath(path)), .. }| path),
+                host: app_host.map(|Said { value: Leaf(Host(host)), .. }| host),
+                own: host.map(Into::into),
+                token: secret.and_then(|said| app_token(said.value, &said.path, cx)),
                 timeout,
-                cache: match cache {
-                    Some(Toggle::Off) => None,
-                    Some(Toggle::On(raw)) => Some(terms(raw, timeout, latch, &path.key("cache"), cx)),
-                    None => Some(terms(raw::ProbeCache::default(), timeout, latch, &path.key("cache"), cx)),
-                },
-                query: query.is_none_or(|Leaf(query)| query == QueryWord::Pass),
+                cache,
+                query: query.is_none_or(|said| said.value.0 == QueryWord::Pass),
             }))
         }
     };
-    let deny = deny.map_or(plan::Deny::Forbidden, |Leaf(DenyWord(deny))| deny);
+    let deny = said!(deny).map_or(plan::Deny::Forbidden, |Said { value: Leaf(DenyWord(deny)), .. }| deny);
     plan::Probe { kind, path: at, serve, allow, deny, origin: Origin { line: written.line } }
 }
 

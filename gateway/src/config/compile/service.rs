@@ -25,6 +25,7 @@ pub(in crate::config) struct WrittenHost {
 /// The services, the table of their hosts, and the hosts as they are written.
 pub(super) fn services(
     raw: Option<Named<raw::Service>>,
+    defaults: &raw::Probes,
     errors: Option<&Arc<plan::Errors>>,
     definitions: &Definitions,
     cx: &mut Context<'_>,
@@ -51,7 +52,7 @@ pub(super) fn services(
         let Some(mut service) = service else { continue };
         hosts.add(service.hosts.take(), alone, services.len(), &path, cx);
         let own = hosts.first_name(services.len());
-        services.extend(compile(name, service, own, errors, &path, definitions, cx));
+        services.extend(compile(name, service, own, (errors, defaults), &path, definitions, cx));
     }
     let table = HostTable::new(hosts.patterns).ok()?;
     cx.is_clean().then_some((services, table, hosts.written))
@@ -120,7 +121,7 @@ fn compile(
     name: Box<str>,
     raw: raw::Service,
     own_host: Option<&str>,
-    errors: Option<&Arc<plan::Errors>>,
+    (errors, defaults): (Option<&Arc<plan::Errors>>, &raw::Probes),
     path: &ConfigPath,
     definitions: &Definitions,
     cx: &mut Context<'_>,
@@ -154,7 +155,7 @@ fn compile(
     let server_header = server_header.map_or(plan::ServerHeader::Off, |Leaf(ServerHeaderWord(header))| header);
     let clients =
         client_certificates.and_then(|raw| tls::clients(raw, &path.key("client_certificates"), definitions, cx));
-    let mut probes = probe::probes(probes, &name, path, definitions, cx);
+    let mut probes = probe::probes(probes, defaults, (&name, own_host), path, definitions, cx);
     let appless = redirect.is_some() || cx.is_broken(&path.key("redirect"));
     if appless {
         edits::without_app(upstream.is_some(), &mut probes, path, cx);

@@ -47,7 +47,7 @@ pub(in crate::config) struct Slot {
 }
 
 /// Who may enter.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(in crate::config) enum Allow {
     /// `anyone`.
     Anyone,
@@ -56,7 +56,7 @@ pub(in crate::config) enum Allow {
 }
 
 /// Who may enter. Exactly one key.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct Conditions {
     /// Clients whose address lies in this network.

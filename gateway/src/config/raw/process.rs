@@ -6,7 +6,7 @@ use serde::Deserialize;
 use super::{Address, ListenerTls};
 use crate::config::shape::List;
 use crate::config::value::{
-    Count, FieldText, FilePath, Flag, Leaf, LogLevel, MissingWord, Name, RedirectWord, Seconds, Size,
+    Count, FieldText, FilePath, Flag, Leaf, ListenerWord, LogLevel, MissingWord, Name, RedirectWord, Seconds, Size,
 };
 use crate::plan::{AccessFormat, LogTarget};
 use ipnet::IpNet;
@@ -23,6 +23,8 @@ pub(in crate::config) struct Listener {
     /// Whether requests are redirected to HTTPS, all but those for probes and ACME challenges: `true` for port 443, or another port.
     /// Default: `false`.
     pub(in crate::config) redirect_https: Option<Leaf<RedirectWord>>,
+    /// What is served: `all` (default), or `probes`, those of every service, for every host and nothing else.
+    pub(in crate::config) serve: Option<Leaf<ListenerWord>>,
     /// Every connection begins with a PROXY protocol header, version 1 or 2.
     pub(in crate::config) proxy_protocol: Option<ProxyProtocol>,
     /// Whether HTTP/2 is spoken, too. Default: `true` with TLS, `false` without (where clients have to know that it is).

@@ -57,6 +57,17 @@ pub(crate) enum ServeWord {
 
 choice!(ServeWord, "`forward` or `answer`", "forward" => Self::Forward, "answer" => Self::Answer);
 
+/// What a listener serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ListenerWord {
+    /// Everything.
+    All,
+    /// Probes.
+    Probes,
+}
+
+choice!(ListenerWord, "`all` or `probes`", "all" => Self::All, "probes" => Self::Probes);
+
 /// What becomes of the query of a probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum QueryWord {

@@ -129,6 +129,11 @@ impl Gateway {
         *self.addresses.first().expect("a gateway that was started with `start`")
     }
 
+    /// Where its listeners are, in the order of its configuration.
+    pub(crate) fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
     /// Where its admin listener is.
     pub(crate) fn admin(&self) -> SocketAddr {
         self.wait_for_log(|line| line["message"] == "admin listener");
