@@ -9,8 +9,7 @@ use super::answer::Fields;
 use super::page::Told;
 use super::prepare::Case;
 use super::refuse;
-use crate::wire::h1::framing;
-use crate::wire::head::{FieldView, Name, ResponseHead};
+use crate::wire::head::{FieldView, Name, ResponseHead, elements};
 use crate::wire::{Answer, ClientGone, Responder};
 
 /// What stays of the app's answer.
@@ -43,7 +42,7 @@ impl Taken {
             if field.known != Name::Other
                 || !is_kept
                 || dropped.iter().any(|dropped| dropped.matches(name))
-                || framing::nominated(view, name)
+                || view.of(Name::Connection).flat_map(elements).any(|option| option.eq_ignore_ascii_case(name))
                 || taken.fields.len() == MOST
             {
                 continue;
