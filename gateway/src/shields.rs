@@ -4,6 +4,7 @@
 //! the service changes about requests. How long answers serve may change meanwhile.
 
 mod kept;
+mod room;
 mod shield;
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -14,7 +15,8 @@ use std::time::Instant;
 use secrecy::ExposeSecret as _;
 
 pub use self::kept::{Kept, LARGEST};
-pub use self::shield::{Alone, Asked, Flight, Flying, Found, Landed, MOST_ALONE, Question, Shield};
+pub use self::room::{Alone, Asker};
+pub use self::shield::{Asked, Flight, Flying, Found, Landed, Question, Shield};
 use crate::plan::{Plan, Probe, ProbeForward, Serve, Service};
 use crate::telemetry::metrics::Metrics;
 

@@ -105,6 +105,16 @@ impl Rule {
         Self { origin: Origin { line: 0 }, condition: Condition::Anyone }
     }
 
+    /// Whether it lets in everybody, so that being let in says nothing about a client.
+    pub fn is_for_anyone(&self) -> bool {
+        match &self.condition {
+            Condition::Anyone => true,
+            Condition::Network { .. } | Condition::Token(_) | Condition::Certificate { .. } => false,
+            Condition::Any(rules) => rules.iter().any(Self::is_for_anyone),
+            Condition::All(rules) => rules.iter().all(Self::is_for_anyone),
+        }
+    }
+
     /// Lets a request in, or says why not.
     #[inline]
     pub fn judge<F: Fields + ?Sized>(&self, facts: &Facts<'_, F>, trace: &mut impl Trace) -> Result<Permit, Refusal> {

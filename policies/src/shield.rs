@@ -58,7 +58,7 @@ impl Known {
     /// What becomes of somebody who asks at this time. With [`Step::Ask`] the ask begins.
     pub fn step(&mut self, now: u64, terms: &Terms) -> Step {
         if let Some((at, good)) = self.answer {
-            if good && terms.latch {
+            if self.is_latched(terms) {
                 return Step::Latched;
             }
             let serves = if good { terms.ok } else { terms.fail };
@@ -87,6 +87,11 @@ impl Known {
         *self = Self { answer, silent: Some(now), asking: None };
     }
 
+    /// The ask that began is none: nobody asks the app.
+    pub fn cancelled(&mut self) {
+        self.asking = None;
+    }
+
     /// What was known holds no longer: the app is another one. An ask that is under way is still one.
     pub fn forget(&mut self) {
         *self = Self { asking: self.asking, ..Self::default() };
@@ -103,6 +108,11 @@ impl Known {
     /// The age of the last answer.
     pub fn age(&self, now: u64) -> Duration {
         self.answer.map_or(Duration::ZERO, |(at, _)| since(at, now))
+    }
+
+    /// Whether the last answer serves for good.
+    pub fn is_latched(&self, terms: &Terms) -> bool {
+        terms.latch && self.answer.is_some_and(|(_, good)| good)
     }
 
     /// Whether the app is being asked.
@@ -207,6 +217,16 @@ mod tests {
         assert_eq!(known.step(1799 * MS, &TERMS), Step::Wait);
         assert_eq!(known.step(1800 * MS, &TERMS), Step::Ask);
         assert_eq!(known.step(1801 * MS, &TERMS), Step::Wait);
+    }
+
+    #[test]
+    fn an_ask_that_never_began_leaves_everything_as_it_was() {
+        let mut known = Known::default();
+        known.answered(0, true);
+        assert_eq!(known.step(1000 * MS, &TERMS), Step::Ask);
+        known.cancelled();
+        assert_eq!((known.is_asking(), known.age(1000 * MS)), (false, Duration::from_secs(1)));
+        assert_eq!(known.step(1001 * MS, &TERMS), Step::Ask);
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod ask;
 mod keeper;
 
 use std::future::poll_fn;
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -24,10 +25,11 @@ use probegate_policies::shield::Terms;
 use self::keeper::Again;
 use super::deliver::{self, Delivery, Progress};
 use super::exchange::{self, Exchanged, Tools};
+use super::judge::Part;
 use super::prepare::Case;
 use super::stamp;
 use crate::plan::{Plan, ProbeForward};
-use crate::shields::{Asked, Flight, Found, Kept, Landed, Question, Shield, Source};
+use crate::shields::{Asked, Asker, Flight, Found, Kept, Landed, Question, Shield, Source};
 use crate::state::unix_time;
 use crate::wire::deadline::{Deadline, TICK};
 use crate::wire::head::{FieldView, Name};
@@ -63,9 +65,15 @@ pub async fn serve<B: RequestBody, R: Responder>(
     if !body.discard() {
         reply.close();
     }
-    let found = question(case, probe).map(|question| (shield.find(&question, terms, case.servers.gone()), question));
+    let known = is_known(case);
+    let found = question(case, probe).map(|question| {
+        let asker = Asker { known, plain: is_plain(&question, case, probe) };
+        (shield.find(&question, asker, terms, case.servers.gone()), question)
+    });
     let (flight, source, question) = match found {
-        None | Some((Found::Alone, _)) => return alone(permit, case, probe, shield, head, tools, body, reply).await,
+        None | Some((Found::Alone, _)) => {
+            return alone(permit, case, probe, (shield, known), head, tools, body, reply).await;
+        }
         Some((Found::Answer(kept, source, age), _)) => {
             return give(case, shield, &kept, source, age, None, reply).await;
         }
@@ -74,7 +82,7 @@ pub async fn serve<B: RequestBody, R: Responder>(
         Some((Found::Ask(flying), question)) => {
             let flight = flying.flight();
             if !ask::start(permit.clone(), flying, worker, case, &question) {
-                return alone(permit, case, probe, shield, head, tools, body, reply).await;
+                return alone(permit, case, probe, (shield, known), head, tools, body, reply).await;
             }
             (flight, Source::Miss, question)
         }
@@ -83,7 +91,9 @@ pub async fn serve<B: RequestBody, R: Responder>(
     let asked = flight.landed().map(|(_, asked)| *asked).filter(|_| source == Source::Miss);
     match landed {
         Ok(Landed::Answer(kept)) => give(case, shield, &kept, source, Duration::ZERO, asked, reply).await,
-        Ok(Landed::Large) => alone(permit, case, probe, shield, head, tools, body, reply).await,
+        Ok(Landed::Large | Landed::Never) => {
+            alone(permit, case, probe, (shield, known), head, tools, body, reply).await
+        }
         Err(Reason::ClientClosed) => fail(case, shield, source, Reason::ClientClosed, asked, reply),
         Ok(Landed::Silence(reason)) | Err(reason) => match shield.cover(&question, terms) {
             Some((kept, age)) => give(case, shield, &kept, Source::Stale, age, asked, reply).await,
@@ -109,6 +119,30 @@ fn question(case: &Case<'_>, probe: &ProbeForward) -> Option<Question> {
         accept: accept.unwrap_or(b"*/*").into(),
     };
     question.is_short().then_some(question)
+}
+
+/// Whether a client is not just anyone: it is inside `internal`, or there is a rule that it had to satisfy.
+fn is_known(case: &Case<'_>) -> bool {
+    let Part::Probe(index) = case.judgement.part else { return false };
+    case.service.probes.get(index).is_some_and(|probe| !probe.allow.is_for_anyone())
+        || case.judgement.identity.known().is_some_and(|ip| case.active.plan.internal.contains(ip))
+}
+
+/// Whether a question is what is asked by whoever makes nothing up. Of hosts, these are the service's first name, and the address that the
+/// connection was made to, as kubelets say it, each with and without its port: few, and none that a client can choose.
+fn is_plain(question: &Question, case: &Case<'_>, probe: &ProbeForward) -> bool {
+    if !question.query.is_empty() || *question.accept != *b"*/*" {
+        return false;
+    }
+    let facts = case.received.facts;
+    let port = || format!(":{}", facts.local_port).into_bytes();
+    let names =
+        |name: &str| question.host.strip_prefix(name.as_bytes()).is_some_and(|rest| rest.is_empty() || rest == port());
+    let local = || match facts.local {
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => format!("[{ip}]"),
+    };
+    question.host.is_empty() || probe.own.as_deref().is_some_and(names) || names(&local())
 }
 
 /// Whether a request shows what the app may judge its client by (RFC 9111 §3.5). Tokens that this gateway keeps to itself are not among that.
@@ -196,14 +230,14 @@ async fn alone<B: RequestBody, R: Responder>(
     permit: Permit,
     case: &Case<'_>,
     probe: &ProbeForward,
-    shield: &Arc<Shield>,
+    (shield, known): (&Arc<Shield>, bool),
     head: &mut Vec<u8>,
     tools: &mut Tools<'_>,
     body: &mut B,
     reply: &mut R,
 ) -> Exchanged {
     let shared = told(case, shield, Source::Bypass, None, None, reply).shared;
-    let Some(_place) = shield.alone() else {
+    let Some(_place) = shield.alone(known) else {
         return Exchanged { failed: Some(Reason::ProbeBusy), shared, ..Exchanged::default() };
     };
     shield.counts().asks_app();

@@ -1,12 +1,11 @@
 //! The shield before one probe: what is known of each question, and the asks that are under way.
 //!
-//! A question is what the app is asked beyond what the configuration says: the host, the query, and the form of the answer. There is room for
-//! [`QUESTIONS`]; one that finds none is asked for its client alone, and at most [`MOST_ALONE`] of those at a time. A question has its place until
+//! A question is what the app is asked beyond what the configuration says: the host, the query, and the form of the answer. There is [`Room`] for
+//! some of them; one that finds none is asked for its client alone, and only so many of those at a time. A question has its place until
 //! nobody has asked it for [`IDLE`], so that strangers who make up questions take nobody's place away.
 //!
 //! Invariant: whoever waits for an ask is told its end: a [`Flying`] that goes away without having landed says so.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,10 +13,8 @@ use probegate_policies::reason::Reason;
 use probegate_policies::shield::{Known, Step, Terms};
 use tokio::sync::Notify;
 
-use super::{Counts, Kept, Source};
-
-/// Questions that are known at a time.
-const QUESTIONS: usize = 32;
+use super::room::{Room, Singles};
+use super::{Alone, Asker, Counts, Kept, Source};
 
 /// Bytes of a question that is known.
 const LONGEST: usize = 1024;
@@ -27,9 +24,6 @@ const IDLE: Duration = Duration::from_secs(60);
 
 /// After how long an app is asked again whether its answer is still too large to be kept.
 const LARGE: Duration = Duration::from_secs(10);
-
-/// Requests at a time that ask for themselves alone.
-pub const MOST_ALONE: usize = 64;
 
 /// What the app is asked beyond what the configuration says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,6 +65,8 @@ pub enum Landed {
     Silence(Reason),
     /// With one that is too large to be kept.
     Large,
+    /// It never began.
+    Never,
 }
 
 /// An ask that is under way, for those who wait for it.
@@ -109,7 +105,7 @@ pub struct Shield {
     fingerprint: u64,
     /// Locked for a moment by everybody who asks: what is known is what all workers share.
     cells: Mutex<Vec<Cell>>,
-    alone: AtomicUsize,
+    alone: Singles,
     counts: Arc<Counts>,
     origin: Instant,
 }
@@ -118,6 +114,8 @@ pub struct Shield {
 #[derive(Debug)]
 struct Cell {
     question: Question,
+    /// Where it has its place.
+    room: Room,
     known: Known,
     kept: Option<Arc<Kept>>,
     /// Why the app said nothing.
@@ -134,7 +132,7 @@ struct Cell {
 impl Shield {
     /// A shield that knows nothing.
     pub(super) fn new(fingerprint: u64, counts: Arc<Counts>, origin: Instant) -> Self {
-        Self { fingerprint, cells: Mutex::default(), alone: AtomicUsize::new(0), counts, origin }
+        Self { fingerprint, cells: Mutex::default(), alone: Singles::default(), counts, origin }
     }
 
     pub(super) fn fingerprint(&self) -> u64 {
@@ -147,10 +145,10 @@ impl Shield {
     }
 
     /// What becomes of somebody who asks. `gone`: how often the app's servers were found gone, ever: whoever was started may not be any more.
-    pub fn find(self: &Arc<Self>, question: &Question, terms: &Terms, gone: u64) -> Found {
+    pub fn find(self: &Arc<Self>, question: &Question, asker: Asker, terms: &Terms, gone: u64) -> Found {
         let now = self.now();
         let mut cells = self.lock();
-        let Some(cell) = cell(&mut cells, question, now) else { return Found::Alone };
+        let Some(cell) = cell(&mut cells, question, asker, terms, now) else { return Found::Alone };
         cell.used = now;
         if cell.large > now {
             return Found::Alone;
@@ -186,13 +184,9 @@ impl Shield {
         Some((Arc::clone(kept), cell.known.age(now)))
     }
 
-    /// A place for a request that asks for itself alone; `None`: there is none.
-    pub fn alone(self: &Arc<Self>) -> Option<Alone> {
-        if self.alone.fetch_add(1, Ordering::Relaxed) < MOST_ALONE {
-            return Some(Alone(Arc::clone(self)));
-        }
-        self.alone.fetch_sub(1, Ordering::Relaxed);
-        None
+    /// A place for a request that asks for itself alone; `None`: there is none. `known`: as in [`Asker`].
+    pub fn alone(&self, known: bool) -> Option<Alone> {
+        self.alone.enter(known)
     }
 
     fn now(&self) -> u64 {
@@ -205,19 +199,20 @@ impl Shield {
 }
 
 /// The place of a question; a new one where there is room.
-fn cell<'a>(cells: &'a mut Vec<Cell>, question: &Question, now: u64) -> Option<&'a mut Cell> {
+fn cell<'a>(
+    cells: &'a mut Vec<Cell>,
+    question: &Question,
+    asker: Asker,
+    terms: &Terms,
+    now: u64,
+) -> Option<&'a mut Cell> {
     let at = match cells.iter().position(|cell| cell.question == *question) {
         Some(at) => at,
         None => {
-            let idle = u64::try_from(IDLE.as_nanos()).unwrap_or(u64::MAX);
-            if cells.len() >= QUESTIONS {
-                cells.retain(|cell| cell.known.is_asking() || now.saturating_sub(cell.used) < idle);
-            }
-            if cells.len() >= QUESTIONS {
-                return None;
-            }
+            let room = asker.rooms().find(|&room| has_place(cells, room, terms, now))?;
             cells.push(Cell {
                 question: question.clone(),
+                room,
                 known: Known::default(),
                 kept: None,
                 reason: Reason::UpstreamTimeout,
@@ -232,14 +227,19 @@ fn cell<'a>(cells: &'a mut Vec<Cell>, question: &Question, now: u64) -> Option<&
     cells.get_mut(at)
 }
 
-/// A request that asks for itself alone.
-#[derive(Debug)]
-pub struct Alone(Arc<Shield>);
-
-impl Drop for Alone {
-    fn drop(&mut self) {
-        self.0.alone.fetch_sub(1, Ordering::Relaxed);
+/// Whether a room has a place, perhaps one that nobody has used for a while.
+fn has_place(cells: &mut Vec<Cell>, room: Room, terms: &Terms, now: u64) -> bool {
+    let taken = |cells: &[Cell]| cells.iter().filter(|cell| cell.room == room).count();
+    if taken(cells) < room.places() {
+        return true;
     }
+    let idle = u64::try_from(IDLE.as_nanos()).unwrap_or(u64::MAX);
+    // What has started for good has, however rarely somebody asks; but nobody shall fill the other rooms for good.
+    let stays = |cell: &Cell| room == Room::Plain && cell.known.is_latched(terms);
+    cells.retain(|cell| {
+        cell.room != room || cell.known.is_asking() || now.saturating_sub(cell.used) < idle || stays(cell)
+    });
+    taken(cells) < room.places()
 }
 
 /// The duty to tell how an ask ended.
@@ -265,6 +265,11 @@ impl Flying {
         self.tell(landed, asked, gone);
     }
 
+    /// Nobody asks the app: whoever asks next begins anew.
+    pub fn cancel(self) {
+        self.tell(Landed::Never, Asked::default(), 0);
+    }
+
     fn tell(&self, landed: Landed, asked: Asked, gone: u64) {
         let now = self.shield.now();
         if self.flight.landed.set((landed.clone(), asked)).is_err() {
@@ -285,6 +290,7 @@ impl Flying {
                     cell.known.silent(now, is_silence(reason));
                     cell.reason = reason;
                 }
+                Landed::Never => cell.known.cancelled(),
                 Landed::Large => {
                     cell.known = Known::default();
                     cell.kept = None;
@@ -319,4 +325,66 @@ fn is_silence(reason: Reason) -> bool {
             | Reason::Panicked
             | Reason::ShuttingDown
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TERMS: Terms = Terms {
+        ok: Duration::from_secs(300),
+        fail: Duration::from_secs(300),
+        stale: Duration::ZERO,
+        latch: false,
+        patience: Duration::from_millis(800),
+    };
+    const STRANGER: Asker = Asker { known: false, plain: false };
+    const KNOWN: Asker = Asker { known: true, plain: false };
+    const PLAIN: Asker = Asker { known: false, plain: true };
+
+    fn shield() -> Arc<Shield> {
+        Arc::new(Shield::new(0, Arc::default(), Instant::now()))
+    }
+
+    fn about(query: &str) -> Question {
+        Question { host: Box::default(), query: query.as_bytes().into(), accept: (*b"*/*").into() }
+    }
+
+    #[test]
+    fn an_ask_that_never_began_is_nothing_that_the_app_did_not_say() {
+        let shield = shield();
+        let Found::Ask(flying) = shield.find(&about(""), PLAIN, &TERMS, 0) else { panic!("nothing is known") };
+        let Found::Wait(flight) = shield.find(&about(""), PLAIN, &TERMS, 0) else { panic!("it is being asked") };
+        flying.cancel();
+        assert!(matches!(flight.landed(), Some((Landed::Never, _))), "whoever waited is told");
+        assert!(matches!(shield.find(&about(""), PLAIN, &TERMS, 0), Found::Ask(_)), "and the next one asks");
+    }
+
+    #[test]
+    fn strangers_who_come_first_leave_places_for_known_clients_and_for_the_plain_question() {
+        let shield = shield();
+        // Answers that are not in yet: each has its place.
+        let _asking: Vec<_> =
+            (0..32).map(|number| shield.find(&about(&format!("?{number}")), STRANGER, &TERMS, 0)).collect();
+        assert!(matches!(shield.find(&about("?more"), STRANGER, &TERMS, 0), Found::Alone));
+        assert!(matches!(shield.find(&about("?more"), KNOWN, &TERMS, 0), Found::Ask(_)));
+        assert!(matches!(shield.find(&about(""), PLAIN, &TERMS, 0), Found::Ask(_)));
+        let singles: Vec<_> = std::iter::from_fn(|| shield.alone(false)).take(1000).collect();
+        assert_eq!(singles.len(), 64);
+        assert!(shield.alone(true).is_some());
+        drop(singles);
+        assert!(shield.alone(false).is_some(), "places come back");
+    }
+
+    #[test]
+    fn what_has_started_for_good_keeps_the_plain_place() {
+        let terms = Terms { latch: true, ..TERMS };
+        let (long, mut cells) = (u64::try_from(IDLE.as_nanos()).unwrap() + 1, Vec::new());
+        for number in 0..Room::Plain.places() {
+            let cell = cell(&mut cells, &about(&format!("?{number}")), PLAIN, &terms, 0).unwrap();
+            cell.known.answered(0, number == 3);
+        }
+        assert!(has_place(&mut cells, Room::Plain, &terms, long));
+        assert_eq!(cells.iter().map(|cell| cell.question.clone()).collect::<Vec<_>>(), [about("?3")]);
+    }
 }

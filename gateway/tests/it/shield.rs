@@ -187,6 +187,35 @@ fn strangers_who_make_up_questions_take_nobodys_answer_away() {
 }
 
 #[test]
+fn strangers_who_come_first_leave_the_plain_question_its_place() {
+    let app = Upstream::answering(|request| ok(&request.target()));
+    let service = "probes: {healthz: {cache: {ok: 5m, fail: 5m}}}";
+    let outside = "networks: {internal: [\"10.0.0.0/8\", \"127.0.0.3/32\"]}";
+    let gateway = Gateway::start(Config::before(&app).top(outside).service(service));
+    for number in 0..60 {
+        let answer = get(gateway.address(), &format!("/healthz?{number}"));
+        assert_eq!(source(&answer), if number < 32 { "miss" } else { "bypass" });
+    }
+    // As a kubelet asks: for the address.
+    let plain = format!("GET /healthz HTTP/1.1\r\nHost: {}", gateway.address());
+    for expected in ["miss", "hit"] {
+        let answer = ask(&gateway, &plain);
+        assert_eq!((answer.status, &*answer.text(), &*source(&answer)), (200, "/healthz", expected));
+    }
+    // Who is known has places of its own for what is not plain.
+    for expected in ["miss", "hit"] {
+        let mut known = Client::connect_from([127, 0, 0, 3], gateway.address());
+        known.send("GET /healthz?known HTTP/1.1\r\nHost: other.example\r\n\r\n");
+        assert_eq!(source(&known.response()), expected);
+    }
+    // Hosts that strangers make up are not plain.
+    for number in 0..2 {
+        let made_up = ask(&gateway, &format!("GET /healthz HTTP/1.1\r\nHost: made-up-{number}.example"));
+        assert_eq!((made_up.status, &*source(&made_up)), (200, "bypass"));
+    }
+}
+
+#[test]
 fn what_the_app_may_judge_a_client_by_is_asked_for_this_client() {
     let app = Upstream::answering(|request| ok(&request.field("authorization").unwrap_or_default()));
     let gateway = Gateway::start(Config::before(&app).service(LONG));

@@ -44,13 +44,17 @@ struct Ask {
     listener: Rc<SocketAddr>,
 }
 
-/// Has the app asked. `false`: it can not be for everybody, because the request belongs to a plan that is not in force any more.
+/// Has the app asked. `false`: it can not be for everybody, because the request belongs to a plan that is not in force any more. That tells
+/// nothing about the app: whoever asks next begins anew.
 pub(super) fn start(permit: Permit, flying: Flying, worker: &Worker, case: &Case<'_>, question: &Question) -> bool {
-    let (Some(service), Part::Probe(probe)) = (case.judgement.service, case.judgement.part) else { return false };
-    let (Some(worker), active) = (worker.handle(), worker.active()) else { return false };
-    if !std::ptr::eq(&raw const **active, std::ptr::from_ref(case.active)) {
+    let active = worker.active();
+    let is_in_force = std::ptr::eq(&raw const **active, std::ptr::from_ref(case.active));
+    let (Some(service), Part::Probe(probe), Some(worker), true) =
+        (case.judgement.service, case.judgement.part, worker.handle(), is_in_force)
+    else {
+        flying.cancel();
         return false;
-    }
+    };
     let facts = case.received.facts;
     let ask = Ask {
         permit,
