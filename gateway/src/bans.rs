@@ -9,7 +9,7 @@ mod jail;
 pub mod keeper;
 mod own;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
@@ -60,6 +60,8 @@ struct Kept {
     folder: PathBuf,
     /// What the file said about policies that no plan has asked for yet.
     unread: Written,
+    /// The file is there, and nobody could read it: it is put aside before another one is written.
+    unreadable: bool,
 }
 
 impl Bans {
@@ -84,15 +86,15 @@ impl Bans {
         folder.clone_into(&mut kept.folder);
         match file::read(folder) {
             Ok(mut written) => {
-                self.by_hand.lift_where(|_| true);
-                self.by_hand.restore(written.by_hand.drain(..), now);
+                take_over(&self.by_hand, std::mem::take(&mut written.by_hand), now);
                 for (name, jail) in &kept.jails {
-                    jail.lift_where(|_| true);
-                    jail.restore(written.of(name, jail.is_shadow()), now);
+                    take_over(jail, written.of(name, jail.is_shadow()), now);
                 }
                 kept.unread = written;
+                kept.unreadable = false;
             }
             Err(error) => {
+                kept.unreadable = true;
                 let path = file::path(folder);
                 tracing::warn!(path = %path.display(), %error, "bans can not be read: nobody is banned");
             }
@@ -173,6 +175,10 @@ impl Bans {
             *written = number;
             return Ok(());
         }
+        if self.kept().unreadable {
+            file::put_aside(&folder)?;
+            self.kept().unreadable = false;
+        }
         file::write(&folder, &text)?;
         *written = number;
         Ok(())
@@ -180,10 +186,13 @@ impl Bans {
 
     /// Lifts a client's bans, and forgets what it did. How many were in force.
     pub fn lift(&self, client: Client, now: u64) -> usize {
-        let jails: Vec<_> = self.kept().jails.values().map(Arc::clone).collect();
+        let (jails, unread): (Vec<_>, _) = {
+            let mut kept = self.kept();
+            (kept.jails.values().map(Arc::clone).collect(), kept.unread.lift(client, now))
+        };
         let lifted = jails.iter().chain([&self.by_hand]).filter(|jail| jail.lift(client, now)).count();
         self.changed();
-        lifted
+        lifted + unread
     }
 
     /// Lifts all bans, and forgets what anybody did. How many were in force.
@@ -201,6 +210,13 @@ impl Bans {
     fn kept(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Keeps only these bans in a jail. Whoever is among them is not let in for a moment.
+fn take_over(jail: &Jail, bans: file::Clients, now: u64) {
+    let stay: HashSet<Client> = bans.iter().map(|(client, _)| *client).collect();
+    jail.lift_where(|client| !stay.contains(&client));
+    jail.restore(bans, now);
 }
 
 /// Writes them by a thread of its own, and says why they are not written (yet).

@@ -24,7 +24,7 @@ pub use escalation::Escalation;
 pub use ledger::{Ledger, LedgerStats, Outcome};
 pub use offence::Offence;
 
-use crate::ip::canonical;
+use crate::ip::{behind, is_locally_translated, translated};
 
 /// Whom a ban is about: an IPv4 address, or the 64 bits of an IPv6 address that one customer has.
 ///
@@ -36,12 +36,13 @@ pub struct Client(NonZeroU64);
 const V4: u64 = 0xffff_ffff << 32;
 
 impl Client {
-    /// The client with this address. `None`: it is nobody's on a network (`::1`, multicast), and can not be banned.
+    /// The client with this address. `None`: it is nobody's on a network (`::1`, multicast), or stands for who knows how many (`64:ff9b:1::/48`), and can
+    /// not be banned. Behind a translator (`64:ff9b::/96`), it is the IPv4 address.
     #[inline]
     pub fn of(ip: IpAddr) -> Option<Self> {
-        let bits = match canonical(ip) {
+        let bits = match behind(ip) {
             IpAddr::V4(v4) => V4 | u64::from(v4.to_bits()),
-            IpAddr::V6(v6) if v6.is_multicast() => return None,
+            IpAddr::V6(v6) if v6.is_multicast() || is_locally_translated(v6) => return None,
             IpAddr::V6(v6) => (v6.to_bits() >> 64) as u64,
         };
         NonZeroU64::new(bits).map(Self)
@@ -57,6 +58,14 @@ impl Client {
             let address = Ipv6Addr::from_bits(u128::from(bits) << 64);
             // 64 is a prefix of 128 bits, whatever the address.
             Ipv6Net::new(address, 64).unwrap_or_else(|_| Ipv6Net::from(address)).into()
+        }
+    }
+
+    /// Where an IPv4 client is as well, behind a translator.
+    pub fn translated(self) -> Option<IpNet> {
+        match self.network() {
+            IpNet::V4(net) => Some(IpNet::from(IpAddr::from(translated(net.addr())))),
+            IpNet::V6(_) => None,
         }
     }
 

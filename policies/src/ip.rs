@@ -5,7 +5,7 @@
 
 mod set;
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
@@ -59,11 +59,39 @@ pub fn parse_node(bytes: &[u8]) -> Option<IpAddr> {
     }
 }
 
+/// What RFC 6052 section 2.1 puts in front of an IPv4 address: `64:ff9b::/96`.
+const TRANSLATED: u128 = 0x0064_ff9b << 96;
+
+/// The IPv6 address that a translator (NAT64) gives to an IPv4 one.
+pub const fn translated(v4: Ipv4Addr) -> Ipv6Addr {
+    Ipv6Addr::from_bits(TRANSLATED | v4.to_bits() as u128)
+}
+
+/// Who is behind an address, where clients are told apart: behind a translator, all of IPv4 comes from one network of 64 bits. Never for rules about who
+/// may enter: an address does not become an internal one by being written so.
+#[inline]
+pub const fn behind(ip: IpAddr) -> IpAddr {
+    match canonical(ip) {
+        #[expect(clippy::cast_possible_truncation, reason = "the lower 32 bits are meant")]
+        IpAddr::V6(v6) if v6.to_bits() >> 32 == TRANSLATED >> 32 => {
+            IpAddr::V4(Ipv4Addr::from_bits(v6.to_bits() as u32))
+        }
+        ip => ip,
+    }
+}
+
+/// Whether it belongs to `64:ff9b:1::/48` (RFC 8215): translated by whoever runs the network, and nobody else knows which bits tell clients apart.
+#[inline]
+pub const fn is_locally_translated(v6: Ipv6Addr) -> bool {
+    matches!(v6.segments(), [0x64, 0xff9b, 1, ..])
+}
+
 /// The network an address belongs to, named by its first address: what one household or one host controls.
-/// Prefixes longer than the address count as whole addresses.
+/// Prefixes longer than the address count as whole addresses. IPv4 behind a translator counts as IPv4.
 #[inline]
 pub fn group(ip: IpAddr, v4_prefix: u8, v6_prefix: u8) -> IpAddr {
-    match canonical(ip) {
+    match behind(ip) {
+        IpAddr::V6(v6) if is_locally_translated(v6) => v6.into(),
         IpAddr::V4(v4) => {
             let host_bits = 32 - u32::from(v4_prefix.min(32));
             let mask = u32::MAX.checked_shl(host_bits).unwrap_or(0);

@@ -32,13 +32,18 @@ impl Written {
         self.policies.remove(name).filter(|(was, _)| *was == shadow).map(|(_, bans)| bans).unwrap_or_default()
     }
 
+    /// Lifts a client's bans. How many were in force.
+    pub(super) fn lift(&mut self, client: Client, now: u64) -> usize {
+        let lists = self.policies.values_mut().map(|(_, bans)| bans);
+        lists.flat_map(|bans| bans.extract_if(.., |(who, _)| *who == client)).filter(|(_, ban)| ban.until > now).count()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.by_hand.is_empty() && self.policies.values().all(|(_, bans)| bans.is_empty())
     }
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Whole {
     #[serde(default)]
     policies: BTreeMap<Box<str>, Policy>,
@@ -47,14 +52,12 @@ struct Whole {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Policy {
     shadow: bool,
     clients: Vec<Line>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Line {
     /// An IPv4 address or an IPv6 network.
     client: String,
@@ -93,9 +96,20 @@ pub(super) fn read(folder: &Path) -> io::Result<Written> {
     let mut text = Vec::new();
     file.take(LIMIT).read_to_end(&mut text)?;
     let Whole { policies, by_hand } = serde_json::from_slice(&text)?;
-    let bans = |lines: Vec<Line>| lines.into_iter().filter_map(read_line).collect::<Vec<_>>();
+    let mut strange = 0_usize;
+    let mut bans = |lines: Vec<Line>| -> Clients {
+        let all = lines.len();
+        let bans: Clients = lines.into_iter().filter_map(read_line).collect();
+        strange += all - bans.len();
+        bans
+    };
     let policies = policies.into_iter().map(|(name, policy)| (name, (policy.shadow, bans(policy.clients)))).collect();
-    Ok(Written { policies, by_hand: bans(by_hand) })
+    let by_hand = bans(by_hand);
+    if strange > 0 {
+        let path = path(folder);
+        tracing::warn!(path = %path.display(), count = strange, "bans are left out: these lines say nothing that is known here");
+    }
+    Ok(Written { policies, by_hand })
 }
 
 fn read_line(line: Line) -> Option<(Client, Ban)> {
@@ -105,6 +119,17 @@ fn read_line(line: Line) -> Option<(Client, Ban)> {
         None => None,
     };
     Some((client(&name)?, Ban { since, until, count, cause: Cause { offence, text } }))
+}
+
+/// Moves a file away that can not be read: somebody may want to mend it.
+///
+/// # Errors
+/// It is where it was.
+pub(super) fn put_aside(folder: &Path) -> io::Result<()> {
+    match std::fs::rename(path(folder), folder.join("bans.json.unreadable")) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// Replaces it. Its folder is made where there is none.

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 
 use probegate_policies::ban::{Cause, Client, Offence};
 use probegate_policies::client::Identity;
+use probegate_policies::ip::IpSet;
 use probegate_policies::now::Now;
 
 use super::Shared;
@@ -142,23 +143,26 @@ impl Gate {
     /// Why a client is never banned; `None`: it may be. A network of which any address may not be is left alone as a whole. `policy`: `None` for a ban
     /// by hand.
     pub fn exempt(&self, plan: &Plan, policy: Option<&BanPolicy>, client: Client) -> Option<Exempt> {
-        let network = client.network();
-        if plan.client.trusted().touches(&network) {
+        let (network, behind) = (client.network(), client.translated());
+        let touches = |set: &IpSet| set.touches(&network) || behind.is_some_and(|behind| set.touches(&behind));
+        let mut senders = plan.listeners.iter().filter_map(|listener| listener.proxy.as_ref());
+        if touches(plan.client.trusted()) || senders.any(|senders| touches(&senders.from)) {
             return Some(Exempt::Proxy);
         }
-        if self.shared.own.load().touches(&network) {
+        if touches(&self.shared.own.load()) {
             return Some(Exempt::Own);
         }
         let of_policy = policy.into_iter().flat_map(|policy| &policy.except);
         let except = of_policy.map(|(name, set)| (&**name, &**set)).chain([("internal", &*plan.internal)]);
-        except.filter(|(_, set)| set.touches(&network)).map(|(name, _)| Exempt::Network(name.into())).next()
+        except.filter(|(_, set)| touches(set)).map(|(name, _)| Exempt::Network(name.into())).next()
     }
 
     /// Lets those out who may not be banned by this plan. Whoever was banned by hand although inside stays.
-    pub(super) fn release(&self, plan: &Plan) {
+    pub fn release(&self, plan: &Plan) {
         for (jail, policy) in self.jails.iter().zip(&plan.bans) {
             let count = jail.lift_where(|client| self.exempt(plan, Some(policy), client).is_some());
             if count > 0 {
+                self.shared.changes.fetch_add(1, Ordering::Relaxed);
                 tracing::warn!(
                     policy = &*policy.name,
                     count,
@@ -169,6 +173,7 @@ impl Gate {
         let inside = |client| matches!(self.exempt(plan, None, client), Some(Exempt::Proxy | Exempt::Own));
         let count = self.by_hand.lift_where(inside);
         if count > 0 {
+            self.shared.changes.fetch_add(1, Ordering::Relaxed);
             tracing::warn!(count, "bans by hand are lifted: these clients may not be banned any more");
         }
     }

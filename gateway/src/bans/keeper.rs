@@ -30,6 +30,8 @@ pub fn start(state: &Arc<State>) -> io::Result<()> {
             ticks = ticks.wrapping_add(1);
             if ticks.is_multiple_of(AROUND) {
                 state.bans.look_around();
+                let active = state.active();
+                active.bans.release(&active.plan);
             }
             // Not before it is sure that no other process is in charge.
             if !state.is_open() || Instant::now() < rest {

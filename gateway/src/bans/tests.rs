@@ -125,6 +125,17 @@ fn bans_survive_reloads_and_processes_but_not_a_plan_that_forbids_them() {
     assert_eq!(is_out(&gate, &first, "203.0.113.9", now), None);
     offend(&gate, &first, "203.0.113.9", 5, now);
     assert_eq!(is_out(&gate, &first, "203.0.113.9", now), Some(false));
+    // What another process has pronounced before this plan forbade it, and what is kept for a policy that comes later.
+    let line = format!(
+        "{{\"clients\":[{{\"client\":\"198.51.100.7\",\"since\":{now},\"until\":{},\"count\":1,\"text\":\"\"}}],\"shadow\":false}}",
+        now + 100
+    );
+    std::fs::write(file::path(&folder), format!("{{\"policies\":{{\"scans\":{line},\"later\":{line}}}}}")).unwrap();
+    next.read_again(&folder, now);
+    gate.release(&first);
+    assert_eq!(is_out(&gate, &first, "198.51.100.7", now), None);
+    assert_eq!((next.lift(client("198.51.100.7"), now), next.lift(client("198.51.100.7"), now)), (1, 0));
+    offend(&gate, &first, "203.0.113.9", 5, now);
     // Now it is one of ours.
     let mut inside = plan(&folder, SCANS);
     inside.internal = Arc::new(["203.0.113.0/24".parse().unwrap()].into_iter().collect());
@@ -140,6 +151,23 @@ fn a_broken_file_bans_nobody() {
         std::fs::write(file::path(&folder), text).unwrap();
         assert_eq!(Bans::load(&folder, SEED).by_hand().list(1000), [], "{text}");
     }
+    // What nobody can read is not written over.
+    let aside = folder.join("bans.json.unreadable");
+    std::fs::write(file::path(&folder), "{\"half").unwrap();
+    let bans = Bans::load(&folder, SEED);
+    bans.by_hand().ban(client("203.0.113.9"), Cause { offence: None, text: "".into() }, 60, 1000);
+    bans.changed();
+    bans.write().unwrap();
+    assert_eq!(std::fs::read_to_string(&aside).unwrap(), "{\"half");
+    assert!(std::fs::read_to_string(file::path(&folder)).unwrap().contains("203.0.113.9"));
+    // Another version may know more; what is not known here is left out alone.
+    let now = crate::state::unix_time();
+    let line = format!("\"since\":{now},\"until\":{},\"count\":1,\"text\":\"\",\"new\":1", now + 100);
+    let text = format!(
+        "{{\"by_hand\":[{{\"client\":\"203.0.113.9\",{line}}},{{\"client\":\"nobody\",{line}}}],\"newer\":[]}}"
+    );
+    std::fs::write(file::path(&folder), text).unwrap();
+    assert_eq!(Bans::load(&folder, SEED).by_hand().list(now).len(), 1);
     std::fs::remove_dir_all(&folder).unwrap();
 }
 

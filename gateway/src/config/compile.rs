@@ -82,7 +82,7 @@ pub(super) fn plan(config: raw::Config, cx: &mut Context<'_>) -> Option<Plan> {
     probe::defaults(&defaults, &definitions, cx);
     let services = service::services(services, &defaults, errors.as_ref(), &definitions, cx);
     let internal = network::inside(&definitions.networks);
-    let bans = ban::bans(bans, &definitions, &service_names, cx);
+    let bans = ban::bans(bans, &definitions, &limits, &service_names, cx);
 
     let mut known = Vec::new();
     let listeners = listener::listeners(listeners, &definitions, &mut known, cx);

@@ -56,7 +56,7 @@ pub struct Offences {
     pub wrong_token: bool,
     /// A limit has refused it.
     pub limited: bool,
-    /// What it sent is not HTTP, or ambiguous.
+    /// What it sent is not HTTP.
     pub invalid: bool,
     /// It has asked for a host that is not here.
     pub unknown_host: bool,

@@ -155,6 +155,14 @@ impl LimitKey {
     }
 }
 
+impl LimitKey {
+    /// Whether only the client itself, by its address, can have used up what it counts. A header, a cookie or a token is shared by whoever sends it,
+    /// and a wider network by neighbours.
+    pub fn is_one_client(&self) -> bool {
+        self.parts.contains(&LimitPart::ClientIp) && self.v4_prefix >= 32 && self.v6_prefix >= 64
+    }
+}
+
 /// What requests may have in common.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LimitPart {

@@ -110,7 +110,7 @@ pub fn finish(
         None => worker.state.metrics.unserved().record(worker.id, &sample),
     }
     if !plan.bans.is_empty()
-        && let Some(offence) = offend::offence(outcome, status)
+        && let Some(offence) = offend::offence(plan, judgement, outcome, status)
     {
         let asked = (received.head.method.of(received.bytes), received.head.target.of(received.bytes));
         offend::judged(worker, active, judgement, offence, asked);

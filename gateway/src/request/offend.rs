@@ -8,6 +8,7 @@ use probegate_policies::reason::Reason;
 
 use super::finish::Outcome;
 use super::judge::{Judgement, Part};
+use crate::plan::Plan;
 use crate::state::Active;
 use crate::telemetry::redact::push_target;
 use crate::worker::Worker;
@@ -15,18 +16,30 @@ use crate::worker::Worker;
 /// Bytes of a target that are kept for whoever asks why a client is banned.
 const SHOWN: usize = 128;
 
-/// Whether a request was one.
+/// Whether a request was one. Who leaves before the app has answered has learned nothing, and may be a person who changed their mind: no offence.
 #[inline]
-pub(super) fn offence(outcome: &Outcome, status: u16) -> Option<Offence> {
-    match outcome.reason {
-        // Let in, and answered by the app or with a file. What the gateway says for itself is not the app's word.
-        None if outcome.upstream_status.is_some() || outcome.filed.is_some() => Some(Offence::Status(status)),
-        Some(Reason::FileMissing) => Some(Offence::Status(status)),
-        Some(reason) if !outcome.passed => Offence::of(reason),
-        Some(reason) => Offence::of(reason).filter(|offence| *offence == Offence::Invalid),
-        None => None,
+pub(super) fn offence(plan: &Plan, judgement: &Judgement<'_>, outcome: &Outcome, status: u16) -> Option<Offence> {
+    // What the app or a file has said counts, whether or not the client stays to read it all: else, it would leave after the head.
+    let said = outcome.filed.or(outcome.upstream_status);
+    match (outcome.reason, said) {
+        (Some(Reason::FileMissing), _) => Some(Offence::Status(status)),
+        (Some(reason), _) if !outcome.passed => Offence::of(reason),
+        (Some(reason), _) if Offence::of(reason) == Some(Offence::Invalid) => Some(Offence::Invalid),
+        (_, Some(said)) => Some(Offence::Status(said)),
+        // What the gateway says for itself is not the app's word.
+        _ => None,
     }
-    .filter(|offence| !matches!(offence, Offence::Status(..400 | 500..)))
+    .filter(|offence| match offence {
+        Offence::Status(status) => (400..500).contains(status),
+        Offence::Limited => is_its_own(plan, judgement),
+        _ => true,
+    })
+}
+
+/// Whether the limit that has refused a request counts its client alone: else, others may have used it up.
+fn is_its_own(plan: &Plan, judgement: &Judgement<'_>) -> bool {
+    let limited = judgement.limited.filter(|limited| !limited.decision.admitted);
+    limited.and_then(|limited| plan.limits.get(limited.limit)).is_some_and(|limit| limit.key.is_one_client())
 }
 
 /// Counts what a judged request has done. Probes are asked by machines that nobody wants to keep out, and have rules of their own.
@@ -42,7 +55,8 @@ pub(super) fn judged(
     if matches!(judgement.part, Part::Probe(_)) {
         return;
     }
-    let path = judgement.path.as_ref().map(|path| path.path);
+    // Each reading: who doubles a slash, or puts a parameter behind a segment, may reach the same view.
+    let readings = judgement.path.as_ref().map(|path| [Some(path.path), path.folded, path.cut]);
     active.bans.offend(
         &active.plan,
         client,
@@ -51,7 +65,11 @@ pub(super) fn judged(
             policy.covers(judgement.service)
                 && (policy.methods.is_empty() || policy.methods.iter().any(|counted| counted.as_bytes() == method))
                 && (policy.paths.is_empty()
-                    || path.is_some_and(|path| policy.paths.iter().any(|below| below.covers(path))))
+                    || readings
+                        .into_iter()
+                        .flatten()
+                        .flatten()
+                        .any(|path| policy.paths.iter().any(|below| below.covers(path))))
         },
         worker.state.now(Instant::now()),
         || text(offence, method, target),

@@ -239,6 +239,8 @@ impl Front {
             // The old process may have turned some until now.
             self.state.switches.read_again(&plan.storage);
             self.state.bans.read_again(&plan.storage, unix_time());
+            let active = self.state.active();
+            active.bans.release(&active.plan);
             self.state.apply_drains();
         }
         Ok(())

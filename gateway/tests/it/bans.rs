@@ -208,6 +208,54 @@ fn scans_denials_limits_and_garbage_count_where_they_are_asked_for() {
 }
 
 #[test]
+fn nobody_is_banned_for_a_limit_that_others_have_used_up_nor_for_a_slash_too_many() {
+    let storage = Folder::new();
+    let bans = concat!(
+        "limits: {everybody: {rate: 1/h, burst: 0, key: service}, tenant: {rate: 1/h, burst: 0, key: {header: X-Tenant}}, own: {rate: 1/h, burst: 0}}\n",
+        "bans:\n  hammering: {offences: {limited: true}, max_offences: 2, mode: enforce}\n",
+        "  garbage: {offences: {invalid: true}, max_offences: 2, mode: enforce}\n",
+        "  logins: {offences: {status: [401]}, max_offences: 3, paths: [/login], mode: enforce}\n",
+    );
+    let routes = "routes: [{path: /all, limits: [everybody]}, {path: /tenant, limits: [tenant]}, {path: /own, limits: [own]}]\n\
+                  probes: {healthz: {allow: anyone}}";
+    let app = Upstream::answering(|request: &Request| match &*request.target() {
+        target if target.contains("login") => answer(401, "wrong"),
+        _ => ok("answered"),
+    });
+    let gateway = Gateway::start(config(&app, &storage, bans).service(routes));
+    let to = gateway.address();
+    let status = |client: &str, request: &str| ask(to, client, request, "").status;
+    // One uses it up, the other is refused for it.
+    for path in ["GET /all", "GET /tenant HTTP/1.1\r\nX-Tenant: shared\r\nX-Rest:"] {
+        assert_eq!(status("203.0.113.1", path), 200);
+        for _ in 0..4 {
+            assert_eq!(status("203.0.113.2", path), 429);
+        }
+        assert_eq!(status("203.0.113.2", "GET /"), 200, "{path}");
+    }
+    assert_eq!(status("203.0.113.2", "GET /own"), 200);
+    for _ in 0..2 {
+        assert_eq!(status("203.0.113.2", "GET /own"), 429);
+    }
+    assert_eq!(status("203.0.113.2", "GET /"), 403, "its own");
+    for _ in 0..4 {
+        assert_eq!(status("203.0.113.3", "GET /healthz/"), 400);
+    }
+    assert_eq!(status("203.0.113.3", "GET /"), 200);
+    // Whatever the app may read as the path that is named.
+    for path in ["//login", "/login;x=1", "/%2flogin"] {
+        assert_eq!(status("203.0.113.4", &format!("GET {path}")), 401, "{path}");
+    }
+    assert_eq!(status("203.0.113.4", "GET /"), 403);
+    // All of IPv4 behind a translator is not one client.
+    for _ in 0..3 {
+        assert_eq!(status("64:ff9b::203.0.113.5", "GET /login"), 401);
+    }
+    assert_eq!(status("64:ff9b::203.0.113.5", "GET /"), 403);
+    assert_eq!(status("64:ff9b::203.0.113.6", "GET /"), 200);
+}
+
+#[test]
 fn people_ban_and_lift_at_once_and_are_told_why_not() {
     let (app, storage) = (app(), Folder::new());
     let gateway = Gateway::start(config(&app, &storage, LOGINS));

@@ -11,7 +11,7 @@ pub enum Offence {
     Denied,
     /// It presented a token that is not a known one. Counts as denied where only that is asked about.
     WrongToken,
-    /// A limit refused it.
+    /// A limit that it alone has used up refused it.
     Limited,
     /// What it sent is not HTTP, or has no one meaning.
     Invalid,
@@ -23,7 +23,8 @@ pub enum Offence {
 
 impl Offence {
     /// What a refusal for this reason says about the client. `None`: nothing that is certain to be its own fault. A head that is too large may be an
-    /// honest browser's with many cookies, a slow one's network is slow, and a client that can not be told is nobody.
+    /// honest browser's with many cookies, a slow one's network is slow, and a client that can not be told is nobody. A path with two readings is what a
+    /// monitor sends that writes a slash behind a probe's path. `Limited` is for the caller to judge on: who has used the limit up may be somebody else.
     pub const fn of(reason: Reason) -> Option<Self> {
         Some(match reason {
             Reason::OutsideNetwork
@@ -33,9 +34,8 @@ impl Offence {
             | Reason::CertificateMissing
             | Reason::CertificateWrong => Self::Denied,
             Reason::TokenWrong | Reason::TokenDuplicated => Self::WrongToken,
-            Reason::LimitExceeded => Self::Limited,
+            Reason::LimitExceeded | Reason::InFlightExceeded => Self::Limited,
             Reason::PathInvalid
-            | Reason::PathAmbiguous
             | Reason::HostMissing
             | Reason::HostInvalid
             | Reason::HostDuplicated

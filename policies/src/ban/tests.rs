@@ -39,8 +39,17 @@ fn a_client_is_an_ipv4_address_or_an_ipv6_network_of_64_bits() {
 }
 
 #[test]
+fn behind_a_translator_each_ipv4_address_is_a_client() {
+    let of = |text: &str| Client::of(text.parse().unwrap()).unwrap();
+    assert_eq!(of("64:ff9b::203.0.113.9"), of("203.0.113.9"));
+    assert_ne!(of("64:ff9b::203.0.113.9"), of("64:ff9b::203.0.113.10"));
+    assert_eq!(of("203.0.113.9").translated(), Some("64:ff9b::cb00:7109/128".parse().unwrap()));
+    assert_eq!(of("2001:db8::9").translated(), None);
+}
+
+#[test]
 fn nobody_has_these_addresses() {
-    for text in ["::", "::1", "ff02::1", "ffff:ffff:cb00:7109::1"] {
+    for text in ["::", "::1", "ff02::1", "ffff:ffff:cb00:7109::1", "64:ff9b:1::203.0.113.9"] {
         assert_eq!(Client::of(text.parse().unwrap()), None, "{text}");
     }
 }
@@ -61,12 +70,15 @@ fn what_is_not_certainly_the_clients_own_fault_is_no_offence() {
         Reason::FileMissing,
         Reason::Banned,
         Reason::ProxySenderUnknown,
+        Reason::PathAmbiguous,
+        Reason::CapacityExceeded,
     ] {
         assert_eq!(Offence::of(reason), None, "{reason:?}");
     }
     assert_eq!(Offence::of(Reason::TokenWrong), Some(Offence::WrongToken));
     assert_eq!(Offence::of(Reason::OutsideNetwork), Some(Offence::Denied));
     assert_eq!(Offence::of(Reason::LimitExceeded), Some(Offence::Limited));
+    assert_eq!(Offence::of(Reason::InFlightExceeded), Some(Offence::Limited));
     assert_eq!(Offence::of(Reason::FieldInvalid), Some(Offence::Invalid));
     assert_eq!(Offence::of(Reason::HostUnknown), Some(Offence::UnknownHost));
 }

@@ -29,6 +29,7 @@ const MAX_CLIENTS: usize = 65_536;
 pub(super) fn bans(
     raw: Option<Named<raw::Ban>>,
     definitions: &Definitions,
+    limits: &[plan::Limit],
     services: &[Box<str>],
     cx: &mut Context<'_>,
 ) -> Vec<plan::BanPolicy> {
@@ -45,7 +46,7 @@ pub(super) fn bans(
             let message = format!("`{name}` is what bans are called that people pronounce");
             cx.key_error(&path, message, "choose another name");
         }
-        bans.extend(ban.and_then(|ban| compile(&name, ban, &path, definitions, services, cx)));
+        bans.extend(ban.and_then(|ban| compile(&name, ban, &path, definitions, limits, services, cx)));
     }
     bans
 }
@@ -55,6 +56,7 @@ fn compile(
     raw: raw::Ban,
     path: &ConfigPath,
     definitions: &Definitions,
+    limits: &[plan::Limit],
     known: &[Box<str>],
     cx: &mut Context<'_>,
 ) -> Option<plan::BanPolicy> {
@@ -88,7 +90,7 @@ fn compile(
     let except = exceptions(except, &path.key("except"), definitions, cx);
     let offences = cx.required(offences, path, "offences", "offences: {wrong_token: true}")?;
     let offences = compile_offences(offences, &path.key("offences"), cx);
-    lint::offences(&offences, definitions, &path.key("offences"), cx);
+    lint::offences(&offences, definitions, limits, &path.key("offences"), cx);
     if !shadow && paths.is_none() {
         lint::honest(&offences, max_offences, path, cx);
     }

@@ -2,7 +2,7 @@
 
 use crate::config::ConfigPath;
 use crate::config::compile::{Context, Definitions};
-use crate::plan::Offences;
+use crate::plan::{Limit, Offences};
 
 /// Answers with 404 that say more about the client than about the site.
 const MANY: usize = 10;
@@ -11,12 +11,18 @@ const MANY: usize = 10;
 pub(in crate::config) fn offences(
     offences: &Offences,
     definitions: &Definitions,
+    limits: &[Limit],
     path: &ConfigPath,
     cx: &mut Context<'_>,
 ) {
-    if offences.limited && definitions.limits.iter().next().is_none() {
+    if offences.limited && limits.is_empty() {
         let message = "`limited` counts nothing: there are no limits";
         cx.lint(&path.key("limited"), message, "define one under `limits`, or remove this");
+    }
+    if offences.limited && !limits.is_empty() && !limits.iter().any(|limit| limit.key.is_one_client()) {
+        let message = "`limited` counts nothing: others can use up these limits";
+        let hint = "only a limit counts whose `key` has `client_ip` in it, and tells addresses (of IPv6: networks of 64 bits) apart";
+        cx.lint(&path.key("limited"), message, hint);
     }
     if offences.wrong_token && definitions.tokens.iter().next().is_none() {
         let message = "`wrong_token` counts nothing: there are no tokens";
