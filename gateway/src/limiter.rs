@@ -55,6 +55,14 @@ pub struct Limited {
     pub decision: Decision,
 }
 
+impl Limited {
+    /// This limit in its place, where it refuses for longer.
+    fn or_longer(self, limit: usize, decision: Option<Decision>) -> Self {
+        let longer = |decision: &Decision| !decision.admitted && decision.retry_after > self.decision.retry_after;
+        decision.filter(longer).map_or(self, |decision| Self { limit, decision })
+    }
+}
+
 impl Limiter {
     /// Tables for `plan`. A limit that an earlier plan had under the same name, counting the same things, keeps its table.
     pub fn new(plan: &Plan, earlier: Option<(&Plan, &Self)>, seed: &Seed) -> Self {
@@ -122,8 +130,10 @@ impl Limiter {
             if !decision.admitted {
                 let charges =
                     charges(counted.clone().take_while(|(earlier, ..)| *earlier != index), asking, pending.as_deref());
-                self.give_back(plan, charges);
-                return Admission { limited: Some(Limited { limit: index, decision }), pending: refused(pending) };
+                self.give_back(plan, charges, asking.now);
+                let rest = counted.skip_while(|(earlier, ..)| *earlier != index).skip(1);
+                let limited = self.longest(Limited { limit: index, decision }, rest, asking);
+                return Admission { limited: Some(limited), pending: refused(pending) };
             }
             if tightest.is_none_or(|limited| decision.remaining < limited.decision.remaining) {
                 tightest = Some(Limited { limit: index, decision });
@@ -148,23 +158,50 @@ impl Limiter {
             && let Err(full) = self.take_places(plan, limits, asking, &mut pending)
         {
             // Where there is no place, no rate was used up.
-            self.give_back(plan, charges(counted, asking, pending.as_deref()));
+            self.give_back(plan, charges(counted, asking, pending.as_deref()), asking.now);
             let limited = plan.limits.get(full).map(|limit| Limited { limit: full, decision: limit.full() });
             return Admission { limited, pending: refused(pending) };
         }
         if let Some(pending) = pending.as_deref_mut().filter(|pending| pending.waits()) {
-            pending.charged = charges(counted, asking, Some(pending)).collect();
+            let left = |charge: Charge| Charge {
+                left: self.tables.get(charge.limit).map(|table| table.state(charge.key)),
+                ..charge
+            };
+            pending.charged = charges(counted, asking, Some(pending)).map(left).collect();
         }
         Admission { limited: tightest, pending }
     }
 
-    /// Takes back what was charged for a request that is refused after all.
-    pub fn give_back(&self, plan: &Plan, charged: impl IntoIterator<Item = Charge>) {
+    /// Takes back what was charged for a request that is refused after all, now.
+    pub fn give_back(&self, plan: &Plan, charged: impl IntoIterator<Item = Charge>, now: Now) {
         for charge in charged {
             if let (Some(limit), Some(table)) = (plan.limits.get(charge.limit), self.tables.get(charge.limit)) {
-                table.refund(charge.key, &limit.quota);
+                match charge.left {
+                    Some(left) => table.refund_late(charge.key, &limit.quota, left, now),
+                    None => table.refund(charge.key, &limit.quota),
+                }
             }
         }
+    }
+
+    /// Of those that refuse a request, the one that refuses it for longest: `first` does, and `rest` are asked, without charging them.
+    #[cold]
+    fn longest<'a, F: Fields + ?Sized>(
+        &self,
+        first: Limited,
+        rest: impl Iterator<Item = (usize, &'a Limit, &'a Arc<Table>)>,
+        asking: &Asking<'_, F>,
+    ) -> Limited {
+        rest.filter(|(_, limit, _)| !limit.shadow).fold(first, |longest, (index, limit, table)| {
+            let key = key(table, limit, asking);
+            let decision = if limit.shared {
+                self.shared.standing(index, &limit.quota, key, asking.now)
+            } else {
+                // Of those under way that may come to count, nobody knows.
+                Some(table.peek(key, &limit.quota, asking.now, 1))
+            };
+            longest.or_longer(index, decision)
+        })
     }
 
     /// The request is over: charges it to those limits that count it for how it was answered. `counts`: whether this one does.
@@ -196,7 +233,7 @@ fn charges<'a, F: Fields + ?Sized>(
         .filter(move |(index, limit, _)| {
             !limit.shared && limit.count.is_none() && pending.is_none_or(|pending| !pending.shadows.contains(index))
         })
-        .map(move |(index, limit, table)| Charge { limit: index, key: key(table, limit, asking) })
+        .map(move |(index, limit, table)| Charge { limit: index, key: key(table, limit, asking), left: None })
 }
 
 /// What is left of it when the request is refused: what would have been refused in shadow mode is told all the same.

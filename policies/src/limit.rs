@@ -95,12 +95,21 @@ impl Quota {
         }
     }
 
-    /// The state with one request less.
+    /// The state with one request less, which was charged a moment ago.
     #[inline]
     const fn refunded(&self, state: u64) -> u64 {
         match self.algorithm {
             Algorithm::Gcra => state.saturating_sub(self.interval),
             Algorithm::FixedWindow => window::refund(state),
+        }
+    }
+
+    /// The state with one request less, whose charge left `charged` behind: what of it time has earned back since then is not given back once more.
+    fn refunded_late(&self, state: u64, charged: u64, now: Now) -> u64 {
+        match self.algorithm {
+            Algorithm::Gcra => state.saturating_sub(self.interval.min(charged.saturating_sub(now.nanos))),
+            Algorithm::FixedWindow if window::is_same(state, charged) => window::refund(state),
+            Algorithm::FixedWindow => state,
         }
     }
 

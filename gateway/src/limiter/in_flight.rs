@@ -61,10 +61,11 @@ impl Room {
         }
     }
 
-    /// From now on, so many may be in, and wait.
-    fn set(&self, limit: &InFlight) {
+    /// From now on, so many may be in, and wait. Who waits and need not any more is let in.
+    fn set(self: &Arc<Self>, limit: &InFlight) {
         self.most.store(limit.most, Ordering::Relaxed);
         self.queue.store(limit.queue, Ordering::Relaxed);
+        self.line().serve_all(self);
     }
 
     /// Its counters.
@@ -116,18 +117,26 @@ impl Room {
     #[cold]
     fn join(self: &Arc<Self>, limit: usize, key: Key) -> Came {
         let mut line = self.line();
-        let slot = match self.places.enter_or_mark(key, self.most()) {
-            Entered::In { slot, .. } => return Came::In(Some(Place::new(Arc::clone(self), slot, limit, key))),
-            Entered::Uncounted => return Came::In(None),
-            Entered::Full(slot) => slot,
+        let enter = || match self.places.enter_or_mark(key, self.most()) {
+            Entered::In { slot, .. } => Err(Came::In(Some(Place::new(Arc::clone(self), slot, limit, key)))),
+            Entered::Uncounted => Err(Came::In(None)),
+            Entered::Full(slot) => Ok(slot),
+        };
+        let mut slot = match enter() {
+            Ok(slot) => slot,
+            Err(came) => return came,
         };
         // There may be more places than before.
         line.serve(self, slot);
-        let waiting = line.waiting(slot);
-        if waiting == 0 && self.places.hand_on(slot, self.most()) {
+        if line.waiting(slot) == 0 {
+            // The mark has gone with the last who waited, or is this one's and may be late: nobody joins the line of a key without it.
             self.places.unmark(slot);
-            return Came::In(Some(Place::new(Arc::clone(self), slot, limit, key)));
+            slot = match enter() {
+                Ok(slot) => slot,
+                Err(came) => return came,
+            };
         }
+        let waiting = line.waiting(slot);
         if waiting >= self.queue.load(Ordering::Relaxed) || line.len() >= MOST_WAITING {
             if waiting == 0 {
                 self.places.unmark(slot);

@@ -4,7 +4,7 @@ use std::hash::Hasher;
 
 use probegate_policies::client::Identity;
 use probegate_policies::fields::Fields;
-use probegate_policies::limit::{Key, KeyBuilder, KeyPart, Table, cookies, query_values};
+use probegate_policies::limit::{Key, KeyBuilder, KeyPart, Table, query_values};
 use probegate_policies::now::Now;
 
 use crate::plan::{Limit, LimitPart};
@@ -58,10 +58,10 @@ pub(super) fn feed<H: Hasher, F: Fields + ?Sized>(key: &mut KeyBuilder<H>, limit
     for part in &wanted.parts {
         match part {
             LimitPart::ClientIp => key.part(&client),
-            LimitPart::Header(name) => key.values(asking.fields.values(name), &client),
+            LimitPart::Header(name) => key.value(asking.fields.values(name), &client),
             LimitPart::Cookie(name) => {
                 let lines = asking.fields.lines().filter(|(name, _)| name.eq_ignore_ascii_case(b"cookie"));
-                key.values(cookies(lines.map(|(_, value)| value), name.as_bytes()), &client);
+                key.cookie(lines.map(|(_, value)| value), name.as_bytes(), &client);
             }
             LimitPart::Query(name) => key.spelled(query_values(asking.query, name.as_bytes()), &client),
             LimitPart::Path => key.part(&KeyPart::Bytes(asking.path)),
@@ -80,10 +80,10 @@ pub(super) fn feed<H: Hasher, F: Fields + ?Sized>(key: &mut KeyBuilder<H>, limit
             }
             LimitPart::Token => {
                 let token = asking.token.into_iter().flat_map(|(set, slot)| [set.as_bytes(), slot.as_bytes()]);
-                key.values(token, &client);
+                key.known(token, &client);
             }
             LimitPart::ClientCertificate => {
-                key.values(asking.certificate.into_iter().map(str::as_bytes), &client);
+                key.known(asking.certificate.into_iter().map(str::as_bytes), &client);
             }
         }
     }

@@ -77,4 +77,6 @@ pub struct Charge {
     pub limit: usize,
     /// Whom it was charged to.
     pub key: Key,
+    /// What the charge left behind; `None`: it was a moment ago.
+    pub left: Option<u64>,
 }

@@ -91,9 +91,16 @@ impl Shared {
     /// What a limit says to whom the store has refused and who may not pass yet. `local` is the key in the gateway's own tables.
     #[inline]
     pub(super) fn refusal(&self, index: usize, quota: &Quota, local: Key, now: Now) -> Option<Decision> {
+        let refusal = self.standing(index, quota, local, now)?;
+        self.unasked.fetch_add(1, Ordering::Relaxed);
+        Some(refusal)
+    }
+
+    /// The same about a request that is refused anyway.
+    #[inline]
+    pub(super) fn standing(&self, index: usize, quota: &Quota, local: Key, now: Now) -> Option<Decision> {
         let until = self.of(index)?.over.remembered(local);
         let retry_after = until.checked_sub(now.nanos).filter(|left| *left > 0)?;
-        self.unasked.fetch_add(1, Ordering::Relaxed);
         // The debt of whom the store refuses for so long.
         let reset = (retry_after + quota.window()).saturating_sub(quota.interval());
         Some(Decision { admitted: false, remaining: 0, reset, retry_after, delay: 0 })
@@ -228,10 +235,13 @@ impl Limiter {
             let (Some(limit), Some(sharing)) = (plan.limits.get(*index), self.shared.of(*index)) else { continue };
             let Some(decision) = answer.decision(position, &limit.quota) else { continue };
             match answer.refused {
-                Some(refused) if refused == position => {
+                // Not only the first: whoever comes back when that one lets him pass is refused by another.
+                Some(refused) if refused == position || !limit.shadow && !decision.admitted => {
                     // From the moment at which it was judged, which is before the store did: never longer than the store would refuse it.
                     sharing.over.remember(*key, now.nanos.saturating_add(decision.retry_after), now.nanos);
-                    settled.limited = Some(Limited { limit: *index, decision });
+                    let this = Limited { limit: *index, decision };
+                    let longest = settled.limited.map_or(this, |limited| limited.or_longer(*index, Some(decision)));
+                    settled.limited = Some(longest);
                     settled.refused = Some(Reason::LimitExceeded);
                 }
                 _ if limit.shadow && !decision.admitted => settled.shadows.push(*index),
@@ -274,9 +284,17 @@ impl Limiter {
                         table.refund(*key, &sharing.share);
                     }
                 }
-                let limited = Some(Limited { limit: *index, decision });
+                let rest = asked.limits.iter().skip(position + 1).filter(|(other, _)| {
+                    // One that is watched refuses nobody.
+                    plan.limits.get(*other).is_some_and(|limit| !limit.shadow)
+                });
+                let limited = rest.fold(Limited { limit: *index, decision }, |longest, (other, key)| {
+                    let tables = self.tables.get(*other).zip(self.shared.of(*other));
+                    let peeked = tables.map(|(table, sharing)| table.peek(*key, &sharing.share, now, 1));
+                    longest.or_longer(*other, peeked)
+                });
                 return Settled {
-                    limited,
+                    limited: Some(limited),
                     delay: (0, 0),
                     refused: Some(Reason::LimitExceeded),
                     shadows: settled.shadows,

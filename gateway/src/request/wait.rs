@@ -17,7 +17,7 @@ use self::places::places;
 use super::Received;
 use super::hidden;
 use super::judge::{Judgement, Refused};
-use crate::limiter::pending::{Asked, Wait};
+use crate::limiter::pending::{Asked, Pending, Wait};
 use crate::limiter::shared::Settled;
 use crate::state::Active;
 use crate::telemetry::metrics::Waiting;
@@ -46,16 +46,18 @@ pub async fn wait<R: Responder>(
     }
     let mut waits = std::mem::take(&mut pending.waits);
     if let Some(Wait::Store(asked)) = waits.first().filter(|_| waited.is_ok()) {
-        let settled = ask(asked, judgement, worker, active, received).await;
+        // Who has waited for a place is judged as of now.
+        let asked_at = if pending.delayed.is_some() { Instant::now() } else { received.complete };
+        let settled = ask(asked, judgement, worker, active, asked_at).await;
         pending.shadows.extend(settled.shadows);
         if let Some(reason) = settled.refused {
-            active.limiter.give_back(&active.plan, pending.charged.drain(..));
+            give_back(&mut pending, worker, active);
             pending.places.give_up();
             judgement.verdict = Err(refused(active, judgement, reason, settled.limited.map(|limited| limited.limit)));
             waits.clear();
         } else if settled.delay.1 > 0 {
             // The longest that any limit wants, here or in the store.
-            let time = Duration::from_nanos(settled.delay.1);
+            let time = asked_at.saturating_duration_since(received.complete) + Duration::from_nanos(settled.delay.1);
             let is_longer = |wait: &Wait| matches!(wait, Wait::Delay { time: other, .. } if *other >= time);
             if !waits.iter().any(is_longer) {
                 waits.retain(|wait| !matches!(wait, Wait::Delay { .. }));
@@ -88,12 +90,19 @@ pub async fn wait<R: Responder>(
     }
     if let Err(reason) = waited {
         if matches!(reason, Reason::LimitExceeded | Reason::InFlightExceeded | Reason::CapacityExceeded) {
-            active.limiter.give_back(&active.plan, pending.charged.drain(..));
+            give_back(&mut pending, worker, active);
         }
         pending.places.give_up();
         judgement.verdict = Err(refused(active, judgement, reason, None));
     }
     judgement.pending = Some(pending);
+}
+
+/// A limit has refused it: what was charged is taken back, and what is counted by its answer does not count the gateway's.
+fn give_back(pending: &mut Pending, worker: &Worker, active: &Active) {
+    let now = worker.state.now(Instant::now());
+    active.limiter.give_back(&active.plan, pending.charged.drain(..), now);
+    pending.held.clear();
 }
 
 /// The refusal by a limit: what the rules have hidden stays hidden.
@@ -104,16 +113,10 @@ fn refused(active: &Active, judgement: &Judgement<'_>, reason: Reason, limit: Op
 }
 
 /// Asks the store about the limits that gateways share. Where it refuses, or has less left than the gateway's own limits, that is what counts.
-async fn ask(
-    asked: &Asked,
-    judgement: &mut Judgement<'_>,
-    worker: &Worker,
-    active: &Active,
-    received: &Received<'_>,
-) -> Settled {
+async fn ask(asked: &Asked, judgement: &mut Judgement<'_>, worker: &Worker, active: &Active, at: Instant) -> Settled {
     worker.keep_link();
     let link = worker.link(active.store.as_ref());
-    let now = worker.state.now(received.complete);
+    let now = worker.state.now(at);
     let settled = active.limiter.settle(&active.plan, active.store.as_ref(), link.as_deref(), asked, now).await;
     if let Some(limited) = settled.limited
         && (settled.refused.is_some()

@@ -288,3 +288,15 @@ fn a_limit_is_exact_over_all_workers_and_connections() {
     assert_eq!(admitted, 50, "of 160");
     assert_eq!(exchange(address, "GET / HTTP/1.1\r\nHost: a\r\n\r\n").status, 429);
 }
+
+#[test]
+fn whom_several_limits_refuse_is_told_the_longest_time() {
+    let app = Upstream::answering(|_| ok("answered"));
+    let top = "limits: {soon: {rate: 1/m, burst: 0}, late: {rate: 1/h, burst: 0}, watched: {rate: 1/d, burst: 0, mode: shadow}}";
+    let gateway = Gateway::start(Config::before(&app).top(top).service("limits: [soon, watched, late]"));
+    assert_eq!(get(gateway.address(), "/").status, 200);
+    let refused = get(gateway.address(), "/");
+    assert_eq!(refused.status, 429);
+    let after = seconds(refused.field("retry-after"), "");
+    assert!((3500..=3600).contains(&after), "{after}");
+}

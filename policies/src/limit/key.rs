@@ -4,7 +4,8 @@
 //! * Two different lists of parts never feed the hash the same bytes. Every part starts with a tag, and what has no fixed length comes with it;
 //!   django-ratelimit joins its parts without separators and lets `view1` with `5/60s` meet `view` with `15/60s`.
 //! * What a request lacks, or sends empty, is no value: such requests are counted under their client, apart from those that have one. There is no bucket
-//!   that strangers share.
+//!   that strangers share. Neither is what it sends more than once: which of several an app reads is the app's secret, and whoever could add one that it does
+//!   not read would be counted anew as often as he likes.
 //! * Nothing is allocated.
 
 mod text;
@@ -145,25 +146,41 @@ impl<H: Hasher> KeyBuilder<H> {
         }
     }
 
-    /// Values that a request has sent, in their order. Empty ones are none; where there is none at all, `client` stands for them.
-    pub fn values<'v>(&mut self, values: impl Iterator<Item = &'v [u8]>, client: &KeyPart<'_>) {
+    /// What is known of a request, in this order; where nothing is, `client` stands for it.
+    pub fn known<'v>(&mut self, values: impl Iterator<Item = &'v [u8]>, client: &KeyPart<'_>) {
         let mut some = false;
-        for value in values.filter(|value| !value.is_empty()) {
+        for value in values {
             some = true;
             self.part(&KeyPart::Bytes(value));
         }
         self.close(some, client);
     }
 
+    /// The value that a request has sent. An empty one is none; where there is none, or more than one, `client` stands for it.
+    pub fn value<'v>(&mut self, values: impl Iterator<Item = &'v [u8]>, client: &KeyPart<'_>) {
+        let mut values = values.filter(|value| !value.is_empty());
+        let only = values.next().filter(|_| values.next().is_none());
+        self.known(only.into_iter(), client);
+    }
+
+    /// The same for the cookie with this name in the values of a request's `Cookie` fields. One that can be spelled in another way, in quotes or with escapes,
+    /// is no value either.
+    pub fn cookie<'v>(&mut self, fields: impl Iterator<Item = &'v [u8]>, name: &'v [u8], client: &KeyPart<'_>) {
+        let mut values = cookies(fields, name).filter(|value| !value.is_empty());
+        let only = values.next().filter(|value| values.next().is_none() && text::is_plain(value));
+        self.known(only.into_iter(), client);
+    }
+
     /// The same for values that are put together byte by byte: decoded, or in lower case.
     pub fn spelled<I: Iterator<Item = u8>>(&mut self, values: impl Iterator<Item = I>, client: &KeyPart<'_>) {
-        let mut some = false;
-        for value in values {
+        let mut values = values.filter_map(|value| {
             let mut value = value.peekable();
-            if value.peek().is_some() {
-                some = true;
-                self.text(value);
-            }
+            value.peek().is_some().then_some(value)
+        });
+        let only = values.next().filter(|_| values.next().is_none());
+        let some = only.is_some();
+        if let Some(value) = only {
+            self.text(value);
         }
         self.close(some, client);
     }

@@ -134,6 +134,17 @@ impl Table {
         let _ = self.bucket(key).charge(key.bits(), |state| (Some(quota.refunded(state)), nothing));
     }
 
+    /// The state of a key, for [`Self::refund_late`].
+    pub fn state(&self, key: Key) -> u64 {
+        self.bucket(key).read(key.bits()).unwrap_or(0)
+    }
+
+    /// The same some time after the charge, which left the state `charged` behind. What time has earned back meanwhile is not given back once more.
+    pub fn refund_late(&self, key: Key, quota: &Quota, charged: u64, now: Now) {
+        let nothing = Decision { admitted: true, remaining: 0, reset: 0, retry_after: 0, delay: 0 };
+        let _ = self.bucket(key).charge(key.bits(), |state| (Some(quota.refunded_late(state, charged, now)), nothing));
+    }
+
     /// When somebody may go on the line of this key, who takes so many nanoseconds on it: see [`crate::bandwidth`]. Whoever can not be remembered goes
     /// at once.
     pub fn take_turn(&self, key: Key, cost: u64, now: u64) -> u64 {

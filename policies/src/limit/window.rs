@@ -67,6 +67,11 @@ pub(super) const fn refund(state: u64) -> u64 {
     if state & MOST == 0 { state } else { state - 1 }
 }
 
+/// Whether two states belong to the same window.
+pub(super) const fn is_same(state: u64, other: u64) -> bool {
+    state >> COUNT_BITS == other >> COUNT_BITS
+}
+
 /// Where windows of a key end within their period: the CRC-32 of its text.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Stagger(u32);

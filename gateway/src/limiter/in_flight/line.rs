@@ -88,6 +88,14 @@ impl Line {
         }
     }
 
+    /// Gives away what places there are, of all keys.
+    pub(super) fn serve_all(&mut self, room: &Arc<Room>) {
+        let slots: Vec<_> = self.waiters.keys().copied().collect();
+        for slot in slots {
+            self.serve(room, slot);
+        }
+    }
+
     /// Gives away what places there are. Where nobody waits any more, the mark goes.
     pub(super) fn serve(&mut self, room: &Arc<Room>, slot: Slot) {
         let Some(waiters) = self.waiters.get_mut(&slot) else { return };

@@ -12,7 +12,7 @@ fn room(most: u32, queue: usize) -> Arc<Room> {
     room
 }
 
-fn set(room: &Room, most: u32, queue: usize) {
+fn set(room: &Arc<Room>, most: u32, queue: usize) {
     room.set(&InFlight { most, queue, timeout: std::time::Duration::ZERO });
 }
 
@@ -102,6 +102,30 @@ fn a_reload_changes_how_many_there_may_be() {
     drop(third);
     drop(place(&room, 1));
     assert!(is_empty(&room));
+}
+
+#[test]
+fn more_places_lose_nobody_who_waits_or_comes() {
+    let room = room(1, 2);
+    let first = place(&room, 1);
+    let mut second = ticket(&room, 1);
+    set(&room, 2, 2);
+    let second = turn(&mut second).expect("let in by the reload, not by whoever comes next");
+    let mut third = ticket(&room, 1);
+    drop(first);
+    drop(turn(&mut third).unwrap());
+    drop(second);
+    // The same where only whoever comes next finds the place.
+    let first = place(&room, 1);
+    let second = place(&room, 1);
+    let mut third = ticket(&room, 1);
+    room.most.store(3, Ordering::Relaxed);
+    let mut fourth = ticket(&room, 1);
+    let third = turn(&mut third).unwrap();
+    drop((first, second));
+    let fourth = turn(&mut fourth).expect("its key is marked, so that whoever leaves looks at the line");
+    drop((third, fourth));
+    drop(place(&room, 1));
 }
 
 #[test]

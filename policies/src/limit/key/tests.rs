@@ -51,3 +51,25 @@ fn another_seed_gives_other_keys() {
     let parts = [KeyPart::Bytes(b"login")];
     assert_ne!(key(&parts), Key::new(&Seed([5, 6, 7, 8]).hasher(), &parts));
 }
+
+#[test]
+fn several_values_of_one_name_and_spellings_in_quotes_are_no_value() {
+    let identity = known("203.0.113.1");
+    let of = |build: &dyn Fn(&mut KeyBuilder<AHasher>, &KeyPart<'_>)| {
+        let mut key = KeyBuilder::new(&SEED.hasher(), false);
+        build(&mut key, &client(&identity));
+        key.finish()
+    };
+    let values = |values: &[&'static str]| of(&|key, client| key.value(values.iter().map(|v| v.as_bytes()), client));
+    let cookie = |field: &'static str| of(&|key, client| key.cookie([field.as_bytes()].into_iter(), b"sid", client));
+    let spelled = |values: &[&'static str]| of(&|key, client| key.spelled(values.iter().map(|v| v.bytes()), client));
+    for (sent, same) in [(&["", "a"][..], &["a"][..]), (&["a", "b"], &[]), (&["a", "a"], &[]), (&[""], &[])] {
+        assert_eq!((values(sent), spelled(sent)), (values(same), spelled(same)), "{sent:?}");
+    }
+    assert!(values(&["a"]) != values(&[]) && spelled(&["a"]) != spelled(&[]));
+    assert_eq!(cookie("sid = abc ; x=1"), cookie("sid=abc"));
+    assert_ne!(cookie("sid=abc"), cookie(""));
+    for dodge in ["sid=1; sid=abc", "sid=\"abc\"", "sid=\"\\141bc\"", "sid=1; sid=\"abc\"", "sid=a b"] {
+        assert_eq!(cookie(dodge), cookie(""), "{dodge}");
+    }
+}

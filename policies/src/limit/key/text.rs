@@ -2,10 +2,34 @@
 
 use crate::text::hex_digit;
 
-/// The values of every cookie with this name among the values of a request's `Cookie` fields (RFC 6265 section 5.4).
+/// The values of every cookie with this name among the values of a request's `Cookie` fields (RFC 6265 section 5.4). What stands around name and value is dropped
+/// wherever any app may drop it: all that is not visible ASCII.
 pub fn cookies<'a>(fields: impl Iterator<Item = &'a [u8]>, name: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
     let pairs = fields.flat_map(|field| field.split(|byte| *byte == b';'));
-    pairs.filter_map(move |pair| pair.trim_ascii().strip_prefix(name)?.strip_prefix(b"="))
+    pairs.filter_map(move |pair| {
+        let at = memchr::memchr(b'=', pair)?;
+        let (found, value) = pair.split_at_checked(at)?;
+        (bare(found) == name).then(|| bare(value.strip_prefix(b"=").unwrap_or(value)))
+    })
+}
+
+/// Whether a cookie's value has this spelling only. In quotes, apps read escapes (RFC 2109 section 4.1).
+pub(super) fn is_plain(value: &[u8]) -> bool {
+    value.iter().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\'))
+}
+
+fn bare(mut text: &[u8]) -> &[u8] {
+    while let [first, rest @ ..] = text
+        && !first.is_ascii_graphic()
+    {
+        text = rest;
+    }
+    while let [rest @ .., last] = text
+        && !last.is_ascii_graphic()
+    {
+        text = rest;
+    }
+    text
 }
 
 /// The values of every parameter with this name in a query, with or without its `?`: as HTML forms write them, and decoded, so that no other spelling of a value
@@ -67,5 +91,7 @@ mod tests {
         let fields = [&b"a=1; b=2"[..], b"ab=3;a=4", b"a", b"A=5"];
         let found: Vec<_> = cookies(fields.into_iter(), b"a").collect();
         assert_eq!(found, [b"1", b"4"]);
+        let spaced: Vec<_> = cookies([&b"a =1;\ta= 2 ;\xc2\xa0a=3\xc2\xa0; a=4=5"[..]].into_iter(), b"a").collect();
+        assert_eq!(spaced, [&b"1"[..], b"2", b"3", b"4=5"]);
     }
 }

@@ -65,6 +65,45 @@ fn a_refund_gives_one_admission_back() {
 }
 
 #[test]
+fn a_late_refund_gives_back_only_what_time_has_not() {
+    let (table, quota) = (Table::new(100, SEED), quota("1/s", 1));
+    let key = numbered(&table, 1);
+    let charged = |now| {
+        assert!(table.admit(key, &quota, at(now)).admitted);
+        table.state(key)
+    };
+    // Charged, earned back, and charged by somebody else: nothing of that is the first one's.
+    let first = charged(SECOND);
+    let others = charged(5 * SECOND);
+    table.refund_late(key, &quota, first, at(5 * SECOND));
+    assert_eq!(table.state(key), others);
+    // A half is earned back.
+    table.refund_late(key, &quota, others, at(5 * SECOND + SECOND / 2));
+    assert_eq!(table.state(key), 5 * SECOND + SECOND / 2);
+    // At once: all of it.
+    let third = charged(9 * SECOND);
+    table.refund_late(key, &quota, third, at(9 * SECOND));
+    assert_eq!(table.peek(key, &quota, at(9 * SECOND), 1).remaining, 1);
+}
+
+#[test]
+fn a_late_refund_leaves_the_next_window_alone() {
+    let table = Table::new(100, SEED);
+    let quota = Quota::fixed_window("2/m".parse().unwrap());
+    let key = numbered(&table, 1);
+    let at = |unix| Now { nanos: 1, unix };
+    table.admit(key, &quota, at(1000));
+    let first = table.state(key);
+    table.refund_late(key, &quota, first, at(1000));
+    assert_eq!(table.peek(key, &quota, at(1000), 0).remaining, 2);
+    table.admit(key, &quota, at(1000));
+    let second = table.state(key);
+    table.admit(key, &quota, at(2000));
+    table.refund_late(key, &quota, second, at(2000));
+    assert_eq!(table.peek(key, &quota, at(2000), 0).remaining, 1);
+}
+
+#[test]
 fn capacity_is_at_least_what_was_asked_for() {
     for (keys, capacity) in [(0, 7), (1, 7), (7, 7), (8, 14), (100, 112), (1000, 1792)] {
         assert_eq!(Table::new(keys, SEED).capacity(), capacity);
