@@ -133,11 +133,17 @@ impl Bans {
         &self.by_hand
     }
 
-    /// Looks for the addresses of this machine.
-    pub fn look_around(&self) {
+    /// Looks for the addresses of this machine. Whether there are others than before.
+    pub fn look_around(&self) -> bool {
         match own::addresses() {
-            Ok(set) => self.shared.own.store(Arc::new(set)),
-            Err(error) => tracing::warn!(%error, "the addresses of this machine are not known: they could be banned"),
+            Ok(set) => {
+                let set = Arc::new(set);
+                self.shared.own.swap(Arc::clone(&set)) != set
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the addresses of this machine are not known: they could be banned");
+                false
+            }
         }
     }
 

@@ -28,8 +28,7 @@ pub fn start(state: &Arc<State>) -> io::Result<()> {
             let Some(state) = state.upgrade().filter(|state| !state.is_handed_over()) else { break };
             state.bans.expire(unix_time());
             ticks = ticks.wrapping_add(1);
-            if ticks.is_multiple_of(AROUND) {
-                state.bans.look_around();
+            if ticks.is_multiple_of(AROUND) && state.bans.look_around() {
                 let active = state.active();
                 active.bans.release(&active.plan);
             }

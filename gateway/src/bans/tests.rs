@@ -51,9 +51,15 @@ const SCANS: &str = "bans: {scans: {offences: {status: [404]}, mode: enforce, ex
 #[test]
 fn nobody_is_banned_who_speaks_for_others_or_is_one_of_us() {
     let folder = folder("exempt");
-    let (plan, bans) = (plan(&folder, SCANS), Bans::load(&folder, SEED));
+    let (mut plan, bans) = (plan(&folder, SCANS), Bans::load(&folder, SEED));
+    let from = ["192.0.2.77/32", "64:ff9b::c000:24e/128"].iter().map(|net| net.parse().unwrap()).collect();
+    let mut behind = crate::plan::Listener::plain("127.0.0.1:0".parse().unwrap());
+    behind.proxy = Some(crate::plan::ProxyHeader { from, timeout: Duration::from_secs(1) });
+    plan.listeners.push(behind);
     let gate = bans.attach(&plan, 1000);
     for (who, why) in [
+        ("192.0.2.77", Exempt::Proxy),
+        ("192.0.2.78", Exempt::Proxy),
         ("192.0.2.10", Exempt::Proxy),
         ("2001:db8:5::99", Exempt::Proxy),
         ("127.0.0.1", Exempt::Own),

@@ -49,9 +49,9 @@ pub(in crate::config) struct Offences {
     pub(in crate::config) denied: Option<Leaf<Flag>>,
     /// It presented a wrong token. Default: `false`; `denied` includes it.
     pub(in crate::config) wrong_token: Option<Leaf<Flag>>,
-    /// A limit refused it. Default: `false`.
+    /// A limit refused it that it alone has used up: one that counts each address apart. Default: `false`.
     pub(in crate::config) limited: Option<Leaf<Flag>>,
-    /// What it sent is not HTTP, or can be read in two ways. Default: `false`.
+    /// What it sent is not HTTP. Default: `false`.
     pub(in crate::config) invalid: Option<Leaf<Flag>>,
     /// It asked for a host that no service has. Default: `false`.
     pub(in crate::config) unknown_host: Option<Leaf<Flag>>,
