@@ -27,6 +27,9 @@ pub const PAUSE: u64 = 500_000_000;
 /// The longest pause, in nanoseconds.
 pub const LONGEST: u64 = 8_000_000_000;
 
+/// Who opens again within so many nanoseconds had not recovered: its pauses go on growing.
+pub const CALM: u64 = 20_000_000_000;
+
 /// Set in a moment while the trial that was due then is on its way.
 const TRYING: u64 = 1;
 
@@ -36,8 +39,10 @@ pub struct Breaker {
     level: AtomicU32,
     /// 0: closed. Else when a trial is due, the lowest bit being [`TRYING`].
     until: AtomicU64,
-    /// Trials that failed since it opened.
+    /// Trials that failed since it opened, or closed it for a moment only.
     failed: AtomicU32,
+    /// When a trial closed it; 0: never.
+    closed: AtomicU64,
 }
 
 /// What a breaker says.
@@ -83,9 +88,12 @@ impl Breaker {
         if before.saturating_add(weight) < OPENS || !self.is_closed() {
             return false;
         }
-        let opened = self.until.compare_exchange(0, due(now, 0), Ordering::AcqRel, Ordering::Relaxed).is_ok();
+        let closed = self.closed.load(Ordering::Relaxed);
+        let is_calm = closed == 0 || now.saturating_sub(closed) >= CALM;
+        let failed = if is_calm { 0 } else { self.failed.load(Ordering::Relaxed).saturating_add(1) };
+        let opened = self.until.compare_exchange(0, due(now, failed), Ordering::AcqRel, Ordering::Relaxed).is_ok();
         if opened {
-            self.failed.store(0, Ordering::Relaxed);
+            self.failed.store(failed, Ordering::Relaxed);
         }
         opened
     }
@@ -106,6 +114,7 @@ impl Breaker {
     pub fn tried(&self, succeeded: bool, now: u64) -> bool {
         if succeeded {
             self.level.store(PROBATION, Ordering::Relaxed);
+            self.closed.store(now.max(1), Ordering::Relaxed);
             return self.until.swap(0, Ordering::AcqRel) != 0;
         }
         let failed = self.failed.fetch_add(1, Ordering::Relaxed).saturating_add(1);
@@ -195,6 +204,25 @@ mod tests {
             pause = (pause * 2).min(LONGEST);
         }
         assert_eq!(pause, LONGEST);
+    }
+
+    #[test]
+    fn who_recovers_for_a_moment_only_is_tried_less_and_less_often() {
+        let breaker = Breaker::default();
+        let (mut now, mut pause) = (NOW, PAUSE);
+        for _ in 0..8 {
+            open(&breaker, now);
+            assert!(!breaker.is_due(now + pause - 2, PAUSE));
+            now += pause;
+            assert!(breaker.is_due(now, PAUSE));
+            assert!(breaker.tried(true, now));
+            now += CALM / 2;
+            pause = (pause * 2).min(LONGEST);
+        }
+        // In the end it stays.
+        now += CALM;
+        open(&breaker, now);
+        assert!(breaker.is_due(now + PAUSE, PAUSE));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use super::client::{Client, Failed, Failure};
 use super::{Store, TRIAL, redis};
 
 /// What connecting may take: the name, the socket, TLS, the password.
-const CONNECT: Duration = Duration::from_secs(2);
+pub(super) const CONNECT: Duration = Duration::from_secs(2);
 
 /// Before connecting for the second time.
 const FIRST: Duration = Duration::from_millis(100);

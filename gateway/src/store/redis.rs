@@ -3,15 +3,21 @@
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::{AsyncConnectionConfig, Cmd, ErrorKind, RedisConnectionInfo, RedisError, ServerErrorKind};
 use secrecy::ExposeSecret as _;
+use tokio::time::timeout;
 
 use super::client::{Answering, Client, Failed, Failure};
 use super::cluster;
 use super::dial::{self, Dialled};
+use super::link::CONNECT;
 use crate::plan::{LimitStore, Login, ServerAddress, StoreServer, Topology};
+
+/// What one sentinel may take at the longest: the next one may be less busy.
+const SENTINEL: Duration = Duration::from_millis(500);
 
 /// The script.
 pub const SCRIPT: &str = include_str!("limits.lua");
@@ -163,18 +169,22 @@ async fn ask_sentinels(
     tls: Option<&Arc<rustls::ClientConfig>>,
 ) -> Result<StoreServer, Failed> {
     let mut last = unreachable("no sentinel is configured".to_owned());
+    // However many are silent, as much time as each of them got is left for the master.
+    let share = u32::try_from(store.servers.len()).unwrap_or(u32::MAX).saturating_add(1);
+    let patience = (CONNECT / share).min(SENTINEL);
     for sentinel in &store.servers {
-        let answer: Result<Option<(String, u16)>, Failed> = async {
+        let asked = async {
             let mut opened = open(sentinel, login, 0, tls).await?;
             let mut question = Cmd::new();
             question.arg("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(master);
-            question
+            let answer: Result<Option<(String, u16)>, Failed> = question
                 .query_async(&mut opened.connection)
                 .await
-                .map_err(|error| unreachable(format!("{}: {error}", sentinel.label)))
-        }
-        .await;
-        match answer {
+                .map_err(|error| unreachable(format!("{}: {error}", sentinel.label)));
+            answer
+        };
+        let answer = timeout(patience, asked).await;
+        match answer.unwrap_or_else(|_| Err(unreachable(format!("{}: it does not answer", sentinel.label)))) {
             Ok(Some((host, port))) => return Ok(told(&host, port, sentinel)),
             Ok(None) => last = unreachable(format!("{}: it knows no master `{master}`", sentinel.label)),
             Err(error) => last = error,

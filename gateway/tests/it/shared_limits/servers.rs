@@ -244,6 +244,16 @@ fn when_a_master_dies_the_one_that_the_sentinels_have_made_is_asked() {
     // Three of nine were taken before, from the server that is gone.
     assert_eq!(statuses(&gateway, 7), [200, 200, 200, 200, 200, 200, 429]);
 
+    // One that takes connections and says nothing keeps nobody from asking the next.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let both = format!("[\"redis://{}\", \"{}\"]", silent.local_addr().unwrap(), sentinel.url());
+    let text = config(&app, "BOTH", LIMIT, "limits: [all]", "sentinel: {master: mymaster}");
+    let patient = Gateway::start(text.replace("\"BOTH\"", &both));
+    eventually("the store is reached", || {
+        drop(get(patient.address(), "/"));
+        (decided(&patient, "store") > 0.5).then_some(())
+    });
+
     // Sentinels that know of no such master, or are none, are as good as none.
     let store = "sentinel: {master: othermaster}";
     let lost = gateway_with(&app, &sentinel.url(), LIMIT, "limits: [all]", store).start();
