@@ -4,6 +4,7 @@
 //! because there are many other clients. Where the two meet, in a table that is full of debtors, the least indebted one
 //! is forgotten (fail open for the least guilty, and counted).
 
+mod cells;
 pub mod gcra;
 pub mod headers;
 mod key;

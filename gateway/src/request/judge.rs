@@ -100,6 +100,25 @@ pub struct Judgement<'a> {
     pub verdict: Result<Way, Refused>,
 }
 
+impl<'a> Judgement<'a> {
+    /// Who asks is known, and nothing else: the request is refused until something says otherwise.
+    fn begun(identity: Identity, hops: &'a Hops) -> Self {
+        Self {
+            identity,
+            hops,
+            path: None,
+            sent: None,
+            service: None,
+            part: Part::Rest,
+            seen: Part::Rest,
+            banned: None,
+            limited: None,
+            pending: None,
+            verdict: Err(Reason::PathInvalid.into()),
+        }
+    }
+}
+
 /// Where a request goes that is not refused.
 #[derive(Debug)]
 pub enum Way {
@@ -181,19 +200,7 @@ pub fn judge<'a, F: Fields + ?Sized>(
     hops.clear();
     let path = path::canonicalise(question.path, paths);
     let identity = plan.client.resolve(question.peer, question.fields, hops, observer);
-    let mut judgement = Judgement {
-        identity,
-        hops,
-        path: None,
-        sent: None,
-        service: None,
-        part: Part::Rest,
-        seen: Part::Rest,
-        banned: None,
-        limited: None,
-        pending: None,
-        verdict: Err(Reason::PathInvalid.into()),
-    };
+    let mut judgement = Judgement::begun(identity, hops);
     match path {
         Ok(path) => judgement.path = Some(path),
         // `OPTIONS *` asks about the server as a whole: no path, and no rule that a path could meet.
@@ -229,20 +236,7 @@ pub fn identify<'a, F: Fields + ?Sized>(
     let hops = &mut scratch.hops;
     hops.clear();
     let identity = plan.client.resolve(peer, fields, hops, &mut ());
-    let verdict = Err(Reason::PathInvalid.into());
-    Judgement {
-        identity,
-        hops,
-        path: None,
-        sent: None,
-        service: None,
-        part: Part::Rest,
-        seen: Part::Rest,
-        banned: None,
-        limited: None,
-        pending: None,
-        verdict,
-    }
+    Judgement::begun(identity, hops)
 }
 
 /// The part of the judgement that may end early.

@@ -284,11 +284,15 @@ fn two_limits_are_both_kept_and_the_line_of_one_holds_up_nobody_else() {
 }
 
 /// The configuration with other words in the place of these.
+/// Changes the configuration, and waits until it is in effect.
 fn reload(gateway: &Gateway, before: &str, after: &str) {
+    let reloads = || gateway.log_lines().iter().filter(|line| line.contains("configuration reloaded")).count();
+    let earlier = reloads();
     let text = std::fs::read_to_string(gateway.config_path()).unwrap();
     assert!(text.contains(before), "{text}");
     std::fs::write(gateway.config_path(), text.replace(before, after)).unwrap();
     gateway.signal("HUP");
+    eventually("the configuration is reloaded", || (reloads() > earlier).then_some(()));
 }
 
 #[test]
@@ -300,7 +304,6 @@ fn a_reload_keeps_who_is_in_and_who_waits() {
     let mut queued = ask(&gateway, "/hold/2");
     waiting(&gateway, 1.0);
     reload(&gateway, "queue: 1,", "queue: 2,");
-    gateway.wait_for_log(|line: &Value| line["message"] == "configuration reloaded");
     in_flight(&gateway, 1.0);
     // It has the new plan, and stands behind one with the old one.
     let mut third = ask(&gateway, "/hold/3");
@@ -323,6 +326,8 @@ fn more_places_after_a_reload_are_for_those_who_come_and_fewer_end_nobody() {
     app.wait_for_requests(1);
     reload(&gateway, "max_in_flight: 1", "max_in_flight: 2");
     eventually("there are more places", || (get(gateway.address(), "/probe").status == 200).then_some(()));
+    // A place is given back a moment after the answer.
+    in_flight(&gateway, 1.0);
     let mut second = ask(&gateway, "/hold/2");
     eventually("both are at the app", || app.targets().contains(&"/hold/2".to_owned()).then_some(()));
     reload(&gateway, "max_in_flight: 2", "max_in_flight: 1");

@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use ahash::RandomState;
 
+use super::cells::{Cells, Guard};
 use super::{Key, KeyBuilder, KeyParts, Seed};
 
 /// Keys in a bucket.
@@ -37,23 +38,12 @@ const TAG: u64 = !(COUNT | MARK);
 /// Buckets at most: 4 GiB. What is asked beyond is a slip of the keyboard.
 const MAX_BUCKETS: usize = 1 << 26;
 
-/// Attempts to take a guard that another thread holds for a few dozen instructions.
-const PATIENCE: usize = 64;
-
-/// After that, how often others are let run: the one with the guard may have lost its CPU to this one.
-const LENIENCE: usize = 64;
-
 /// The largest number of requests that is told apart from more.
 pub const MAX_COUNT: u32 = 1_000_000;
 
 /// Requests in flight by key.
 pub struct Places {
-    /// Zeroed by the allocator and touched when first used, so that a large table costs what it holds.
-    words: Box<[AtomicU64]>,
-    /// Words skipped so that buckets start on a cache line.
-    skipped: usize,
-    /// The number of buckets, a power of two, less one.
-    mask: u64,
+    cells: Cells<WORDS>,
     hasher: RandomState,
     uncounted: AtomicU64,
     pause: fn(),
@@ -99,13 +89,8 @@ impl Places {
     /// A table for `max_keys` keys with requests in flight; each takes 32 to 64 bytes.
     pub fn new(max_keys: usize, seed: Seed) -> Self {
         // Two keys for each bucket of seven on average: few buckets are ever full.
-        let buckets = max_keys.div_ceil(2).clamp(1, MAX_BUCKETS).next_power_of_two();
-        let words: Box<[AtomicU64]> = bytemuck::allocation::zeroed_slice_box((buckets + 1) * WORDS);
-        let skipped = words.as_ptr().align_offset(WORDS * size_of::<AtomicU64>()).min(WORDS);
         Self {
-            words,
-            skipped,
-            mask: buckets as u64 - 1,
+            cells: Cells::new(max_keys.div_ceil(2), MAX_BUCKETS),
             hasher: seed.hasher(),
             uncounted: AtomicU64::new(0),
             pause: std::hint::spin_loop,
@@ -145,14 +130,14 @@ impl Places {
     #[inline]
     #[must_use]
     pub fn leave(&self, slot: Slot) -> bool {
-        let Some(word) = self.words.get(slot.0) else { return true };
+        let Some(word) = self.cells.word(slot.0) else { return true };
         let left = |before: u64| (before & MARK == 0).then(|| before.saturating_sub(1));
         word.fetch_update(Ordering::AcqRel, Ordering::Acquire, left).is_ok()
     }
 
     /// A request is over whose key is marked. Under the lock of the line.
     pub fn leave_marked(&self, slot: Slot) {
-        if let Some(word) = self.words.get(slot.0) {
+        if let Some(word) = self.cells.word(slot.0) {
             // Somebody has entered, or there would be nobody to leave.
             word.fetch_sub(1, Ordering::AcqRel);
         }
@@ -161,13 +146,13 @@ impl Places {
     /// A place for the first in the line of a marked key, where there are fewer than `most`. Under the lock of the line.
     pub fn hand_on(&self, slot: Slot, most: u32) -> bool {
         let more = |before: u64| (before & COUNT < clamp(most)).then_some(before + 1);
-        let word = self.words.get(slot.0);
+        let word = self.cells.word(slot.0);
         word.is_some_and(|word| word.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).is_ok())
     }
 
     /// Nobody waits any more. Under the lock of the line.
     pub fn unmark(&self, slot: Slot) {
-        if let Some(word) = self.words.get(slot.0) {
+        if let Some(word) = self.cells.word(slot.0) {
             word.fetch_and(!MARK, Ordering::AcqRel);
         }
     }
@@ -179,9 +164,8 @@ impl Places {
 
     /// Counts what is in the table. Reads all of it: for reports.
     pub fn occupancy(&self) -> Occupancy {
-        let buckets = self.words.get(self.skipped..).unwrap_or_default();
         let mut occupancy = Occupancy::default();
-        for bucket in buckets.as_chunks::<WORDS>().0 {
+        for bucket in self.cells.all() {
             for word in bucket.iter().skip(1) {
                 let count = word.load(Ordering::Relaxed) & COUNT;
                 occupancy.requests += count;
@@ -193,7 +177,7 @@ impl Places {
 
     #[inline]
     fn come(&self, key: Key, most: u32, mark: u64) -> Entered {
-        let bucket = self.bucket(key);
+        let bucket = self.cells.start(key.bits());
         match self.find(bucket, key, most, mark) {
             Some(entered) => entered,
             None => self.bring(bucket, key, most, mark),
@@ -204,7 +188,7 @@ impl Places {
     #[inline]
     fn find(&self, bucket: usize, key: Key, most: u32, mark: u64) -> Option<Entered> {
         let tag = key.bits() & TAG;
-        let ways = self.words.get(bucket + 1..bucket + WORDS)?;
+        let ways = self.cells.ways(bucket)?;
         let is_own = |word: u64| word & TAG == tag;
         let (way, word) = ways.iter().enumerate().find(|(_, word)| is_own(word.load(Ordering::Relaxed)))?;
         let slot = Slot(bucket + 1 + way);
@@ -230,7 +214,7 @@ impl Places {
     /// Brings in a key that was not found.
     #[cold]
     fn bring(&self, bucket: usize, key: Key, most: u32, mark: u64) -> Entered {
-        let entered = self.guard(bucket).and_then(|_guard| {
+        let entered = self.cells.word(bucket).and_then(|word| Guard::take(word, self.pause)).and_then(|_guard| {
             // Another thread may have been faster.
             self.find(bucket, key, most, mark).or_else(|| self.take(bucket, key))
         });
@@ -242,7 +226,7 @@ impl Places {
 
     /// Takes a word without requests, one without a key if there is any. Under the bucket's guard.
     fn take(&self, bucket: usize, key: Key) -> Option<Entered> {
-        let ways = self.words.get(bucket + 1..bucket + WORDS)?;
+        let ways = self.cells.ways(bucket)?;
         let after = key.bits() & TAG | 1;
         let try_take = |(way, word): (usize, &AtomicU64), free: fn(u64) -> bool| {
             let before = word.load(Ordering::Acquire);
@@ -255,34 +239,6 @@ impl Places {
         unused
             .find_map(|way| try_take(way, |word| word == 0))
             .or_else(|| empty.find_map(|way| try_take(way, |word| word & (COUNT | MARK) == 0)))
-    }
-
-    fn guard(&self, bucket: usize) -> Option<Guard<'_>> {
-        let word = self.words.get(bucket)?;
-        for attempt in 0..PATIENCE + LENIENCE {
-            if word.compare_exchange_weak(0, 1, Ordering::Acquire, Ordering::Relaxed).is_ok() {
-                return Some(Guard(word));
-            }
-            if attempt < PATIENCE { std::hint::spin_loop() } else { (self.pause)() }
-        }
-        None
-    }
-
-    /// The first word of the key's bucket.
-    #[inline]
-    fn bucket(&self, key: Key) -> usize {
-        #[expect(clippy::cast_possible_truncation, reason = "masked to the number of buckets, which is a usize")]
-        let index = (key.bits() & self.mask) as usize;
-        self.skipped + index * WORDS
-    }
-}
-
-/// The right to bring a key into a bucket, given back when dropped.
-struct Guard<'a>(&'a AtomicU64);
-
-impl Drop for Guard<'_> {
-    fn drop(&mut self) {
-        self.0.store(0, Ordering::Release);
     }
 }
 

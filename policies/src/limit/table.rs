@@ -21,6 +21,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use ahash::RandomState;
 
+use super::cells::Cells;
 use super::{Algorithm, Decision, Key, KeyBuilder, KeyPart, KeyParts, Quota, Seed};
 use crate::Now;
 use crate::bandwidth;
@@ -30,17 +31,15 @@ use bucket::{Bucket, Insertion, WAYS, WORDS};
 /// Marks a TAT whose slot is being given to another key. No sum of a clock and a window reaches it.
 const BUSY: u64 = u64::MAX;
 
+/// What is decided where nobody asks: only the state of the key is of use.
+const NOTHING: Decision = Decision { admitted: true, remaining: 0, reset: 0, retry_after: 0, delay: 0 };
+
 /// Buckets at most: 128 GiB. What is asked beyond is a slip of the keyboard.
 const MAX_BUCKETS: usize = 1 << 30;
 
 /// The state of one limit for all its keys.
 pub struct Table {
-    /// Zeroed by the allocator and touched when first used, so that a large table costs what it holds.
-    words: Box<[AtomicU64]>,
-    /// Words skipped so that buckets start on a cache line.
-    skipped: usize,
-    /// The number of buckets, a power of two, less one.
-    mask: u64,
+    cells: Cells<WORDS>,
     hasher: RandomState,
     evicted_live: AtomicU64,
     contended: AtomicU64,
@@ -66,13 +65,8 @@ impl std::fmt::Debug for Table {
 impl Table {
     /// A table for at least `max_keys` keys in debt at the same time; every key takes 18 to 37 bytes.
     pub fn new(max_keys: usize, seed: Seed) -> Self {
-        let buckets = max_keys.div_ceil(WAYS).clamp(1, MAX_BUCKETS).next_power_of_two();
-        let words: Box<[AtomicU64]> = bytemuck::allocation::zeroed_slice_box((buckets + 1) * WORDS);
-        let skipped = words.as_ptr().align_offset(WORDS * size_of::<AtomicU64>()).min(WORDS);
         Self {
-            words,
-            skipped,
-            mask: buckets as u64 - 1,
+            cells: Cells::new(max_keys.div_ceil(WAYS), MAX_BUCKETS),
             hasher: seed.hasher(),
             evicted_live: AtomicU64::new(0),
             contended: AtomicU64::new(0),
@@ -89,7 +83,7 @@ impl Table {
 
     /// The keys that fit.
     pub fn capacity(&self) -> usize {
-        (self.words.len() / WORDS - 1) * WAYS
+        self.cells.len() * WAYS
     }
 
     /// The key that the parts make in this table.
@@ -129,9 +123,7 @@ impl Table {
     /// has not used the earlier ones.
     #[inline]
     pub fn refund(&self, key: Key, quota: &Quota) {
-        // Only the table's own state is needed; the decision is made up.
-        let nothing = Decision { admitted: true, remaining: 0, reset: 0, retry_after: 0, delay: 0 };
-        let _ = self.bucket(key).charge(key.bits(), |state| (Some(quota.refunded(state)), nothing));
+        let _ = self.bucket(key).charge(key.bits(), |state| (Some(quota.refunded(state)), NOTHING));
     }
 
     /// The state of a key, for [`Self::refund_late`].
@@ -141,35 +133,32 @@ impl Table {
 
     /// The same some time after the charge, which left the state `charged` behind. What time has earned back meanwhile is not given back once more.
     pub fn refund_late(&self, key: Key, quota: &Quota, charged: u64, now: Now) {
-        let nothing = Decision { admitted: true, remaining: 0, reset: 0, retry_after: 0, delay: 0 };
-        let _ = self.bucket(key).charge(key.bits(), |state| (Some(quota.refunded_late(state, charged, now)), nothing));
+        let _ = self.bucket(key).charge(key.bits(), |state| (Some(quota.refunded_late(state, charged, now)), NOTHING));
     }
 
     /// When somebody may go on the line of this key, who takes so many nanoseconds on it: see [`crate::bandwidth`]. Whoever can not be remembered goes
     /// at once.
     pub fn take_turn(&self, key: Key, cost: u64, now: u64) -> u64 {
-        // Nobody is refused; the decision is made up.
-        let nothing = Decision { admitted: true, remaining: 0, reset: 0, retry_after: 0, delay: 0 };
         let at = Cell::new(now);
-        let judge = |due: u64| {
+        let known = self.update(key, now, |due| {
             let (turn, busy) = bandwidth::turn(due, now, cost);
             at.set(turn);
-            (Some(busy.min(BUSY - 1)), nothing)
-        };
+            Some(busy)
+        });
+        if known { at.get() } else { now }
+    }
+
+    /// Exchanges the state of a key, 0 where it is new, for what `judge` makes of it; `None` leaves it. For tables that refuse nobody. `false`: the key was not
+    /// there and could not be brought in.
+    fn update(&self, key: Key, now: u64, judge: impl Fn(u64) -> Option<u64>) -> bool {
+        let judge = |before| (judge(before).map(|state| state.min(BUSY - 1)), NOTHING);
         let bucket = self.bucket(key);
-        if bucket.charge(key.bits(), judge).is_none() {
-            match bucket.insert(key.bits(), now, judge) {
-                Insertion::Present(_) | Insertion::Reused(_) => {}
-                Insertion::Evicted(_) => {
-                    self.evicted_live.fetch_add(1, Ordering::Relaxed);
-                }
-                Insertion::Contended => {
-                    self.contended.fetch_add(1, Ordering::Relaxed);
-                    at.set(now);
-                }
-            }
+        if bucket.charge(key.bits(), judge).is_some() {
+            return true;
         }
-        at.get()
+        let inserted = bucket.insert(key.bits(), now, judge);
+        self.count(&inserted);
+        !matches!(inserted, Insertion::Contended)
     }
 
     /// What happened so far.
@@ -183,30 +172,30 @@ impl Table {
     /// A key that was not found, or was on its way out.
     #[cold]
     fn insert(&self, bucket: &Bucket<'_>, key: Key, quota: &Quota, now: Now) -> Decision {
-        match bucket.insert(key.bits(), quota.clock(now), |state| quota.decide(state, now, key.stagger(), 1)) {
-            Insertion::Present(decision) | Insertion::Reused(decision) => decision,
-            Insertion::Evicted(decision) => {
+        let decide = |state| quota.decide(state, now, key.stagger(), 1);
+        let inserted = bucket.insert(key.bits(), quota.clock(now), decide);
+        self.count(&inserted);
+        match inserted {
+            Insertion::Present(decision) | Insertion::Reused(decision) | Insertion::Evicted(decision) => decision,
+            Insertion::Contended => decide(0).1,
+        }
+    }
+
+    fn count(&self, inserted: &Insertion) {
+        match inserted {
+            Insertion::Present(_) | Insertion::Reused(_) => {}
+            Insertion::Evicted(_) => {
                 self.evicted_live.fetch_add(1, Ordering::Relaxed);
-                decision
             }
             Insertion::Contended => {
                 self.contended.fetch_add(1, Ordering::Relaxed);
-                quota.decide(0, now, key.stagger(), 1).1
             }
         }
     }
 
     #[inline]
     fn bucket(&self, key: Key) -> Bucket<'_> {
-        #[expect(clippy::cast_possible_truncation, reason = "masked to the number of buckets, which is a usize")]
-        let index = (key.bits() & self.mask) as usize;
-        let start = self.skipped + index * WORDS;
-        #[expect(
-            clippy::expect_used,
-            reason = "skipped is at most one bucket, and one more than mask + 1 is allocated"
-        )]
-        let words = self.words.get(start..).and_then(<[AtomicU64]>::first_chunk).expect("a bucket below the mask");
-        Bucket::new(words, self.pause)
+        Bucket::new(self.cells.bucket(key.bits()), self.pause)
     }
 }
 

@@ -4,18 +4,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::BUSY;
 use crate::limit::Decision;
+use crate::limit::cells::{Guard, PATIENCE};
 
 /// Keys in a bucket.
 pub(super) const WAYS: usize = 7;
 
 /// Words in a bucket: the guard, one to spare, and two for each way. 128 bytes, two cache lines.
 pub(super) const WORDS: usize = 2 + 2 * WAYS;
-
-/// Attempts to take a guard that another thread holds for a few dozen instructions, or to outrun other threads.
-const PATIENCE: usize = 64;
-
-/// After that, how often others are let run: the one with the guard may have lost its CPU to this one.
-const LENIENCE: usize = 64;
 
 /// What to do with the TAT of a slot: the new one, if it changes, and what to answer.
 type Judgement = (Option<u64>, Decision);
@@ -111,30 +106,5 @@ impl<'a> Bucket<'a> {
     fn least_indebted(&self) -> Option<(&'a AtomicU64, &'a AtomicU64, u64)> {
         let slots = self.ways.iter().map(|[key, tat]| (key, tat, tat.load(Ordering::Acquire)));
         slots.min_by_key(|&(_, _, tat)| tat)
-    }
-}
-
-/// The right to insert into a bucket, given back when dropped.
-struct Guard<'a>(&'a AtomicU64);
-
-impl<'a> Guard<'a> {
-    fn take(word: &'a AtomicU64, pause: fn()) -> Option<Self> {
-        for attempt in 0..PATIENCE + LENIENCE {
-            if word.compare_exchange_weak(0, 1, Ordering::Acquire, Ordering::Relaxed).is_ok() {
-                return Some(Self(word));
-            }
-            if attempt < PATIENCE {
-                std::hint::spin_loop();
-            } else {
-                pause();
-            }
-        }
-        None
-    }
-}
-
-impl Drop for Guard<'_> {
-    fn drop(&mut self) {
-        self.0.store(0, Ordering::Release);
     }
 }

@@ -1,37 +1,20 @@
 //! How many requests of a key are under way: a table whose states are numbers of them, and whose clock stands at 0.
 
 use std::cell::Cell;
-use std::sync::atomic::Ordering;
 
-use super::{BUSY, Insertion, Table};
-use crate::limit::{Decision, Key};
-
-/// Nobody asks.
-const NOTHING: Decision = Decision { admitted: true, remaining: 0, reset: 0, retry_after: 0, delay: 0 };
+use super::{NOTHING, Table};
+use crate::limit::Key;
 
 impl Table {
     /// One more request of this key is under way. How many there are now, this one included; each has to [`Self::leave`]. Only for a table that counts nothing
     /// else. Whoever can not be remembered is taken for the only one.
     pub fn enter(&self, key: Key) -> u64 {
         let count = Cell::new(1);
-        let judge = |before: u64| {
-            count.set(before.saturating_add(1).min(BUSY - 1));
-            (Some(count.get()), NOTHING)
-        };
-        let bucket = self.bucket(key);
-        if bucket.charge(key.bits(), judge).is_none() {
-            match bucket.insert(key.bits(), 0, judge) {
-                Insertion::Present(_) | Insertion::Reused(_) => {}
-                Insertion::Evicted(_) => {
-                    self.evicted_live.fetch_add(1, Ordering::Relaxed);
-                }
-                Insertion::Contended => {
-                    self.contended.fetch_add(1, Ordering::Relaxed);
-                    count.set(1);
-                }
-            }
-        }
-        count.get()
+        let known = self.update(key, 0, |before| {
+            count.set(before.saturating_add(1));
+            Some(count.get())
+        });
+        if known { count.get() } else { 1 }
     }
 
     /// A request that has entered is over.

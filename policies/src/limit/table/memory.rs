@@ -2,30 +2,12 @@
 //!
 //! The same bounds, the same eviction: the moment that is nearest makes room, and a moment that has passed is worth nothing.
 
-use std::sync::atomic::Ordering;
-
-use super::bucket::Insertion;
-use super::{BUSY, Key, Table};
-use crate::limit::Decision;
+use super::{Key, Table};
 
 impl Table {
     /// Remembers a moment for a key; a later one that is known already stays. Who can not be remembered is forgotten.
     pub fn remember(&self, key: Key, until: u64, now: u64) {
-        // Nobody is refused; the decision is made up.
-        let nothing = Decision { admitted: true, remaining: 0, reset: 0, retry_after: 0, delay: 0 };
-        let judge = |known: u64| ((until > known).then_some(until.min(BUSY - 1)), nothing);
-        let bucket = self.bucket(key);
-        if bucket.charge(key.bits(), judge).is_none() {
-            match bucket.insert(key.bits(), now, judge) {
-                Insertion::Present(_) | Insertion::Reused(_) => {}
-                Insertion::Evicted(_) => {
-                    self.evicted_live.fetch_add(1, Ordering::Relaxed);
-                }
-                Insertion::Contended => {
-                    self.contended.fetch_add(1, Ordering::Relaxed);
-                }
-            }
-        }
+        let _ = self.update(key, now, |known| (until > known).then_some(until));
     }
 
     /// The moment that is remembered for a key; 0: none.

@@ -111,15 +111,6 @@ fn capacity_is_at_least_what_was_asked_for() {
 }
 
 #[test]
-fn buckets_start_on_a_cache_line() {
-    let table = Table::new(1000, SEED);
-    let first = &raw const table.words[table.skipped];
-    assert_eq!(first.addr() % 128, 0);
-    // The last bucket ends inside the allocation.
-    assert!(table.skipped + table.capacity() / WAYS * WORDS <= table.words.len());
-}
-
-#[test]
 fn ten_times_the_keys_fit_into_the_same_memory_and_nobody_is_refused_for_them() {
     let (table, quota) = (Table::new(700, SEED), quota("1/m", 0));
     let keys = 10 * table.capacity() as u64;
