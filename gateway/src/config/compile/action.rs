@@ -21,7 +21,7 @@ pub(super) struct Beside {
     /// For the app alone.
     pub(super) asking: [(&'static str, bool); 3],
     /// For answers to the requests of the route.
-    pub(super) answering: [(&'static str, bool); 2],
+    pub(super) answering: [(&'static str, bool); 5],
 }
 
 /// The action that a route says.

@@ -51,7 +51,13 @@ pub(super) fn routes(
                 ("request_headers", request_headers.is_some()),
                 ("buffering", buffering.is_some()),
             ],
-            answering: [("bandwidth", bandwidth.is_some()), ("compression", compression.is_some())],
+            answering: [
+                ("bandwidth", bandwidth.is_some()),
+                ("compression", compression.is_some()),
+                ("response_headers", response_headers.is_some()),
+                ("security_headers", security_headers.is_some()),
+                ("cors", cors.is_some()),
+            ],
         };
         let mut handling =
             handling::handling(max_body.as_ref(), buffering.as_ref(), compression, bandwidth.as_ref(), &path, base, cx);
