@@ -394,9 +394,10 @@ fn a_new_process_that_comes_too_late_ends_and_the_old_one_goes_on_alone() {
 #[test]
 fn an_old_process_that_is_told_to_end_during_a_hand_over_leaves_the_sockets_to_the_new_one() {
     let app = Upstream::answering(|_| ok("quick"));
-    let folder = Folder::new();
-    let socket = folder.path().join("private/upgrade.sock");
     for signal in ["TERM", "INT"] {
+        // Each with a folder of its own: what the first one left in it must not be taken for the second's.
+        let folder = Folder::new();
+        let socket = folder.path().join("private/upgrade.sock");
         let [kept, admin] = [free_address(), free_address()];
         let (mut old, new) = halfway(&app, kept, admin, &socket);
         old.signal(signal);
