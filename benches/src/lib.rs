@@ -132,6 +132,7 @@ pub fn judge(case: &mut Case<'_>) -> bool {
         redirect: None,
         bans: None,
         now: Now { nanos: case.clock, unix: 1_800_000_000 },
+        worker: 0,
     };
     judge::judge(case.plan, case.limiter, &question, &mut case.scratch, &mut ()).verdict.is_ok()
 }

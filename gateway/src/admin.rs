@@ -3,6 +3,7 @@
 mod bans;
 mod control;
 mod guard;
+mod limits;
 mod query;
 mod status;
 

@@ -10,6 +10,7 @@ mod healthcheck;
 mod run;
 mod status;
 mod switch;
+mod top;
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -96,6 +97,9 @@ enum Command {
     /// Who is kept out of a running gateway: list, add, lift, why.
     #[command(subcommand)]
     Ban(ban::Ban),
+    /// What happens in a running gateway: which limits are met, and by whom.
+    #[command(subcommand)]
+    Top(top::Top),
     /// Print the JSON Schema of the configuration.
     Schema,
     /// Print completions for a shell.
@@ -129,6 +133,7 @@ pub fn main() -> ExitCode {
         Command::Drain(arguments) => switch::drain(&arguments),
         Command::Undrain(arguments) => switch::undrain(&arguments),
         Command::Ban(command) => ban::run(&command),
+        Command::Top(command) => top::run(&command),
         Command::Schema => print(format!("{:#}\n", config::schema()).as_bytes()),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -1,18 +1,21 @@
 //! Rate limits of a plan, and the tables that remember clients. Tables outlive plans: a reload forgets nobody.
 //!
-//! Invariant: [`Limiter::admit`] does not wait, lock or read a clock, and allocates only for what has to wait ([`pending`]).
+//! Invariant: [`Limiter::admit`] does not wait, lock or read a clock, and allocates only for what has to wait ([`pending`]), and for what is written into a list of
+//! those who are over a limit or near it ([`watch`]).
 
 mod held;
 pub mod in_flight;
 mod key;
 pub mod pending;
 pub mod shared;
+mod shown;
+pub mod watch;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use probegate_policies::fields::Fields;
-use probegate_policies::limit::{Decision, Seed, Table};
+use probegate_policies::limit::{Decision, Key, Seed, Table};
 use probegate_policies::now::Now;
 
 pub use self::held::Held;
@@ -21,6 +24,7 @@ pub use self::key::Asking;
 use self::key::key;
 use self::pending::{Asked, Charge, Pending, Wait};
 use self::shared::Shared;
+use self::watch::Watch;
 use crate::plan::{Limit, Plan};
 
 /// Requests under way that a limit remembers at the most, whose answers decide whether they count: no more are, in all likelihood.
@@ -35,6 +39,8 @@ pub struct Limiter {
     shared: Shared,
     /// Who is in flight, for limits on that; empty where there are none.
     rooms: Vec<Option<Arc<Room>>>,
+    /// What people see of them.
+    watches: Vec<Watch>,
 }
 
 /// What a list of limits says about a request.
@@ -81,7 +87,8 @@ impl Limiter {
         });
         let (tables, flights) = tables.unzip();
         let shared = Shared::new(plan, earlier.map(|(plan, limiter)| (plan, &limiter.shared)), seed);
-        Self { tables, flights, shared, rooms: in_flight::rooms(plan, earlier, seed) }
+        let watches = watch::watches(plan, earlier.map(|(plan, limiter)| (plan, limiter.watches.as_slice())));
+        Self { tables, flights, shared, rooms: in_flight::rooms(plan, earlier, seed), watches }
     }
 
     /// Charges a request to every limit in `limits` that counts it: all of them, or none where one refuses (nginx's rule for several `limit_req`). A limit in
@@ -106,6 +113,7 @@ impl Limiter {
                 is_shared = true;
                 match self.shared.refusal(index, &limit.quota, key, asking.now) {
                     Some(refusal) => refusal,
+                    // Judged by the store.
                     None => continue,
                 }
             } else if let Some(flights) = self.flights.get(index).and_then(Option::as_ref) {
@@ -121,6 +129,7 @@ impl Limiter {
             } else {
                 table.admit(key, &limit.quota, asking.now)
             };
+            self.watch(index, (limit, key), &decision, asking);
             if limit.shadow {
                 if !decision.admitted {
                     pending.get_or_insert_default().shadows.push(index);
@@ -143,7 +152,7 @@ impl Limiter {
             }
         }
         if is_shared {
-            let mut asked = Asked::default();
+            let mut asked = Asked { worker: asking.worker, ..Asked::default() };
             for (index, limit, table) in counted.clone().filter(|(_, limit, _)| limit.shared) {
                 self.shared.ask(plan, index, key(table, limit, asking), asking, &mut asked);
             }
@@ -200,6 +209,9 @@ impl Limiter {
                 // Of those under way that may come to count, nobody knows.
                 Some(table.peek(key, &limit.quota, asking.now, 1))
             };
+            if let Some(decision) = decision.as_ref().filter(|decision| !decision.admitted) {
+                self.watch(index, (limit, key), decision, asking);
+            }
             longest.or_longer(index, decision)
         })
     }
@@ -215,6 +227,26 @@ impl Limiter {
                 table.admit(held.key, &limit.quota, now);
             }
         }
+    }
+
+    /// A limit was asked, and says this.
+    #[inline]
+    fn watch<F: Fields + ?Sized>(
+        &self,
+        index: usize,
+        (limit, key): (&Limit, Key),
+        decision: &Decision,
+        asking: &Asking<'_, F>,
+    ) {
+        if let Some(watch) = self.watches.get(index) {
+            let label = || shown::label(limit, asking);
+            watch.judged(asking.worker, (key, &limit.quota), decision, asking.now.nanos, label);
+        }
+    }
+
+    /// What people see of the limits, in the order of the plan's.
+    pub fn watches(&self) -> &[Watch] {
+        &self.watches
     }
 
     /// The tables, in the order of the plan's limits.

@@ -189,6 +189,7 @@ pub async fn serve<B: RequestBody, R: Responder>(
         redirect: redirects(plan, received.facts, &fields),
         bans: Some(&active.bans),
         now,
+        worker: worker.id,
     };
     let mut judgement = judge::judge(plan, &active.limiter, &question, scratch, &mut ());
     if judgement.pending.as_ref().is_some_and(|pending| pending.waits()) {

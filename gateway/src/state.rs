@@ -243,6 +243,11 @@ impl State {
         Now { nanos: u64::try_from(nanos).unwrap_or(u64::MAX).max(1), unix: unix_time() }
     }
 
+    /// What keeps clients from aiming at each other's place in the tables.
+    pub fn seed(&self) -> Seed {
+        self.seed
+    }
+
     /// The zero of the monotonic clock.
     pub fn origin(&self) -> Instant {
         self.origin

@@ -35,6 +35,7 @@ pub mod reason;
 pub mod resolve;
 pub mod retry;
 pub mod route;
+pub mod secrecy;
 pub mod shield;
 mod text;
 

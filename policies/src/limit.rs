@@ -7,6 +7,7 @@
 mod cells;
 pub mod gcra;
 pub mod headers;
+pub mod hot;
 mod key;
 pub mod places;
 mod rate;
@@ -125,6 +126,12 @@ impl Quota {
     /// Nanoseconds that a request may have to wait at the most.
     pub const fn longest_delay(&self) -> u64 {
         self.window.saturating_sub(self.undelayed)
+    }
+
+    /// Whether a request that was admitted has left less than a tenth of what may come at once. Where that is one alone, it says nothing.
+    #[inline]
+    pub const fn is_near(&self, remaining: u32) -> bool {
+        self.limit > 1 && (remaining as u64) * 10 < self.limit as u64
     }
 
     /// Requests that may come at once: the burst and one.

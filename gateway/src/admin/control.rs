@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::guard::{self, Refused};
 use super::query::{Query, decode};
-use super::{bans, status};
+use super::{bans, limits, status};
 use crate::local::{Page, Request};
 use crate::state::{Active, State, unix_time};
 use crate::switches::{InMaintenance, Turned};
@@ -23,6 +23,9 @@ pub(super) fn page(state: &Arc<State>, address: SocketAddr, request: &Request<'_
     let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
     if let ["bans", below @ ..] = parts.as_slice() {
         return banned(state, address, request, below);
+    }
+    if let ["limits", below @ ..] = parts.as_slice() {
+        return limited(state, address, request, below);
     }
     let ["services", below @ ..] = parts.as_slice() else { return None };
     let active = state.active();
@@ -57,6 +60,18 @@ fn banned(state: &Arc<State>, address: SocketAddr, request: &Request<'_>, below:
     let known: &[_] = if request.method == b"PUT" { &["for", "reason", "force"] } else { &[] };
     Some(allowed(state, address, request, known, |query| {
         let answer = bans::answer(state, &state.active(), request.method, below, query);
+        answer.unwrap_or_else(|| Err(((404, "not_found", "there is nothing here".to_owned()), vec![])))
+    }))
+}
+
+/// The page below `/limits`.
+fn limited(state: &Arc<State>, address: SocketAddr, request: &Request<'_>, below: &[&str]) -> Option<Page> {
+    if !matches!((request.method, below), (b"GET" | b"HEAD", [] | [_])) {
+        let text = "the method is not allowed here".to_owned();
+        return (below.len() < 2).then(|| refusal(&(405, "method_not_allowed", text), &[]));
+    }
+    Some(allowed(state, address, request, &["keys"], |query| {
+        let answer = limits::answer(state, &state.active(), below, query);
         answer.unwrap_or_else(|| Err(((404, "not_found", "there is nothing here".to_owned()), vec![])))
     }))
 }

@@ -195,7 +195,7 @@ fn seconds(number: u64) -> String {
 }
 
 /// Seconds since the epoch, for people.
-fn moment(unix: u64) -> String {
+pub(super) fn moment(unix: u64) -> String {
     let time = i64::try_from(unix).ok().and_then(|unix| DateTime::from_timestamp(unix, 0));
     time.map_or_else(|| unix.to_string(), |time| time.format("%Y-%m-%dT%H:%M:%SZ").to_string())
 }

@@ -129,6 +129,7 @@ fn explain(loaded: &Loaded, arguments: &Arguments) -> (String, bool) {
         redirect: request::redirects(plan, &way_in.facts, &fields),
         bans: None,
         now: Now { nanos: 1, unix: unix_time() },
+        worker: 0,
     };
     let limiter = Limiter::new(plan, None, &Seed([0; 4]));
     let mut scratch = Scratch::default();

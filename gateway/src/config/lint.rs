@@ -4,6 +4,7 @@
 
 mod ban;
 mod front;
+mod limit;
 mod store;
 
 use ipnet::IpNet;
@@ -18,7 +19,7 @@ use crate::tls::pem::moment;
 
 pub(super) use ban::{honest, offences};
 pub(super) use front::{acme_name, buffers, client_name, hosts_without_certificate, plain_challenges, ramp, storage};
-
+pub(super) use limit::chosen;
 pub(super) use store::{store_in_use, store_replicas};
 
 /// Bits of strength below which a token can be guessed by somebody with time.

@@ -83,12 +83,12 @@ impl Room {
         self.places.uncounted()
     }
 
-    /// A place at once; `None`: nobody counts it. `limit`: its index in the plan of the request.
+    /// A place at once, and how many are in with it; `None`: nobody counts it. `limit`: its index in the plan of the request.
     #[inline]
-    fn enter(self: &Arc<Self>, limit: usize, key: Key) -> Result<Option<Place>, Full> {
+    fn enter(self: &Arc<Self>, limit: usize, key: Key) -> Result<(Option<Place>, u32), Full> {
         match self.places.enter(key, self.most()) {
-            Entered::In { slot, .. } => Ok(Some(Place::new(Arc::clone(self), slot, limit, key))),
-            Entered::Uncounted => Ok(None),
+            Entered::In { slot, count } => Ok((Some(Place::new(Arc::clone(self), slot, limit, key)), count)),
+            Entered::Uncounted => Ok((None, 0)),
             Entered::Full(_) => Err(Full),
         }
     }
@@ -96,7 +96,7 @@ impl Room {
     /// A place, or one in the line.
     fn come(self: &Arc<Self>, limit: usize, key: Key) -> Came {
         match self.enter(limit, key) {
-            Ok(place) => Came::In(place),
+            Ok((place, _)) => Came::In(place),
             Err(Full) if self.queues() => self.join(limit, key),
             Err(Full) => Came::Full,
         }

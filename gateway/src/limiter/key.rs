@@ -39,6 +39,8 @@ pub struct Asking<'a, F: ?Sized> {
     pub goes_in: bool,
     /// When.
     pub now: Now,
+    /// The worker that asks.
+    pub worker: usize,
 }
 
 /// Whom this limit charges.

@@ -68,6 +68,10 @@ pub struct Asked {
     pub keys: Vec<Vec<u8>>,
     /// Three for each: see [`crate::store::redis::SCRIPT`].
     pub arguments: Vec<u64>,
+    /// What keys are called by those limits that tell.
+    pub labels: Vec<(usize, Box<str>)>,
+    /// The worker that asks.
+    pub worker: usize,
 }
 
 /// One request that was charged to a key.

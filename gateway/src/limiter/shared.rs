@@ -25,7 +25,7 @@ use probegate_policies::reason::Reason;
 
 use super::key::feed;
 use super::pending::Asked;
-use super::{Asking, Limited, Limiter};
+use super::{Asking, Limited, Limiter, shown};
 use crate::plan::{Limit, LimitStore, OnFailure, Plan};
 use crate::store::Store;
 use crate::store::client::Failure;
@@ -124,6 +124,7 @@ impl Shared {
         asked.keys.push(name(&store.prefix, sharing.slot.as_deref(), &limit.name, key));
         let Charge { cost, window, refuses } = Charge::of(&limit.quota, !limit.shadow);
         asked.arguments.extend([cost, window, u64::from(refuses)]);
+        asked.labels.extend(shown::label(limit, asking).map(|label| (index, label)));
     }
 }
 
@@ -234,6 +235,7 @@ impl Limiter {
         for (position, (index, key)) in asked.limits.iter().enumerate() {
             let (Some(limit), Some(sharing)) = (plan.limits.get(*index), self.shared.of(*index)) else { continue };
             let Some(decision) = answer.decision(position, &limit.quota) else { continue };
+            self.watch_asked(asked, *index, (limit, *key), &decision, now);
             match answer.refused {
                 // Not only the first: whoever comes back when that one lets him pass is refused by another.
                 Some(refused) if refused == position || !limit.shadow && !decision.admitted => {
@@ -260,6 +262,14 @@ impl Limiter {
         settled
     }
 
+    /// A limit of these was asked, and says this.
+    fn watch_asked(&self, asked: &Asked, index: usize, (limit, key): (&Limit, Key), decision: &Decision, now: Now) {
+        if let Some(watch) = self.watches.get(index) {
+            let label = || asked.labels.iter().find(|(of, _)| *of == index).map(|(_, label)| label.clone());
+            watch.judged(asked.worker, (key, &limit.quota), decision, now.nanos, label);
+        }
+    }
+
     /// Counts alone.
     fn alone(&self, plan: &Plan, asked: &Asked, now: Now) -> Settled {
         let mut settled = Settled { limited: None, delay: (0, 0), refused: None, shadows: Vec::new() };
@@ -270,6 +280,7 @@ impl Limiter {
                 continue;
             };
             let decision = table.admit(*key, &sharing.share, now);
+            self.watch_asked(asked, *index, (limit, *key), &decision, now);
             if limit.shadow {
                 if !decision.admitted {
                     settled.shadows.push(*index);

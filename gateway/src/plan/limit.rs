@@ -33,6 +33,8 @@ pub struct Limit {
     pub tells: Tells,
     /// How many keys are remembered.
     pub max_keys: usize,
+    /// People who ask are told whom it counts, and not only a hash.
+    pub show_keys: bool,
     /// It is counted in [`super::Plan::limit_store`], for all gateways together.
     pub shared: bool,
     /// Where it is defined.

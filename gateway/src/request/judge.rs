@@ -51,6 +51,8 @@ pub struct Question<'a, F: ?Sized> {
     pub bans: Option<&'a Gate>,
     /// The time.
     pub now: Now,
+    /// The worker that asks, who counts for itself.
+    pub worker: usize,
 }
 
 impl<F: ?Sized> Question<'_, F> {
@@ -324,6 +326,7 @@ fn enter<F: Fields + ?Sized>(
             .and_then(|shown| shown.subject),
         goes_in: matches!(way, Ok(Way::In(_))),
         now: question.now,
+        worker: question.worker,
     };
     observer.limits(limits.clone());
     let Admission { limited, pending } = limiter.admit(plan, limits, &asking);

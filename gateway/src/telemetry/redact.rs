@@ -1,20 +1,6 @@
 //! Secrets that must not reach a log: values of token-like query parameters, and what stands before the `@` of an authority.
 
-/// Parameters whose names contain one of these carry secrets.
-const SECRET_NAMES: [&[u8]; 12] = [
-    b"token",
-    b"secret",
-    b"passw",
-    b"pwd",
-    b"apikey",
-    b"api_key",
-    b"api-key",
-    b"auth",
-    b"signature",
-    b"sig",
-    b"session",
-    b"credential",
-];
+use probegate_policies::secrecy::is_secret;
 
 /// Appends a request target with the values of secret query parameters replaced.
 pub fn push_target(out: &mut Vec<u8>, target: &[u8]) {
@@ -62,15 +48,6 @@ fn push_path(out: &mut Vec<u8>, path: &[u8]) {
         }
         _ => out.extend_from_slice(path),
     }
-}
-
-/// `code` is secret as a whole name only (OAuth): it is a common part of harmless ones.
-fn is_secret(name: &[u8]) -> bool {
-    // A name that hides behind percent-encoding is not worth decoding for a log.
-    name.contains(&b'%')
-        || name.eq_ignore_ascii_case(b"code")
-        || name.eq_ignore_ascii_case(b"key")
-        || SECRET_NAMES.iter().any(|secret| name.windows(secret.len()).any(|part| part.eq_ignore_ascii_case(secret)))
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ mod places;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Condvar, Mutex};
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::harness::{Client, Config, Connection, Gateway, Upstream, eventually, get, metric, ok, wait_for_metric};
 

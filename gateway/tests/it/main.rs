@@ -56,6 +56,7 @@ mod limit_answers;
 mod limit_counts;
 mod limit_delays;
 mod limit_django;
+mod limit_hot;
 mod limit_keys;
 mod limit_oracle;
 mod limits;

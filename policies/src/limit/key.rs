@@ -37,6 +37,11 @@ impl Seed {
         let [a, b, c, d] = self.0;
         RandomState::with_seeds(a, b, c, d)
     }
+
+    /// What a key is called where people see it: another hash, which does not tell its place in a table.
+    pub fn alias(&self, key: Key) -> u64 {
+        self.hasher().hash_one((key.bits(), "alias"))
+    }
 }
 
 /// One thing that a limit tells requests apart by.

@@ -10,7 +10,7 @@ use crate::config::shape::{List, Named};
 use crate::config::value::{
     AlgorithmWord, Count, DelayWord, Flag, Leaf, Method, MethodsWord, ModeWord, Name, Status, TellingWord,
 };
-use crate::config::{ConfigPath, raw};
+use crate::config::{ConfigPath, lint, raw};
 use crate::plan::{self, Counted, Delay, Telling, Tells};
 
 /// Keys that a limit remembers by default: 8 MiB at most.
@@ -53,6 +53,7 @@ fn compile(name: &str, raw: raw::Limit, path: &ConfigPath, cx: &mut Context<'_>)
         ipv6_prefix,
         max_keys,
         shared,
+        show_keys,
         max_in_flight: _,
         queue: _,
         queue_timeout: _,
@@ -84,18 +85,21 @@ fn compile(name: &str, raw: raw::Limit, path: &ConfigPath, cx: &mut Context<'_>)
         Algorithm::FixedWindow => (fixed(rate, burst.is_some(), delays, path, cx), Delay::None),
     };
     let shadow = matches!(mode, Some(Leaf(ModeWord::Shadow)));
+    let key = plan::LimitKey { parts: parts.into(), v4_prefix, v6_prefix };
+    lint::chosen(&key, shadow, path, cx);
     Some(plan::Limit {
         name: name.into(),
         rate: Some(rate),
         quota,
         delay,
         in_flight: None,
-        key: plan::LimitKey { parts: parts.into(), v4_prefix, v6_prefix },
+        key,
         methods,
         count,
         shadow,
         tells,
         max_keys,
+        show_keys: show_keys.is_some_and(|Leaf(Flag(show))| show),
         shared,
         origin: cx.origin(path),
     })

@@ -53,6 +53,8 @@ pub(in crate::config) struct Limit {
     pub(in crate::config) ipv6_prefix: Option<Leaf<Count>>,
     /// Counted in `limit_store`, for all gateways together. Default: `false`.
     pub(in crate::config) shared: Option<Leaf<Flag>>,
+    /// Whether `probegate top limits` tells whom it counts, such as addresses of clients, and not only a hash. Default: `false`.
+    pub(in crate::config) show_keys: Option<Leaf<Flag>>,
     /// How many keys are remembered. Default: 262144; with `max_in_flight`, 65536 that have requests in flight.
     pub(in crate::config) max_keys: Option<Leaf<Count>>,
 }

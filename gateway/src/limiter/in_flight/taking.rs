@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use probegate_policies::fields::Fields;
-use probegate_policies::limit::{Key, Seed};
+use probegate_policies::limit::{Key, Quota, Seed};
 
 use super::{Came, Full, Holding, Place, Room};
 use crate::limiter::Limiter;
 use crate::limiter::key::{Asking, feed};
 use crate::limiter::pending::Pending;
+use crate::limiter::shown;
 use crate::plan::{Limit, Plan};
 
 /// Rooms for `plan`, in the order of its limits; none where no limit is on requests in flight. One that continues an earlier one keeps who is in.
@@ -65,9 +66,16 @@ impl Limiter {
             return Ok(());
         }
         for (index, limit, room, key) in needed.clone() {
-            match room.try_come(index, key, limit.shadow) {
+            let now = room.try_come(index, key, limit.shadow);
+            if let Some(watch) = self.watches.get(index) {
+                watch.asked(asking.worker);
+                if let Some(over) = now.is_over(&limit.quota) {
+                    watch.met(asking.worker, key, over, asking.now.nanos, || shown::label(limit, asking));
+                }
+            }
+            match now {
                 // A box, for whoever is counted: it has to be given back when the request is over.
-                Now::In(place) => pending.get_or_insert_default().places.hold(place),
+                Now::In(place, _) => pending.get_or_insert_default().places.hold(place),
                 Now::Shadowed(place) => {
                     let pending = pending.get_or_insert_default();
                     pending.places.hold(place);
@@ -104,8 +112,8 @@ impl Limiter {
 
 /// How a request fares that wants in at once.
 enum Now {
-    /// It has a place; `None`: nobody counts it.
-    In(Option<Place>),
+    /// It has a place; `None`: nobody counts it. How many have one now.
+    In(Option<Place>, u32),
     /// It has one that there is not: the limit refuses nobody.
     Shadowed(Option<Place>),
     /// There is none.
@@ -114,17 +122,28 @@ enum Now {
     Line,
 }
 
+impl Now {
+    /// Whether it is over the limit (`true`) or near it; `None`: neither.
+    fn is_over(&self, quota: &Quota) -> Option<bool> {
+        match self {
+            Self::In(_, count) => quota.is_near(quota.limit().saturating_sub(*count)).then_some(false),
+            Self::Line => Some(false),
+            Self::Full | Self::Shadowed(_) => Some(true),
+        }
+    }
+}
+
 impl Room {
     #[inline]
     fn try_come(self: &Arc<Self>, limit: usize, key: Key, shadow: bool) -> Now {
         if shadow {
             return match self.come_anyway(limit, key) {
-                (place, false) => Now::In(place),
+                (place, false) => Now::In(place, 0),
                 (place, true) => Now::Shadowed(place),
             };
         }
         match self.enter(limit, key) {
-            Ok(place) => Now::In(place),
+            Ok((place, count)) => Now::In(place, count),
             Err(Full) if self.queues() => Now::Line,
             Err(Full) => Now::Full,
         }

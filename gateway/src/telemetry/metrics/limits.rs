@@ -6,6 +6,7 @@ use probegate_policies::limit::places::Occupancy;
 use prometheus::proto::{MetricFamily, MetricType};
 
 use super::families::{counter, family, float, gauge};
+use crate::limiter::watch::Counts;
 use crate::state::Active;
 
 /// The counters of one limit. It keeps them over reloads.
@@ -48,6 +49,10 @@ pub(super) fn families(active: &Active) -> Vec<MetricFamily> {
         let each = each.map(|(limit, stats)| counter(vec![("limit", limit)], of(stats).load(Ordering::Relaxed)));
         family(name, help, MetricType::COUNTER, each.collect())
     };
+    let watched = |of: fn(&Counts) -> u64| {
+        let each = limits().zip(active.limiter.watches());
+        each.map(|(limit, watch)| counter(vec![("limit", limit)], of(&watch.counts()))).collect()
+    };
     let tables = || limits().zip(active.limiter.tables().iter().map(|table| table.stats()));
     let waiting = limits().zip(&active.limited);
     let waiting =
@@ -76,6 +81,18 @@ pub(super) fn families(active: &Active) -> Vec<MetricFamily> {
             "Requests let in uncounted because the table of a limit on requests in flight was full.",
             MetricType::COUNTER,
             rooms().map(|(limit, room)| counter(vec![("limit", limit)], room.uncounted())).collect(),
+        ),
+        family(
+            "probegate_limit_requests_total",
+            "Requests that a limit was asked about.",
+            MetricType::COUNTER,
+            watched(|counts| counts.judged),
+        ),
+        family(
+            "probegate_limit_near_total",
+            "Requests let in with less than a tenth left of what may come at once.",
+            MetricType::COUNTER,
+            watched(|counts| counts.near),
         ),
         counted("probegate_limited_total", "Requests refused by a limit.", &|stats| &stats.refused),
         counted("probegate_limit_shadow_total", "Requests that a limit in shadow mode would have refused.", &|stats| {

@@ -7,8 +7,8 @@ use probegate_policies::limit::places::MAX_COUNT;
 
 use super::{compile_methods, key, prefixes};
 use crate::config::compile::Context;
-use crate::config::value::{Count, Leaf, ModeWord, TellingWord};
-use crate::config::{ConfigPath, raw};
+use crate::config::value::{Count, Flag, Leaf, ModeWord, TellingWord};
+use crate::config::{ConfigPath, lint, raw};
 use crate::plan::{self, Delay, InFlight, Telling, Tells};
 
 /// Keys with requests in flight that a limit remembers by default: 2 MiB.
@@ -60,18 +60,22 @@ pub(super) fn compile(name: &str, raw: raw::Limit, path: &ConfigPath, cx: &mut C
         cx.error(&path.key("headers"), message, "write `refused` or `never`");
     }
     let most = most?;
+    let shadow = matches!(raw.mode, Some(Leaf(ModeWord::Shadow)));
+    let key = plan::LimitKey { parts: parts.into(), v4_prefix, v6_prefix };
+    lint::chosen(&key, shadow, path, cx);
     Some(plan::Limit {
         name: name.into(),
         rate: None,
         quota: Quota::at_a_time(most),
         delay: Delay::None,
         in_flight: Some(InFlight { most, queue, timeout }),
-        key: plan::LimitKey { parts: parts.into(), v4_prefix, v6_prefix },
+        key,
         methods,
         count: None,
-        shadow: matches!(raw.mode, Some(Leaf(ModeWord::Shadow))),
+        shadow,
         tells: Tells { when, legacy: false },
         max_keys,
+        show_keys: raw.show_keys.is_some_and(|Leaf(Flag(show))| show),
         shared: false,
         origin: cx.origin(path),
     })
