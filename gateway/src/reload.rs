@@ -36,10 +36,12 @@ impl Reloader {
         match self.try_reload() {
             Ok(()) => {
                 metrics.reloads.fetch_add(1, Ordering::Relaxed);
+                metrics.reload_failing.store(false, Ordering::Relaxed);
                 metrics.loaded_at.store(unix_time(), Ordering::Relaxed);
                 tracing::info!("configuration reloaded");
             }
             Err(reason) => {
+                metrics.reload_failing.store(true, Ordering::Relaxed);
                 metrics.reload_failures.fetch_add(1, Ordering::Relaxed);
                 tracing::error!("reload refused, the configuration before stays in force:\n{reason}");
             }

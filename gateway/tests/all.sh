@@ -154,7 +154,7 @@ prepare() {
   mkdir -p "$tools" &&
     need cc:build-essential cmake:cmake python3:python3 venv:python3-venv curl:curl openssl:openssl \
       redis-server:redis-server nginx:nginx-light haproxy:haproxy wrk:wrk h2load:nghttp2-client nghttpd:nghttp2-server valgrind:valgrind \
-      shellcheck:shellcheck taskset:util-linux fail2ban-regex:fail2ban pebble:pebble pebble-challtestsrv:pebble &&
+      shellcheck:shellcheck taskset:util-linux fail2ban-regex:fail2ban promtool:prometheus amtool:prometheus-alertmanager pebble:pebble pebble-challtestsrv:pebble &&
     venv "$root/target/django/venv" -r examples/django/requirements.txt &&
     venv "$root/target/grpc/venv" -r examples/grpc/requirements.txt &&
     venv "$root/target/websocket/venv" -r examples/websocket/requirements.txt &&

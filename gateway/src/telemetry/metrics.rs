@@ -13,7 +13,7 @@ mod shields;
 mod store;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use probegate_policies::client::UnknownReason;
@@ -53,6 +53,8 @@ pub struct Metrics {
     pub reloads: AtomicU64,
     /// Reloads that were refused.
     pub reload_failures: AtomicU64,
+    /// Whether the last reload was refused.
+    pub reload_failing: AtomicBool,
     /// When the configuration in force was loaded, in seconds since the epoch.
     pub loaded_at: AtomicU64,
 }
@@ -79,6 +81,7 @@ impl Metrics {
             idle_ended: AtomicU64::new(0),
             reloads: AtomicU64::new(0),
             reload_failures: AtomicU64::new(0),
+            reload_failing: AtomicBool::new(false),
             loaded_at: AtomicU64::new(crate::state::unix_time()),
         }
     }

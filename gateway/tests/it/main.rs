@@ -64,6 +64,7 @@ mod logs;
 mod maintenance;
 mod metrics;
 mod misdirected;
+mod monitoring;
 #[cfg(feature = "fault-injection")]
 mod names;
 mod panic;

@@ -3,6 +3,7 @@
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
+use probegate_policies::probe::ProbeKind;
 use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
 
 use super::shard::{BOUNDS, ServiceStats};
@@ -46,7 +47,9 @@ pub(super) fn collect(metrics: &Metrics, state: &State) -> Vec<MetricFamily> {
             stats.reasons().map(|(reason, count)| ("reason", reason.label().to_owned(), count)).collect()
         }),
         each("probegate_probe_requests_total", "Probe requests by probe.", &|stats| {
-            stats.probes().map(|(kind, count)| ("probe", kind.name().to_owned(), count)).collect()
+            let all: Vec<_> = stats.probes().collect();
+            let count = |kind| all.iter().filter(|(known, _, _)| *known == kind).map(|(_, _, count)| count).sum();
+            ProbeKind::ALL.map(|kind| ("probe", kind.name().to_owned(), count(kind))).to_vec()
         }),
         each("probegate_received_bytes_total", "Bytes received from clients, heads and bodies.", &|stats| {
             vec![("", String::new(), stats.received())]
@@ -129,6 +132,12 @@ pub(super) fn collect(metrics: &Metrics, state: &State) -> Vec<MetricFamily> {
             "When the configuration in force was loaded.",
             MetricType::GAUGE,
             vec![gauge(vec![], float(metrics.loaded_at.load(Ordering::Relaxed)))],
+        ),
+        family(
+            "probegate_config_last_reload_successful",
+            "Whether the last reload put a configuration in force; 1 before the first.",
+            MetricType::GAUGE,
+            vec![gauge(vec![], f64::from(u8::from(!metrics.reload_failing.load(Ordering::Relaxed))))],
         ),
         family(
             "probegate_ready",

@@ -16,6 +16,17 @@ pub(super) const BOUNDS: [u64; 14] = [
 
 const STATUSES: usize = 500;
 
+/// What became of a request for a probe, as its number and its label.
+const OUTCOMES: [&str; 3] = ["passed", "failed", "denied"];
+
+/// Which of [`OUTCOMES`]: whoever was not let in was denied; of the others, only success passes.
+fn outcome(sample: &Sample) -> usize {
+    match sample.decision {
+        Decision::Deny | Decision::Refuse | Decision::Limit => 2,
+        _ => usize::from(!(200..300).contains(&sample.status)),
+    }
+}
+
 /// What is counted of one request.
 #[derive(Clone, Copy, Debug)]
 pub struct Sample {
@@ -50,7 +61,7 @@ struct Shard {
     statuses: Box<[AtomicU64]>,
     decisions: [AtomicU64; Decision::ALL.len()],
     reasons: Box<[AtomicU64]>,
-    probes: [AtomicU64; ProbeKind::ALL.len()],
+    probes: [[AtomicU64; OUTCOMES.len()]; ProbeKind::ALL.len()],
     buckets: [AtomicU64; BOUNDS.len()],
     micros: AtomicU64,
     received: AtomicU64,
@@ -93,7 +104,7 @@ impl ServiceStats {
             add(shard.reasons.get(reason as usize), 1);
         }
         if let Some(probe) = sample.probe {
-            add(shard.probes.get(probe as usize), 1);
+            add(shard.probes.get(probe as usize).and_then(|counters| counters.get(outcome(sample))), 1);
         }
         add(BOUNDS.iter().position(|bound| micros <= *bound).and_then(|index| shard.buckets.get(index)), 1);
         add(Some(&shard.micros), micros);
@@ -121,8 +132,12 @@ impl ServiceStats {
             .filter(|(_, count)| *count > 0)
     }
 
-    pub(super) fn probes(&self) -> impl Iterator<Item = (ProbeKind, u64)> {
-        ProbeKind::ALL.into_iter().map(|kind| (kind, self.sum(|shard| shard.probes.get(kind as usize))))
+    /// Requests for probes, by what became of them.
+    pub fn probes(&self) -> impl Iterator<Item = (ProbeKind, &'static str, u64)> {
+        ProbeKind::ALL.into_iter().flat_map(move |kind| {
+            let count = move |outcome| self.sum(|shard| shard.probes.get(kind as usize)?.get(outcome));
+            OUTCOMES.into_iter().enumerate().map(move |(index, label)| (kind, label, count(index)))
+        })
     }
 
     /// Cumulative counts below each bound.

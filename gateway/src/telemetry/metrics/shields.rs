@@ -1,4 +1,4 @@
-//! What is counted of the shields before probes.
+//! What is counted of probes, and of the shields before them.
 
 use std::sync::PoisonError;
 
@@ -8,8 +8,15 @@ use super::Metrics;
 use super::families::{counter, family};
 use crate::shields::Source;
 
-/// Where answers came from, and how often apps were asked.
-pub(super) fn collect(metrics: &Metrics) -> [MetricFamily; 2] {
+/// What became of probes, where answers came from, and how often apps were asked.
+pub(super) fn collect(metrics: &Metrics) -> [MetricFamily; 3] {
+    let services = metrics.services.lock().unwrap_or_else(PoisonError::into_inner);
+    let outcomes = services.iter().flat_map(|(service, stats)| {
+        stats.probes().map(move |(kind, outcome, count)| {
+            let labels = [("service", &**service), ("probe", kind.name()), ("outcome", outcome)];
+            counter(labels.map(|(label, value)| (label, value.to_owned())).to_vec(), count)
+        })
+    });
     let shields = metrics.shields.lock().unwrap_or_else(PoisonError::into_inner);
     let labels = |service: &str, probe: &str| vec![("service", service.to_owned()), ("probe", probe.to_owned())];
     let answers = shields.iter().flat_map(|((service, probe), counts)| {
@@ -21,6 +28,12 @@ pub(super) fn collect(metrics: &Metrics) -> [MetricFamily; 2] {
     });
     let asks = shields.iter().map(|((service, probe), counts)| counter(labels(service, probe), counts.asks()));
     [
+        family(
+            "probegate_probe_outcomes_total",
+            "Probe requests by what became of them.",
+            MetricType::COUNTER,
+            outcomes.collect(),
+        ),
         family(
             "probegate_probe_answers_total",
             "Answers to probes from behind their shields, by where they came from.",
