@@ -5,8 +5,8 @@ use std::os::unix::net::UnixDatagram;
 use std::process::Command;
 
 use crate::harness::{
-    Client, Config, Folder, Gateway, PATIENCE, Program, Upstream, eventually, exchange, free_address, get,
-    listening_on, ok,
+    Client, Config, Folder, Gateway, PATIENCE, Program, Upstream, eventually, exchange, free_address, free_port, get,
+    is_waited_on, listening_on, ok,
 };
 
 /// Opens sockets as systemd does, and becomes the program behind them.
@@ -81,7 +81,7 @@ fn sockets_of_a_supervisor_are_listened_on_by_all_workers() {
 fn a_socket_for_every_interface_belongs_to_the_listener_for_every_interface() {
     let app = Upstream::answering(|request| ok(&request.field("x-forwarded-for").unwrap_or_default()));
     let folder = Folder::new();
-    let port = free_address().port();
+    let port = free_port();
     let config = at(&app, 1, &[SocketAddr::from(([0, 0, 0, 0], port))]);
     let program = activated(&format!("every=:{port}"), &folder, &config);
     listens(&program);
@@ -150,10 +150,7 @@ fn a_supervisor_hears_when_it_is_ready_reloads_and_stops() {
     assert_eq!(next(), "READY=1\n");
 
     let mut new = start().arg("--upgrade").spawn();
-    eventually("the new process waits for the sockets", || {
-        let table = std::fs::read_to_string("/proc/net/unix").unwrap();
-        table.lines().any(|line| line.ends_with(&*socket.display().to_string())).then_some(())
-    });
+    eventually("the new process waits for the sockets", || is_waited_on(&socket).then_some(()));
     old.signal("QUIT");
     assert_eq!(next(), format!("MAINPID={}\nREADY=1\n", new.pid()));
     assert_eq!(old.wait_exit().code(), Some(0));

@@ -90,7 +90,7 @@ fn all_answers_to_a_client_share_its_rate_over_workers_and_protocols() {
                     return asks(gateway, 32 * KIB).response().body.len();
                 }
                 let mut curl = Command::new("curl");
-                harness::run(curl.args(["-sS", "--http2-prior-knowledge", "--max-time", "30", url])).out.len()
+                harness::run(curl.args(["-sS", "--http2-prior-knowledge", "--max-time", "40", url])).out.len()
             })
         });
         asked.collect::<Vec<_>>().into_iter().map(|asked| asked.join().unwrap()).collect::<Vec<_>>()
@@ -138,7 +138,7 @@ fn who_is_held_back_is_not_slow() {
         assert_eq!(asks(&gateway, 40 * KIB).response().body.len(), 40 * KIB);
         let mut curl = Command::new("curl");
         let url = format!("http://{}/{}", gateway.address(), 40 * KIB);
-        let ended = harness::run(curl.args(["-sS", "--http2-prior-knowledge", "--max-time", "30", &url]));
+        let ended = harness::run(curl.args(["-sS", "--http2-prior-knowledge", "--max-time", "40", &url]));
         assert_eq!((ended.out.len(), ended.err.as_str()), (40 * KIB, ""));
     }
 }
@@ -217,22 +217,26 @@ fn who_leaves_while_held_back_is_seen_at_once() {
     let folder = Folder::new();
     folder.write("file", "0123456789abcdef".repeat(4 * KIB));
     let (app, _) = app("");
-    let gateway = Gateway::start(Config::before(&app).service(&format!(
-        "bandwidth: {{per_client: 1KiB/s}}\nroutes: [{{path: /static/, files: {{root: \"{}\"}}}}]",
-        folder.path().display()
-    )));
+    let gateway = Gateway::start(
+        Config::before(&app)
+            .service(&format!(
+                "bandwidth: {{per_client: 1KiB/s}}\nroutes: [{{path: /static/, files: {{root: \"{}\"}}}}]",
+                folder.path().display()
+            ))
+            .top("bounds: {connections_per_client: 1000}"),
+    );
     let asks = |query: usize| {
         let mut client = Client::connect(gateway.address());
         client.send(format!("GET /static/file?{query} HTTP/1.1\r\nHost: a\r\n\r\n"));
         client
     };
-    // Each piece takes an eighth of a second, and all of them stand in one line.
-    let mut waiting: Vec<_> = (0..64).map(asks).collect();
-    let mut last = asks(64);
+    // Each piece takes an eighth of a second, and all of them stand in one line: half a minute long.
+    let mut waiting: Vec<_> = (0..240).map(asks).collect();
+    let mut last = asks(240);
     waiting[0].head();
     last.exactly(1);
     let begun = Instant::now();
     last.reset();
-    assert_eq!(gateway.access("/static/file?64")["reason"], "client_closed");
-    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+    assert_eq!(gateway.access("/static/file?240")["reason"], "client_closed");
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
 }

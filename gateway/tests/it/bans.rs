@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use serde_json::Value;
 
 use crate::harness::{
-    Client, Config, Ended, Folder, Gateway, Request, Response, Upstream, eventually, free_address, listening_on, ok,
-    probegate, run, wait_for_metric, wait_ready,
+    Client, Config, Ended, Folder, Gateway, Request, Response, Upstream, eventually, free_address, is_waited_on,
+    listening_on, ok, probegate, run, wait_for_metric, wait_ready,
 };
 
 /// 127.0.0.2 is a proxy that is believed: it says whose requests these are.
@@ -285,7 +285,9 @@ fn people_ban_and_lift_at_once_and_are_told_why_not() {
     assert_eq!(why.code, Some(1));
     assert!(why.out.contains("is banned for ") && why.out.contains("status 401: POST /login"), "{}", why.out);
     assert_eq!(login(to, "203.0.113.30", "guess"), 401);
-    let why = ban(admin, &["why", "203.0.113.30"]);
+    let why = eventually("the offence is counted", || {
+        Some(ban(admin, &["why", "203.0.113.30"])).filter(|why| why.out.contains(" of 5 offences"))
+    });
     assert_eq!((why.code, &*why.out), (Some(0), "203.0.113.30 is not banned; 1 of 5 offences in 10m (logins)\n"));
 
     let ended = ban(admin, &["lift", "203.0.113.9"]);
@@ -345,11 +347,12 @@ fn bans_stay_over_reloads_restarts_and_hand_overs() {
 
     // What the old process has found out until the end, the new one knows.
     let next = start(&["--upgrade"]).spawn();
-    eventually("the new process waits for the sockets", || {
-        std::fs::read_to_string("/proc/net/unix").unwrap().contains(socket.to_str().unwrap()).then_some(())
-    });
+    eventually("the new process waits for the sockets", || is_waited_on(&socket).then_some(()));
+    // It waits for some seconds only, of which a busy machine may need more.
+    next.signal("STOP");
     guess(to, "203.0.113.11");
     assert_eq!(ban(admin, &["lift", "203.0.113.9"]).code, Some(0));
+    next.signal("CONT");
     gateway.signal("QUIT");
     gateway.wait_exit();
     eventually("the new process answers", || (login(to, "203.0.113.11", "right") == 403).then_some(()));

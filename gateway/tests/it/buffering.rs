@@ -105,6 +105,9 @@ fn an_app_is_free_when_it_has_written_however_slowly_its_client_reads() {
         eventually("the app has written everything", || (written.load(Ordering::SeqCst) == 1).then_some(()));
         // It serves others while the first client has taken next to nothing.
         assert_eq!(get(gateway.address(), "/quick").text(), "quick");
+        if file {
+            eventually("it is in a file", || (disk(&gateway) > 1e6).then_some(()));
+        }
         assert_eq!(disk(&gateway) > 1e6, file);
         assert!(slow.exactly(body.len()) == body, "the body was changed");
         // What comes next on the connection is not confused.

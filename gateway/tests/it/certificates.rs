@@ -41,12 +41,16 @@ impl Drop for Over<'_> {
 
 /// Puts a pair in the place of the one before, as tools do it: the files are replaced, one after the other.
 fn replace(gateway: &Gateway, issued: &Issued) {
+    put(gateway, "cert.pem", &issued.cert);
+    put(gateway, "key.pem", &issued.key);
+}
+
+/// Puts a file in the place of the one before.
+fn put(gateway: &Gateway, name: &str, content: &str) {
     let folder = gateway.config_path().parent().unwrap();
-    for (name, content) in [("cert.pem", &issued.cert), ("key.pem", &issued.key)] {
-        let new = folder.join(format!("{name}.new"));
-        std::fs::write(&new, content).unwrap();
-        std::fs::rename(new, folder.join(name)).unwrap();
-    }
+    let new = folder.join(format!("{name}.new"));
+    std::fs::write(&new, content).unwrap();
+    std::fs::rename(new, folder.join(name)).unwrap();
 }
 
 /// Whether a connection was shown this certificate. It asks for something first: a handshake is over for the client before it is for the
@@ -66,7 +70,9 @@ fn a_new_certificate_is_taken_under_load_without_a_lost_request() {
     let config = Arc::new(authority.client(None));
     let request = "GET / HTTP/1.1\r\nHost: app.example\r\n\r\n";
     let over = AtomicBool::new(false);
+    // It has asked something: who has not has the time for a head and no more.
     let mut kept = Client::secure(gateway.address(), &config, "app.example");
+    assert!(is_shown(&mut kept, &issued[0]));
     std::thread::scope(|scope| {
         let _over = Over(&over);
         for _ in 0..3 {
@@ -98,8 +104,8 @@ fn a_broken_new_certificate_leaves_the_old_one_and_says_so() {
     let (first, second) = (authority.issue(&["app.example"]), authority.issue(&["app.example"]));
     let gateway = start(&Config::before(&app), &first);
     let fresh = || Client::secure(gateway.address(), &Arc::new(authority.client(None)), "app.example");
-    // The key of another certificate.
-    replace(&gateway, &Issued { cert: second.cert.clone(), key: first.key.clone() });
+    // The key of another certificate. One file alone: between two, somebody may look once more.
+    put(&gateway, "cert.pem", &second.cert);
     wait_for_refusal(&gateway, "does not belong");
     assert!(is_shown(&mut fresh(), &first));
     let series = metrics(&gateway);
@@ -146,6 +152,7 @@ fn a_reload_is_as_careful_with_certificates_as_the_watch_and_shows_lints() {
     let first = authority.issue(&["app.example"]);
     let gateway = start(&Config::before(&app), &first);
     let mut kept = Client::secure(gateway.address(), &Arc::new(authority.client(None)), "app.example");
+    assert!(is_shown(&mut kept, &first));
     let fresh = || Client::secure(gateway.address(), &Arc::new(authority.client(None)), "app.example");
     let says = |what: &str| {
         gateway.wait_for_log(|line| line["message"].as_str().is_some_and(|message| message.contains(what)));

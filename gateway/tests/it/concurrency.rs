@@ -150,7 +150,7 @@ fn those_who_wait_come_in_their_order_and_more_do_not_wait() {
 #[test]
 fn who_waits_for_too_long_is_refused_and_who_leaves_makes_room() {
     let (app, released) = app();
-    let gateway = Gateway::start(limited(&app, "{max_in_flight: 1, queue: 2, queue_timeout: 900ms}"));
+    let gateway = Gateway::start(limited(&app, "{max_in_flight: 1, queue: 2, queue_timeout: 5s}"));
     let mut held = ask(&gateway, "/hold/1");
     app.wait_for_requests(1);
     let (mut late, leaver) = (ask(&gateway, "/late"), ask(&gateway, "/leaver"));
@@ -161,7 +161,7 @@ fn who_waits_for_too_long_is_refused_and_who_leaves_makes_room() {
     assert_eq!(late.response().status, 429);
     let line = gateway.access("/late");
     assert_eq!(line["reason"], "in_flight_exceeded");
-    assert!(line["delayed_ms"].as_f64().unwrap() >= 900.0, "{line}");
+    assert!(line["delayed_ms"].as_f64().unwrap() >= 5000.0, "{line}");
     waiting(&gateway, 0.0);
     released.release("/hold/1");
     assert_eq!(held.response().status, 200);
@@ -172,8 +172,7 @@ fn who_waits_for_too_long_is_refused_and_who_leaves_makes_room() {
 #[test]
 fn who_finds_no_place_has_used_up_no_rate_and_who_is_too_fast_holds_no_place() {
     let (app, released) = app();
-    let limits =
-        "limits:\n  exports: {max_in_flight: 1, queue: 1, queue_timeout: 300ms}\n  rate: {rate: 1/h, burst: 2}";
+    let limits = "limits:\n  exports: {max_in_flight: 1, queue: 1, queue_timeout: 5s}\n  rate: {rate: 1/h, burst: 2}";
     let gateway = Gateway::start(Config::before(&app).top(limits).service("limits: [exports, rate]"));
     let mut held = ask(&gateway, "/hold/1");
     app.wait_for_requests(1);
@@ -201,7 +200,7 @@ fn who_finds_no_place_has_used_up_no_rate_and_who_is_too_fast_holds_no_place() {
 #[test]
 fn who_is_delayed_by_a_rate_is_not_in_flight_meanwhile() {
     let (app, released) = app();
-    let limits = "limits:\n  exports: {max_in_flight: 1}\n  rate: {rate: 2/s, burst: 4, delay: all}";
+    let limits = "limits:\n  exports: {max_in_flight: 1}\n  rate: {rate: 15/m, burst: 4, delay: all}";
     let routes = "limits: [exports]\nroutes:\n  - {path: /hold/, limits: [rate]}";
     let gateway = Gateway::start(Config::before(&app).top(limits).service(routes));
     released.release("/hold/1");

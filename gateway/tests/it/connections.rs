@@ -186,7 +186,7 @@ fn a_client_that_goes_away_in_an_answer_takes_its_request_back() {
 fn rfc_9112_9_5_unused_connections_end_on_both_sides() {
     let app = Upstream::answering(|_| ok(""));
     let gateway = Gateway::start(
-        Config::before(&app).upstream("idle_timeout: 200ms").top("timeouts: {keep_alive: 200ms, head: 200ms}"),
+        Config::before(&app).upstream("idle_timeout: 200ms").top("timeouts: {keep_alive: 200ms, head: 2s}"),
     );
     let mut client = Client::connect(gateway.address());
     client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");

@@ -8,7 +8,9 @@ use std::sync::OnceLock;
 
 use serde_json::{Value, json};
 
-use crate::harness::{self, APP_TOKEN, Folder, Gateway, Program, Response, TOKEN, curl, eventually, metric, root, run};
+use crate::harness::{
+    self, APP_TOKEN, Folder, Gateway, Program, Response, TOKEN, curl, eventually, metrics, root, run,
+};
 use crate::readme;
 
 /// Not internal in the example, and no trusted proxy.
@@ -338,11 +340,11 @@ fn bodies_pass_unchanged_and_answers_in_parts() {
     let large = format!("@{}", large.display());
     assert_eq!(status(&gateway, "/echo", &["--data-binary", &large]), 413, "above the example's max_body");
 
-    let url = format!("http://{}/stream?n=5&ms=400", gateway.address());
-    let streaming = Program::start(Command::new("curl").args(["-sS", "--no-buffer", "--max-time", "15", &url]));
-    let first = streaming.wait_for("the first part", |text| text.contains("chunk 1 of 5\n").then(|| text.to_owned()));
-    assert!(!first.contains("chunk 5 of 5"), "it came before the last was made");
-    let whole: Vec<_> = (1..=5).map(|number| format!("chunk {number} of 5\n")).collect();
+    let url = format!("http://{}/stream?n=3&ms=3000", gateway.address());
+    let streaming = Program::start(Command::new("curl").args(["-sS", "--no-buffer", "--max-time", "40", &url]));
+    let first = streaming.wait_for("the first part", |text| text.contains("chunk 1 of 3\n").then(|| text.to_owned()));
+    assert!(!first.contains("chunk 3 of 3"), "it came before the last was made");
+    let whole: Vec<_> = (1..=3).map(|number| format!("chunk {number} of 3\n")).collect();
     assert_eq!(streaming.wait().out, whole.concat());
 }
 
@@ -390,9 +392,14 @@ fn a_database_that_cannot_be_opened_fails_readiness_and_nothing_else() {
 fn a_slow_page_is_finished_when_the_gateway_goes_down() {
     let django = Django::start(&[]);
     let mut gateway = gateway(&django);
-    let url = format!("http://{}/slow?s=2", gateway.address());
-    let slow = Program::start(Command::new("curl").args(["-sS", "--max-time", "15", "-w", "%{http_code}", &url]));
-    eventually("it is in flight", || (metric(&gateway, "probegate_connections") > 0.5).then_some(()));
+    let url = format!("http://{}/slow?s=5", gateway.address());
+    let slow = Program::start(Command::new("curl").args(["-sS", "--max-time", "40", "-w", "%{http_code}", &url]));
+    eventually("it is in flight", || {
+        metrics(&gateway)
+            .iter()
+            .any(|(name, count)| name.starts_with("probegate_upstream_in_flight{") && *count > 0.5)
+            .then_some(())
+    });
     gateway.signal("TERM");
     let home = format!("http://{}/", gateway.address());
     eventually("newcomers are refused", || {
@@ -400,7 +407,7 @@ fn a_slow_page_is_finished_when_the_gateway_goes_down() {
         (asked.code() == Some(7)).then_some(())
     });
     let answered = slow.wait();
-    assert_eq!((&*answered.out, &*answered.err), ("slept 2 s\n200", ""));
+    assert_eq!((&*answered.out, &*answered.err), ("slept 5 s\n200", ""));
     assert_eq!(gateway.wait_exit().code(), Some(0));
 }
 

@@ -67,16 +67,19 @@ fn rfc_9110_2_5_versions_beyond_http_1_are_505() {
 #[test]
 fn rfc_9110_15_5_9_a_head_that_does_not_end_is_408() {
     let app = Upstream::answering(|_| ok(""));
-    let gateway = Gateway::start(Config::before(&app).top("timeouts: {head: 300ms}"));
-    for begin in ["G", "GET / HTTP/1.1\r\n", "GET / HTTP/1.1\r\nHost: a\r\nX: "] {
-        refused(&gateway, begin, 408, "head_timeout");
-    }
+    let gateway = Gateway::start(Config::before(&app).top("timeouts: {head: 2s}"));
+    std::thread::scope(|scope| {
+        for begin in ["G", "GET / HTTP/1.1\r\n", "GET / HTTP/1.1\r\nHost: a\r\nX: "] {
+            let gateway = &gateway;
+            scope.spawn(move || refused(gateway, begin, 408, "head_timeout"));
+        }
+    });
 }
 
 #[test]
 fn rfc_9110_15_5_9_bytes_that_drip_do_not_prolong_the_time_for_a_head() {
     let app = Upstream::answering(|_| ok(""));
-    let gateway = Gateway::start(Config::before(&app).top("timeouts: {head: 300ms}"));
+    let gateway = Gateway::start(Config::before(&app).top("timeouts: {head: 2s}"));
     let mut client = Client::connect(gateway.address());
     client.send("GET / HTTP/1.1\r\nHost: a\r\nX: ");
     let mut sender = Some(client.sender());

@@ -80,8 +80,8 @@ fn a_file_system_that_hangs_holds_up_nobody_else_and_nobody_for_ever() {
     gateway.wait_exit();
 
     let gateway = disk.start(config.top("buffers: {timeout: 300ms}"));
-    let mut hung: Vec<_> = (0..6).map(|number| asks(&gateway, &format!("/static/app.css?{number}"))).collect();
     let begun = Instant::now();
+    let mut hung: Vec<_> = (0..6).map(|number| asks(&gateway, &format!("/static/app.css?{number}"))).collect();
     for client in &mut hung {
         assert_eq!(client.response().status, 500);
     }
@@ -97,7 +97,7 @@ fn a_file_that_can_not_be_read_in_time_is_an_error_where_nothing_was_sent() {
     let (disk, folder) = (Disk::new(), Folder::new());
     let path = folder.write("large.bin", vec![b'x'; 1 << 20]);
     let app = Upstream::answering(|_| ok(""));
-    let config = before(&app, &folder, "").top("buffers: {timeout: 300ms}");
+    let config = before(&app, &folder, "").top("buffers: {timeout: 2s}");
     let gateway = disk.start(http2::with_http2(&config));
     let head = |target: &str| {
         let mut client = Client::connect(gateway.address());
@@ -267,6 +267,7 @@ fn a_root_that_is_not_there_is_told_now_and_then() {
         assert_eq!(get(gateway.address(), "/static/x").status, 404);
     }
     let most = usize::try_from(begun.elapsed().as_secs()).unwrap() + 2;
+    gateway.wait_for_log(|line| line.to_string().contains("is not there"));
     let told = gateway.log_lines().iter().filter(|line| line.contains("is not there")).count();
     assert!((1..=most).contains(&told), "{told}");
     std::fs::create_dir(&root).unwrap();

@@ -9,8 +9,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::harness::{
-    Client, Config, Folder, Gate, Gateway, Upstream, accepts, eventually, exchange, free_address, get, listening_on,
-    ok, wait_ready,
+    Client, Config, Folder, Gate, Gateway, Upstream, accepts, eventually, exchange, free_address, get, is_waited_on,
+    listening_on, ok, wait_ready,
 };
 
 /// Asks once, or a few times at once.
@@ -118,12 +118,6 @@ fn one<S: Read + Write>(stream: &mut S, close: bool) -> std::io::Result<Option<b
         return Err(std::io::Error::other(format!("{text:?}")));
     }
     Ok(Some(!close && !text.contains("\r\nConnection: close\r\n")))
-}
-
-/// Whether a process waits for sockets there. A connection would be taken for the hand-over.
-fn is_waited_on(path: &Path) -> bool {
-    let table = std::fs::read_to_string("/proc/net/unix").unwrap();
-    table.lines().any(|line| line.ends_with(&*path.display().to_string()))
 }
 
 #[test]

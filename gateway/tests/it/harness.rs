@@ -10,6 +10,7 @@ mod folder;
 mod gateway;
 mod http2_app;
 mod message;
+mod metronome;
 pub(crate) mod pebble;
 mod redis;
 mod tls;
@@ -24,13 +25,14 @@ pub(crate) use client::{Client, End, exchange, get};
 pub(crate) use config::Config;
 pub(crate) use dns::{Dns, Says};
 pub(crate) use extra::{
-    APP_TOKEN, Ended, Program, TOKEN, accepts, curl, free_address, listening_on, metric, metrics, probegate, root, run,
-    wait_for_metric, wait_ready,
+    APP_TOKEN, Ended, Program, TOKEN, accepts, curl, free_address, free_port, is_waited_on, listening_on, metric,
+    metrics, probegate, root, run, wait_for_metric, wait_ready,
 };
 pub(crate) use folder::Folder;
 pub(crate) use gateway::{Builder, Gateway};
 pub(crate) use http2_app::{Call, Http2App, frame, head, next_frame, next_head, preface, send};
 pub(crate) use message::{Request, Response};
+pub(crate) use metronome::Metronome;
 pub(crate) use redis::{Redis, Reply, Resp};
 pub(crate) use tls::{Authority, Issued, Wish, shake};
 pub(crate) use tls_app::app_config;

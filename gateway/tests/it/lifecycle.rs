@@ -223,7 +223,7 @@ fn sigterm_fails_own_readiness_finishes_what_runs_refuses_newcomers_and_exits_0_
     assert_eq!(early.response().text(), "answered");
     early.expect_closed();
     assert_eq!(gateway.wait_exit().code(), Some(0));
-    assert!(opened.elapsed() < Duration::from_secs(10), "it must not wait for its deadline");
+    assert!(opened.elapsed() < Duration::from_secs(45), "it must not wait for its deadline");
     gateway.access("/slow");
 }
 
@@ -301,10 +301,14 @@ fn whatever_the_deadline_or_a_second_signal_cuts_off_is_in_the_log() {
         let mut download = Client::connect(gateway.address());
         download.send("GET /download HTTP/1.1\r\nHost: a\r\n\r\n");
         app.wait_for_requests(4);
-        eventually("the answer has begun", || (begun.sender().peek(&mut [0]).is_ok_and(|n| n > 0)).then_some(()));
+        for begun in [&begun, &download] {
+            eventually("the answer has begun", || (begun.sender().peek(&mut [0]).is_ok_and(|n| n > 0)).then_some(()));
+        }
         let mut head = Client::connect(gateway.address());
         head.send("GET /head HTTP/1.1\r\nHost:");
         eventually("it is accepted", || (metric(&gateway, "probegate_connections") > 4.5).then_some(()));
+        // Behind a request that has passed through the worker, what came before it has been read.
+        assert_eq!(get(gateway.address(), "/%zz").status, 400);
 
         gateway.signal("TERM");
         gateway.wait_for_log(|line| line["message"] == "draining");
@@ -404,7 +408,7 @@ fn a_taken_address_ends_the_start_at_once_and_is_named() {
         let started = Instant::now();
         let mut gateway = Gateway::with(config).spawn();
         assert_eq!(gateway.wait_exit().code(), Some(1), "{what}");
-        assert!(started.elapsed() < Duration::from_secs(5), "{what}");
+        assert!(started.elapsed() < Duration::from_secs(25), "{what}");
         assert!(error_log(&gateway, "cannot listen").contains(&address), "{what}");
         assert!(
             !gateway.log_lines().iter().any(|line| line.contains("\"listening\"")),
@@ -424,7 +428,9 @@ fn sigusr1_opens_the_access_log_again() {
     let gateway = Gateway::start(Config::before(&app).top(&format!("log: {{access: {{to: {}}}}}", path.display())));
     let lines = |path: &std::path::Path| -> Vec<serde_json::Value> {
         let text = std::fs::read_to_string(path).unwrap_or_default();
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        // The last one may be there in part.
+        let whole = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+        whole.map(|line| serde_json::from_str(line).unwrap()).collect()
     };
     get(gateway.address(), "/before");
     eventually("a line", || (lines(&path).len() == 1).then_some(()));

@@ -55,16 +55,16 @@ fn near(delays: &[f64], expected: &[f64], slack: f64) -> bool {
 #[test]
 fn the_burst_is_spaced_as_the_rate_would_have_it() {
     let app = app();
-    let gateway = Gateway::start(limited(&app, "{rate: 4/s, burst: 3, delay: all}"));
+    let gateway = Gateway::start(limited(&app, "{rate: 30/m, burst: 3, delay: all}"));
     let begun = Instant::now();
     let mut statuses = at_once(&gateway, 6);
     statuses.sort_unstable();
     assert_eq!(statuses, [200, 200, 200, 200, 429, 429]);
     let delays = delays(&gateway, 6);
     // The gateway may come to look at them a little later than they were sent.
-    assert!(near(&delays, &[250.0, 500.0, 750.0], 240.0), "{delays:?}");
-    assert!(delays[1] - delays[0] <= 250.0 && delays[2] - delays[1] <= 250.0, "{delays:?}");
-    assert!(begun.elapsed().as_millis() >= 600);
+    assert!(near(&delays, &[2000.0, 4000.0, 6000.0], 1950.0), "{delays:?}");
+    assert!(delays[1] - delays[0] <= 2000.0 && delays[2] - delays[1] <= 2000.0, "{delays:?}");
+    assert!(begun.elapsed().as_millis() >= 5900);
     wait_for_metric(&gateway, "probegate_limit_delayed_total{limit=\"queue\"}", 3.0);
     wait_for_metric(&gateway, "probegate_limit_waiting{limit=\"queue\"}", 0.0);
     wait_for_metric(&gateway, "probegate_limited_total{limit=\"queue\"}", 2.0);
@@ -73,12 +73,12 @@ fn the_burst_is_spaced_as_the_rate_would_have_it() {
 #[test]
 fn a_number_of_requests_may_go_at_once_before_others_wait() {
     let app = app();
-    let gateway = Gateway::start(limited(&app, "{rate: 120/m, burst: 2, delay: 1}"));
+    let gateway = Gateway::start(limited(&app, "{rate: 20/m, burst: 2, delay: 1}"));
     let mut statuses = at_once(&gateway, 4);
     statuses.sort_unstable();
     assert_eq!(statuses, [200, 200, 200, 429]);
     let delays = delays(&gateway, 4);
-    assert!(near(&delays, &[500.0], 450.0), "{delays:?}");
+    assert!(near(&delays, &[3000.0], 2950.0), "{delays:?}");
 }
 
 #[test]
@@ -88,12 +88,12 @@ fn without_delay_nobody_waits_and_the_largest_of_several_delays_wins() {
     assert_eq!(at_once(&gateway, 3).iter().filter(|status| **status == 200).count(), 3);
     assert_eq!(delays(&gateway, 3), [0.0; 0]);
 
-    let limits = "limits:\n  quick: {rate: 20/s, burst: 5, delay: all}\n  slow: {rate: 2/s, burst: 5, delay: all}";
+    let limits = "limits:\n  quick: {rate: 20/s, burst: 5, delay: all}\n  slow: {rate: 20/m, burst: 5, delay: all}";
     let config = Config::before(&app).top(limits).service("limits: [slow, quick]");
     let gateway = Gateway::start(config);
     assert_eq!(at_once(&gateway, 2), [200, 200]);
     let delays = delays(&gateway, 2);
-    assert!(near(&delays, &[500.0], 400.0), "{delays:?}");
+    assert!(near(&delays, &[3000.0], 2900.0), "{delays:?}");
     wait_for_metric(&gateway, "probegate_limit_delayed_total{limit=\"slow\"}", 1.0);
     assert!(metric(&gateway, "probegate_limit_delayed_total{limit=\"quick\"}") < 0.5);
 }
@@ -121,7 +121,7 @@ fn a_client_that_leaves_waits_no_longer() {
 fn a_refused_request_waits_as_others_do() {
     let app = app();
     let config = Config::before(&app)
-        .top("limits: {queue: {rate: 4/s, burst: 1, delay: all}}\nnetworks: {nobody: [192.0.2.0/24]}")
+        .top("limits: {queue: {rate: 20/m, burst: 1, delay: all}}\nnetworks: {nobody: [192.0.2.0/24]}")
         .service("limits: [queue]\nroutes:\n  - {path: /shut, allow: {network: nobody}}");
     let gateway = Gateway::start(config);
     assert_eq!(get(gateway.address(), "/").status, 200);
@@ -134,18 +134,18 @@ fn a_refused_request_waits_as_others_do() {
 #[test]
 fn streams_of_one_connection_wait_each() {
     let app = app();
-    let gateway = Gateway::start(with_http2(&limited(&app, "{rate: 5/s, burst: 3, delay: all}")));
+    let gateway = Gateway::start(with_http2(&limited(&app, "{rate: 40/m, burst: 3, delay: all}")));
     let url = format!("http://{}/queued", gateway.address());
     let ended = run(Command::new("nghttp").args(["-v", "-m", "4", &url]));
     assert_eq!(ended.out.matches(":status: 200").count(), 4, "{ended:?}");
     let delays = delays(&gateway, 4);
-    assert!(near(&delays, &[200.0, 400.0, 600.0], 190.0), "{delays:?}");
+    assert!(near(&delays, &[1500.0, 3000.0, 4500.0], 1450.0), "{delays:?}");
 }
 
 #[test]
 fn a_reload_and_the_end_of_the_process_lose_nobody_who_waits() {
     let app = app();
-    let mut gateway = Gateway::start(limited(&app, "{rate: 30/m, burst: 1, delay: all}").top("shutdown: {drain: 60s}"));
+    let mut gateway = Gateway::start(limited(&app, "{rate: 12/m, burst: 1, delay: all}").top("shutdown: {drain: 60s}"));
     assert_eq!(get(gateway.address(), "/first").status, 200);
     let mut client = Client::connect(gateway.address());
     client.send(REQUEST);

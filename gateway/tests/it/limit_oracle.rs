@@ -5,7 +5,7 @@
 
 mod model;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -16,7 +16,8 @@ use serde_json::Value;
 
 use self::model::{Observed, Range, Spec, follow};
 use crate::harness::{
-    Client, Config, Folder, Gateway, Program, Upstream, accepts, eventually, free_address, ok, run, wait_for_metric,
+    Client, Config, Folder, Gateway, Metronome, Program, Upstream, accepts, eventually, free_address, ok, run,
+    wait_for_metric,
 };
 
 /// Some requests to one place, in milliseconds since the beginning, and the limits there.
@@ -276,13 +277,16 @@ fn requests_fare_as_with_nginx() {
     // How long the clock that nginx reads stands still: CLOCK_MONOTONIC_COARSE is number 6.
     let tick = run(Command::new("python3").args(["-c", "import time; print(time.clock_getres(6) * 1000)"]));
     let tick: f64 = tick.out.trim().parse().unwrap();
-    // Where the machine stands still, nobody can tell in which order things happened: then it is tried again.
-    let mut attempts = Vec::new();
+    // Where the machine stands still, nobody can tell in which order things happened: then it is tried again. What could not be explained meanwhile has
+    // to be explained by a later attempt.
+    let (mut attempts, mut strange) = (Vec::new(), BTreeMap::new());
     for _ in 0..8 {
         let app = Upstream::answering(|_| ok(""));
         let (gateway, place) = (gateway(&traces, &app), Folder::new());
         let (nginx, address) = nginx(&traces, &place);
+        let metronome = Metronome::start();
         let sent = drive(&traces, &gateway, address);
+        let late = metronome.end().as_secs_f64() * 1000.0;
         let fates = [ours(&gateway, &sent[0]), theirs(place.path(), &traces, &sent[1], tick)];
         nginx.end("TERM");
         let (mut compared, mut open, mut parted) = (0, 0, 0);
@@ -292,10 +296,19 @@ fn requests_fare_as_with_nginx() {
                 let observed: Vec<_> =
                     (0..trace.arrivals.len()).map(|number| fates[&(index, number)].clone()).collect();
                 match follow(&trace.limits, &observed) {
-                    Ok(free) => Some((observed, free)),
+                    Ok(free) => {
+                        strange.remove(&(index, who));
+                        Some((observed, free))
+                    }
                     // It was kept from looking, and nobody knows in which order it did then.
                     Err(_) if observed.iter().any(|observed| observed.at.most - observed.at.least > BLUR) => None,
-                    Err(why) => panic!("seed {seed}, {who}, {}, {trace:?}: {why}", trace.name),
+                    Err(why) => {
+                        let told = format!("seed {seed}, {who}, {}, {trace:?}: {why}", trace.name);
+                        // The clock that nginx reads stands still for longer where the kernel comes too late as well.
+                        assert!(late > BLUR, "{told}");
+                        strange.insert((index, who), told);
+                        None
+                    }
                 }
             });
             let [Some((ours, free)), Some((theirs, also_free))] = followed else {
@@ -316,10 +329,12 @@ fn requests_fare_as_with_nginx() {
             "{compared} requests compared, {open} of them too close to tell, {parted} of {} traces parted",
             traces.len()
         );
-        if open * 10 <= compared && parted * 5 <= traces.len() {
+        if open * 10 <= compared && parted * 5 <= traces.len() && strange.is_empty() {
             return;
         }
         attempts.push((compared, open, parted));
     }
-    panic!("seed {seed}: too many are too close to tell (compared, close, parted): {attempts:?}");
+    panic!(
+        "seed {seed}: too many are too close to tell (compared, close, parted): {attempts:?}, and not explained: {strange:#?}"
+    );
 }

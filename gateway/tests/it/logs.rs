@@ -138,7 +138,7 @@ fn the_combined_format_is_nginxs_in_a_file() {
     }
     let text = eventually("all lines", || {
         let text = std::fs::read_to_string(&path).unwrap_or_default();
-        (text.lines().count() == requests.len()).then_some(text)
+        (text.ends_with('\n') && text.lines().count() == requests.len()).then_some(text)
     });
     // What log analysers look for: address, user, time, request, status, bytes, referer, agent.
     let pattern = r#"^[0-9a-f.:]+ - - \[[0-9]{2}/[A-Z][a-z]{2}/[0-9]{4}:[0-9]{2}:[0-9]{2}:[0-9]{2} \+0000\] "[^"]*" [1-5][0-9]{2} [0-9]+ "[^"]*" "[^"]*"$"#;
@@ -233,7 +233,7 @@ fn secrets_are_in_no_log() {
         }
         let text = eventually("all lines", || {
             let text = std::fs::read_to_string(&path).unwrap_or_default();
-            (text.lines().count() >= count).then_some(text)
+            (text.ends_with('\n') && text.lines().count() >= count).then_some(text)
         });
         std::fs::write(gateway.config_path(), "tokens: {probe: {slots: [{name: s3cr3t, value: s3cr3t0123456789}}")
             .unwrap();

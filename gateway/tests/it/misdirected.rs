@@ -34,7 +34,7 @@ fn ask(gateway: &Gateway, version: &str, name: &str, host: &str) -> u16 {
     command.args([
         "-sk",
         "--max-time",
-        "15",
+        "40",
         "--noproxy",
         "*",
         "-o",

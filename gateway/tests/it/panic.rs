@@ -60,11 +60,11 @@ fn requests_in_flight_on_the_same_worker_go_on() {
     idle.send("GET /after HTTP/1.1\r\nHost: a\r\n\r\n");
     assert_eq!(idle.response().text(), "alive");
     assert!(gateway.is_running());
-    let lines = eventually("all lines of the log", || {
+    eventually("all lines of the log", || {
         let lines = gateway.access_log();
-        (lines.iter().filter(|line| line["reason"] == "panicked").count() == 20).then_some(lines)
+        (lines.iter().filter(|line| line["reason"] == "panicked").count() == 20).then_some(())
     });
-    assert!(lines.iter().any(|line| line["target"] == "/after"));
+    gateway.access("/after");
 }
 
 #[test]

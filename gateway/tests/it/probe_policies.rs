@@ -11,7 +11,7 @@ fn gateway(shop: &Upstream, blog: &Upstream) -> Gateway {
          workers: 1\nadmin: {{address: \"127.0.0.1:0\"}}\nnetworks: {{internal: [\"127.0.0.1/32\"]}}\n\
          tokens: {{probe: {{slots: [{{name: uptime, env: PROBE_TOKEN}}]}}}}\n\
          limits: {{few: {{rate: 1/h, burst: 0}}}}\nmaintenance_is: none\n\
-         probes:\n  deny: 404\n  cache: off\n  readyz: {{allow: {{any: [{{network: internal}}, {{token: probe}}]}}}}\n  version: off\n\
+         probes:\n  timeout: 10s\n  deny: 404\n  cache: off\n  readyz: {{allow: {{any: [{{network: internal}}, {{token: probe}}]}}}}\n  version: off\n\
          services:\n  shop:\n    hosts: [shop.example.com]\n    limits: [few]\n    upstream: {{servers: [\"{}\"]}}\n\
          \x20   probes: {{prefix: /shop, readyz: {{cache: {{ok: 5m}}}}}}\n\
          \x20 blog:\n    hosts: [blog.example.com]\n    upstream: {{servers: [\"{}\"]}}\n    probes: {{startupz: {{deny: 403}}}}\n",

@@ -21,7 +21,7 @@ fn behind(config: &Config, keys: &str) -> String {
 
 /// A gateway whose listener takes headers from everybody on this machine.
 fn start(app: &Upstream) -> Gateway {
-    Gateway::start(behind(&Config::before(app), "from: [127.0.0.0/8]"))
+    Gateway::start(behind(&Config::before(app), "from: [127.0.0.0/8], timeout: 60s"))
 }
 
 fn v2(command: u8, family: u8, block: &[u8]) -> Vec<u8> {
@@ -175,7 +175,7 @@ fn a_header_that_dawdles_is_not_waited_for() {
     let mut half = Client::connect(gateway.address());
     half.send("PROXY TCP4 ");
     half.expect_closed();
-    let (mut slow, begun) = (Client::connect(gateway.address()), Instant::now());
+    let (begun, mut slow) = (Instant::now(), Client::connect(gateway.address()));
     for byte in LINE.as_bytes() {
         if !slow.try_send([*byte]) {
             break;
@@ -357,9 +357,11 @@ fn a_header_that_names_a_sender_does_not_exempt_it_from_the_bound_on_connections
 fn a_listener_that_a_reload_takes_away_still_demands_its_header_of_open_connections() {
     let app = Upstream::answering(|_| ok(""));
     let config = Config::before(&app);
-    let gateway = Gateway::start(behind(&config, "from: [127.0.0.1]"));
+    let gateway = Gateway::start(behind(&config, "from: [127.0.0.1], timeout: 60s"));
     let (mut without, mut with) = (Client::connect(gateway.address()), Client::connect(gateway.address()));
     with.send(&LINE[..10]);
+    // What nobody has accepted goes with its listener.
+    wait_for_metric(&gateway, "probegate_connections_accepted_total", 2.0);
     let elsewhere = config.to_string().replacen("127.0.0.1:0", "127.0.0.2:0", 1);
     assert!(super::lifecycle::reload(&gateway, &elsewhere));
     without.send(REQUEST);

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::harness::{Client, Config, Gateway, Response, Upstream, eventually, exchange, get, metric, ok};
+use crate::harness::{
+    Client, Config, Gate, Gateway, Response, Upstream, eventually, exchange, get, metric, ok, wait_for_metric,
+};
 
 /// Long enough for nothing to end by itself during a test.
 const LONG: &str = "probes: {readyz: {cache: {ok: 5m, fail: 5m}}, healthz: {cache: {ok: 5m, fail: 5m}}}";
@@ -45,9 +47,9 @@ fn a_thousand_who_ask_at_once_cost_the_app_one_request() {
     // All of them again: nobody asks the app.
     assert!(storm(&gateway, "/readyz", 1000).iter().all(|(answer, _)| source(answer) == "hit"));
     assert_eq!(app.requests().len(), 1, "the app's own count");
-    assert!((metric(&gateway, "probegate_probe_asks_total{service=\"app\",probe=\"readyz\"}") - 1.0).abs() < 0.1);
-    let hits = metric(&gateway, "probegate_probe_answers_total{service=\"app\",probe=\"readyz\",source=\"hit\"}");
-    assert!(hits >= 1000.0, "{hits}");
+    wait_for_metric(&gateway, "probegate_probe_asks_total{service=\"app\",probe=\"readyz\"}", 1.0);
+    let hits = "probegate_probe_answers_total{service=\"app\",probe=\"readyz\",source=\"hit\"}";
+    eventually("all are counted", || (metric(&gateway, hits) >= 1000.0).then_some(()));
 }
 
 #[test]
@@ -55,7 +57,7 @@ fn the_app_is_asked_once_for_each_time_that_an_answer_serves() {
     let app = Upstream::answering(|_| ok("ready"));
     let gateway = Gateway::start(Config::before(&app).workers(2).service("probes: {readyz: {cache: {ok: 300ms}}}"));
     let begun = Instant::now();
-    while begun.elapsed() < Duration::from_millis(1500) {
+    while begun.elapsed() < Duration::from_millis(1500) || app.requests().len() < 2 {
         assert_eq!(get(gateway.address(), "/readyz").status, 200);
     }
     let (asked, most) = (app.requests().len(), begun.elapsed().as_millis() / 300 + 1);
@@ -70,10 +72,13 @@ fn an_answer_says_where_it_comes_from_and_how_old_it_is() {
             .to_vec()
     });
     let gateway = Gateway::start(Config::before(&app).service(LONG));
+    let begun = Instant::now();
+    let age = |answer: &Response| answer.field("age").and_then(|age| age.parse::<u64>().ok());
     let first = get(gateway.address(), "/readyz");
     assert_eq!((&*source(&first), first.field("age")), ("miss", None));
     let second = get(gateway.address(), "/readyz");
-    assert_eq!((&*source(&second), second.field("age").as_deref()), ("hit", Some("0")));
+    assert_eq!(&*source(&second), "hit");
+    assert!(age(&second).is_some_and(|age| age <= begun.elapsed().as_secs()), "{second:?}");
     for answer in [&first, &second] {
         assert_eq!(answer.field("cache-control").as_deref(), Some("max-age=0, no-store"), "the app's word stays");
         assert_eq!(
@@ -87,7 +92,7 @@ fn an_answer_says_where_it_comes_from_and_how_old_it_is() {
         assert_eq!((&*answer.text(), answer.field("content-type").as_deref()), ("{}", Some("application/json")));
     }
     let old = eventually("it grows older", || {
-        Some(get(gateway.address(), "/readyz")).filter(|answer| answer.field("age").as_deref() == Some("1"))
+        Some(get(gateway.address(), "/readyz")).filter(|answer| age(answer) >= Some(1))
     });
     assert_eq!(source(&old), "hit");
     let lines: Vec<_> = eventually("they are logged", || {
@@ -262,13 +267,14 @@ fn everybody_who_waits_for_an_app_that_hangs_is_answered_in_time() {
         connection.request();
         connection.wait_closed();
     });
-    let gateway = Gateway::start(Config::before(&app).workers(2));
+    let service = "probes: {readyz: {timeout: 3s, cache: {fail: 5m}}}";
+    let gateway = Gateway::start(Config::before(&app).workers(2).service(service));
     let begun = Instant::now();
     let mut answers = storm(&gateway, "/readyz", 100);
     // One who comes in the middle gets no time of its own.
     assert!(answers.iter().all(|(answer, _)| answer.status == 504), "{:?}", answers.first());
     let slowest = answers.iter().map(|(_, took)| *took).max().unwrap_or_default();
-    assert!(begun.elapsed() >= Duration::from_millis(750) && slowest < Duration::from_secs(3), "{slowest:?}");
+    assert!(begun.elapsed() >= Duration::from_millis(2900) && slowest < Duration::from_secs(10), "{slowest:?}");
     let next = get(gateway.address(), "/readyz");
     assert_eq!((next.status, &*source(&next)), (504, "hit"), "that it says nothing is known for a while");
     assert_eq!(app.requests().len(), 1);
@@ -277,13 +283,15 @@ fn everybody_who_waits_for_an_app_that_hangs_is_answered_in_time() {
     assert_eq!((&line["reason"], &line["decision"]), (&"probe_timeout".into(), &"fail".into()));
     let until = gateway.access_log();
     let durations = until.iter().filter(|line| line["target"] == "/readyz").map(|line| line["duration_ms"].as_f64());
-    assert!(durations.flatten().all(|took| took < 1500.0), "as the gateway measured it");
+    assert!(durations.flatten().all(|took| took < 5800.0), "as the gateway measured it");
 }
 
 #[test]
 fn a_client_that_leaves_takes_nobodys_answer_away() {
-    let app = Upstream::answering(|_| {
-        std::thread::sleep(Duration::from_millis(400));
+    let gate = Arc::new(Gate::default());
+    let theirs = Arc::clone(&gate);
+    let app = Upstream::answering(move |_| {
+        theirs.wait();
         ok("ready")
     });
     let gateway = Gateway::start(Config::before(&app).service(LONG));
@@ -292,7 +300,11 @@ fn a_client_that_leaves_takes_nobodys_answer_away() {
     app.wait_for_requests(1);
     let mut second = Client::connect(gateway.address());
     second.send("GET /readyz HTTP/1.1\r\nHost: app.example\r\n\r\n");
+    // Behind a request that has passed through the worker, the one before it waits.
+    assert_eq!(get(gateway.address(), "/%zz").status, 400);
     first.reset();
+    gateway.wait_for_log(|line| line["target"] == "/readyz" && line["reason"] == "client_closed");
+    gate.open();
     let answer = second.response();
     assert_eq!((answer.status, &*source(&answer), app.requests().len()), (200, "coalesced", 1));
     assert_eq!(source(&get(gateway.address(), "/readyz")), "hit");
@@ -349,9 +361,9 @@ fn an_app_that_says_nothing_is_covered_only_within_the_bound() {
             connection.write(ok("ready"));
         }
     });
-    let service = "probes: {readyz: {timeout: 200ms, cache: {ok: 100ms, fail: 100ms, stale: 1500ms}}}";
+    let service = "probes: {readyz: {timeout: 1s, cache: {ok: 100ms, fail: 100ms, stale: 6s}}}";
     let gateway = Gateway::start(Config::before(&app).service(service));
-    assert_eq!(source(&get(gateway.address(), "/readyz")), "miss");
+    eventually("it answers in time", || Some(get(gateway.address(), "/readyz")).filter(|it| it.status == 200));
     silent.store(true, Ordering::SeqCst);
     let stale =
         eventually("it is covered", || Some(get(gateway.address(), "/readyz")).filter(|it| source(it) == "stale"));

@@ -13,14 +13,14 @@ use crate::tls;
 
 const LARGE: usize = 8 << 20;
 
-/// A thirtieth of the default, for readers thirty times as fast as 2 KiB a second: the same part of a buffer in the same part of the patience.
-pub(crate) const TOP: &str = "timeouts: {write: 2s}";
+/// A fifteenth of the default, for readers thirty times as fast as 2 KiB a second: no larger a part of a buffer in the same part of the patience.
+pub(crate) const TOP: &str = "timeouts: {write: 4s}";
 
 /// What a reader takes every tenth of a second, at that pace.
 pub(crate) const STEP: usize = 6 << 10;
 
 /// How long it is slow: several times the patience.
-pub(crate) const SLOW: Duration = Duration::from_secs(9);
+pub(crate) const SLOW: Duration = Duration::from_secs(13);
 
 pub(crate) fn app() -> Upstream {
     let large = "x".repeat(LARGE);
@@ -38,13 +38,15 @@ fn over_tls(config: &Config) -> (Gateway, Arc<ClientConfig>) {
 fn takes_it_all(mut client: Client, gateway: &Gateway) {
     client.send("GET /large HTTP/1.1\r\nHost: app.example\r\n\r\n");
     client.head();
-    let (begun, mut taken) = (Instant::now(), 0);
+    let (begun, mut taken, mut steps) = (Instant::now(), 0, 0);
     while begun.elapsed() < SLOW {
         client.exactly(STEP);
         taken += STEP;
-        std::thread::sleep(Duration::from_millis(100));
+        steps += 1;
+        // At this pace altogether: that a sleep takes longer than it should must not add up.
+        std::thread::sleep((Duration::from_millis(100) * steps).saturating_sub(begun.elapsed()));
     }
-    assert!(taken < 700 << 10, "not slow: {taken}");
+    assert!(taken < 1 << 20, "not slow: {taken}");
     client.exactly(LARGE - taken);
     assert_eq!(gateway.access("/large")["status"], 200);
 }
@@ -111,7 +113,7 @@ fn upload(gateway: &Gateway, config: &Arc<ClientConfig>, step: usize) -> String 
 #[test]
 fn a_record_that_comes_slowly_is_progress_and_one_that_comes_too_slowly_is_not() {
     let app = Upstream::answering(|request| ok(&request.body.len().to_string()));
-    let (gateway, config) = over_tls(&Config::before(&app).top("timeouts: {body: 500ms}\nbounds: {body_rate: 4000}"));
+    let (gateway, config) = over_tls(&Config::before(&app).top("timeouts: {body: 3s}\nbounds: {body_rate: 4000}"));
     assert_eq!(upload(&gateway, &config, 1000), "HTTP/1.1 200");
     upload(&gateway, &config, 100);
     let line = gateway.wait_for_log(|line| line["reason"] == "body_too_slow");

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use serde_json::Value;
 
 use crate::harness::{
-    Config, Ended, Folder, Gateway, Response, TOKEN, Upstream, exchange, free_address, get, listening_on, ok,
-    probegate, run, wait_for_metric, wait_ready,
+    Config, Ended, Folder, Gateway, Response, TOKEN, Upstream, exchange, free_address, get, is_waited_on, listening_on,
+    ok, probegate, run, wait_for_metric, wait_ready,
 };
 
 const ON: &str = "probegate_maintenance{service=\"app\"}";
@@ -97,10 +97,11 @@ fn a_switch_stays_as_it_is_over_reloads_restarts_and_hand_overs() {
 
     // What the old process is told while the new one starts, the new one reads.
     let next = start(&["--upgrade"]).spawn();
-    crate::harness::eventually("the new process waits for the sockets", || {
-        std::fs::read_to_string("/proc/net/unix").unwrap().contains(socket.to_str().unwrap()).then_some(())
-    });
+    crate::harness::eventually("the new process waits for the sockets", || is_waited_on(&socket).then_some(()));
+    // It waits for some seconds only, of which a busy machine may need more.
+    next.signal("STOP");
     assert_eq!(command(admin, &["maintenance", "off", "app"]).code, Some(0));
+    next.signal("CONT");
     gateway.signal("QUIT");
     gateway.wait_exit();
     wait_for_metric(&next, ON, 0.0);

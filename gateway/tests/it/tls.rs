@@ -259,7 +259,7 @@ fn sessions_are_resumed_by_ticket_and_by_identifier() {
 #[test]
 fn a_handshake_has_to_come_to_its_end_in_time() {
     let app = Upstream::answering(|_| ok("x"));
-    let (gateway, config) = simple(&Config::before(&app).top("timeouts: {handshake: 300ms}"));
+    let (gateway, config) = simple(&Config::before(&app).top("timeouts: {handshake: 3s}"));
     // Nobody says anything.
     let mut silent = Client::connect(gateway.address());
     // Half a first message.
@@ -268,7 +268,7 @@ fn a_handshake_has_to_come_to_its_end_in_time() {
     for client in [&mut silent, &mut half] {
         let begun = Instant::now();
         client.expect_closed();
-        assert!(begun.elapsed() < Duration::from_secs(5));
+        assert!(begun.elapsed() < Duration::from_secs(20));
     }
     eventually("both are logged", || {
         (gateway.access_log().iter().filter(|line| line["reason"] == "handshake_timeout").count() == 2).then_some(())

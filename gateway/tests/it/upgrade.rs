@@ -93,12 +93,12 @@ fn a_silent_tunnel_ends_and_a_busy_direction_keeps_the_other_alive() {
         connection.write(AGREED);
         // Only the app speaks, for longer than the deadline.
         for _ in 0..12 {
-            std::thread::sleep(std::time::Duration::from_millis(100));
+            std::thread::sleep(std::time::Duration::from_millis(300));
             connection.write(".");
         }
         connection.wait_closed();
     });
-    let gateway = Gateway::start(websocket(&app).top("timeouts: {tunnel: 600ms}"));
+    let gateway = Gateway::start(websocket(&app).top("timeouts: {tunnel: 3s}"));
     let mut client = Client::connect(gateway.address());
     client.send(HANDSHAKE);
     assert_eq!(client.response().status, 101);

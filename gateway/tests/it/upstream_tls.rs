@@ -80,7 +80,8 @@ fn an_app_is_believed_whose_authority_and_name_are_right_and_nobody_else() {
             None => assert_eq!((response.status, &*response.text()), (200, "safe"), "{what}"),
             Some(cause) => {
                 assert_eq!(refusal(&gateway, &response), (502, "upstream_tls_failed".into()), "{what}");
-                let causes = causes(&gateway);
+                let causes =
+                    eventually("the cause is told", || Some(causes(&gateway)).filter(|causes| !causes.is_empty()));
                 assert!(causes.iter().any(|line| line.contains(cause)), "{what}: {causes:?}");
                 assert_eq!(app.requests().len(), 0, "{what}");
             }
@@ -107,7 +108,7 @@ fn an_app_that_asks_for_a_certificate_is_shown_one() {
 fn connections_are_kept_and_sessions_are_resumed_across_reloads() {
     let ours = Authority::new("ours");
     let app = app(&ours.issue(&["localhost"]), None);
-    let config = before(&app, "localhost").upstream("tls: {ca: ca.pem}\nidle_timeout: 100ms");
+    let config = before(&app, "localhost").upstream("tls: {ca: ca.pem}\nidle_timeout: 3s");
     let gateway = Gateway::with(config).file("ca.pem", &ours.pem).start();
     let mut client = Client::connect(gateway.address());
     for _ in 0..2 {

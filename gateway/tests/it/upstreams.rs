@@ -190,7 +190,7 @@ fn one_place_is_enough_for_many_clients_on_several_workers() {
     });
     assert_eq!(most.load(Ordering::SeqCst), 1);
     // A wake-up that is lost costs a tenth of a second, so that 800 requests would show it.
-    assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
     wait_for_metric(&gateway, "probegate_upstream_queue{service=\"app\"}", 0.0);
     wait_of_server(&gateway, "probegate_upstream_in_flight", &app.server(), 0.0);
 }
@@ -204,7 +204,7 @@ fn a_full_queue_is_503_and_so_is_waiting_for_too_long() {
         ok("served")
     });
     let servers = format!("[{{address: \"{}\", max_in_flight: 1}}]", app.server());
-    let gateway = Gateway::start(config(&servers, 2, "queue: {max: 2, timeout: 700ms}"));
+    let gateway = Gateway::start(config(&servers, 2, "queue: {max: 2, timeout: 5s}"));
     let queue = "probegate_upstream_queue{service=\"app\"}";
     let ask = |target: &str| {
         let mut client = Client::connect(gateway.address());
@@ -286,16 +286,16 @@ fn a_server_that_fails_is_left_out_and_comes_back() {
     let down = Unreachable::refusing();
     let spare = Upstream::answering(|_| ok("spare"));
     let servers = format!("[\"{}\", {{address: \"{}\", backup: true}}]", down.server(), spare.server());
-    let gateway = Gateway::start(config(&servers, 1, "fail_timeout: 1s"));
+    let gateway = Gateway::start(config(&servers, 1, "fail_timeout: 5s"));
     let address: SocketAddr = down.server().parse().unwrap();
     assert_eq!(get(gateway.address(), "/").text(), "spare");
     gateway.wait_for_log(|line| line["message"] == "server fails and is left out" && line["server"] == down.server());
-    assert!((of_server(&gateway, "probegate_upstream_ejected", &down.server()) - 1.0).abs() < 0.1);
+    wait_of_server(&gateway, "probegate_upstream_ejected", &down.server(), 1.0);
     drop(down);
     let back = Upstream::answering_at(address, |_| ok("back"));
     eventually("it is tried again", || (get(gateway.address(), "/").text() == "back").then_some(()));
     gateway.wait_for_log(|line| line["message"] == "server is back");
-    assert!(of_server(&gateway, "probegate_upstream_ejected", &back.server()) < 0.1);
+    wait_of_server(&gateway, "probegate_upstream_ejected", &back.server(), 0.0);
     assert_eq!(counts(&asked(&mut Client::connect(gateway.address()), 5, "")), BTreeMap::from([("back", 5)]));
 }
 

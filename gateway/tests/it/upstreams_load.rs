@@ -17,7 +17,7 @@ NAME = os.environ['NAME']
 
 def application(environ, start_response):
     if os.path.exists(os.path.join(os.environ['FOLDER'], 'slow-' + NAME)):
-        time.sleep(0.1)
+        time.sleep(0.3)
     environ['wsgi.input'].read()
     body = (NAME + ' ' + str(os.getpid())).encode()
     start_response('200 OK', [('Content-Type', 'text/plain'), ('Content-Length', str(len(body)))])
@@ -152,8 +152,8 @@ fn servers_are_killed_hung_restarted_and_slowed_and_no_client_sees_it_where_a_re
     folder.write("app.py", APP);
     let mut servers = ["one", "two", "three"].map(|name| Gunicorn::start(&folder, name, free_address()));
     let listed = servers.iter().map(|server| server.address.to_string());
-    let config = Config::servers(listed).workers(2).upstream(
-        "response_timeout: 2s\nconnect_timeout: 1s\nfail_timeout: 1s\nslow_start: 1s\nretries: {budget: 50%, on: [timeout]}",
+    let config = Config::servers(listed).workers(2).with_default_times().upstream(
+        "response_timeout: 4s\nconnect_timeout: 2s\nfail_timeout: 1s\nslow_start: 1s\nretries: {budget: 50%, on: [timeout]}",
     );
     let gateway = Gateway::start(config);
     let (seen, stop) = (Seen::default(), AtomicBool::new(false));
@@ -230,7 +230,7 @@ fn gunicorns_keep_alive_time_is_respected() {
     let folder = Folder::new();
     folder.write("app.py", APP);
     let server = Gunicorn::start(&folder, "one", free_address());
-    let gateway = Gateway::start(Config::servers([server.address.to_string()]));
+    let gateway = Gateway::start(Config::servers([server.address.to_string()]).with_default_times());
     // What is not idempotent is never sent again, so that a race for a connection that gunicorn closes would show. The pauses lie around
     // its two seconds and the gateway's one and a half.
     thread::scope(|scope| {

@@ -143,7 +143,8 @@ fn one_place_is_enough_for_many_clients_on_several_workers() {
         }
     });
     assert_eq!(most.load(Ordering::SeqCst), 1);
-    assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
+    // A wake-up that is lost costs a tenth of a second, so that 800 requests would show it.
+    assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
     in_flight(&gateway, 0.0);
     waiting(&gateway, 0.0);
 }
@@ -153,7 +154,7 @@ fn the_store_of_shared_limits_is_not_charged_for_who_finds_no_place_and_whom_it_
     let redis = Redis::start();
     let (app, released) = app();
     let top = format!(
-        "limits:\n  exports: {{max_in_flight: 1, queue: 1, queue_timeout: 400ms}}\n  \
+        "limits:\n  exports: {{max_in_flight: 1, queue: 1, queue_timeout: 5s}}\n  \
          all: {{rate: 1/h, burst: 1, shared: true}}\nlimit_store: {{redis: \"{}\", replicas: 1, timeout: 900ms}}",
         redis.url()
     );

@@ -12,6 +12,7 @@ pub(crate) struct Config {
     upstream: String,
     service: String,
     top: String,
+    patient: bool,
 }
 
 impl Config {
@@ -23,7 +24,7 @@ impl Config {
     /// In front of these servers.
     pub(crate) fn servers(servers: impl IntoIterator<Item = impl Into<String>>) -> Self {
         let servers = servers.into_iter().map(Into::into).collect();
-        Self { workers: 1, servers, upstream: String::new(), service: String::new(), top: String::new() }
+        Self { workers: 1, servers, upstream: String::new(), service: String::new(), top: String::new(), patient: true }
     }
 
     /// So many workers instead of one.
@@ -49,6 +50,13 @@ impl Config {
         self.service("buffering: off")
     }
 
+    /// With the program's own times for unused connections to apps and for probes. They are short: without this, a busy machine has
+    /// more, where nothing else is said.
+    pub(crate) fn with_default_times(mut self) -> Self {
+        self.patient = false;
+        self
+    }
+
     /// Adds lines at the top level.
     pub(crate) fn top(mut self, lines: &str) -> Self {
         self.top.push_str(&indented(lines, 0));
@@ -58,11 +66,18 @@ impl Config {
 
 impl fmt::Display for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { workers, servers, upstream, service, top } = self;
+        let Self { workers, servers, upstream, service, top, patient } = self;
+        // A test whose thread stands still for a moment must not find its connection gone, nor its probe given up.
+        let probes = if *patient && !top.lines().any(|line| line.starts_with("probes:")) {
+            "probes: {timeout: 10s}\n"
+        } else {
+            ""
+        };
+        let idle = if *patient && !upstream.contains("idle_timeout:") { "      idle_timeout: 15s\n" } else { "" };
         write!(
             f,
-            "listeners:\n  - address: \"127.0.0.1:0\"\nadmin: {{address: \"127.0.0.1:0\"}}\nworkers: {workers}\n{top}\
-             services:\n  app:\n    upstream:\n      servers: {servers:?}\n{upstream}{service}"
+            "listeners:\n  - address: \"127.0.0.1:0\"\nadmin: {{address: \"127.0.0.1:0\"}}\nworkers: {workers}\n{top}{probes}\
+             services:\n  app:\n    upstream:\n      servers: {servers:?}\n{upstream}{idle}{service}"
         )
     }
 }

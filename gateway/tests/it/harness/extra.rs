@@ -7,7 +7,7 @@ use std::io::Read;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -32,6 +32,26 @@ pub(crate) fn free_address() -> SocketAddr {
     let [.., high, low] = std::process::id().to_be_bytes();
     let ip = [127, high | 0x80, low, NEXT.fetch_add(1, Ordering::Relaxed)];
     TcpListener::bind((std::net::Ipv4Addr::from(ip), 0)).unwrap().local_addr().unwrap()
+}
+
+/// A port that nobody has on any address of this machine, for listeners of every interface. It lies below those that the kernel chooses, so that
+/// neither another test nor an outgoing connection can take it meanwhile.
+pub(crate) fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let own = u16::try_from(std::process::id() % 20_000).unwrap();
+    eventually("a port that is free", || {
+        let port = 10_000 + (own + NEXT.fetch_add(1, Ordering::Relaxed)) % 20_000;
+        TcpListener::bind((std::net::Ipv4Addr::UNSPECIFIED, port)).ok().map(|_| port)
+    })
+}
+
+/// Whether a process listens on the Unix socket at this path. A connection would be taken for what it waits for; and one that has bound its socket
+/// may not listen yet.
+pub(crate) fn is_waited_on(path: &Path) -> bool {
+    // Of its columns, the fourth are flags, in which `__SO_ACCEPTCON` says so.
+    let table = std::fs::read_to_string("/proc/net/unix").unwrap();
+    let path = path.display().to_string();
+    table.lines().any(|line| line.split_ascii_whitespace().nth(3) == Some("00010000") && line.ends_with(&path))
 }
 
 /// A configuration that listens on `listeners` instead of a port that the kernel chooses.
@@ -162,7 +182,7 @@ impl Drop for Program {
 /// Asks with the real `curl`. The answer's body is empty when the arguments make it a HEAD request.
 pub(crate) fn curl(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Response {
     let mut command = Command::new("curl");
-    command.args(["--silent", "--show-error", "--include", "--noproxy", "*", "--max-time", "15"]).args(arguments);
+    command.args(["--silent", "--show-error", "--include", "--noproxy", "*", "--max-time", "40"]).args(arguments);
     let output = command.stdin(Stdio::null()).output().unwrap();
     assert!(output.status.success(), "{command:?}: {output:?}");
     let mut rest = &output.stdout[..];

@@ -4,9 +4,8 @@ use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
-use super::{Folder, eventually, free_address};
+use super::{Folder, PATIENCE, eventually, free_address};
 
 /// A server that runs. Killed when dropped.
 #[derive(Debug)]
@@ -56,7 +55,7 @@ impl Redis {
         let (address, folder) = (free_address(), Folder::new());
         let watched = master.address;
         let text = format!(
-            "bind {}\nport {}\ndir {}\nsentinel monitor mymaster {} {} 1\nsentinel down-after-milliseconds mymaster 500\n\
+            "bind {}\nport {}\ndir {}\nsentinel monitor mymaster {} {} 1\nsentinel down-after-milliseconds mymaster 3000\n\
              sentinel failover-timeout mymaster 2000\n",
             address.ip(),
             address.port(),
@@ -162,7 +161,7 @@ impl Resp {
     /// Connects.
     pub(crate) fn connect(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
         Self { stream: BufReader::new(stream) }
     }

@@ -8,7 +8,7 @@ use super::raw::{
     WINDOW_UPDATE, block, frame,
 };
 use super::{config, with_http2};
-use crate::harness::{Client, Config, Gateway, PATIENCE, Upstream, metric, ok};
+use crate::harness::{Client, Config, Gateway, PATIENCE, Upstream, ok};
 
 const PROTOCOL_ERROR: u32 = 1;
 const FLOW_CONTROL_ERROR: u32 = 3;
@@ -46,14 +46,17 @@ fn floods_of_control_frames_end_the_connection() {
     }
     let count = || gateway.access_log().iter().filter(|line| line["reason"] == "http2_flood").count();
     crate::harness::eventually("all are logged", || (count() == 6).then_some(()));
-    let name = metrics_name(&gateway, "http2_flood");
-    assert!((metric(&gateway, &name) - 6.0).abs() < 0.1);
+    counted(&gateway, "http2_flood", 6.0);
 }
 
-/// The series that counts a reason.
-fn metrics_name(gateway: &Gateway, reason: &str) -> String {
+/// Waits until a reason is counted so often.
+fn counted(gateway: &Gateway, reason: &str, count: f64) {
     let label = format!("reason=\"{reason}\"");
-    crate::harness::metrics(gateway).into_keys().find(|name| name.contains(&label)).expect("it is counted")
+    crate::harness::eventually("it is counted", || {
+        let series = crate::harness::metrics(gateway);
+        let found = series.iter().find(|(name, _)| name.contains(&label))?;
+        ((found.1 - count).abs() < 0.1).then_some(())
+    });
 }
 
 #[test]
@@ -112,8 +115,7 @@ fn fields_that_do_not_end_end_the_connection_after_the_time_for_a_head() {
     }
     let logged = || gateway.access_log().iter().filter(|line| line["reason"] == "head_timeout").count();
     crate::harness::eventually("both are logged", || (logged() == 2).then_some(()));
-    let name = metrics_name(&gateway, "head_timeout");
-    assert!((metric(&gateway, &name) - 2.0).abs() < 0.1);
+    counted(&gateway, "head_timeout", 2.0);
 }
 
 #[test]

@@ -242,4 +242,4 @@ pub(super) async fn receive(
 }
 
 /// How long a test's own deadlines are: short, but no matter of luck.
-pub(super) const SOON: Duration = Duration::from_millis(400);
+pub(super) const SOON: Duration = Duration::from_millis(1500);

@@ -1,7 +1,7 @@
 //! What a request gets while there is no answer.
 
 use super::{gateway, gateway_with};
-use crate::harness::{Folder, Gateway, Redis, Upstream, eventually, free_address, get, metric, ok};
+use crate::harness::{Folder, Gateway, Redis, Upstream, eventually, free_address, get, metric, ok, wait_for_metric};
 
 const LIMIT: &str = "limits: {all: {rate: 6/h, shared: true}}";
 
@@ -37,7 +37,7 @@ fn open_lets_pass_and_closed_refuses() {
     let nobody = format!("redis://{}", free_address());
     let open = gateway_with(&app, &nobody, LIMIT, "limits: [all]", "on_failure: open").start();
     assert_eq!(statuses(&open, 20), [200; 20]);
-    assert!(metric(&open, "probegate_limit_store_decisions_total{by=\"open\"}") > 19.5);
+    wait_for_metric(&open, "probegate_limit_store_decisions_total{by=\"open\"}", 20.0);
     let limits = "limits: {all: {rate: 6/h, shared: true}, own: {rate: 2/h}}";
     let closed = gateway_with(&app, &nobody, limits, "limits: [own, all]", "on_failure: closed").start();
     for _ in 0..3 {

@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::config;
-use crate::harness::{Client, Gateway, Redis, Upstream, eventually, metric, ok};
+use crate::harness::{Client, Gateway, Metronome, Redis, Upstream, eventually, metric, ok};
 
 /// Requests a second, and one less than may come at once.
 const RATE: f64 = 30.0;
@@ -66,6 +66,24 @@ impl Load {
     }
 }
 
+/// Does it until nothing is wrong. What is wrong while the machine stood still says nothing, and is tried again, some times at the most; otherwise it is a fault.
+fn undisturbed(mut attempt: impl FnMut() -> Vec<String>) {
+    let mut attempts = Vec::new();
+    for _ in 0..8 {
+        let metronome = Metronome::start();
+        let wrong = attempt();
+        // A deadline of 50 ms may have passed because nobody had a processor.
+        let disturbed = metronome.end() > Duration::from_millis(15);
+        if wrong.is_empty() {
+            return;
+        }
+        assert!(disturbed, "{wrong:#?}");
+        println!("tried again, the machine stood still: {wrong:#?}");
+        attempts.push(wrong);
+    }
+    panic!("wrong each time: {attempts:#?}");
+}
+
 /// The most that passed beyond the rate in any window: whatever was sent and answered within one passed within it.
 fn beyond(asked: &[Asked]) -> f64 {
     let passed: Vec<&Asked> = asked.iter().filter(|asked| asked.status == 200).collect();
@@ -98,27 +116,42 @@ fn three(app: &Upstream, redis: &Redis, timeout: &str) -> Vec<Gateway> {
 
 #[test]
 fn three_gateways_let_pass_over_any_window_what_one_may() {
-    let redis = Redis::start();
-    let app = Upstream::answering(|_| ok("answered"));
-    let gateways = three(&app, &redis, "900ms");
-    let load = Load::on(&gateways);
-    load.until(4.0);
-    let asked = load.end();
-    // To the microsecond of the server's clock; a request more for the sums of seconds.
-    let worst = beyond(&asked);
-    assert!(worst <= BURST + 1.0 + 1.0, "{worst} requests beyond the rate within some window");
-    let count = passed(&asked, 0.0, 5.0);
-    assert!(count >= 0.8 * (4.0 * RATE + BURST), "only {count} of {} passed", asked.len());
-    assert!(asked.iter().all(|asked| matches!(asked.status, 200 | 429)));
-    for gateway in &gateways {
-        assert!(metric(gateway, "probegate_limit_store_decisions_total{by=\"local\"}") < 0.5, "the store was asked");
-        // Alone, each of them would have let pass three times its part.
-        assert!(metric(gateway, "probegate_limited_total{limit=\"all\"}") > 40.0);
-    }
+    undisturbed(|| {
+        let redis = Redis::start();
+        let app = Upstream::answering(|_| ok("answered"));
+        let gateways = three(&app, &redis, "900ms");
+        let load = Load::on(&gateways);
+        load.until(4.0);
+        let asked = load.end();
+        assert!(asked.iter().all(|asked| matches!(asked.status, 200 | 429)));
+        let mut wrong = Vec::new();
+        let mut check = |fine: bool, what: String| {
+            if !fine {
+                wrong.push(what);
+            }
+        };
+        // To the microsecond of the server's clock; a request more for the sums of seconds.
+        let worst = beyond(&asked);
+        check(worst <= BURST + 1.0 + 1.0, format!("{worst} requests beyond the rate within some window"));
+        let count = passed(&asked, 0.0, 5.0);
+        check(count >= 0.8 * (4.0 * RATE + BURST), format!("only {count} of {} passed", asked.len()));
+        for gateway in &gateways {
+            let local = metric(gateway, "probegate_limit_store_decisions_total{by=\"local\"}");
+            check(local < 0.5, format!("the store was not asked {local} times"));
+            // Alone, each of them would have let pass three times its part.
+            let limited = metric(gateway, "probegate_limited_total{limit=\"all\"}");
+            check(limited > 40.0, format!("only {limited} were limited"));
+        }
+        wrong
+    });
 }
 
 /// What becomes of a load while `harm` is done to the server and then mended: no error, no stall, one line for each change, and no more than the documented slack.
-fn outage(harm: impl FnOnce(&mut Redis), mend: impl FnOnce(&mut Redis)) {
+fn outage(harm: impl Fn(&mut Redis), mend: impl Fn(&mut Redis)) {
+    undisturbed(|| attempt(&harm, &mend));
+}
+
+fn attempt(harm: impl FnOnce(&mut Redis), mend: impl FnOnce(&mut Redis)) -> Vec<String> {
     let mut redis = Redis::start();
     let app = Upstream::answering(|_| ok("answered"));
     let gateways = three(&app, &redis, "50ms");
@@ -140,33 +173,43 @@ fn outage(harm: impl FnOnce(&mut Redis), mend: impl FnOnce(&mut Redis)) {
     let took = load.began.elapsed().as_secs_f64();
     let asked = load.end();
 
-    let wrong = asked.iter().filter(|asked| !matches!(asked.status, 200 | 429)).count();
-    assert_eq!(wrong, 0, "of {}", asked.len());
+    // Whatever the machine does, nobody is told of an error.
+    let errors = asked.iter().filter(|asked| !matches!(asked.status, 200 | 429)).count();
+    assert_eq!(errors, 0, "of {}", asked.len());
+    let mut wrong = Vec::new();
+    let mut check = |fine: bool, what: String| {
+        if !fine {
+            wrong.push(what);
+        }
+    };
     let mut latencies: Vec<f64> = asked.iter().map(|asked| asked.answered - asked.sent).collect();
     latencies.sort_by(f64::total_cmp);
     let most = latencies.last().unwrap();
     let common = latencies[latencies.len() * 99 / 100];
     // The deadline is 50 ms; the rest is for a processor with other tests on it.
-    assert!(common < 0.3 && *most < 1.5, "99 % within {common} s, all within {most} s");
+    check(common < 0.3 && *most < 1.5, format!("99 % within {common} s, all within {most} s"));
     // Two changes: a bucket for each beyond the limit's own, and one request a gateway where they change one after the other.
     let total = passed(&asked, 0.0, took);
     let slack = 3.0 * (BURST + 1.0) + 3.0 + RATE;
-    assert!(total <= RATE * took + slack, "{total} passed in {took} s");
+    check(total <= RATE * took + slack, format!("{total} passed in {took} s"));
     let meanwhile = passed(&asked, gone, mended);
-    assert!(meanwhile <= RATE * (mended - gone) + BURST + 1.0 + 3.0, "{meanwhile} passed in {} s", mended - gone);
-    assert!(meanwhile >= 0.5 * RATE * (mended - gone), "each counts alone, with a third: {meanwhile}");
+    let span = mended - gone;
+    check(meanwhile <= RATE * span + BURST + 1.0 + 3.0, format!("{meanwhile} passed in {span} s"));
+    check(meanwhile >= 0.5 * RATE * span, format!("each counts alone, with a third: {meanwhile} in {span} s"));
     for gateway in &gateways {
         let lines = gateway.log_lines();
         for what in ["the limit store is not asked any more", "the limit store is asked again"] {
-            assert_eq!(lines.iter().filter(|line| line.contains(what)).count(), 1, "{lines:#?}");
+            check(lines.iter().filter(|line| line.contains(what)).count() == 1, format!("{lines:#?}"));
         }
         let late = metric(gateway, "probegate_limit_store_failures_total{reason=\"timeout\"}");
-        assert!(late < 20.0, "the breaker keeps requests from waiting: {late}");
-        assert!(metric(gateway, "probegate_limit_store_decisions_total{by=\"local\"}") > 10.0);
+        check(late < 20.0, format!("the breaker keeps requests from waiting: {late}"));
+        let local = metric(gateway, "probegate_limit_store_decisions_total{by=\"local\"}");
+        check(local > 10.0, format!("only {local} were counted here"));
         eventually("it is closed", || {
             (metric(gateway, "probegate_limit_store_breaker{state=\"closed\"}") > 0.5).then_some(())
         });
     }
+    wrong
 }
 
 fn said(line: &serde_json::Value, what: &str) -> bool {

@@ -192,7 +192,7 @@ fn clients_are_spread_over_a_cluster_and_a_slot_that_moves_takes_its_counts_alon
 fn a_cluster_that_is_gone_is_as_good_as_a_server_that_is_gone() {
     let mut nodes = Redis::cluster(3);
     let app = app();
-    let store = "cluster: true\ntimeout: 100ms";
+    let store = "cluster: true\ntimeout: 900ms";
     let limits = "limits: {all: {rate: 9000/h, burst: 999, shared: true}}";
     let gateway = gateway_with(&app, &nodes[1].url(), limits, "limits: [all]", store).start();
     let ask = || (10..30).flat_map(|last| from(&gateway, last, 1)).all(|status| status == 200);
@@ -205,7 +205,7 @@ fn a_cluster_that_is_gone_is_as_good_as_a_server_that_is_gone() {
     });
     let began = std::time::Instant::now();
     assert!(ask());
-    assert!(began.elapsed().as_secs_f64() < 2.0, "nobody waits: twenty requests took {:?}", began.elapsed());
+    assert!(began.elapsed().as_secs_f64() < 10.0, "nobody waits: twenty requests took {:?}", began.elapsed());
     nodes.iter_mut().for_each(Redis::start_again);
     gateway.wait_for_log(|line| line["message"] == "the limit store is asked again");
     let before = decided(&gateway, "store");
