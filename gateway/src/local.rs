@@ -50,6 +50,15 @@ pub struct Page {
     pub content_type: &'static str,
     /// The body.
     pub body: Vec<u8>,
+    /// Further fields.
+    pub fields: Vec<(&'static str, String)>,
+}
+
+impl Page {
+    /// Plain text.
+    pub fn new(status: u16, body: impl Into<Vec<u8>>) -> Self {
+        Self { status, content_type: "text/plain; charset=utf-8", body: body.into(), fields: Vec::new() }
+    }
 }
 
 /// A bound address.
@@ -163,9 +172,10 @@ async fn serve(stream: &impl Transport, page: &impl Fn(&Request<'_>) -> Page, de
         let page = if framed.is_ok() {
             page(&Request { method, path, query, fields: FieldView { bytes, fields: &head.fields } })
         } else {
-            Page { status: 400, content_type: "text/plain", body: b"bad request\n".to_vec() }
+            Page::new(400, "bad request\n")
         };
-        let fields = [("Content-Type", page.content_type.as_bytes()), ("Cache-Control", b"no-store")];
+        let mut fields = vec![("Content-Type", page.content_type.as_bytes()), ("Cache-Control", &b"no-store"[..])];
+        fields.extend(page.fields.iter().map(|(name, value)| (*name, value.as_bytes())));
         let sent = reply.answer(&Answer { status: page.status, fields: &fields, body: &page.body }).await;
         let persists = reply.persists();
         let leftover = body.into_leftover();

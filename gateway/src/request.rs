@@ -30,6 +30,7 @@ pub mod redirect;
 mod refuse;
 pub mod relay;
 pub mod release;
+mod remember;
 pub mod rewrite;
 pub mod shield;
 pub mod stall;

@@ -22,6 +22,7 @@ use crate::store::Store;
 pub use crate::switches::InMaintenance;
 use crate::switches::{Maintenance, Switches};
 use crate::telemetry::access_log::AccessLogger;
+use crate::telemetry::history::History;
 use crate::telemetry::metrics::{LimitStats, Metrics, ServiceStats};
 use crate::tls::server::{Failed, Listener, Prepared};
 use crate::tls::{self, Shared};
@@ -48,6 +49,8 @@ pub struct Active {
     pub bans: Gate,
     /// The shields before its probes.
     pub shields: Shields,
+    /// What apps have said to its probes, by service and probe in the plan's order; `None`: the gateway answers.
+    pub histories: Vec<Vec<Option<Arc<History>>>>,
     /// TLS on its listeners, in the plan's order.
     pub tls: Vec<Option<Arc<Listener>>>,
     /// Whether its services are in maintenance, in the plan's order.
@@ -277,11 +280,12 @@ fn activate(
     });
     let shields = Shields::new(&plan, before.map(|before| (&before.plan, &before.shields)), metrics, origin);
     let servers = servers.collect();
+    let histories = metrics.histories.attach(&plan);
     let stats = plan.services.iter().map(|service| metrics.service(&service.name)).collect();
     let limited = plan.limits.iter().map(|limit| metrics.limit(&limit.name)).collect();
     let maintenance = switches.attach(&plan);
     let bans = bans.attach(&plan, unix_time());
-    let active = Active { plan, limiter, store, servers, stats, limited, bans, shields, tls, maintenance };
+    let active = Active { plan, limiter, store, servers, stats, limited, bans, shields, histories, tls, maintenance };
     apply_drains(&active, switches);
     for servers in active.servers.iter().filter(|servers| servers.sites().iter().all(|site| site.state.is_drained())) {
         tracing::warn!(service = servers.service(), "every server is drained: nobody answers");

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use probegate_policies::ban::{Ban, Cause, Client};
 use serde_json::{Value, json};
 
-use super::control::{Failed, invalid};
 use super::query::Query;
+use super::route::{Access, Answer, Call, Failed, Parameter, Resource, Route, invalid};
 use crate::bans::{self, Exempt, LONGEST, file};
 use crate::plan::BY_HAND;
 use crate::state::{Active, State, unix_time};
@@ -17,26 +17,77 @@ const DEFAULT: u64 = 86_400;
 /// The longest reason that is kept, in characters.
 const REASON: usize = 200;
 
-/// What is below `/bans`: a list, or a client. `None`: nothing is there for this method.
-pub(super) fn answer(
-    state: &Arc<State>,
-    active: &Active,
-    method: &[u8],
-    below: &[&str],
-    query: &Query,
-) -> Option<Result<Value, Failed>> {
-    Some(match (method, below) {
-        (b"GET" | b"HEAD", []) => Ok(list(state, active)),
-        (b"DELETE", []) => {
-            let lifted = state.bans.lift_all(unix_time());
-            tracing::warn!(lifted, "all bans are lifted by hand");
-            Ok(saved(state, json!({"lifted": lifted, "changed": lifted > 0})))
-        }
-        (b"GET" | b"HEAD", [text]) => client(text).map(|client| why(state, active, client)),
-        (b"PUT", [text]) => client(text).and_then(|client| add(state, active, client, query)),
-        (b"DELETE", [text]) => client(text).map(|client| lift(state, client)),
-        _ => return None,
-    })
+/// How many stand where there is much else.
+pub(super) const FEW: usize = 50;
+
+/// This resource.
+pub(super) const RESOURCE: Resource = Resource {
+    schemas: include_str!("schemas/bans.json"),
+    routes: &[
+        Route {
+            method: "GET",
+            path: "/bans",
+            access: Access::Read,
+            summary: "Who is banned",
+            parameters: &[],
+            schema: "Bans",
+            answer: Answer::Json(|call| Ok(list(call.state, call.active, None))),
+        },
+        Route {
+            method: "DELETE",
+            path: "/bans",
+            access: Access::Write,
+            summary: "All bans are lifted",
+            parameters: &[],
+            schema: "AllLifted",
+            answer: Answer::Json(|call| Ok(lift_all(call))),
+        },
+        Route {
+            method: "GET",
+            path: "/bans/{client}",
+            access: Access::Read,
+            summary: "Whether a client is banned, why, and how far it is from it",
+            parameters: &[],
+            schema: "BanOf",
+            answer: Answer::Json(|call| Ok(why(call.state, call.active, client(call.name(0))?))),
+        },
+        Route {
+            method: "PUT",
+            path: "/bans/{client}",
+            access: Access::Write,
+            summary: "A client is kept out",
+            parameters: &[
+                Parameter {
+                    name: "for",
+                    text: "For how many seconds.",
+                    schema: r#"{"type": "integer", "minimum": 1, "default": 86400}"#,
+                },
+                Parameter { name: "reason", text: "Why, for whoever asks.", schema: r#"{"type": "string"}"# },
+                Parameter {
+                    name: "force",
+                    text: "Even if it is in network `internal`.",
+                    schema: r#"{"type": "boolean", "default": false}"#,
+                },
+            ],
+            schema: "Banned",
+            answer: Answer::Json(|call| add(call.state, call.active, client(call.name(0))?, &call.query)),
+        },
+        Route {
+            method: "DELETE",
+            path: "/bans/{client}",
+            access: Access::Write,
+            summary: "A client is let in again, and what it did is forgotten",
+            parameters: &[],
+            schema: "Lifted",
+            answer: Answer::Json(|call| Ok(lift(call.state, client(call.name(0))?))),
+        },
+    ],
+};
+
+fn lift_all(call: &Call<'_>) -> Value {
+    let lifted = call.state.bans.lift_all(unix_time());
+    tracing::warn!(lifted, "all bans are lifted by hand");
+    saved(call.state, json!({"lifted": lifted, "changed": lifted > 0}))
 }
 
 fn client(text: &str) -> Result<Client, Failed> {
@@ -46,13 +97,20 @@ fn client(text: &str) -> Result<Client, Failed> {
     })
 }
 
-fn list(state: &State, active: &Active) -> Value {
+/// Who is banned, and how many. `most`: those whose bans began last, and no more of them.
+pub(super) fn list(state: &State, active: &Active, most: Option<usize>) -> Value {
     let now = unix_time();
     let mut all = Vec::new();
     for (name, shadow, jail) in policies(state, active) {
-        all.extend(jail.list(now).iter().map(|(client, ban)| told(name, shadow, *client, ban, now)));
+        all.extend(jail.list(now).into_iter().map(|(client, ban)| (name, shadow, client, ban)));
     }
-    json!({"bans": all})
+    let count = all.len();
+    if let Some(most) = most {
+        all.sort_by_key(|(_, _, _, ban)| std::cmp::Reverse(ban.since));
+        all.truncate(most);
+    }
+    let all = all.iter().map(|(name, shadow, client, ban)| told(name, *shadow, *client, ban, now));
+    json!({"bans": all.collect::<Vec<_>>(), "count": count})
 }
 
 /// The policies with their bans, and those by hand.

@@ -1,116 +1,36 @@
-//! Services and their switches, as the admin listener tells and turns them.
+//! The switches of services: maintenance, and drained servers.
 
-use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::guard::{self, Refused};
-use super::query::{Query, decode};
-use super::{bans, limits, status};
-use crate::local::{Page, Request};
-use crate::state::{Active, State, unix_time};
+use super::query::Query;
+use super::route::{Answered, Call, Failed, invalid};
+use super::services::{self, names, unknown_service};
+use crate::state::{Active, State};
 use crate::switches::{InMaintenance, Turned};
 
 /// The longest time that clients can be told to stay away: a year, in seconds.
 const LONGEST: u64 = 366 * 86_400;
 
-/// The page below `/services`; `None`: it is not there.
-pub(super) fn page(state: &Arc<State>, address: SocketAddr, request: &Request<'_>) -> Option<Page> {
-    let path = std::str::from_utf8(request.path).ok()?;
-    let parts: Vec<String> = path.strip_prefix('/')?.split('/').map(decode).collect::<Option<_>>()?;
-    let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
-    if let ["bans", below @ ..] = parts.as_slice() {
-        return banned(state, address, request, below);
-    }
-    if let ["limits", below @ ..] = parts.as_slice() {
-        return limited(state, address, request, below);
-    }
-    let ["services", below @ ..] = parts.as_slice() else { return None };
-    let active = state.active();
-    let to = request.method == b"PUT";
-    Some(match (request.method, below) {
-        (b"GET" | b"HEAD", []) => answer(200, &status::all(state, &active)),
-        (b"GET" | b"HEAD", [service]) => match status::one(state, &active, service) {
-            Some(found) => answer(200, &found),
-            None => refusal(&unknown_service(&active, service), &names(&active)),
-        },
-        (b"PUT" | b"DELETE", [service, "maintenance"]) => {
-            let known: &[_] = if to { &["retry_after"] } else { &[] };
-            allowed(state, address, request, known, |query| maintenance(state, &active, service, to.then_some(query)))
-        }
-        (b"PUT" | b"DELETE", [service, "servers", server, "drain"]) => {
-            let known: &[_] = if to { &["force"] } else { &[] };
-            allowed(state, address, request, known, |query| drain(state, &active, service, server, to, query))
-        }
-        (_, [] | [_] | [_, "maintenance"] | [_, "servers", _, "drain"]) => {
-            refusal(&(405, "method_not_allowed", "the method is not allowed here".to_owned()), &[])
-        }
-        _ => return None,
-    })
+/// Maintenance of a service begins.
+pub(super) fn maintenance_begins(call: &Call<'_>) -> Answered {
+    maintenance(call.state, call.active, call.name(0), Some(&call.query))
 }
 
-/// The page below `/bans`.
-fn banned(state: &Arc<State>, address: SocketAddr, request: &Request<'_>, below: &[&str]) -> Option<Page> {
-    if !matches!((request.method, below), (b"GET" | b"HEAD" | b"DELETE", [] | [_]) | (b"PUT", [_])) {
-        let text = "the method is not allowed here".to_owned();
-        return (below.len() < 2).then(|| refusal(&(405, "method_not_allowed", text), &[]));
-    }
-    let known: &[_] = if request.method == b"PUT" { &["for", "reason", "force"] } else { &[] };
-    Some(allowed(state, address, request, known, |query| {
-        let answer = bans::answer(state, &state.active(), request.method, below, query);
-        answer.unwrap_or_else(|| Err(((404, "not_found", "there is nothing here".to_owned()), vec![])))
-    }))
+/// Maintenance of a service ends.
+pub(super) fn maintenance_ends(call: &Call<'_>) -> Answered {
+    maintenance(call.state, call.active, call.name(0), None)
 }
 
-/// The page below `/limits`.
-fn limited(state: &Arc<State>, address: SocketAddr, request: &Request<'_>, below: &[&str]) -> Option<Page> {
-    if !matches!((request.method, below), (b"GET" | b"HEAD", [] | [_])) {
-        let text = "the method is not allowed here".to_owned();
-        return (below.len() < 2).then(|| refusal(&(405, "method_not_allowed", text), &[]));
-    }
-    Some(allowed(state, address, request, &["keys"], |query| {
-        let answer = limits::answer(state, &state.active(), below, query);
-        answer.unwrap_or_else(|| Err(((404, "not_found", "there is nothing here".to_owned()), vec![])))
-    }))
+/// A server gets no new requests.
+pub(super) fn drain(call: &Call<'_>) -> Answered {
+    turn(call.state, call.active, call.name(0), call.name(1), true, &call.query)
 }
 
-/// What went wrong, and the names that would have been right.
-pub(super) type Failed = (Refused, Vec<String>);
-
-fn allowed(
-    state: &State,
-    address: SocketAddr,
-    request: &Request<'_>,
-    parameters: &[&str],
-    turn: impl FnOnce(&Query) -> Result<Value, Failed>,
-) -> Page {
-    // Held until the switch is turned and written, so that a hand-over begins behind it.
-    let held = state.switches.hold();
-    if !state.is_open() || state.is_handed_over() || held.is_none() {
-        // The other process may write its own switches at this moment.
-        let text = "processes change at this moment: ask again".to_owned();
-        return refusal(&(503, "handing_over", text), &[]);
-    }
-    let active = state.active();
-    if let Err(refused) = guard::judge(request, address, active.plan.admin_token.as_deref(), unix_time()) {
-        tracing::warn!(reason = refused.1, "a switch was not turned");
-        return refusal(&refused, &[]);
-    }
-    let turned = match Query::of(request.query, parameters) {
-        Ok(query) => turn(&query),
-        Err(text) => Err(invalid(text)),
-    };
-    match turned {
-        Ok(value) => answer(200, &value),
-        Err((refused, known)) => refusal(&refused, &known),
-    }
-}
-
-/// A parameter is not what it should be.
-pub(super) fn invalid(text: String) -> Failed {
-    ((400, "parameter_invalid", text), vec![])
+/// A drained server gets requests again.
+pub(super) fn undrain(call: &Call<'_>) -> Answered {
+    turn(call.state, call.active, call.name(0), call.name(1), false, &call.query)
 }
 
 /// `to`: the query of the request that asks for it; `None`: it ends.
@@ -148,17 +68,10 @@ fn maintenance(state: &State, active: &Active, service: &str, to: Option<&Query>
             None => tracing::warn!(service, "maintenance ends"),
         }
     }
-    Ok(told(&turned, json!({"service": service, "maintenance": status::maintenance(now)})))
+    Ok(told(&turned, json!({"service": service, "maintenance": services::maintenance(now)})))
 }
 
-fn drain(
-    state: &State,
-    active: &Active,
-    service: &str,
-    server: &str,
-    to: bool,
-    query: &Query,
-) -> Result<Value, Failed> {
+fn turn(state: &State, active: &Active, service: &str, server: &str, to: bool, query: &Query) -> Result<Value, Failed> {
     let switches = &state.switches;
     let found = active.plan.services.iter().find(|known| &*known.name == service);
     let known = found.is_some_and(|service| service.upstream.servers.iter().any(|known| &*known.label == server));
@@ -199,31 +112,4 @@ fn told(turned: &Turned, mut value: Value) -> Value {
         }
     }
     value
-}
-
-fn unknown_service(active: &Active, service: &str) -> Refused {
-    let count = active.plan.services.len();
-    (
-        404,
-        "unknown_service",
-        format!("no service is called `{service}` (there {} {count})", if count == 1 { "is" } else { "are" }),
-    )
-}
-
-fn names(active: &Active) -> Vec<String> {
-    active.plan.services.iter().map(|service| service.name.to_string()).collect()
-}
-
-fn refusal((status, error, text): &Refused, known: &[String]) -> Page {
-    let mut value = json!({"error": error, "message": text});
-    if !known.is_empty()
-        && let Some(fields) = value.as_object_mut()
-    {
-        fields.insert("known".to_owned(), known.into());
-    }
-    answer(*status, &value)
-}
-
-fn answer(status: u16, value: &Value) -> Page {
-    Page { status, content_type: "application/json", body: format!("{value:#}\n").into_bytes() }
 }

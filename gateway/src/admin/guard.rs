@@ -9,26 +9,29 @@ use std::net::{IpAddr, SocketAddr};
 use probegate_policies::access::TokenSet;
 use probegate_policies::fields::Fields as _;
 
+use super::route::{Access, Refused};
 use crate::local::Request;
 use crate::wire::head::{FieldView, Name};
 
 /// What has to be there, so that no page can send it.
 pub const FIELD: &str = "X-Probegate-Control";
 
-/// Why a switch was not turned, and with which status that is said.
-pub(super) type Refused = (u16, &'static str, String);
-
-/// Whether this request may turn switches. `address` is where the admin listener is.
+/// Whether this request may do what it asks for. `address` is where the admin listener is.
 ///
 /// # Errors
 /// Why it may not.
 pub(super) fn judge(
+    access: Access,
     request: &Request<'_>,
     address: SocketAddr,
     tokens: Option<&TokenSet>,
     unix: u64,
 ) -> Result<(), Refused> {
-    let asked = request.fields.lines().any(|(name, _)| name.eq_ignore_ascii_case(FIELD.as_bytes()));
+    if access == Access::Open {
+        return Ok(());
+    }
+    let asked =
+        access == Access::Read || request.fields.lines().any(|(name, _)| name.eq_ignore_ascii_case(FIELD.as_bytes()));
     if !asked {
         let text = format!("the field `{FIELD}: 1` is missing, which keeps pages of the Web from turning switches");
         return Err((403, "field_missing", text));

@@ -1,44 +1,68 @@
-//! Limits, as the admin listener tells them: how many requests each has judged, and who is over it or near it. Reading takes what writing takes: with `show_keys`, it tells
+//! Limits, as the admin listener tells them: how many requests each has judged, whom it kept out, and who is over it or near it. With `show_keys`, that tells
 //! addresses of people.
+
+use std::sync::atomic::Ordering;
 
 use probegate_policies::limit::Seed;
 use probegate_policies::limit::hot::Entry;
 use serde_json::{Value, json};
 
-use super::control::{Failed, invalid};
 use super::query::Query;
-use crate::limiter::watch::{KEYS, Label, Seen};
+use super::route::{Access, Answer, Answered, Call, Failed, Parameter, Resource, Route, invalid};
+use crate::limiter::watch::{KEYS, Label};
 use crate::plan::Limit;
-use crate::state::{Active, State};
 
 /// Keys that are told of each limit where nothing is said.
 const DEFAULT: usize = 10;
 
-/// What is below `/limits`: all of them, or the one with this name. `None`: nothing is there.
-pub(super) fn answer(state: &State, active: &Active, below: &[&str], query: &Query) -> Option<Result<Value, Failed>> {
-    let keys = match keys(query) {
-        Ok(keys) => keys,
-        Err(failed) => return Some(Err(failed)),
-    };
-    let now = state.now(std::time::Instant::now()).nanos;
-    let seed = state.seed();
-    let told = |(index, limit): (usize, &Limit)| {
-        let seen = active.limiter.watches().get(index)?.seen(now);
-        let evicted = active.limiter.tables().get(index)?.stats().evicted_live;
-        Some(told(limit, &seen, evicted, &seed, keys))
-    };
-    let mut limits = active.plan.limits.iter().enumerate();
-    match below {
-        [] => Some(Ok(json!({"limits": limits.filter_map(told).collect::<Vec<_>>()}))),
-        [name] => Some(match limits.find(|(_, limit)| *limit.name == **name).and_then(told) {
-            Some(value) => Ok(value),
-            None => {
-                let known = active.plan.limits.iter().map(|limit| limit.name.to_string()).collect();
-                Err(((404, "limit_unknown", format!("there is no limit `{name}`")), known))
-            }
-        }),
-        _ => None,
-    }
+/// Keys of each where there is much else.
+pub(super) const FEW: usize = 3;
+
+/// This resource.
+pub(super) const RESOURCE: Resource = Resource {
+    schemas: include_str!("schemas/limits.json"),
+    routes: &[
+        Route {
+            method: "GET",
+            path: "/limits",
+            access: Access::Read,
+            summary: "All limits: how many requests each has judged, and who is over it or near it",
+            parameters: &[HOTTEST],
+            schema: "Limits",
+            answer: Answer::Json(|call| Ok(json!({"limits": list(call, keys(&call.query)?)}))),
+        },
+        Route {
+            method: "GET",
+            path: "/limits/{limit}",
+            access: Access::Read,
+            summary: "One limit",
+            parameters: &[HOTTEST],
+            schema: "Limit",
+            answer: Answer::Json(one),
+        },
+    ],
+};
+
+const HOTTEST: Parameter = Parameter {
+    name: "keys",
+    text: "How many of its keys are told of each limit, those with the most requests.",
+    schema: r#"{"type": "integer", "minimum": 0, "maximum": 64, "default": 10}"#,
+};
+
+/// All limits, each with this many of its keys.
+pub(super) fn list(call: &Call<'_>, keys: usize) -> Value {
+    let limits = call.active.plan.limits.iter().enumerate();
+    limits.filter_map(|(index, limit)| told(call, index, limit, keys)).collect()
+}
+
+fn one(call: &Call<'_>) -> Answered {
+    let (keys, name) = (keys(&call.query)?, call.name(0));
+    let mut limits = call.active.plan.limits.iter().enumerate();
+    let found = limits.find(|(_, limit)| *limit.name == *name);
+    found.and_then(|(index, limit)| told(call, index, limit, keys)).ok_or_else(|| {
+        let known = call.active.plan.limits.iter().map(|limit| limit.name.to_string()).collect();
+        ((404, "limit_unknown", format!("there is no limit `{name}`")), known)
+    })
 }
 
 fn keys(query: &Query) -> Result<usize, Failed> {
@@ -49,26 +73,53 @@ fn keys(query: &Query) -> Result<usize, Failed> {
     }
 }
 
-fn told(limit: &Limit, seen: &Seen, evicted: u64, seed: &Seed, keys: usize) -> Value {
-    let hot = seen.hot.entries().iter().take(keys).map(|entry| hot(entry, seed));
-    json!({
+fn told(call: &Call<'_>, index: usize, limit: &Limit, keys: usize) -> Option<Value> {
+    let active = call.active;
+    let now = call.state.now(std::time::Instant::now()).nanos;
+    let seed = call.state.seed();
+    let seen = active.limiter.watches().get(index)?.seen(now);
+    let table = active.limiter.tables().get(index)?.stats();
+    let stats = active.limited.get(index)?;
+    let (delayed, waiting) = stats.waited();
+    let room = active.limiter.rooms().get(index).and_then(Option::as_ref);
+    let services = active.plan.services.iter().filter(|service| {
+        service.limits.contains(&index) || service.routes.iter().any(|route| route.limits.contains(&index))
+    });
+    Some(json!({
         "limit": limit.name,
         "terms": terms(limit),
-        "mode": if limit.shadow { "shadow" } else { "enforce" },
+        "mode": mode(limit.shadow),
         "key": limit.key.to_string(),
         "shared": limit.shared,
+        "services": services.map(|service| &*service.name).collect::<Vec<_>>(),
+        "line": limit.origin.line,
         "since": seen.since,
         "requests": seen.counts.judged,
         "near": seen.counts.near,
         "over": seen.counts.over,
         "over_share": share(seen.counts.over, seen.counts.judged),
-        "evicted": evicted,
+        "refused": stats.refused.load(Ordering::Relaxed),
+        "would_refuse": stats.shadowed.load(Ordering::Relaxed),
+        "delayed": delayed,
+        "waiting": waiting,
+        "in_flight": room.map(|room| {
+            let occupancy = room.occupancy();
+            json!({"requests": occupancy.requests, "keys": occupancy.keys, "uncounted": room.uncounted()})
+        }),
+        "evicted": table.evicted_live,
+        "uncounted": table.contended,
+        "max_keys": limit.max_keys,
         "hot": {
             "seconds": seen.covered / 1_000_000_000,
             "requests": seen.hot.total(),
-            "keys": hot.collect::<Vec<_>>(),
+            "keys": seen.hot.entries().iter().take(keys).map(|entry| hot(entry, &seed)).collect::<Vec<_>>(),
         },
-    })
+    }))
+}
+
+/// Whether something keeps clients out, or says whom it would.
+pub(super) const fn mode(shadow: bool) -> &'static str {
+    if shadow { "shadow" } else { "enforce" }
 }
 
 fn hot(entry: &Entry<Label>, seed: &Seed) -> Value {

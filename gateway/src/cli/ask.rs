@@ -60,7 +60,7 @@ impl Gateway {
         if status == 200 {
             return Some(value);
         }
-        let text = value.get("message").and_then(Value::as_str).unwrap_or("refused");
+        let text = value.get("detail").and_then(Value::as_str).unwrap_or("refused");
         let known = value.get("known").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
         let known: Vec<_> = known.map(|name| format!("`{name}`")).collect();
         say(&if known.is_empty() { text.to_owned() } else { format!("{text}; there is {}", known.join(", ")) });

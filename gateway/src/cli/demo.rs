@@ -86,13 +86,9 @@ X-Forwarded-For lets you be anybody.
 fn page(request: &Request<'_>) -> Page {
     let json = "application/json";
     match request.path {
-        b"/healthz" => Page { status: 200, content_type: json, body: b"{\"status\": \"ok\"}".to_vec() },
-        b"/readyz" => {
-            Page { status: 200, content_type: json, body: b"{\"status\": \"ready\", \"checks\": {}}".to_vec() }
-        }
-        b"/startupz" => {
-            Page { status: 200, content_type: json, body: b"{\"status\": \"started\", \"checks\": {}}".to_vec() }
-        }
+        b"/healthz" => Page { content_type: json, ..Page::new(200, b"{\"status\": \"ok\"}") },
+        b"/readyz" => Page { content_type: json, ..Page::new(200, b"{\"status\": \"ready\", \"checks\": {}}") },
+        b"/startupz" => Page { content_type: json, ..Page::new(200, b"{\"status\": \"started\", \"checks\": {}}") },
         _ => {
             let mut body = b"This is the app. The gateway told it:\n\n".to_vec();
             body.extend_from_slice(request.method);
@@ -107,7 +103,7 @@ fn page(request: &Request<'_>) -> Page {
                     body.push(b'\n');
                 }
             }
-            Page { status: 200, content_type: "text/plain; charset=utf-8", body }
+            Page::new(200, body)
         }
     }
 }

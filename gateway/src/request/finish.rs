@@ -11,7 +11,7 @@ use super::exchange::Exchanged;
 use super::judge::{Judgement, Part, Refused};
 use super::target::Target;
 use super::{NOBODY, Received};
-use super::{answer, offend};
+use super::{answer, offend, remember};
 use crate::connection::Facts;
 use crate::limiter::Held;
 use crate::plan::{AccessFormat, BY_HAND, Deny, Plan, Service};
@@ -109,6 +109,7 @@ pub fn finish(
         Some((_, stats)) => stats.record(worker.id, &sample),
         None => worker.state.metrics.unserved().record(worker.id, &sample),
     }
+    remember::judged(worker, active, (received, asked), judgement, outcome, &sample, (id, now));
     if !plan.bans.is_empty()
         && let Some(offence) = offend::offence(plan, judgement, outcome, status)
     {
@@ -225,10 +226,11 @@ pub fn finish_unread(
     if !active.plan.bans.is_empty() && !active.plan.client.trusts(facts.peer) {
         offend::unread(worker, active, facts.peer, reason);
     }
+    let (method, target) = claimed(bytes);
+    remember::unread(worker, facts, &sample, (method, target), id);
     if active.plan.access_log.format == AccessFormat::Off {
         return;
     }
-    let (method, target) = claimed(bytes);
     let entry = Entry {
         id,
         facts,
@@ -323,7 +325,11 @@ fn origin(outcome: &Outcome) -> Option<Origin> {
 }
 
 /// Which policy decided, and its line in the configuration.
-fn policy<'a>(plan: &'a Plan, service: &'a Service, judgement: &Judgement<'_>) -> Option<(&'static str, &'a str, u32)> {
+pub(super) fn policy<'a>(
+    plan: &'a Plan,
+    service: &'a Service,
+    judgement: &Judgement<'_>,
+) -> Option<(&'static str, &'a str, u32)> {
     if let Some(hit) = judgement.banned.filter(|hit| !hit.shadow) {
         let policy = hit.policy.and_then(|index| plan.bans.get(usize::from(index)));
         return Some(policy.map_or(("ban", BY_HAND, 0), |policy| ("ban", &*policy.name, policy.origin.line)));

@@ -21,10 +21,12 @@ use probegate_policies::probe::ProbeKind;
 use prometheus::{Encoder, TextEncoder};
 
 pub use limits::{LimitStats, Waiting};
-pub use shard::{Sample, ServiceStats};
+pub use shard::{BOUNDS, Sample, ServiceStats};
 
 use crate::shields::Counts;
 use crate::state::State;
+use crate::telemetry::denials::Denials;
+use crate::telemetry::history::Histories;
 
 /// The counters of the gateway.
 #[derive(Debug)]
@@ -39,6 +41,10 @@ pub struct Metrics {
     /// By service and probe. Locked when plans change and at scrapes only.
     shields: Mutex<BTreeMap<ProbeName, Arc<Counts>>>,
     identity_unknown: [AtomicU64; 3],
+    /// The last requests that were refused.
+    pub denials: Denials,
+    /// What apps have said to their probes lately.
+    pub histories: Histories,
     /// Client connections that are open.
     pub connections: AtomicI64,
     /// Listening sockets that the workers accept on.
@@ -74,6 +80,8 @@ impl Metrics {
             limited: Mutex::default(),
             shields: Mutex::default(),
             identity_unknown: Default::default(),
+            denials: Denials::new(workers),
+            histories: Histories::default(),
             connections: AtomicI64::new(0),
             accepting: AtomicI64::new(0),
             accepted: AtomicU64::new(0),

@@ -2,7 +2,7 @@
 //!
 //! Invariant: no message repeats anything of a key.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::sync::Arc;
 
 use chrono::{DateTime, SecondsFormat};
@@ -43,6 +43,22 @@ impl Certified {
     /// It is signed with by ECDSA (or Ed25519): cheaper than RSA for both sides.
     pub fn is_light(&self) -> bool {
         self.key.key.algorithm() != SignatureAlgorithm::RSA
+    }
+
+    /// Who signed it, as it says itself.
+    pub fn issuer(&self) -> Option<String> {
+        let (_, parsed) = X509Certificate::from_der(self.key.cert.first()?).ok()?;
+        Some(parsed.issuer().to_string())
+    }
+
+    /// Its number, as its issuer counts: hexadecimal digits.
+    pub fn serial(&self) -> Option<String> {
+        let (_, parsed) = X509Certificate::from_der(self.key.cert.first()?).ok()?;
+        let mut text = String::new();
+        for byte in parsed.raw_serial() {
+            write!(text, "{byte:02x}").ok()?;
+        }
+        Some(text)
     }
 
     /// Whether it is for `name`, by itself or by a wildcard for its first label.

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use serde_json::Value;
 
 use crate::harness::{
-    Client, Config, Ended, Folder, Gateway, Request, Response, Upstream, eventually, free_address, is_waited_on,
-    listening_on, ok, probegate, run, wait_for_metric, wait_ready,
+    Client, Config, Ended, Folder, Gateway, Request, Response, Upstream, eventually, exchange, free_address,
+    is_waited_on, listening_on, ok, probegate, run, wait_for_metric, wait_ready,
 };
 
 /// 127.0.0.2 is a proxy that is believed: it says whose requests these are.
@@ -313,8 +313,10 @@ fn people_ban_and_lift_at_once_and_are_told_why_not() {
     assert_eq!(ask(to, "10.0.0.7", "GET /", "").status, 403);
     assert_eq!(ban(admin, &["add", "203.0.113.9", "--for", "soon"]).code, Some(64));
     assert_eq!(ban(admin, &["lift"]).code, Some(64));
-    // Whom the gateway has seen is for those who may turn switches.
-    assert_eq!(crate::harness::get(admin, "/bans").status, 403);
+    // Whom the gateway has seen is for those who may ask for it: here, for whoever is on this machine and is no page of the Web.
+    assert_eq!(crate::harness::get_admin(admin, "/bans").status, 200);
+    let elsewhere = exchange(admin, "GET /bans HTTP/1.1\r\nHost: evil.example\r\n\r\n");
+    assert_eq!(elsewhere.status, 403);
 }
 
 #[test]

@@ -21,7 +21,7 @@ mod venv;
 use std::sync::{Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-pub(crate) use client::{Client, End, exchange, get};
+pub(crate) use client::{Client, End, exchange, get, get_admin};
 pub(crate) use config::Config;
 pub(crate) use dns::{Dns, Says};
 pub(crate) use extra::{

@@ -10,6 +10,7 @@
 
 mod acme;
 mod activation;
+mod admin;
 mod adversary;
 mod attacks;
 mod bandwidth;

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use serde_json::Value;
 
 use crate::harness::{
-    Config, Ended, Folder, Gateway, Response, TOKEN, Upstream, exchange, free_address, get, is_waited_on, listening_on,
-    ok, probegate, run, wait_for_metric, wait_ready,
+    Config, Ended, Folder, Gateway, Response, TOKEN, Upstream, exchange, free_address, get, get_admin, is_waited_on,
+    listening_on, ok, probegate, run, wait_for_metric, wait_ready,
 };
 
 const ON: &str = "probegate_maintenance{service=\"app\"}";
@@ -117,10 +117,10 @@ fn a_service_that_is_not_there_is_an_error_that_names_those_that_are() {
     let ended = command(gateway.admin(), &["maintenance", "on", "shop"]);
     assert_eq!(ended.code, Some(1));
     assert!(ended.err.contains("no service is called `shop`") && ended.err.contains("`app`"), "{}", ended.err);
-    let answer = get(gateway.admin(), "/services/shop");
+    let answer = get_admin(gateway.admin(), "/services/shop");
     assert_eq!((answer.status, &json(&answer.text())["known"][0]), (404, &"app".into()));
-    assert_eq!(get(gateway.admin(), "/services/app").status, 200);
-    assert_eq!(get(gateway.admin(), "/services/app/nonsense").status, 404);
+    assert_eq!(get_admin(gateway.admin(), "/services/app").status, 200);
+    assert_eq!(get_admin(gateway.admin(), "/services/app/nonsense").status, 404);
     for (arguments, text) in [
         (&["maintenance", "on", "app", "--retry-after", "soon"], "expected a duration"),
         (&["maintenance", "on", "app", "--retry-after", "10ms"], "less than a second"),
@@ -167,7 +167,7 @@ fn pages_of_the_web_turn_nothing() {
         ("POST", format!("Host: {admin}\r\nContent-Length: 0\r\n"), 405, "method_not_allowed"),
     ] {
         let answer = raw(admin, method, target, &fields);
-        assert_eq!((answer.status, &json(&answer.text())["error"]), (status, &error.into()), "{fields}");
+        assert_eq!((answer.status, &json(&answer.text())["reason"]), (status, &error.into()), "{fields}");
     }
     // The question that a browser asks first is not answered with a permission.
     let asked = format!(

@@ -19,8 +19,9 @@ use crate::request::Received;
 use crate::request::exchange::{self, Exchanged, Tools};
 use crate::request::judge::{Judgement, Part};
 use crate::request::prepare::Case;
+use crate::request::remember;
 use crate::request::target::Target;
-use crate::shields::{Asked, Flying, Landed, Question};
+use crate::shields::{Asked, Flying, Landed, Question, Source};
 use crate::state::Active;
 use crate::wire::head::ResponseHead;
 use crate::wire::{self, buffer::Buffer};
@@ -156,5 +157,8 @@ async fn run(ask: Ask) {
             keeper.kept().map_or(Landed::Silence(Reason::UpstreamInvalid), |kept| Landed::Answer(Arc::new(kept)))
         }
     };
-    flying.land(landed, Asked { server, status, answered, sent }, gone);
+    let asked = Asked { server, status, answered, sent };
+    let reason = if let Landed::Silence(reason) = &landed { Some(*reason) } else { None };
+    remember::probe_heard(&active, (at, index), &asked, reason, received.started, Source::Miss);
+    flying.land(landed, asked, gone);
 }

@@ -22,6 +22,13 @@ pub struct LimitStats {
     waiting: AtomicU64,
 }
 
+impl LimitStats {
+    /// Requests that it had wait so far, and those that wait now.
+    pub fn waited(&self) -> (u64, u64) {
+        (self.delayed.load(Ordering::Relaxed), self.waiting.load(Ordering::Relaxed))
+    }
+}
+
 /// A request that waits for a limit, for as long as this lives.
 #[derive(Debug)]
 pub struct Waiting<'a>(&'a LimitStats);

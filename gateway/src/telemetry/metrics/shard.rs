@@ -9,7 +9,7 @@ use probegate_policies::reason::Reason;
 use crate::telemetry::access_log::Decision;
 
 /// Upper bounds of the latency histogram in microseconds: 1 ms to 60 s.
-pub(super) const BOUNDS: [u64; 14] = [
+pub const BOUNDS: [u64; 14] = [
     1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000, 5_000_000,
     10_000_000, 60_000_000,
 ];
@@ -115,13 +115,15 @@ impl ServiceStats {
         }
     }
 
-    pub(super) fn statuses(&self) -> impl Iterator<Item = (usize, u64)> {
+    /// Statuses that clients saw, and how often.
+    pub fn statuses(&self) -> impl Iterator<Item = (usize, u64)> {
         (0..STATUSES)
             .map(|index| (index + 100, self.sum(|shard| shard.statuses.get(index))))
             .filter(|(_, count)| *count > 0)
     }
 
-    pub(super) fn decisions(&self) -> impl Iterator<Item = (Decision, u64)> {
+    /// What became of requests, and how often.
+    pub fn decisions(&self) -> impl Iterator<Item = (Decision, u64)> {
         Decision::ALL.into_iter().map(|decision| (decision, self.sum(|shard| shard.decisions.get(decision as usize))))
     }
 
@@ -141,7 +143,7 @@ impl ServiceStats {
     }
 
     /// Cumulative counts below each bound.
-    pub(super) fn buckets(&self) -> Vec<u64> {
+    pub fn buckets(&self) -> Vec<u64> {
         let counts = (0..BOUNDS.len()).map(|index| self.sum(|shard| shard.buckets.get(index)));
         counts
             .scan(0, |below, count| {
@@ -155,11 +157,13 @@ impl ServiceStats {
         Duration::from_micros(self.sum(|shard| Some(&shard.micros))).as_secs_f64()
     }
 
-    pub(super) fn received(&self) -> u64 {
+    /// Bytes received.
+    pub fn received(&self) -> u64 {
         self.sum(|shard| Some(&shard.received))
     }
 
-    pub(super) fn sent(&self) -> u64 {
+    /// Bytes of body sent.
+    pub fn sent(&self) -> u64 {
         self.sum(|shard| Some(&shard.sent))
     }
 

@@ -274,3 +274,8 @@ pub(crate) fn exchange(to: SocketAddr, request: impl AsRef<[u8]>) -> Response {
 pub(crate) fn get(to: SocketAddr, target: &str) -> Response {
     exchange(to, format!("GET {target} HTTP/1.1\r\nHost: app.example\r\n\r\n"))
 }
+
+/// What the admin listener at `to` answers to GET. It wants to be called by its address.
+pub(crate) fn get_admin(to: SocketAddr, target: &str) -> Response {
+    exchange(to, format!("GET {target} HTTP/1.1\r\nHost: {to}\r\n\r\n"))
+}

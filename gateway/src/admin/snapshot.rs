@@ -1,0 +1,50 @@
+//! Everything at a glance: what a person who looks at the gateway wants to see first.
+
+use std::sync::atomic::Ordering;
+
+use serde_json::{Value, json};
+
+use super::route::{Access, Answer, Call, Resource, Route};
+use super::{bans, certificates, configuration, denials, limits, services};
+use crate::state::unix_time;
+
+/// This resource.
+pub(super) const RESOURCE: Resource = Resource {
+    schemas: include_str!("schemas/snapshot.json"),
+    routes: &[Route {
+        method: "GET",
+        path: "/status",
+        access: Access::Read,
+        summary: "Everything at a glance",
+        parameters: &[],
+        schema: "Status",
+        answer: Answer::Json(|call| Ok(answer(call))),
+    }],
+};
+
+fn answer(call: &Call<'_>) -> Value {
+    json!({
+        "time": unix_time(),
+        "gateway": gateway(call),
+        "configuration": configuration::answer(call),
+        "services": services::list(call),
+        "unserved": call.pulse.traffic("", call.state.metrics.unserved(), false),
+        "limits": limits::list(call, limits::FEW),
+        "bans": bans::list(call.state, call.active, Some(bans::FEW)),
+        "certificates": certificates::answer(call),
+        "denials": denials::list(call, denials::FEW),
+    })
+}
+
+fn gateway(call: &Call<'_>) -> Value {
+    let (state, metrics) = (call.state, &call.state.metrics);
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "pid": std::process::id(),
+        "state": super::readiness(state).unwrap_or("ready"),
+        "uptime": state.origin().elapsed().as_secs(),
+        "workers": metrics.workers(),
+        "connections": metrics.connections.load(Ordering::Relaxed),
+        "accepted": metrics.accepted.load(Ordering::Relaxed),
+    })
+}

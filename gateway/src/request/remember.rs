@@ -1,0 +1,125 @@
+//! What is remembered of a request for people who ask later: that it was refused, or what the app said to a probe.
+//!
+//! Requests that are let in and ask for no probe are not remembered.
+
+use std::time::Instant;
+
+use probegate_policies::client::Identity;
+
+use super::finish::{Outcome, policy};
+use super::judge::{Judgement, Part};
+use super::target::Target;
+use super::{NOBODY, Received};
+use crate::connection::Facts;
+use crate::shields::{Asked, Source};
+use crate::state::Active;
+use crate::telemetry::access_log::Decision;
+use crate::telemetry::denials::Denied;
+use crate::telemetry::history::Heard;
+use crate::telemetry::metrics::Sample;
+use crate::worker::Worker;
+
+/// Remembers a request that was judged, where there is a reason to.
+#[inline]
+pub(super) fn judged(
+    worker: &Worker,
+    active: &Active,
+    (received, asked): (&Received<'_>, &Target<'_>),
+    judgement: &Judgement<'_>,
+    outcome: &Outcome,
+    sample: &Sample,
+    (id, now): (&[u8; 32], Instant),
+) {
+    if sample.reason.is_some() && is_denial(sample.decision) {
+        denied(worker, active, (received, asked), judgement, outcome, sample, (id, now));
+    } else if let Part::Probe(probe) = judgement.part
+        // Asks for everybody are remembered by the task that asks.
+        && matches!(outcome.probe_cache, None | Some(Source::Bypass))
+        && outcome.passed
+        && !outcome.answered_here
+        && sample.status != NOBODY
+    {
+        let heard = Asked {
+            server: outcome.server,
+            status: outcome.upstream_status,
+            answered: outcome.answered,
+            sent: outcome.sent,
+        };
+        let service = judgement.service.unwrap_or(usize::MAX);
+        probe_heard(active, (service, probe), &heard, sample.reason, received.started, Source::Bypass);
+    }
+}
+
+/// Remembers what never became a request, and says so much about itself.
+pub(super) fn unread(worker: &Worker, facts: &Facts, sample: &Sample, (method, target): (&[u8], &[u8]), id: &[u8; 32]) {
+    let Some(reason) = sample.reason.filter(|reason| reason.status() != NOBODY && is_denial(sample.decision)) else {
+        return;
+    };
+    // Another form of target may begin with a name and a password.
+    let path = if target.starts_with(b"/") { target } else { b"" };
+    let denied = Denied {
+        reason,
+        decision: sample.decision,
+        status: sample.status,
+        client: (facts.peer, false),
+        id,
+        service: "",
+        policy: None,
+        method,
+        host: b"",
+        path: path.split(|&byte| byte == b'?').next().unwrap_or_default(),
+    };
+    worker.state.metrics.denials.add(worker.id, Instant::now(), &denied);
+}
+
+/// Remembers how an app answered a probe, `(service, probe)` by their indices. `begun`: when it was asked.
+pub(super) fn probe_heard(
+    active: &Active,
+    (service, probe): (usize, usize),
+    asked: &Asked,
+    reason: Option<probegate_policies::reason::Reason>,
+    begun: Instant,
+    source: Source,
+) {
+    let Some(history) = active.histories.get(service).and_then(|of| of.get(probe)?.as_ref()) else { return };
+    let took = asked.answered.map_or_else(|| begun.elapsed(), |at| at.saturating_duration_since(begun));
+    let servers = active.plan.services.get(service).map(|service| &service.upstream.servers);
+    let server = asked.server.and_then(|index| Some(servers?.get(index)?.label.clone()));
+    history.add(Heard { at: 0, status: asked.status, reason, took, source, server });
+}
+
+/// Whether somebody was kept out, rather than let in and failed.
+fn is_denial(decision: Decision) -> bool {
+    matches!(decision, Decision::Deny | Decision::Limit | Decision::Refuse)
+}
+
+#[cold]
+fn denied(
+    worker: &Worker,
+    active: &Active,
+    (received, asked): (&Received<'_>, &Target<'_>),
+    judgement: &Judgement<'_>,
+    outcome: &Outcome,
+    sample: &Sample,
+    (id, now): (&[u8; 32], Instant),
+) {
+    let Some(reason) = outcome.reason else { return };
+    let plan = &active.plan;
+    let service = judgement.service.and_then(|index| plan.services.get(index));
+    let denied = Denied {
+        reason,
+        decision: sample.decision,
+        status: sample.status,
+        client: match &judgement.identity {
+            Identity::Known(known) => (known.ip, true),
+            Identity::Unknown(unknown) => (unknown.peer, false),
+        },
+        id,
+        service: service.map_or("", |service| &service.name),
+        policy: service.and_then(|service| policy(plan, service, judgement)),
+        method: received.head.method.of(received.bytes),
+        host: asked.host,
+        path: asked.path,
+    };
+    worker.state.metrics.denials.add(worker.id, now, &denied);
+}
