@@ -7,6 +7,7 @@
 
 pub mod acme;
 pub mod admin;
+pub mod aggregates;
 pub mod bans;
 pub mod cli;
 pub mod clients;

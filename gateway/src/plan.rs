@@ -5,6 +5,7 @@
 //!
 //! Invariant: no serde, no YAML and no Pingora here. `config` makes plans, everything else only reads them.
 
+mod aggregate;
 mod balance;
 mod ban;
 mod edits;
@@ -32,6 +33,7 @@ use probegate_policies::hsts::Hsts;
 use probegate_policies::ip::IpSet;
 use probegate_policies::route::{PathPrefix, RouteTable};
 
+pub use self::aggregate::{Aggregate, AggregateMember, AggregateSource};
 pub use self::balance::{Balancing, Choice, HashKey, Methods, Queue, Retries};
 pub use self::ban::{BY_HAND, BanPolicy, Offences};
 pub use self::edits::{AnswerEdits, Change, Cors, Edits, FieldEdit, Redirect, RequestEdits, Rewrite, SecurityGroups};
@@ -61,6 +63,8 @@ pub struct Plan {
     pub services: Vec<Service>,
     /// `Host` to index into `services`.
     pub hosts: HostTable,
+    /// One answer from what several services say, in the order of the file; no two have the same path.
+    pub aggregates: Vec<Aggregate>,
     /// Every limit that is defined; services and routes point into this list.
     pub limits: Vec<Limit>,
     /// Where shared limits are counted; `None`: there are none.

@@ -4,6 +4,7 @@
 
 pub mod act;
 pub mod again;
+mod aggregate;
 pub mod answer;
 pub mod challenge;
 mod check;
@@ -197,6 +198,13 @@ pub async fn serve<B: RequestBody, R: Responder>(
         // In a box: this is rare, and no other request is to hold the room for it.
         Box::pin(wait::wait(&mut judgement, worker, active, received, reply)).await;
     }
+    if let Part::Aggregate(index) = judgement.part {
+        // In a box: this is rare, and no other request is to hold the room for it.
+        let served = aggregate::serve(
+            worker, active, received, &asked, &question, judgement, index, &id, deadline, text, body, reply,
+        );
+        return Box::pin(served).await;
+    }
     if let Err(reason) = target {
         judgement.verdict = Err(reason.into());
         // Whoever sends such a request means something else by what follows: a tunnel behind CONNECT, or another host's requests.
@@ -252,7 +260,7 @@ pub async fn serve<B: RequestBody, R: Responder>(
             outcome.slot = permit.slot().map(|(set, slot)| (set.into(), slot.into()));
             let probe = match judgement.part {
                 Part::Probe(index) => service.probes.get(index),
-                Part::Rest | Part::Route(_) => None,
+                Part::Rest | Part::Route(_) | Part::Aggregate(_) => None,
             };
             #[cfg(feature = "fault-injection")]
             fault(&asked);

@@ -16,7 +16,7 @@ use secrecy::ExposeSecret as _;
 
 pub use self::kept::{Kept, LARGEST};
 pub use self::room::{Alone, Asker};
-pub use self::shield::{Asked, Flight, Flying, Found, Landed, Question, Shield};
+pub use self::shield::{Asked, Flight, Flying, Found, Landed, Last, Question, Shield};
 use crate::plan::{Plan, Probe, ProbeForward, Serve, Service};
 use crate::telemetry::metrics::Metrics;
 

@@ -10,6 +10,7 @@ use probegate_policies::limit::{Seed, Table};
 use probegate_policies::now::Now;
 
 use crate::acme::Acme;
+use crate::aggregates::Aggregates;
 use crate::bans::{Bans, Gate};
 use crate::clients::Clients;
 use crate::health::Reports;
@@ -51,6 +52,8 @@ pub struct Active {
     pub shields: Shields,
     /// What apps have said to its probes, by service and probe in the plan's order; `None`: the gateway answers.
     pub histories: Vec<Vec<Option<Arc<History>>>>,
+    /// What is known about the services of its aggregates.
+    pub aggregates: Aggregates,
     /// TLS on its listeners, in the plan's order.
     pub tls: Vec<Option<Arc<Listener>>>,
     /// Whether its services are in maintenance, in the plan's order.
@@ -279,13 +282,27 @@ fn activate(
         Servers::new(&service.name, &service.upstream, earlier.map(|earlier| &**earlier), origin, metrics.workers())
     });
     let shields = Shields::new(&plan, before.map(|before| (&before.plan, &before.shields)), metrics, origin);
+    let aggregates = Aggregates::new(&plan, before.map(|before| (&before.plan, &before.aggregates)));
     let servers = servers.collect();
     let histories = metrics.histories.attach(&plan);
     let stats = plan.services.iter().map(|service| metrics.service(&service.name)).collect();
     let limited = plan.limits.iter().map(|limit| metrics.limit(&limit.name)).collect();
     let maintenance = switches.attach(&plan);
     let bans = bans.attach(&plan, unix_time());
-    let active = Active { plan, limiter, store, servers, stats, limited, bans, shields, histories, tls, maintenance };
+    let active = Active {
+        plan,
+        limiter,
+        store,
+        servers,
+        stats,
+        limited,
+        bans,
+        shields,
+        aggregates,
+        histories,
+        tls,
+        maintenance,
+    };
     apply_drains(&active, switches);
     for servers in active.servers.iter().filter(|servers| servers.sites().iter().all(|site| site.state.is_drained())) {
         tracing::warn!(service = servers.service(), "every server is drained: nobody answers");

@@ -17,6 +17,17 @@ pub fn prefers_page<'v>(accepted: &(impl Iterator<Item = &'v [u8]> + Clone)) -> 
     page > problem || (page == problem && page > 0 && named == PAGE.len() - 1 && meant == 0)
 }
 
+/// The ranges that mean JSON of any kind, and those that mean a document about health (draft-inadarei-api-health-check-06).
+const JSON: [&str; 3] = ["*/*", "application/*", "application/json"];
+const HEALTH: [&str; 3] = ["*/*", "application/*", "application/health+json"];
+
+/// Whether a client that sent these values of `Accept` names a document about health, and wants JSON of no kind more.
+pub fn names_health<'v>(accepted: &(impl Iterator<Item = &'v [u8]> + Clone)) -> bool {
+    let (named, health) = weight(accepted, &HEALTH);
+    let (_, json) = weight(accepted, &JSON);
+    named == HEALTH.len() - 1 && health > 0 && health >= json
+}
+
 /// How specific the range is that decides about any of `ranges`, as an index, and its weight in thousandths. The most specific one decides, and of two lines
 /// with the same one the first.
 fn weight<'v>(accepted: &(impl Iterator<Item = &'v [u8]> + Clone), ranges: &[&str]) -> (usize, u16) {

@@ -11,6 +11,7 @@
 
 pub mod accept;
 pub mod access;
+pub mod aggregate;
 pub mod balance;
 pub mod ban;
 pub mod bandwidth;

@@ -116,7 +116,7 @@ fn version_body(info: &VersionInfo) -> Vec<u8> {
 }
 
 /// A string as Python's `json.dumps` writes it.
-fn push_json(out: &mut Vec<u8>, text: &str) {
+pub(crate) fn push_json(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
     for c in text.chars() {
         match c {

@@ -124,6 +124,7 @@ reasons! {
     ProbeUnknown 404 "probe_unknown" "there is no such probe"
     ProbeRedirected 503 "probe_redirected" "the application answered a probe with a redirect"
     ProbeTimeout 504 "probe_timeout" "the application did not answer a probe in time"
+    AggregateFailing 503 "aggregate_failing" "a service that the aggregate requires does not pass"
     ProbeBusy 503 "probe_busy" "too many questions that are one client's alone wait for the application"
 
     // Ourselves.

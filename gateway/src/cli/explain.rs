@@ -1,6 +1,7 @@
 //! `explain`: what would become of a request, and why. The request is read and judged by the very code that serves live ones; this
 //! only watches it.
 
+mod aggregate;
 mod answers;
 mod bans;
 mod edits;
@@ -9,6 +10,7 @@ mod errors;
 mod file;
 mod handshake;
 mod limits;
+mod place;
 mod probe;
 mod servers;
 
@@ -28,7 +30,7 @@ use self::entrance::{Entrance, head};
 use super::{USAGE, colour, print, say};
 use crate::config::{self, Loaded};
 use crate::limiter::Limiter;
-use crate::plan::{Action, Deny, Listener, Plan, Serve, Service};
+use crate::plan::{Action, Deny, Listener, Plan, Serve};
 use crate::request::judge::{self, Judgement, Observer, Part, Question, Scratch, Showing, Way};
 use crate::request::target::Target;
 use crate::request::values::Values;
@@ -137,7 +139,7 @@ fn explain(loaded: &Loaded, arguments: &Arguments) -> (String, bool) {
     let judgement = judge::judge(plan, &limiter, &question, &mut scratch, &mut watched);
     out.path(&judgement, asked.path);
     out.identity(plan, &judgement, &watched, question.peer);
-    out.place(plan, &judgement, asked.host);
+    out.place(plan, &judgement, asked.host, question.probes_only);
     out.bans(plan, &judgement);
     out.rules(&watched);
     out.limits(plan, &watched, question.method);
@@ -168,6 +170,11 @@ fn explain(loaded: &Loaded, arguments: &Arguments) -> (String, bool) {
     }
     if let Some(text) = values.as_ref().and_then(edits::instead) {
         out.line("verdict", &text);
+        return (out.text, true);
+    }
+    if let (Ok(Way::In(permit)), Part::Aggregate(index)) = (&judgement.verdict, judgement.part) {
+        let facts = question.facts(&judgement.identity);
+        out.aggregate(plan, index, permit, |rule| rule.judge(&facts, &mut ()).is_ok());
         return (out.text, true);
     }
     match &judgement.verdict {
@@ -306,26 +313,6 @@ impl Out {
         self.line("client", &text);
     }
 
-    fn place(&mut self, plan: &Plan, judgement: &Judgement<'_>, host: &[u8]) {
-        let host = String::from_utf8_lossy(host).into_owned();
-        let Some(service) = judgement.service.and_then(|index| plan.services.get(index)) else {
-            if judgement.path.is_some() {
-                self.line("service", &format!("none answers for host `{host}`"));
-            }
-            return;
-        };
-        self.line("service", &format!("`{}` answers for host `{host}`{}", service.name, self.at(service.origin.line)));
-        if let Some(resolver) = &service.upstream.resolver {
-            let asked: Vec<_> = resolver.iter().map(ToString::to_string).collect();
-            self.line("names", &format!("of servers are asked for at {}", asked.join(", ")));
-        }
-        if let Some(check) = &service.upstream.health {
-            self.line("checks", &check.to_string());
-        }
-        let text = part(service, judgement.part).map(|(text, line)| format!("{text}{}", self.at(line)));
-        self.line("part", text.as_deref().unwrap_or("no probe and no route: no rule of its own"));
-    }
-
     fn rules(&mut self, watched: &Watched) {
         for (depth, rule, line, outcome) in &watched.rules {
             let outcome = match outcome {
@@ -343,7 +330,7 @@ impl Out {
         };
         let what = match (redirect, part) {
             (None, _) => "a trusted proxy says that the client used HTTPS already",
-            (Some(_), Part::Probe(_)) => "but not for probes",
+            (Some(_), Part::Probe(_) | Part::Aggregate(_)) => "but not for probes",
             (Some(_), Part::Rest | Part::Route(_)) => "no rule is asked before that",
         };
         self.line("redirect", &format!("listener {} sends clients to HTTPS on port {port}: {what}", listener.address));
@@ -351,18 +338,5 @@ impl Out {
 
     fn at(&self, line: u32) -> String {
         if line == 0 { " (default)".to_owned() } else { format!(" ({}:{line})", self.file) }
-    }
-}
-
-fn part(service: &Service, part: Part) -> Option<(String, u32)> {
-    match part {
-        Part::Probe(index) => service
-            .probes
-            .get(index)
-            .map(|probe| (format!("probe `{}` at `{}`", probe.kind.name(), probe.path), probe.origin.line)),
-        Part::Route(index) => {
-            service.routes.get(index).map(|route| (format!("route `{}`", route.path), route.origin.line))
-        }
-        Part::Rest => None,
     }
 }

@@ -4,6 +4,7 @@
 //! is left, and only the last step asks whether a plan came out of it.
 
 mod action;
+mod aggregate;
 mod balance;
 mod ban;
 mod context;
@@ -58,6 +59,7 @@ pub(super) fn plan(config: raw::Config, cx: &mut Context<'_>) -> Option<Plan> {
         bans,
         probes,
         services,
+        aggregates,
         error_pages,
         error_header,
         admin,
@@ -86,6 +88,7 @@ pub(super) fn plan(config: raw::Config, cx: &mut Context<'_>) -> Option<Plan> {
 
     let mut known = Vec::new();
     let listeners = listener::listeners(listeners, &definitions, &mut known, cx);
+    let aggregates = aggregate::aggregates(aggregates, services.as_ref(), &listeners, &definitions, cx);
     let workers = process::workers(workers, cx);
     let (admin, admin_token) = process::admin(admin, &listeners, &definitions, cx);
     let storage = process::storage(storage, cx);
@@ -130,6 +133,7 @@ pub(super) fn plan(config: raw::Config, cx: &mut Context<'_>) -> Option<Plan> {
         client: client.proxies,
         services,
         hosts,
+        aggregates,
         limits,
         limit_store,
         internal,

@@ -6,6 +6,7 @@
 //! Invariant: no `flatten`, no `untagged`. Both would lose the path of a mistake.
 
 mod access;
+mod aggregate;
 mod balance;
 mod ban;
 mod edits;
@@ -27,6 +28,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub(super) use access::{Allow, Conditions, Slot, TokenSet};
+pub(super) use aggregate::{Aggregate, AggregateDetails, AggregateServices};
 pub(super) use balance::{Balance, HashKey, HashName, HashOn, Queue, Retries, Server, ServerDetails};
 pub(super) use ban::{Ban, Offences};
 pub(super) use edits::{Cors, FieldEdits, Redirect, SecurityHeaders};
@@ -74,6 +76,8 @@ pub(super) struct Config {
     /// The apps behind the gateway, by name.
     #[schemars(required)]
     pub(super) services: Option<Named<Service>>,
+    /// One answer from what several services say, by name.
+    pub(super) aggregates: Option<Named<Aggregate>>,
     /// Files with the pages that browsers see in place of the gateway's own errors, by status: `"404"`, `5xx` for all of a class, `default` for
     /// all. `off`, for one or for all: the small page that is built in. Default: `off`.
     pub(super) error_pages: Option<ErrorPages>,

@@ -101,6 +101,7 @@ pub fn finish(
         sent: body_sent,
         probe: match judgement.part {
             Part::Probe(index) => service.and_then(|(service, _)| service.probes.get(index)).map(|probe| probe.kind),
+            Part::Aggregate(index) => plan.aggregates.get(index).map(|aggregate| aggregate.kind),
             Part::Rest | Part::Route(_) => None,
         },
         retried: outcome.sent > 1,
@@ -156,7 +157,8 @@ pub fn finish(
         service: service.map(|(service, _)| &*service.name),
         policy: service
             .filter(|_| outcome.redirected.is_none())
-            .and_then(|(service, _)| policy(plan, service, judgement)),
+            .and_then(|(service, _)| policy(plan, service, judgement))
+            .or_else(|| aggregate(plan, judgement)),
         delayed,
         would_ban: judgement
             .banned
@@ -344,6 +346,12 @@ pub(super) fn policy<'a>(
         Part::Route(index) => {
             service.routes.get(index).map(|route| ("route", route.path.as_str(), route.allow.origin.line))
         }
-        Part::Rest => None,
+        Part::Rest | Part::Aggregate(_) => None,
     }
+}
+
+/// The same for what belongs to no service.
+fn aggregate<'a>(plan: &'a Plan, judgement: &Judgement<'_>) -> Option<(&'static str, &'a str, u32)> {
+    let Part::Aggregate(index) = judgement.part else { return None };
+    plan.aggregates.get(index).map(|found| ("aggregate", &*found.name, found.allow.origin.line))
 }

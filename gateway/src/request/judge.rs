@@ -5,9 +5,9 @@
 //!
 //! Invariant: no I/O, no clock, no protocol. Live requests and `probegate explain` run this same code; `explain` only watches it.
 
-mod showing;
-
+mod aggregates;
 mod probes;
+mod showing;
 
 use std::net::IpAddr;
 
@@ -150,6 +150,8 @@ pub enum Part {
     Probe(usize),
     /// Index into the service's routes.
     Route(usize),
+    /// None of any service: index into [`Plan::aggregates`].
+    Aggregate(usize),
 }
 
 impl Part {
@@ -158,7 +160,7 @@ impl Part {
     pub fn route(self) -> Option<usize> {
         match self {
             Self::Route(index) => Some(index),
-            Self::Rest | Self::Probe(_) => None,
+            Self::Rest | Self::Probe(_) | Self::Aggregate(_) => None,
         }
     }
 }
@@ -249,6 +251,11 @@ fn enter<F: Fields + ?Sized>(
     judgement: &mut Judgement<'_>,
     observer: &mut impl Observer,
 ) -> Result<Way, Refused> {
+    if !plan.aggregates.is_empty()
+        && let Some(index) = aggregates::find(plan, question, judgement)
+    {
+        return aggregates::judge(plan, index, question, judgement, observer);
+    }
     if question.probes_only {
         return probes::enter(plan, question, judgement, observer);
     }
@@ -294,7 +301,7 @@ fn enter<F: Fields + ?Sized>(
             let route = service.routes.get(index).ok_or(Reason::PathInvalid)?;
             (Some(&route.allow), route.limits.as_slice())
         }
-        Part::Rest => (None, &[][..]),
+        Part::Rest | Part::Aggregate(_) => (None, &[][..]),
     };
     let way = match (question.redirect, rule) {
         // No rule is asked: the answer would tell strangers what is guarded, and the request comes again.
@@ -363,7 +370,7 @@ pub(super) fn deny(service: &Service, part: Part) -> Deny {
     match part {
         Part::Probe(index) => service.probes.get(index).map(|probe| probe.deny),
         Part::Route(index) => service.routes.get(index).map(|route| route.deny),
-        Part::Rest => None,
+        Part::Rest | Part::Aggregate(_) => None,
     }
     .unwrap_or_default()
 }

@@ -52,7 +52,7 @@ pub(super) fn judged(
     (method, target): (&[u8], &[u8]),
 ) {
     let Some(client) = judgement.identity.known().and_then(Client::of) else { return };
-    if matches!(judgement.part, Part::Probe(_)) {
+    if matches!(judgement.part, Part::Probe(_) | Part::Aggregate(_)) {
         return;
     }
     // Each reading: who doubles a slash, or puts a parameter behind a segment, may reach the same view.

@@ -47,7 +47,7 @@ pub(super) async fn refuse<B: RequestBody, R: Responder>(
         id,
         limited: limited.filter(|(limit, _)| refused.reason == limit.reason() && !is_hidden(refused)),
         allow: match judgement.part {
-            Part::Probe(_) => "GET, HEAD",
+            Part::Probe(_) | Part::Aggregate(_) => "GET, HEAD",
             Part::Route(_) if is_file(service, judgement.part) => "GET, HEAD",
             Part::Rest | Part::Route(_) => "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS",
         },
@@ -66,7 +66,7 @@ fn form<'a>(
     judgement: &Judgement<'_>,
     refused: Refused,
 ) -> Form<'a> {
-    if matches!(judgement.seen, Part::Probe(_)) {
+    if matches!(judgement.seen, Part::Probe(_) | Part::Aggregate(_)) {
         return Form::Document;
     }
     let errors = match service {

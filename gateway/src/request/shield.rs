@@ -7,7 +7,7 @@
 //!
 //! Invariant: the judgement comes first, for every request. A permit is what one gets in here with.
 
-mod ask;
+pub mod ask;
 mod keeper;
 
 use std::future::poll_fn;
@@ -28,7 +28,7 @@ use super::exchange::{self, Exchanged, Tools};
 use super::judge::Part;
 use super::prepare::Case;
 use super::stamp;
-use crate::plan::{Plan, ProbeForward};
+use crate::plan::{Plan, ProbeForward, Service};
 use crate::shields::{Asked, Asker, Flight, Found, Kept, Landed, Question, Shield, Source};
 use crate::state::unix_time;
 use crate::wire::deadline::{Deadline, TICK};
@@ -119,6 +119,15 @@ fn question(case: &Case<'_>, probe: &ProbeForward) -> Option<Question> {
         accept: accept.unwrap_or(b"*/*").into(),
     };
     question.is_short().then_some(question)
+}
+
+/// The question that is asked by whoever makes nothing up, for those who ask without a client.
+pub fn plain(service: &Service, probe: &ProbeForward) -> Question {
+    let edits = service.handling.edits.as_ref();
+    let fixed = probe.host.is_some() || edits.is_some_and(|edits| edits.request.host.is_some());
+    // An app whose service has no name of its own is asked under one that most of them know.
+    let host = if fixed { "" } else { probe.own.as_deref().unwrap_or("localhost") };
+    Question { host: host.to_ascii_lowercase().into_bytes().into(), query: Box::default(), accept: Box::from(*b"*/*") }
 }
 
 /// Whether a client is not just anyone: it is inside `internal`, or there is a rule that it had to satisfy.

@@ -72,6 +72,8 @@ pub enum Landed {
 /// An ask that is under way, for those who wait for it.
 #[derive(Debug, Default)]
 pub struct Flight {
+    /// Grows with time: no two asks of a question have the same, also those of shields that came one after the other.
+    pub number: u64,
     landed: OnceLock<(Landed, Asked)>,
     /// Told when it has landed.
     pub told: Notify,
@@ -127,6 +129,17 @@ struct Cell {
     large: u64,
     /// How often the app's servers had been found gone when it answered.
     gone: u64,
+    /// The ask that has landed last, and the status where its answer was too large.
+    last: Last,
+}
+
+/// The ask that has landed last.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Last {
+    /// Its number.
+    pub number: u64,
+    /// The status of an answer that was too large to be kept.
+    pub large: Option<u16>,
 }
 
 impl Shield {
@@ -146,9 +159,20 @@ impl Shield {
 
     /// What becomes of somebody who asks. `gone`: how often the app's servers were found gone, ever: whoever was started may not be any more.
     pub fn find(self: &Arc<Self>, question: &Question, asker: Asker, terms: &Terms, gone: u64) -> Found {
+        self.look(question, asker, terms, gone).0
+    }
+
+    /// The same, and what is known about the ask that has landed last.
+    pub fn look(self: &Arc<Self>, question: &Question, asker: Asker, terms: &Terms, gone: u64) -> (Found, Last) {
         let now = self.now();
         let mut cells = self.lock();
-        let Some(cell) = cell(&mut cells, question, asker, terms, now) else { return Found::Alone };
+        match cell(&mut cells, question, asker, terms, now) {
+            Some(cell) => (self.step(cell, terms, gone, now), cell.last),
+            None => (Found::Alone, Last::default()),
+        }
+    }
+
+    fn step(self: &Arc<Self>, cell: &mut Cell, terms: &Terms, gone: u64, now: u64) -> Found {
         cell.used = now;
         if cell.large > now {
             return Found::Alone;
@@ -164,7 +188,7 @@ impl Shield {
             Step::Silent => return Found::Silence(cell.reason),
             Step::Wait => return cell.flight.as_ref().map_or(Found::Alone, |flight| Found::Wait(Arc::clone(flight))),
             Step::Ask => {
-                let flight = Arc::new(Flight::default());
+                let flight = Arc::new(Flight { number: now, ..Flight::default() });
                 cell.flight = Some(Arc::clone(&flight));
                 return Found::Ask(Flying { shield: Arc::clone(self), flight });
             }
@@ -220,6 +244,7 @@ fn cell<'a>(
                 used: now,
                 large: 0,
                 gone: 0,
+                last: Last::default(),
             });
             cells.len() - 1
         }
@@ -280,6 +305,10 @@ impl Flying {
         let mine = |cell: &&mut Cell| cell.flight.as_ref().is_some_and(|flight| Arc::ptr_eq(flight, &self.flight));
         if let Some(cell) = cells.iter_mut().find(mine) {
             cell.flight = None;
+            if !matches!(landed, Landed::Never) {
+                let large = asked.status.filter(|_| matches!(landed, Landed::Large));
+                cell.last = Last { number: self.flight.number, large };
+            }
             match landed {
                 Landed::Answer(kept) => {
                     cell.known.answered(now, (200..300).contains(&kept.status()));
@@ -328,63 +357,4 @@ fn is_silence(reason: Reason) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const TERMS: Terms = Terms {
-        ok: Duration::from_secs(300),
-        fail: Duration::from_secs(300),
-        stale: Duration::ZERO,
-        latch: false,
-        patience: Duration::from_millis(800),
-    };
-    const STRANGER: Asker = Asker { known: false, plain: false };
-    const KNOWN: Asker = Asker { known: true, plain: false };
-    const PLAIN: Asker = Asker { known: false, plain: true };
-
-    fn shield() -> Arc<Shield> {
-        Arc::new(Shield::new(0, Arc::default(), Instant::now()))
-    }
-
-    fn about(query: &str) -> Question {
-        Question { host: Box::default(), query: query.as_bytes().into(), accept: (*b"*/*").into() }
-    }
-
-    #[test]
-    fn an_ask_that_never_began_is_nothing_that_the_app_did_not_say() {
-        let shield = shield();
-        let Found::Ask(flying) = shield.find(&about(""), PLAIN, &TERMS, 0) else { panic!("nothing is known") };
-        let Found::Wait(flight) = shield.find(&about(""), PLAIN, &TERMS, 0) else { panic!("it is being asked") };
-        flying.cancel();
-        assert!(matches!(flight.landed(), Some((Landed::Never, _))), "whoever waited is told");
-        assert!(matches!(shield.find(&about(""), PLAIN, &TERMS, 0), Found::Ask(_)), "and the next one asks");
-    }
-
-    #[test]
-    fn strangers_who_come_first_leave_places_for_known_clients_and_for_the_plain_question() {
-        let shield = shield();
-        // Answers that are not in yet: each has its place.
-        let _asking: Vec<_> =
-            (0..32).map(|number| shield.find(&about(&format!("?{number}")), STRANGER, &TERMS, 0)).collect();
-        assert!(matches!(shield.find(&about("?more"), STRANGER, &TERMS, 0), Found::Alone));
-        assert!(matches!(shield.find(&about("?more"), KNOWN, &TERMS, 0), Found::Ask(_)));
-        assert!(matches!(shield.find(&about(""), PLAIN, &TERMS, 0), Found::Ask(_)));
-        let singles: Vec<_> = std::iter::from_fn(|| shield.alone(false)).take(1000).collect();
-        assert_eq!(singles.len(), 64);
-        assert!(shield.alone(true).is_some());
-        drop(singles);
-        assert!(shield.alone(false).is_some(), "places come back");
-    }
-
-    #[test]
-    fn what_has_started_for_good_keeps_the_plain_place() {
-        let terms = Terms { latch: true, ..TERMS };
-        let (long, mut cells) = (u64::try_from(IDLE.as_nanos()).unwrap() + 1, Vec::new());
-        for number in 0..Room::Plain.places() {
-            let cell = cell(&mut cells, &about(&format!("?{number}")), PLAIN, &terms, 0).unwrap();
-            cell.known.answered(0, number == 3);
-        }
-        assert!(has_place(&mut cells, Room::Plain, &terms, long));
-        assert_eq!(cells.iter().map(|cell| cell.question.clone()).collect::<Vec<_>>(), [about("?3")]);
-    }
-}
+mod tests;

@@ -4,6 +4,7 @@
 //! sends becomes a label. The `prometheus` crate models and writes the result; its label vectors are not used on the path of a
 //! request (they hash and lock, and may merge two label sets).
 
+mod aggregates;
 mod bans;
 mod families;
 mod limits;

@@ -12,6 +12,7 @@ mod acme;
 mod activation;
 mod admin;
 mod adversary;
+mod aggregates;
 mod attacks;
 mod bandwidth;
 mod bans;

@@ -18,7 +18,7 @@ impl Out {
 }
 
 fn text(plan: &Plan, policy: &BanPolicy, judgement: &Judgement<'_>) -> String {
-    if matches!(judgement.part, Part::Probe(_)) {
+    if matches!(judgement.part, Part::Probe(_) | Part::Aggregate(_)) {
         return "not asked: probes have rules of their own, and what they are asked is no offence".to_owned();
     }
     let Some(client) = judgement.identity.known() else {

@@ -77,7 +77,7 @@ fn forwarded<'a>(values: &Values<'a>) -> Option<&'a ProbeForward> {
 pub(super) fn asks_app(service: &Service, judgement: &Judgement<'_>) -> bool {
     let probe = match judgement.part {
         Part::Probe(index) => service.probes.get(index),
-        Part::Rest | Part::Route(_) => None,
+        Part::Rest | Part::Route(_) | Part::Aggregate(_) => None,
     };
     let goes = match service.action(judgement.part.route()) {
         Action::Forward => true,

@@ -41,7 +41,7 @@ impl Out {
 
     /// The pages for errors, and whose bodies are replaced. A probe gets none.
     pub(super) fn errors(&mut self, errors: Option<&Errors>, part: Part) {
-        let Some(errors) = errors.filter(|_| !matches!(part, Part::Probe(_))) else { return };
+        let Some(errors) = errors.filter(|_| !matches!(part, Part::Probe(_) | Part::Aggregate(_))) else { return };
         let pages = errors.pages.iter().map(|(statuses, page)| match page {
             Some(page) => format!("{statuses} from `{}`", page.name),
             None => format!("{statuses} built in"),

@@ -48,15 +48,31 @@ struct Ask {
 /// Has the app asked. `false`: it can not be for everybody, because the request belongs to a plan that is not in force any more. That tells
 /// nothing about the app: whoever asks next begins anew.
 pub(super) fn start(permit: Permit, flying: Flying, worker: &Worker, case: &Case<'_>, question: &Question) -> bool {
-    let active = worker.active();
-    let is_in_force = std::ptr::eq(&raw const **active, std::ptr::from_ref(case.active));
-    let (Some(service), Part::Probe(probe), Some(worker), true) =
-        (case.judgement.service, case.judgement.part, worker.handle(), is_in_force)
-    else {
+    let (Some(service), Part::Probe(probe)) = (case.judgement.service, case.judgement.part) else {
         flying.cancel();
         return false;
     };
-    let facts = case.received.facts;
+    begin(permit, flying, worker, case.active, (service, probe), question, case.id, case.received.facts)
+}
+
+/// The same for the probe with these indices. `id` and `facts` are those of the request for which it begins.
+#[expect(clippy::too_many_arguments, reason = "what a task of its own needs, and cannot borrow")]
+pub fn begin(
+    permit: Permit,
+    flying: Flying,
+    worker: &Worker,
+    asked_under: &Active,
+    (service, probe): (usize, usize),
+    question: &Question,
+    id: &[u8; 32],
+    facts: &Facts,
+) -> bool {
+    let active = worker.active();
+    let is_in_force = std::ptr::eq(&raw const **active, std::ptr::from_ref(asked_under));
+    let (Some(worker), true) = (worker.handle(), is_in_force) else {
+        flying.cancel();
+        return false;
+    };
     let ask = Ask {
         permit,
         flying,
@@ -65,7 +81,7 @@ pub(super) fn start(permit: Permit, flying: Flying, worker: &Worker, case: &Case
         service,
         probe,
         question: question.clone(),
-        id: *case.id,
+        id: *id,
         local: SocketAddr::new(facts.local, facts.local_port),
         listener: Rc::clone(&facts.listener),
     };

@@ -1,0 +1,214 @@
+//! What is known about the services of aggregates: how each of them did when it was asked last, and what was said about that.
+//!
+//! Shared by all workers. What is known outlives a reload, by the names of the aggregate and of the service.
+//!
+//! Invariant: nobody is asked here. Whoever asks tells what was seen ([`Board::tell`]); checks of servers tell by themselves.
+
+use std::borrow::Cow;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use probegate_policies::aggregate::{Member, Need, Verdict, verdict};
+use probegate_policies::reason::Reason;
+
+use crate::plan::{Aggregate, AggregateSource, Plan};
+use crate::servers::{Health, Servers};
+use crate::state::{Active, State};
+
+/// The name under which the gateway itself is told among services.
+pub const GATEWAY: &str = "gateway";
+
+/// What an observation found wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// The service answered with this status.
+    Status(u16),
+    /// It did not answer, for this reason.
+    Reason(Reason),
+    /// It passes again, but not often enough yet.
+    Recovering,
+    /// Too few of its servers are up.
+    ServersDown,
+    /// Nobody has asked it yet.
+    Unknown,
+    /// The gateway goes down.
+    Draining,
+}
+
+impl Why {
+    /// In answers and logs.
+    pub fn label(self) -> Cow<'static, str> {
+        match self {
+            Self::Status(status) => format!("status_{status}").into(),
+            Self::Reason(reason) => reason.label().into(),
+            Self::Recovering => "recovering".into(),
+            Self::ServersDown => "servers_down".into(),
+            Self::Unknown => "unknown".into(),
+            Self::Draining => "draining".into(),
+        }
+    }
+}
+
+/// An observation: its number, and what it found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// Grows with time, and is the same for all who see the same.
+    pub number: u64,
+    /// What it found.
+    pub found: Result<(), Why>,
+}
+
+/// What is said about a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Whether it passes.
+    pub passes: bool,
+    /// What the last observation found wrong.
+    pub why: Option<Why>,
+}
+
+/// What is known about the services of a plan's aggregates, in the plan's order.
+#[derive(Debug, Default)]
+pub struct Aggregates(Vec<Board>);
+
+impl Aggregates {
+    /// For `plan`; `before` are those of an earlier one.
+    pub fn new(plan: &Plan, before: Option<(&Plan, &Self)>) -> Self {
+        let board = |aggregate: &Aggregate| {
+            let earlier = before.and_then(|(plan, boards)| {
+                boards.0.get(plan.aggregates.iter().position(|known| known.name == aggregate.name)?)
+            });
+            Board::new(plan, aggregate, earlier)
+        };
+        Self(plan.aggregates.iter().map(board).collect())
+    }
+
+    /// What is known about the services of one of them.
+    pub fn get(&self, index: usize) -> Option<&Board> {
+        self.0.get(index)
+    }
+}
+
+/// What is known about the services of one aggregate.
+#[derive(Debug)]
+pub struct Board {
+    /// In the order of its members. Locked for a moment by everybody who asks.
+    entries: Mutex<Vec<Entry>>,
+    /// What was said last about all of them, as a number; 0: nothing.
+    said: AtomicU8,
+}
+
+/// What is known about one service.
+#[derive(Clone, Debug)]
+struct Entry {
+    service: Arc<str>,
+    member: Member,
+    why: Option<Why>,
+}
+
+impl Board {
+    fn new(plan: &Plan, aggregate: &Aggregate, earlier: Option<&Self>) -> Self {
+        let known = earlier.map(|earlier| earlier.lock().clone()).unwrap_or_default();
+        let entries = aggregate.members.iter().map(|member| {
+            let name = plan.services.get(member.service).map_or("", |service| &service.name);
+            let known = known.iter().find(|known| *known.service == *name);
+            known.cloned().unwrap_or_else(|| Entry { service: name.into(), member: Member::default(), why: None })
+        });
+        let said = earlier.map_or(0, |earlier| earlier.said.load(Ordering::Relaxed));
+        Self { entries: Mutex::new(entries.collect()), said: AtomicU8::new(said) }
+    }
+
+    /// Takes what was seen, in the order of the members (`None`: nothing), and tells what is said from here on. Whoever turns is logged.
+    pub fn tell(&self, aggregate: &Aggregate, seen: &[Option<Seen>]) -> Vec<Standing> {
+        let AggregateSource::Probes { terms, .. } = aggregate.source else { return Vec::new() };
+        let (mut entries, mut turned) = (self.lock(), Vec::new());
+        for (entry, seen) in entries.iter_mut().zip(seen) {
+            let Some(Seen { number, found }) = *seen else { continue };
+            let known = entry.member;
+            let turn = entry.member.observe(number, found.is_ok(), terms);
+            if entry.member != known {
+                entry.why = found.err();
+            }
+            turned.extend(turn.map(|passes| (Arc::clone(&entry.service), passes, entry.why)));
+        }
+        let standings = entries.iter().map(Entry::standing).collect();
+        drop(entries);
+        for (service, passes, why) in turned {
+            if passes {
+                tracing::info!(aggregate = &*aggregate.name, service = &*service, "service passes");
+            } else {
+                let why = why.map_or_else(|| "".into(), Why::label);
+                tracing::warn!(aggregate = &*aggregate.name, service = &*service, why = &*why, "service does not pass");
+            }
+        }
+        standings
+    }
+
+    /// Remembers what is said about all of them; logs it where that is something else than before.
+    pub fn say(&self, aggregate: &Aggregate, verdict: Verdict) {
+        let number = match verdict {
+            Verdict::Pass => 1,
+            Verdict::Warn => 2,
+            Verdict::Fail => 3,
+        };
+        let before = self.said.swap(number, Ordering::Relaxed);
+        if (before == 3) != (number == 3) {
+            if number == 3 {
+                tracing::warn!(aggregate = &*aggregate.name, "aggregate fails");
+            } else if before != 0 {
+                tracing::info!(aggregate = &*aggregate.name, "aggregate passes");
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Entry>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Entry {
+    fn standing(&self) -> Standing {
+        let passes = self.member.passes();
+        let why = match self.why {
+            None if !self.member.is_known() => Some(Why::Unknown),
+            None if !passes => Some(Why::Recovering),
+            why => why,
+        };
+        Standing { passes, why }
+    }
+}
+
+/// What is said about the services of an aggregate, as far as it is known without asking anybody, in the order of its members.
+pub fn standings(active: &Active, index: usize) -> Vec<Standing> {
+    let Some(aggregate) = active.plan.aggregates.get(index) else { return Vec::new() };
+    match aggregate.source {
+        AggregateSource::Probes { .. } => active
+            .aggregates
+            .get(index)
+            .map_or_else(Vec::new, |board| board.lock().iter().map(Entry::standing).collect()),
+        AggregateSource::Checks { up } => {
+            let servers = aggregate.members.iter().map(|member| active.servers.get(member.service));
+            servers.map(|servers| checked(servers.map(|servers| &**servers), up)).collect()
+        }
+    }
+}
+
+/// What follows for all of them. `standings`: in the order of the members.
+pub fn conclude(aggregate: &Aggregate, standings: &[Standing], state: &State) -> Verdict {
+    let members = aggregate.members.iter().zip(standings).map(|(member, standing)| (member.need, standing.passes));
+    verdict(members.chain([(Need::Required, gateway(aggregate, state).is_none_or(|own| own.passes))]))
+}
+
+/// What is said about the gateway itself; `None`: nothing.
+pub fn gateway(aggregate: &Aggregate, state: &State) -> Option<Standing> {
+    let passes = !state.is_ending();
+    aggregate.gateway.then_some(Standing { passes, why: (!passes).then_some(Why::Draining) })
+}
+
+/// What the checks of its servers say about a service. One that was not checked yet, or is drained, is not up.
+fn checked(servers: Option<&Servers>, up: u32) -> Standing {
+    let sites = servers.map_or(&[][..], Servers::sites);
+    let passing = sites.iter().filter(|site| site.state.health() == Health::Up && !site.state.is_drained()).count();
+    let passes = passing > 0 && passing * 100 >= sites.len() * up as usize;
+    Standing { passes, why: (!passes).then_some(Why::ServersDown) }
+}

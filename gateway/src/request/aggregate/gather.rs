@@ -1,0 +1,175 @@
+//! The questions of an aggregate: all at once, each from behind its shield, and none longer than there is time for all of them.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use probegate_policies::access::Permit;
+use probegate_policies::reason::Reason;
+use probegate_policies::shield::Terms;
+use tokio::sync::futures::Notified;
+
+use crate::aggregates::{Seen, Standing, Why};
+use crate::connection::Facts;
+use crate::plan::{Aggregate, AggregateMember, ProbeForward, Serve};
+use crate::request::shield::{self, ask};
+use crate::shields::{Asker, Flight, Found, Landed, Question, Shield};
+use crate::state::Active;
+use crate::wire::Responder;
+use crate::wire::deadline::Deadline;
+use crate::worker::Worker;
+
+/// Whoever asks for an aggregate.
+pub(super) struct Asking<'a> {
+    pub(super) permit: Permit,
+    pub(super) worker: &'a Worker,
+    pub(super) active: &'a Active,
+    pub(super) facts: &'a Facts,
+    pub(super) id: &'a [u8; 32],
+}
+
+/// What there is of an answer.
+enum Looked<'a> {
+    /// It is known; `None`: nothing is.
+    Known(Option<Seen>),
+    /// The app is being asked.
+    Asked { flight: Arc<Flight>, shield: &'a Shield, terms: Terms, question: Question },
+}
+
+impl Asking<'_> {
+    /// What is said about its services from here on, in the order of its members.
+    ///
+    /// # Errors
+    /// The client is gone.
+    pub(super) async fn gather<R: Responder>(
+        &self,
+        index: usize,
+        aggregate: &Aggregate,
+        timeout: Duration,
+        deadline: &Deadline,
+        reply: &mut R,
+    ) -> Result<Vec<Standing>, Reason> {
+        let looked: Vec<_> = aggregate.members.iter().map(|member| self.look(member)).collect();
+        let flights: Vec<_> = looked
+            .iter()
+            .filter_map(|looked| match looked {
+                Looked::Asked { flight, .. } => Some(&**flight),
+                Looked::Known(_) => None,
+            })
+            .collect();
+        if !flights.is_empty() {
+            wait(&flights, timeout, deadline, reply).await?;
+        }
+        let seen: Vec<_> = looked.iter().map(Looked::seen).collect();
+        let Some(board) = self.active.aggregates.get(index) else { return Ok(Vec::new()) };
+        Ok(board.tell(aggregate, &seen))
+    }
+
+    /// What is known about a member; whoever has to be asked is asked.
+    fn look(&self, member: &AggregateMember) -> Looked<'_> {
+        let AggregateMember { service: at, probe: index, .. } = *member;
+        let found = self.active.plan.services.get(at).zip(self.active.servers.get(at));
+        let shield = self.active.shields.of(at, index);
+        let (Some((service, servers)), Some(shield)) = (found, shield) else { return Looked::Known(None) };
+        let Some((probe, terms)) = service.probes.get(index).and_then(|probe| forwarded(&probe.serve)) else {
+            return Looked::Known(None);
+        };
+        let question = shield::plain(service, probe);
+        let asker = Asker { known: true, plain: true };
+        let (found, last) = shield.look(&question, asker, terms, servers.gone());
+        let flight = match found {
+            Found::Answer(kept, ..) => return Looked::Known(Some(seen(last.number, status(kept.status())))),
+            Found::Silence(reason) => {
+                return Looked::Known(Some(seen(last.number, Err(Why::Reason(timed_out(reason))))));
+            }
+            // One that is too large to be kept says something all the same.
+            Found::Alone => return Looked::Known(last.large.map(|large| seen(last.number, status(large)))),
+            Found::Wait(flight) => flight,
+            Found::Ask(flying) => {
+                let flight = flying.flight();
+                let Self { permit, worker, active, facts, id } = self;
+                // Where it does not begin, the flight says so.
+                ask::begin(permit.clone(), flying, worker, active, (at, index), &question, id, facts);
+                flight
+            }
+        };
+        Looked::Asked { flight, shield, terms: *terms, question }
+    }
+}
+
+impl Looked<'_> {
+    /// What was seen, now that nobody is waited for any more.
+    fn seen(&self) -> Option<Seen> {
+        let (flight, shield, terms, question) = match self {
+            Self::Known(seen) => return *seen,
+            Self::Asked { flight, shield, terms, question } => (flight, shield, terms, question),
+        };
+        let found = match flight.landed() {
+            Some((Landed::Answer(kept), _)) => status(kept.status()),
+            Some((Landed::Large, asked)) => asked.status.map_or(Err(Why::Unknown), status),
+            // The plan has changed meanwhile: that says nothing about the app.
+            Some((Landed::Never, _)) => return None,
+            Some((Landed::Silence(reason), _)) => match shield.cover(question, terms) {
+                Some((kept, _)) => status(kept.status()),
+                None => Err(Why::Reason(timed_out(*reason))),
+            },
+            None => Err(Why::Reason(Reason::ProbeTimeout)),
+        };
+        Some(seen(flight.number, found))
+    }
+}
+
+/// What was seen of the ask with this number. That it was not answered in time is one observation together with a bad answer that comes later; a good one
+/// that comes later is another.
+fn seen(number: u64, found: Result<(), Why>) -> Seen {
+    Seen { number: number.saturating_mul(2).saturating_add(u64::from(found.is_ok())), found }
+}
+
+fn status(status: u16) -> Result<(), Why> {
+    if (200..300).contains(&status) { Ok(()) } else { Err(Why::Status(status)) }
+}
+
+/// As it is told to whoever asks the probe itself.
+fn timed_out(reason: Reason) -> Reason {
+    if reason == Reason::UpstreamTimeout { Reason::ProbeTimeout } else { reason }
+}
+
+fn forwarded(serve: &Serve) -> Option<(&ProbeForward, &Terms)> {
+    match serve {
+        Serve::Forward(forward) => Some((forward, forward.cache.as_ref()?)),
+        Serve::Answer(_) => None,
+    }
+}
+
+/// Waits until all have landed, or the time is over.
+///
+/// # Errors
+/// The client is gone.
+async fn wait<R: Responder>(
+    flights: &[&Flight],
+    timeout: Duration,
+    deadline: &Deadline,
+    reply: &mut R,
+) -> Result<(), Reason> {
+    let mut told: Vec<Pin<Box<Notified<'_>>>> = flights.iter().map(|flight| Box::pin(flight.told.notified())).collect();
+    for told in &mut told {
+        // From here on nothing is missed.
+        told.as_mut().enable();
+    }
+    deadline.arm(timeout);
+    let waited = poll_fn(|cx| {
+        let mut all = true;
+        for (flight, told) in flights.iter().zip(&mut told) {
+            all &= flight.landed().is_some() || told.as_mut().poll(cx).is_ready();
+        }
+        if all || deadline.poll_expired(cx) {
+            return Poll::Ready(Ok(()));
+        }
+        reply.poll_gone(cx).map(|()| Err(Reason::ClientClosed))
+    });
+    let waited = waited.await;
+    deadline.disarm();
+    waited
+}

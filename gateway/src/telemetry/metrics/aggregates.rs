@@ -1,0 +1,29 @@
+//! What is known about aggregates, without asking anybody.
+
+use prometheus::proto::{MetricFamily, MetricType};
+
+use super::families::{family, gauge};
+use crate::aggregates::{conclude, standings};
+use crate::state::{Active, State};
+
+/// Whether aggregates pass, and each of their services.
+pub(super) fn collect(state: &State, active: &Active) -> [MetricFamily; 2] {
+    let (mut all, mut each) = (Vec::new(), Vec::new());
+    for (index, aggregate) in active.plan.aggregates.iter().enumerate() {
+        let standings = standings(active, index);
+        let name = || ("aggregate", aggregate.name.to_string());
+        let passes = conclude(aggregate, &standings, state).passes();
+        all.push(gauge(vec![name()], f64::from(u8::from(passes))));
+        for (member, standing) in aggregate.members.iter().zip(&standings) {
+            let Some(service) = active.plan.services.get(member.service) else { continue };
+            let labels = vec![name(), ("service", service.name.to_string())];
+            each.push(gauge(labels, f64::from(u8::from(standing.passes))));
+        }
+    }
+    let all_help = "Whether an aggregate passes, as far as it is known: 0 also where nobody has asked it yet.";
+    let each_help = "Whether a service passes in an aggregate, as far as it is known.";
+    [
+        family("probegate_aggregate_passing", all_help, MetricType::GAUGE, all),
+        family("probegate_aggregate_service_passing", each_help, MetricType::GAUGE, each),
+    ]
+}
