@@ -10,7 +10,7 @@ use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Instant;
@@ -125,7 +125,7 @@ async fn http1<T: Transport>(
         let mut workspace = carried.take().unwrap_or_else(|| worker.workspaces.take());
         // In a box, although that costs an allocation for each request (some 30 ns): what a request needs is four times as large as what the
         // connection itself does, and ten thousand idle connections would hold it as well.
-        let next = Box::pin(one_request(worker, &transport, &facts, &waits, &mut workspace)).await;
+        let next = boxed(|| one_request(worker, &transport, &facts, &waits, &mut workspace)).await;
         match next {
             Next::Again if !workspace.head.is_empty() => carried = Some(workspace),
             Next::Again => worker.workspaces.put(workspace),
@@ -137,6 +137,13 @@ async fn http1<T: Transport>(
             }
         }
     }
+}
+
+/// A future in a box. The memory first: one that is made before it would be copied into it, all of it and not only the few words that are there at first.
+/// Not where it is awaited, because whoever awaits would keep room for what was moved away.
+fn boxed<F>(make: impl FnOnce() -> F) -> Pin<Box<F>> {
+    let place = Box::new_uninit();
+    Box::into_pin(Box::write(place, make()))
 }
 
 /// Waits for the first byte of a request, holding no buffer. `false`: none will come.

@@ -158,7 +158,7 @@ pub async fn serve<B: RequestBody, R: Responder>(
     let Tools { judge: scratch, errand: head, answer, response, text, deadline } = tools;
     let plan = &active.plan;
     let id = worker.request_id();
-    let now = worker.state.now(received.complete);
+    let now = worker.clock.at(received.complete);
     let fields = received.fields();
 
     // What it asks for.

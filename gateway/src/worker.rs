@@ -3,6 +3,7 @@
 //! Nothing on the path of a request is shared between workers but atomic counters and the tables of the limits.
 
 pub mod accept;
+pub mod clock;
 pub mod date;
 mod greet;
 pub mod workspace;
@@ -11,8 +12,9 @@ use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
+use self::clock::Clock;
 use self::date::Date;
 use self::workspace::Workspaces;
 use crate::files::Shelf;
@@ -27,8 +29,20 @@ use crate::wire::pipe::Pipes;
 /// How long a connection may exist without a request once the listeners are closed, or when there is no room.
 pub const NEWCOMER: Duration = Duration::from_secs(1);
 
-/// Digits of a request id.
-const HEX: &[u8; 16] = b"0123456789abcdef";
+/// The digits of each byte in hexadecimal.
+const HEX: [[u8; 2]; 256] = {
+    let digits = b"0123456789abcdef";
+    let mut pairs = [[0; 2]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        #[expect(clippy::indexing_slicing, reason = "the loop ends at 256, and half a byte is below 16")]
+        {
+            pairs[byte] = [digits[byte >> 4], digits[byte & 0xf]];
+        }
+        byte += 1;
+    }
+    pairs
+};
 
 /// What the connections of a worker share.
 #[derive(Debug)]
@@ -59,6 +73,8 @@ pub struct Worker {
     pub refusals: RefCell<LineBuffer>,
     /// The current `Date`.
     pub date: Date,
+    /// The wall clock.
+    pub clock: Clock,
     /// The plan in force and its generation. A counter that only this thread touches keeps it for the requests that run.
     active: RefCell<(u64, Rc<Arc<Active>>)>,
     /// The connection to the store of shared limits.
@@ -84,6 +100,7 @@ impl Worker {
             lines: RefCell::new(LineBuffer::new(state.access_log.clone())),
             refusals: RefCell::new(LineBuffer::new(state.access_log.clone())),
             date: Date::default(),
+            clock: Clock::new(state.origin()),
             active: RefCell::new((state.generation(), active)),
             link: RefCell::default(),
             random: RefCell::new(fastrand::Rng::new()),
@@ -128,7 +145,7 @@ impl Worker {
         let mut id = [0; 32];
         let (pairs, _) = id.as_chunks_mut::<2>();
         for (pair, byte) in pairs.iter_mut().zip(bytes) {
-            *pair = [byte >> 4, byte & 0xf].map(|nibble| HEX.get(usize::from(nibble)).copied().unwrap_or(b'0'));
+            *pair = HEX.get(usize::from(byte)).copied().unwrap_or_default();
         }
         id
     }
@@ -154,6 +171,7 @@ impl Worker {
         self.pools.sweep(now);
         self.files.sweep(self.deadlines.now());
         self.date.refresh();
+        self.clock.look(now, SystemTime::now());
         self.lines.borrow_mut().flush();
         self.refusals.borrow_mut().flush();
     }

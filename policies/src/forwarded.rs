@@ -96,13 +96,15 @@ pub fn write(out: &mut Vec<u8>, towards: &Towards<'_>) {
         Identity::Unknown(_) => (IpAddr::V4(UNKNOWN_CLIENT), &[] as &[IpAddr]),
     };
     out.extend_from_slice(b"X-Forwarded-For: ");
+    let first = out.len();
     push_ip(out, client);
+    let address = first..out.len();
     for &hop in hops.iter().rev() {
         out.extend_from_slice(b", ");
         push_ip(out, hop);
     }
     out.extend_from_slice(b"\r\nX-Real-IP: ");
-    push_ip(out, client);
+    out.extend_from_within(address);
     out.extend_from_slice(b"\r\nX-Forwarded-Proto: ");
     out.extend_from_slice(scheme.as_str().as_bytes());
     out.extend_from_slice(b"\r\nX-Forwarded-Host: ");

@@ -75,7 +75,7 @@ fn check_name(host: &[u8]) -> Result<(), InvalidHost> {
         if byte == b'.' && previous == b'.' {
             return Err(InvalidHost::Empty);
         }
-        if !is_name_byte(byte) {
+        if !NAME_BYTES.get(usize::from(byte)).copied().unwrap_or_default() {
             return Err(if byte == b'@' { InvalidHost::UserInformation } else { InvalidHost::Character });
         }
         previous = byte;
@@ -83,8 +83,21 @@ fn check_name(host: &[u8]) -> Result<(), InvalidHost> {
     if host.is_empty() { Err(InvalidHost::Empty) } else { Ok(()) }
 }
 
+/// [`is_name_byte`] for each byte.
+const NAME_BYTES: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0_u8;
+    while byte < 255 {
+        #[expect(clippy::indexing_slicing, reason = "a byte is below 256")]
+        {
+            table[byte as usize] = is_name_byte(byte);
+        }
+        byte += 1;
+    }
+    table
+};
+
 /// `unreserved` and `sub-delims` of RFC 3986 section 2.
-#[inline]
 const fn is_name_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric()
         || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&'..=b'*' | b'+' | b',' | b';' | b'=')

@@ -76,17 +76,26 @@ pub(crate) fn parse_port(digits: &[u8]) -> Option<u16> {
 pub(crate) fn push_decimal(out: &mut Vec<u8>, number: u64) {
     let mut digits = [0u8; 20];
     let mut rest = number;
-    let mut used = 0;
+    let mut start = digits.len();
     for slot in digits.iter_mut().rev() {
-        let digit = (rest % 10) as u8;
-        *slot = b'0' + digit;
-        used += 1;
+        *slot = b'0' + (rest % 10) as u8;
+        start -= 1;
         rest /= 10;
         if rest == 0 {
             break;
         }
     }
-    out.extend(digits.iter().skip(digits.len() - used));
+    out.extend_from_slice(digits.get(start..).unwrap_or_default());
+}
+
+/// Writes an octet in decimal, and says how many digits it has. They are the first of three.
+const fn octet(number: u8) -> ([u8; 3], usize) {
+    let [hundreds, tens, ones] = [b'0' + number / 100, b'0' + number / 10 % 10, b'0' + number % 10];
+    match number {
+        100.. => ([hundreds, tens, ones], 3),
+        10.. => ([tens, ones, b'0'], 2),
+        _ => ([ones, b'0', b'0'], 1),
+    }
 }
 
 /// Appends four lower-case hexadecimal digits.
@@ -101,12 +110,20 @@ pub(crate) fn push_hex4(out: &mut Vec<u8>, number: u16) {
 pub(crate) fn push_ip(out: &mut Vec<u8>, ip: IpAddr) {
     match ip {
         IpAddr::V4(v4) => {
-            let [a, b, c, d] = v4.octets();
-            push_decimal(out, a.into());
-            for octet in [b, c, d] {
-                out.push(b'.');
-                push_decimal(out, octet.into());
+            // Put together beside `out`, which grows once: every request carries an address or two.
+            let (mut text, mut len) = ([b'.'; 16], 0);
+            for number in v4.octets() {
+                let (digits, count) = octet(number);
+                if let Some(place) = text.get_mut(len..len + 3) {
+                    place.copy_from_slice(&digits);
+                }
+                len += count;
+                if let Some(dot) = text.get_mut(len) {
+                    *dot = b'.';
+                }
+                len += 1;
             }
+            out.extend_from_slice(text.get(..len - 1).unwrap_or_default());
         }
         IpAddr::V6(v6) => {
             // Writing into a Vec cannot fail, and without a width std formats straight into the sink.
@@ -135,7 +152,9 @@ mod tests {
             push_decimal(&mut out, number);
             assert_eq!(out, number.to_string().as_bytes());
         }
-        for text in ["0.0.0.0", "192.0.2.10", "255.255.255.255", "::1", "2001:db8::1", "2001:db8:1:2:3:4:5:6"] {
+        for text in
+            ["0.0.0.0", "192.0.2.10", "10.0.100.9", "255.255.255.255", "::1", "2001:db8::1", "2001:db8:1:2:3:4:5:6"]
+        {
             let mut out = Vec::new();
             push_ip(&mut out, text.parse().unwrap());
             assert_eq!(out, text.as_bytes());

@@ -133,7 +133,7 @@ pub fn finish(
             stats.shadowed.fetch_add(1, Ordering::Relaxed);
         }
         if !pending.held.is_empty() {
-            settle(active, &mut pending.held, worker.state.now(now), outcome, status);
+            settle(active, &mut pending.held, worker.clock.at(now), outcome, status);
         }
     }
     let pending = judgement.pending.as_deref();

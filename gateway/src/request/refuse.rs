@@ -84,7 +84,8 @@ fn form<'a>(
 
 /// The form in which a client wants to be told of an error, with the page for it.
 pub(super) fn wanted<'a>(received: &Received<'_>, errors: Option<&'a Errors>, status: u16) -> Form<'a> {
-    if accept::prefers_page(&received.fields().of(Name::Accept)) {
+    let accepted = received.fields().of(Name::Accept);
+    if accepted.clone().next().is_some() && accept::prefers_page(&accepted) {
         Form::Page(errors.and_then(|errors| errors.page(status)))
     } else {
         Form::Document

@@ -89,7 +89,11 @@ impl Name {
             25 => &[("strict-transport-security", Self::StrictTransportSecurity)],
             _ => &[],
         };
-        if let Some((_, known)) = known.iter().find(|(known, _)| name.eq_ignore_ascii_case(known.as_bytes())) {
+        // Two letters tell nearly always that it is another one, before all are compared.
+        let ends = |name: &[u8]| name.first().zip(name.last()).map(|(first, last)| [first | 0x20, last | 0x20]);
+        let (named, received) = (|known: &str| ends(known.as_bytes()), ends(name));
+        let is = |known: &str| named(known) == received && is_spelled(name, known.as_bytes());
+        if let Some((_, known)) = known.iter().find(|(known, _)| is(known)) {
             *known
         } else if is_forwarding_field(name) {
             Self::Forwarding
@@ -101,6 +105,32 @@ impl Name {
             Self::Other
         }
     }
+}
+
+/// Compares without regard to case with a lower-case name of the same length, eight bytes at a time.
+fn is_spelled(name: &[u8], lower: &[u8]) -> bool {
+    let ((words, _), (wanted, _)) = (name.as_chunks::<8>(), lower.as_chunks::<8>());
+    // The end once more as a whole word, rather than byte by byte.
+    let (Some(end), Some(end_wanted)) = (name.last_chunk::<8>(), lower.last_chunk::<8>()) else {
+        return name.eq_ignore_ascii_case(lower);
+    };
+    words
+        .iter()
+        .zip(wanted)
+        .chain([(end, end_wanted)])
+        .all(|(word, wanted)| lower_case(*word) == u64::from_le_bytes(*wanted))
+}
+
+/// Eight bytes with the letters of ASCII among them in lower case.
+const fn lower_case(word: [u8; 8]) -> u64 {
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    const TOP: u64 = 0x80 * EACH;
+    let word = u64::from_le_bytes(word);
+    let low = word & !TOP;
+    // The top bit of each byte tells: at least `A`, and above `Z`.
+    let (from_a, above_z) = (low + (0x80 - b'A' as u64) * EACH, low + (0x7f - b'Z' as u64) * EACH);
+    let capital = (from_a ^ above_z) & !word & TOP;
+    word | (capital >> 2)
 }
 
 /// Whether a field is between an app and its gateway: nginx's `X-Accel-…`, and `X-Sendfile` with what belongs to it.
@@ -230,6 +260,16 @@ pub fn elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn words_are_compared_as_bytes_are() {
+        for byte in 0..=u8::MAX {
+            let word = [b'a', byte, b'Z', b'-', byte, b'@', b'[', byte];
+            assert_eq!(lower_case(word).to_le_bytes(), word.to_ascii_lowercase().as_slice(), "{byte}");
+            let (name, lower) = ([b"Content-Lengt", &[byte][..]].concat(), b"content-length");
+            assert_eq!(is_spelled(&name, lower), name.eq_ignore_ascii_case(lower), "{byte}");
+        }
+    }
 
     #[test]
     fn names_are_known_in_any_case() {

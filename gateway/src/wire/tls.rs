@@ -8,6 +8,8 @@
 //! - An end of the stream that the other side did not announce (`close_notify`, RFC 8446 §6.1) is an error, not an end: whoever reads
 //!   until the end must be able to see that something may be missing.
 
+mod pipe;
+
 use std::cell::RefCell;
 use std::fmt;
 use std::future::poll_fn;
@@ -16,6 +18,7 @@ use std::task::{Context, Poll, ready};
 
 use rustls::{Connection, ProtocolVersion};
 
+pub(crate) use self::pipe::Pipe;
 use super::deadline::Deadline;
 use super::progress::Flow;
 use super::transport::Transport;
@@ -67,29 +70,6 @@ enum Closing {
     Saying,
     /// Said.
     Done,
-}
-
-/// A transport as `rustls` sees one.
-pub(crate) struct Pipe<'a, T>(pub(crate) &'a T);
-
-impl<T: Transport> io::Read for Pipe<'_, T> {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        self.0.try_read(buf)
-    }
-}
-
-impl<T: Transport> io::Write for Pipe<'_, T> {
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        self.0.try_write(&[IoSlice::new(buf)])
-    }
-
-    fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.0.try_write(bufs)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 fn would_block<V>(result: &io::Result<V>) -> bool {
@@ -202,6 +182,11 @@ impl<T: Transport> Tls<T> {
             // After its handshake a server of TLS 1.3 has only tickets left to send.
             if over && matches!(&state.session, Connection::Server(_)) && tls13 {
                 state.patient = true;
+                if would_block(&state.at_hand()) {
+                    // Nothing that is sent now tells the client that its last words came, and one that waits for that before it sends a request
+                    // (Nagle's algorithm) would wait for the kernel's delay, some 40 ms.
+                    self.transport.acknowledge();
+                }
                 return Poll::Ready(Ok(()));
             }
             let flushed = state.flush(&self.transport);

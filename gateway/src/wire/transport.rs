@@ -53,6 +53,8 @@ pub trait Transport {
     fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
     /// Waits until bytes or the end of the stream are there and says which, without taking them: `0` is the end.
     fn poll_peek(&self, cx: &mut Context<'_>) -> Poll<io::Result<usize>>;
+    /// Has the other side told at once that what it sent has come, and not only with what is sent next.
+    fn acknowledge(&self) {}
     /// Whether bytes have arrived that nobody has read. Asks the kernel; for the end of a connection.
     fn has_unread(&self) -> bool;
     /// Says that nothing more will be written.
@@ -148,6 +150,11 @@ impl Transport for TcpStream {
     fn poll_peek(&self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let mut byte = [0];
         Self::poll_peek(self, cx, &mut tokio::io::ReadBuf::new(&mut byte))
+    }
+
+    fn acknowledge(&self) {
+        // Where it can not be had, the client waits.
+        self.set_quickack(true).ok();
     }
 
     fn has_unread(&self) -> bool {

@@ -50,6 +50,12 @@ pub fn retry_after_seconds(decision: &Decision) -> u64 {
 /// A string of RFC 9651 section 3.3.3. It is ASCII; anything else in a name becomes `?`.
 fn push_string(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
+    // Nearly every name is one of these.
+    if text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.')) {
+        out.extend_from_slice(text.as_bytes());
+        out.push(b'"');
+        return;
+    }
     for c in text.chars() {
         match u8::try_from(c) {
             Ok(byte @ (b'"' | b'\\')) => out.extend_from_slice(&[b'\\', byte]),

@@ -95,6 +95,16 @@ impl Connection {
     /// Reads all `Connection` lines.
     pub fn of(view: FieldView<'_>) -> Self {
         let mut connection = Self::default();
+        if view.fields.iter().all(|field| field.known != Name::Connection) {
+            return connection;
+        }
+        if let (Some(b"keep-alive" | b"Keep-Alive"), 1) =
+            (view.first(Name::Connection), view.of(Name::Connection).count())
+        {
+            // What most apps say.
+            connection.keep_alive = true;
+            return connection;
+        }
         for (index, option) in view.of(Name::Connection).flat_map(elements).enumerate() {
             if index == MOST_OPTIONS {
                 connection.excessive = true;

@@ -1,10 +1,13 @@
 //! A response as it goes out to the client.
 
+mod lines;
+
 use std::borrow::Cow;
 use std::cell::Cell;
 use std::io::{self, ErrorKind, IoSlice};
 use std::task::{Context, Poll, ready};
 
+pub use self::lines::Client;
 use super::chunked;
 use super::fields::copy_fields;
 use super::io::{Closed, poll_closed, poll_send, poll_write_paced, write_paced};
@@ -18,16 +21,8 @@ use crate::wire::text::{push_number, reason_phrase};
 use crate::wire::transport::Transport;
 use crate::wire::{Answer, ClientFraming, ClientGone, Responder, Stamp, Written};
 
-/// Everything about the client that decides how a response is written.
-#[derive(Clone, Copy, Debug)]
-pub struct Client {
-    /// The version of the request.
-    pub version: Version,
-    /// The request was HEAD.
-    pub to_head: bool,
-    /// The client may send another request on this connection.
-    pub persists: bool,
-}
+/// Up to so many bytes of a body are put behind their head: copying them costs less than having the kernel gather them.
+const COPIED: usize = 4096;
 
 /// The way back to the client.
 #[derive(Debug)]
@@ -109,28 +104,6 @@ impl<'a, T: Transport> Reply<'a, T> {
     fn announce(&self, begun: bool) {
         if let Some(announced) = self.announced {
             announced.set(begun);
-        }
-    }
-
-    fn status_line(&mut self, status: u16, reason: &[u8]) {
-        self.out.extend_from_slice(b"HTTP/1.1 ");
-        push_number(self.out, u64::from(status));
-        self.out.push(b' ');
-        self.out.extend_from_slice(reason);
-        self.out.extend_from_slice(b"\r\n");
-    }
-
-    fn connection_line(&mut self) {
-        match (self.client.persists, self.client.version) {
-            (false, _) => self.out.extend_from_slice(b"Connection: close\r\n"),
-            (true, Version::Http10) => self.out.extend_from_slice(b"Connection: keep-alive\r\n"),
-            (true, Version::Http11 | Version::Http2) => {}
-        }
-    }
-
-    fn field(&mut self, name: &[u8], value: &[u8]) {
-        for part in [name, b": ", value, b"\r\n"] {
-            self.out.extend_from_slice(part);
         }
     }
 
@@ -267,6 +240,23 @@ impl<T: Transport> Responder for Reply<'_, T> {
             // Another write did not come to its end: whatever follows would be taken for the rest of it.
             return Poll::Ready(Err(ClientGone::Closed));
         }
+        let fresh = written.at == 0 && written.wait.is_none() && !self.chunked;
+        if fresh && !self.out.is_empty() && data.len() <= COPIED {
+            let head = self.out.len();
+            self.out.extend_from_slice(data);
+            match self.transport.try_write(&[IoSlice::new(self.out)]) {
+                Ok(n) if n == self.out.len() => {
+                    self.out.clear();
+                    self.halfway = false;
+                    self.sent += data.len() as u64;
+                    return Poll::Ready(Ok(()));
+                }
+                // What did not go, and every kind of failure, is what follows.
+                Ok(n) => written.at = n,
+                Err(_) => {}
+            }
+            self.out.truncate(head);
+        }
         let mut size = [0; 18];
         let (before, after): (&[u8], &[u8]) = match (self.chunked, data.is_empty()) {
             (true, false) => (chunked::header(data.len(), &mut size), b"\r\n"),
@@ -336,6 +326,7 @@ impl<T: Transport> Responder for Reply<'_, T> {
 
     async fn answer(&mut self, answer: &Answer<'_>) -> Result<(), ClientGone> {
         self.begin();
+        self.out.reserve(512 + answer.body.len().min(COPIED));
         self.status_line(answer.status, reason_phrase(answer.status).as_bytes());
         self.field(b"Date", self.date);
         for (name, value) in answer.fields {
@@ -359,11 +350,18 @@ impl<T: Transport> Responder for Reply<'_, T> {
         }
         self.connection_line();
         self.out.extend_from_slice(b"\r\n");
-        let body = if self.client.to_head { &[] } else { answer.body };
+        let mut body = if self.client.to_head { &[] } else { answer.body };
         self.sent += body.len() as u64;
+        if body.len() <= COPIED {
+            self.out.extend_from_slice(body);
+            body = &[];
+        }
         let out = std::mem::take(self.out);
-        // Not copied: it may be large, and wait for its client.
-        let sent = self.send(&mut [IoSlice::new(&out), IoSlice::new(body)]).await;
+        // A larger one is not copied: it waits for its client.
+        let sent = match body {
+            [] => self.send(&mut [IoSlice::new(&out)]).await,
+            body => self.send(&mut [IoSlice::new(&out), IoSlice::new(body)]).await,
+        };
         *self.out = out;
         self.out.clear();
         sent

@@ -91,6 +91,15 @@ fn bytes_arrive_in_both_directions_and_versions() {
 }
 
 #[test]
+fn a_client_that_waits_for_its_handshake_to_be_acknowledged_before_it_asks_does_not_wait_for_a_timer() {
+    block_on(async {
+        let (server, _client, _deadline) = pair(TLS13).await;
+        // The kernel does not hold acknowledgements back until there is something to send.
+        assert!(server.transport.quickack().unwrap());
+    });
+}
+
+#[test]
 fn nothing_is_written_while_its_ciphertext_waits_and_nothing_is_written_twice() {
     for versions in [TLS12, TLS13] {
         block_on(async {
