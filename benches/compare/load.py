@@ -8,6 +8,8 @@ import re
 import socket
 import ssl
 import subprocess
+import sys
+import tempfile
 import time
 
 REPORT = pathlib.Path(__file__).with_name("report.lua")
@@ -98,8 +100,38 @@ def drive_http2(port, scenario, seconds, core):
     return {"requests": succeeded, "bytes": int(received[1]), "seconds": seconds, "bad": bad, "broken": 0}
 
 
+def drive_script(core, script, *arguments):
+    """Load by one of the scripts beside this one; what it counted."""
+    command = ["taskset", "-c", core, sys.executable, REPORT.with_name(script), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise Wrong(f"{script}: {done.stderr.strip()[-300:]}")
+    counted = json.loads(done.stdout)
+    expect(f"{script}: something was answered", counted["requests"] > 0, True)
+    return counted
+
+
+def drive_at(port, scenario, rate, seconds, core):
+    """Load at a fixed rate; how long answers took, in microseconds."""
+    with tempfile.NamedTemporaryFile(prefix="probegate-bench-") as log:
+        each = max(1, round(rate / scenario.connections))
+        command = ["taskset", "-c", core, "h2load", "--h1", f"-D{seconds}", f"-c{scenario.connections}", "-t1"]
+        command += [f"--rps={each}", f"--log-file={log.name}", f"http://127.0.0.1:{port}{scenario.path}"]
+        subprocess.run(command, capture_output=True, text=True, check=True)
+        rows = [line.split() for line in pathlib.Path(log.name).read_text().splitlines()]
+    times = sorted(int(row[2]) for row in rows if row[1] == str(scenario.status))
+    if len(times) < 0.99 * len(rows) or not times:
+        raise Wrong(f"{scenario.name}: {len(times)} of {len(rows)} answers were {scenario.status}")
+    percentiles = {f"p{name}_us": times[int(len(times) * float(name) / 100)] for name in ("50", "99", "99.9")}
+    return {"requests": len(times), "bytes": 0, "seconds": seconds, "bad": 0, "broken": 0, **percentiles}
+
+
 def drive(port, scenario, seconds, core):
     """Load for some seconds; what wrk counted."""
+    if scenario.how == "websocket":
+        return drive_script(core, "websocket.py", "clients", port, seconds, scenario.connections)
+    if scenario.how == "resume":
+        return drive_script(core, "resume.py", port, scenario.path, seconds)
     if scenario.streams:
         return drive_http2(port, scenario, seconds, core)
     fields = [part for name, value in scenario.headers for part in ("-H", f"{name}: {value}")]

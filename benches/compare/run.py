@@ -26,6 +26,7 @@ import sys
 import tempfile
 import time
 
+import chart
 import load
 import processes
 import scenarios
@@ -33,9 +34,9 @@ import scenarios
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 CONF = HERE / "conf"
-UPSTREAM_PORT = 19080
+UPSTREAM_PORT, ECHO_PORT = 19080, 19081
 PROXY_CORE, LOAD_CORE = os.environ.get("PROXY_CORE", "0"), os.environ.get("LOAD_CORE", "1")
-IDLE_CONNECTIONS = 5000
+IDLE_CONNECTIONS = 10000
 
 
 def nginx(conf):
@@ -75,22 +76,67 @@ def prepare(folder):
     (folder / "both.pem").write_bytes((folder / "cert.pem").read_bytes() + (folder / "key.pem").read_bytes())
 
 
-def start(name, options, folder):
+def configure(folder, scenario):
+    """The peers' configurations as this scenario wants them."""
+    changes = []
+    if scenario and scenario.log:
+        changes += [
+            ("access_log off;", "access_log access.log combined buffer=64k flush=1s;"),
+            ("access: {format: off}", f"access: {{format: combined, to: {folder}/access.log}}"),
+        ]
+    if scenario and scenario.workers > 1:
+        changes += [
+            ("worker_processes 1;", f"worker_processes {scenario.workers};"),
+            ("workers: 1", f"workers: {scenario.workers}"),
+        ]
+    for file in CONF.iterdir():
+        text = file.read_text()
+        for was, becomes in changes if file.name != "upstream.conf" else []:
+            text = text.replace(was, becomes)
+        (folder / file.name).write_text(text)
+
+
+def cores_of(scenario):
+    """Those of the peer, and those of load and upstream."""
+    if scenario and scenario.workers > 1:
+        both = f"{PROXY_CORE},{LOAD_CORE}"
+        return both, both
+    return PROXY_CORE, LOAD_CORE
+
+
+def start(name, options, folder, scenario=None):
     port, _, command = PEERS[name]
-    return processes.Process(name, command(folder, options.probegate), port, PROXY_CORE, folder)
+    configure(folder, scenario)
+    return processes.Process(name, command(folder, options.probegate), port, cores_of(scenario)[0], folder)
 
 
 def port_of(name, tls):
     return PEERS[name][1 if tls else 0]
 
 
-def measure(peer, upstream, name, scenario, seconds):
-    port = port_of(name, scenario.tls)
+def capacity(options, folder):
+    """Requests in a second that the reference reaches in `plain`, here and now."""
+    scenario = scenarios.ALL["plain"]
+    with start(scenario.reference, options, folder, scenario):
+        port = port_of(scenario.reference, False)
+        load.drive(port, scenario, 1, LOAD_CORE)
+        counted = load.drive(port, scenario, options.seconds, LOAD_CORE)
+    return counted["requests"] / counted["seconds"]
+
+
+def measure(peer, upstream, name, scenario, seconds, rate):
+    port, core = port_of(name, scenario.tls), cores_of(scenario)[1]
     load.check_scenario(port, scenario)
-    load.drive(port, scenario, 1, LOAD_CORE)  # connections to the upstream, caches, tables
+
+    def drive(seconds):
+        if rate:
+            return load.drive_at(port, scenario, rate, seconds, core)
+        return load.drive(port, scenario, seconds, core)
+
+    drive(1)  # connections to the upstream, caches, tables
     upstream_before, began = processes.cpu_times(upstream.pid)[0], time.monotonic()
     before = processes.cpu_times(peer.pid)
-    counted = load.drive(port, scenario, seconds, LOAD_CORE)
+    counted = drive(seconds)
     after = processes.cpu_times(peer.pid)
     wall = time.monotonic() - began
     requests = counted["requests"]
@@ -167,8 +213,9 @@ def print_table(name, rows, peers):
     scenario = scenarios.ALL[name]
     compared_with = scenario.reference if scenario.reference in peers else peers[0]
     print(f"\n{name}: {scenario.about}")
+    late = f"{'p50 µs':>9}{'p99 µs':>9}{'p99.9':>9}" if scenario.share else ""
     print(
-        f"  {'peer':14}{'µs/req':>10}{'user':>10}{'system':>10}{'req/s':>10}{'MB/s':>8}{'busy':>6}  x {compared_with}"
+        f"  {'peer':14}{'µs/req':>10}{'user':>10}{'system':>10}{'req/s':>10}{'MB/s':>8}{'busy':>6}{late}  x {compared_with}"
     )
     for peer in peers:
         own = [row for row in rows if (row["peer"], row["scenario"]) == (peer, name)]
@@ -179,12 +226,26 @@ def print_table(name, rows, peers):
             for key in ("us", "user_us", "system_us", "rps", "mb_per_s", "busy")
         }
         reference = {row["round"]: row["us"] for row in rows if (row["peer"], row["scenario"]) == (compared_with, name)}
+        if late:
+            late = "".join(f"{statistics.median(row[key] for row in own):9.0f}" for key in ("p50_us", "p99_us", "p99.9_us"))
         ratios = [row["us"] / reference[row["round"]] for row in own if row["round"] in reference]
         against = f"{statistics.median(ratios):.2f} ({spread(ratios)})" if ratios else "-"
         print(
             f"  {peer:14}{median['us']:10.2f}{median['user_us']:10.2f}{median['system_us']:10.2f}{median['rps']:10.0f}"
-            f"{median['mb_per_s']:8.0f}{median['busy']:6.2f}  {against}"
+            f"{median['mb_per_s']:8.0f}{median['busy']:6.2f}{late}  {against}"
         )
+
+
+def print_scaling(rows, peers):
+    """How much more two cores do than one: twice, if a request costs the same on both. From the cost, because load and upstream need the cores, too."""
+    for peer in peers:
+        cost = {
+            name: {row["round"]: row["us"] for row in rows if (row["peer"], row["scenario"]) == (peer, name)}
+            for name in ("plain", "two_cores")
+        }
+        times = [2 * us / cost["two_cores"][number] for number, us in cost["plain"].items() if number in cost["two_cores"]]
+        if times:
+            print(f"\n{peer}: two cores do {statistics.median(times):.2f} ({spread(times)}) times what one does")
 
 
 def print_memory(name, rows, peers):
@@ -226,6 +287,7 @@ def arguments():
     parser.add_argument(
         "--probegate", type=lambda text: pathlib.Path(text).resolve(), default=target.resolve() / "release/probegate"
     )
+    parser.add_argument("--chart", type=pathlib.Path, help="file for a picture of the ratios, as SVG")
     parser.add_argument("--check", action="store_true", help="compare the answers, measure nothing")
     return parser.parse_args()
 
@@ -248,19 +310,23 @@ def measure_all(options, chosen, upstream, folder, raw):
     """Every measurement of every round, written as it is made; and what went wrong."""
     rows, wrong = [], []
     raw.write(json.dumps(machine(options)) + "\n")
+    shares = any(name not in MEMORY and scenarios.ALL[name].share for name in options.scenarios)
     for number in range(options.rounds):
+        reached = capacity(options, folder) if shares else 0
         for name in options.scenarios:
             # Peers side by side: the machine's speed drifts less over seconds than over minutes.
             for peer_name in options.peers:
                 if name not in MEMORY and peer_name in scenarios.ALL[name].without:
                     continue
                 # Started anew for each: no scenario inherits the connections and tables of another.
-                with start(peer_name, options, folder) as peer:
+                with start(peer_name, options, folder, None if name in MEMORY else scenarios.ALL[name]) as peer:
                     try:
                         if name in MEMORY:
                             result = measure_memory(peer, peer_name, MEMORY[name])
                         else:
-                            result = measure(peer, upstream, peer_name, scenarios.ALL[name], options.seconds)
+                            scenario = scenarios.ALL[name]
+                            rate = scenario.share * reached
+                            result = measure(peer, upstream, peer_name, scenario, options.seconds, rate)
                     except (load.Wrong, OSError) as problem:
                         wrong.append(f"{peer_name}: {problem}")
                         continue
@@ -283,7 +349,11 @@ def main():
         folder = pathlib.Path(name)
         prepare(folder)
         command = ["nginx", "-p", folder, "-c", CONF / "upstream.conf", "-g", "daemon off;"]
-        with processes.Process("upstream", command, UPSTREAM_PORT, LOAD_CORE, folder) as upstream:
+        echo = [sys.executable, HERE / "websocket.py", "app", ECHO_PORT]
+        with (
+            processes.Process("echo", echo, ECHO_PORT, LOAD_CORE, folder),
+            processes.Process("upstream", command, UPSTREAM_PORT, LOAD_CORE, folder) as upstream,
+        ):
             wrong = check(options, chosen, folder)
             if options.check and not wrong:
                 print(f"{', '.join(options.peers)}: the same answers")
@@ -294,8 +364,11 @@ def main():
                     rows, wrong = measure_all(options, chosen, upstream, folder, raw)
                 for scenario in chosen:
                     print_table(scenario.name, rows, options.peers)
+                print_scaling(rows, options.peers)
                 for memory in MEMORY.keys() & set(options.scenarios):
                     print_memory(memory, rows, options.peers)
+                if options.chart:
+                    options.chart.write_text(chart.draw(chart.ratios([out])))
                 print(f"\nraw results: {out}")
     for problem in wrong:
         print(f"WRONG {problem}", file=sys.stderr)

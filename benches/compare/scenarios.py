@@ -44,6 +44,10 @@ class Scenario:
     reached_after: int = 0  # the status comes only after up to so many requests (a limit)
     body: int = 0  # bytes that are posted; 0: GET
     without: tuple[str, ...] = ()  # peers that can not do it
+    how: str = "load"  # as fast as it goes; "websocket": messages through tunnels; "resume": TLS sessions that go on
+    share: float = 0.0  # at this share of the rate that the reference reaches in `plain`, for the time that answers take
+    log: bool = False  # every peer writes an access log
+    workers: int = 1  # on as many cores, which load and upstream then have as well
     about: str = ""
 
 
@@ -108,6 +112,23 @@ ALL = {
             about="1 KiB proxied over HTTP/2 and TLS 1.3, 32 requests at a time on each connection",
         ),
         Scenario(
+            "tls_h2_few",
+            "/1k",
+            length=1024,
+            tls=True,
+            streams=2,
+            connections=32,
+            about="1 KiB proxied over HTTP/2 and TLS 1.3, two requests at a time on each connection",
+        ),
+        Scenario(
+            "tls_resumed",
+            "/1k",
+            length=1024,
+            tls=True,
+            how="resume",
+            about="a new TLS 1.3 connection that resumes a session for each 1 KiB proxied, one after the other",
+        ),
+        Scenario(
             "tls_100k",
             "/100k",
             length=100 << 10,
@@ -115,6 +136,21 @@ ALL = {
             connections=16,
             reference="nginx-tuned",
             about="100 KiB proxied over TLS 1.3",
+        ),
+        Scenario("websocket", "/1k", length=1024, how="websocket", about="a message of 125 bytes there and back through a WebSocket"),
+        Scenario("plain_log", "/1k", length=1024, log=True, without=("haproxy",), about="1 KiB proxied, with access logs"),
+        Scenario(
+            "deny_log", "/deny", status=403, log=True, without=("haproxy",), about="refused at the edge, with access logs"
+        ),
+        Scenario("at_30", "/1k", length=1024, share=0.3, about="1 KiB proxied at 30 % of what nginx reaches"),
+        Scenario("at_70", "/1k", length=1024, share=0.7, about="1 KiB proxied at 70 % of what nginx reaches"),
+        Scenario(
+            "two_cores",
+            "/1k",
+            length=1024,
+            workers=2,
+            without=("haproxy",),
+            about="1 KiB proxied by two workers on two cores",
         ),
     )
 }
