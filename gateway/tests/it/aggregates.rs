@@ -21,7 +21,7 @@ fn config(services: &[(&str, String, &str)], aggregates: &str) -> String {
         "listeners:\n  - {{address: \"127.0.0.1:0\", redirect_https: true}}\n  - {{address: \"127.0.0.2:0\", serve: probes}}\n\
          workers: 2\nadmin: {{address: \"127.0.0.1:0\"}}\nnetworks: {{internal: [\"127.0.0.1/32\"]}}\n\
          tokens: {{probe: {{slots: [{{name: uptime, value: {TOKEN}}}]}}}}\n\
-         limits: {{few: {{rate: 1/h, burst: 0}}}}\naggregates:\n{aggregates}services:\n"
+         limits: {{few: {{rate: 1/h, burst: 0}}}}\nprobes: {{timeout: 30s}}\naggregates:\n{aggregates}services:\n"
     );
     for (name, server, lines) in services {
         write!(
@@ -69,14 +69,14 @@ fn one_service_hangs_one_is_slow_one_refuses_and_one_fails() {
     let gateway = Gateway::start(config(
         &[
             ("good", good.server(), ""),
-            ("hung", hung.server(), "probes: {readyz: {timeout: 300ms}}"),
+            ("hung", hung.server(), "probes: {readyz: {timeout: 1s}}"),
             ("late", late.server(), "probes: {readyz: {timeout: 30s, cache: {ok: 5m}}}"),
             ("bad", bad.server(), ""),
             ("led", led.server(), ""),
             ("gone", refuses.to_string(), ""),
         ],
-        "  all: {path: /readyz, timeout: 1s, services: {required: [good], optional: [hung, late, bad, led, gone]}}\n\
-         \x20 strict: {path: /strict, timeout: 1s, services: {required: [good, hung]}}\n",
+        "  all: {path: /readyz, timeout: 4s, services: {required: [good], optional: [hung, late, bad, led, gone]}}\n\
+         \x20 strict: {path: /strict, timeout: 4s, services: {required: [good, hung]}}\n",
     ));
     let fail = |reason: &str| json!({"status": "fail", "reason": reason, "required": false});
     assert_eq!(
@@ -204,10 +204,10 @@ fn names_are_for_those_whom_the_policy_lets_see_them() {
     let (shop, blog) = (saying("200 OK"), saying("503 No"));
     let gateway = Gateway::start(config(
         &[("shop", shop.server(), ""), ("blog", blog.server(), "")],
-        "  status:\n    path: /status\n    hosts: [status.example.com, shop.example.com]\n    allow: {any: [{network: internal}, {token: probe}]}\n\
+        "  status:\n    path: /status\n    timeout: 30s\n    hosts: [status.example.com, shop.example.com]\n    allow: {any: [{network: internal}, {token: probe}]}\n\
          \x20   deny: 404\n    services: {required: [shop], optional: [blog]}\n\
-         \x20 open: {path: /open, hosts: [\"*\"], allow: anyone, details: {token: probe}, services: {required: [shop]}}\n\
-         \x20 shut: {path: /shut, allow: anyone, details: off, deny: close, services: {required: [blog]}}\n\
+         \x20 open: {path: /open, timeout: 30s, hosts: [\"*\"], allow: anyone, details: {token: probe}, services: {required: [shop]}}\n\
+         \x20 shut: {path: /shut, timeout: 30s, allow: anyone, details: off, deny: close, services: {required: [blog]}}\n\
          \x20 closed: {path: /closed, deny: close, services: {required: [blog]}}\n",
     ));
     let token = format!("X-Probe-Token: {TOKEN}");
@@ -249,8 +249,8 @@ fn it_is_never_limited_redirected_or_a_page_and_speaks_two_formats() {
     let (shop, blog) = (saying("200 OK"), saying("503 No"));
     let gateway = Gateway::start(config(
         &[("shop", shop.server(), ""), ("blog", blog.server(), "")],
-        "  all: {path: /all, hosts: [shop.example.com], services: {required: [shop], optional: [blog]}}\n\
-         \x20 live: {path: /live, probe: healthz, services: {required: [shop, blog]}}\n",
+        "  all: {path: /all, timeout: 30s, hosts: [shop.example.com], services: {required: [shop], optional: [blog]}}\n\
+         \x20 live: {path: /live, probe: healthz, timeout: 30s, services: {required: [shop, blog]}}\n",
     ));
     for listener in [0, 1] {
         for head in [
@@ -345,10 +345,10 @@ fn while_the_gateway_goes_down_its_readiness_fails_first() {
     let app = saying("200 OK");
     let text = config(
         &[("shop", app.server(), "probes: {readyz: {cache: {ok: 5m}}}"), ("blog", app.server(), "")],
-        "  all: {path: /readyz, services: {required: [shop]}}\n  apps: {path: /apps, gateway: false, services: {required: [shop]}}\n\
-         \x20 live: {path: /live, probe: healthz, services: {required: [shop]}}\n",
+        "  all: {path: /readyz, timeout: 30s, services: {required: [shop]}}\n  apps: {path: /apps, timeout: 30s, gateway: false, services: {required: [shop]}}\n\
+         \x20 live: {path: /live, probe: healthz, timeout: 30s, services: {required: [shop]}}\n",
     );
-    let mut gateway = Gateway::start(text + "shutdown: {delay: 5s}\n");
+    let mut gateway = Gateway::start(text + "shutdown: {delay: 10s}\n");
     let mut before = Client::connect_from(NEAR, gateway.addresses()[1]);
     before.send("GET /readyz HTTP/1.1\r\nHost: a\r\n\r\n");
     assert_eq!(before.response().status, 200);
@@ -417,7 +417,7 @@ verdict   passes: the gateway answers
 fn an_app_without_a_name_is_asked_under_localhost() {
     let app = Upstream::answering(|_| ok("ready"));
     let text = format!(
-        "listeners: [{{address: \"127.0.0.1:0\"}}]\nworkers: 1\nadmin: off\naggregates: {{all: {{path: /all, hosts: [\"*\"]}}}}\n\
+        "listeners: [{{address: \"127.0.0.1:0\"}}]\nworkers: 1\nadmin: off\nprobes: {{timeout: 30s}}\naggregates: {{all: {{path: /all, timeout: 30s, hosts: [\"*\"]}}}}\n\
          services: {{app: {{upstream: {{servers: [\"{}\"]}}}}}}\n",
         app.server()
     );

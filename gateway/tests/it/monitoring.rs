@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::harness::{
     Authority, Config, Folder, Gateway, PATIENCE, Program, Upstream, eventually, exchange, free_address, get, metric,
-    metrics, ok, root, run, wait_for_metric,
+    metrics, ok, root, wait_for_metric,
 };
 
 fn folder() -> PathBuf {
@@ -38,7 +38,8 @@ fn rules() -> Vec<Value> {
 
 #[track_caller]
 fn succeeds(program: &str, arguments: &[&str]) -> String {
-    let ended = run(Command::new(program).args(arguments).current_dir(folder()));
+    // The tests of the rules take seconds of a processor that is all theirs.
+    let ended = Program::start(Command::new(program).args(arguments).current_dir(folder())).wait_longer(4);
     assert_eq!(ended.code, Some(0), "{program} {arguments:?}: {}{}", ended.out, ended.err);
     ended.out
 }

@@ -159,7 +159,16 @@ impl Program {
     }
 
     /// Waits for its end.
-    pub(crate) fn wait(mut self) -> Ended {
+    pub(crate) fn wait(self) -> Ended {
+        self.wait_longer(1)
+    }
+
+    /// Waits for its end, so many times as long as for anything else: it has a lot to compute.
+    pub(crate) fn wait_longer(mut self, times: u32) -> Ended {
+        let deadline = Instant::now() + PATIENCE * (times - 1);
+        while Instant::now() < deadline && self.child.try_wait().unwrap().is_none() {
+            std::thread::sleep(Duration::from_millis(3));
+        }
         let status = eventually("the program ends", || self.child.try_wait().unwrap());
         // Something that it has left running may hold the pipes; what the program itself wrote is in them already.
         eventually("everything was read", || {
