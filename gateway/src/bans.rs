@@ -3,10 +3,14 @@
 //! Invariant: whoever may never be banned ([`Gate::exempt`]) is not counted either, and comes out when a new plan says so. What a request looks at
 //! ([`Gate::find`]) has no lock; what it writes when it offends has one that nobody waits for; the file is written by a thread of its own.
 
+pub mod exchange;
 pub mod file;
 mod gate;
+mod heard;
 mod jail;
 pub mod keeper;
+mod letter;
+pub mod outbox;
 mod own;
 
 use std::collections::{BTreeMap, HashSet};
@@ -17,14 +21,15 @@ use std::time::Duration;
 use std::{io, thread};
 
 use arc_swap::ArcSwap;
-use probegate_policies::ban::Client;
+use probegate_policies::ban::{Cause, Client};
 use probegate_policies::ip::IpSet;
 use probegate_policies::limit::Seed;
 
 pub use gate::{Exempt, Gate, Hit};
 pub use jail::{Jail, JailStats, LONGEST};
+pub use outbox::{Change, Outbox};
 
-use crate::plan::Plan;
+use crate::plan::{BY_HAND, Plan};
 use file::Written;
 
 /// What people wait for the disk. Whoever asks the admin listener whether it is alive waits for as long.
@@ -48,6 +53,8 @@ struct Shared {
     own: ArcSwap<IpSet>,
     /// Grows whenever there is something to be written down.
     changes: AtomicU64,
+    /// What other gateways are to hear of.
+    outbox: Outbox,
 }
 
 /// What is locked when plans change, when people ask, and when the file is written.
@@ -157,8 +164,22 @@ impl Bans {
         }
     }
 
+    /// What other gateways are to hear of.
+    pub fn outbox(&self) -> &Outbox {
+        &self.shared.outbox
+    }
+
+    /// Somebody bans a client, for so many seconds from `now` on.
+    pub fn ban(&self, client: Client, cause: Cause, seconds: u64, now: u64) {
+        self.by_hand.ban(client, cause, seconds, now);
+        if let Some(ban) = self.by_hand.get(client) {
+            self.shared.outbox.put(|| Change::Ban { policy: BY_HAND.into(), shadow: false, client, ban });
+        }
+        self.changed();
+    }
+
     /// Something was changed by hand.
-    pub fn changed(&self) {
+    fn changed(&self) {
         self.shared.changes.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -192,6 +213,7 @@ impl Bans {
 
     /// Lifts a client's bans, and forgets what it did. How many were in force.
     pub fn lift(&self, client: Client, now: u64) -> usize {
+        self.shared.outbox.put(|| Change::Lift { client: Some(client), at: now });
         let (jails, unread): (Vec<_>, _) = {
             let mut kept = self.kept();
             (kept.jails.values().map(Arc::clone).collect(), kept.unread.lift(client, now))
@@ -203,6 +225,7 @@ impl Bans {
 
     /// Lifts all bans, and forgets what anybody did. How many were in force.
     pub fn lift_all(&self, now: u64) -> usize {
+        self.shared.outbox.put(|| Change::Lift { client: None, at: now });
         let jails: Vec<_> = {
             let mut kept = self.kept();
             kept.unread = Written::default();

@@ -39,6 +39,8 @@ pub struct Limiter {
     shared: Shared,
     /// Who is in flight, for limits on that; empty where there are none.
     rooms: Vec<Option<Arc<Room>>>,
+    /// In which order places of them are taken: see [`in_flight`].
+    order: Vec<usize>,
     /// What people see of them.
     watches: Vec<Watch>,
 }
@@ -88,7 +90,8 @@ impl Limiter {
         let (tables, flights) = tables.unzip();
         let shared = Shared::new(plan, earlier.map(|(plan, limiter)| (plan, &limiter.shared)), seed);
         let watches = watch::watches(plan, earlier.map(|(plan, limiter)| (plan, limiter.watches.as_slice())));
-        Self { tables, flights, shared, rooms: in_flight::rooms(plan, earlier, seed), watches }
+        let (rooms, order) = (in_flight::rooms(plan, earlier, seed), in_flight::order(plan, earlier));
+        Self { tables, flights, shared, rooms, order, watches }
     }
 
     /// Charges a request to every limit in `limits` that counts it: all of them, or none where one refuses (nginx's rule for several `limit_req`). A limit in
@@ -227,6 +230,11 @@ impl Limiter {
                 table.admit(held.key, &limit.quota, now);
             }
         }
+    }
+
+    /// Where a limit stands in the order in which places are taken.
+    fn rank(&self, limit: usize) -> usize {
+        self.order.get(limit).copied().unwrap_or(limit)
     }
 
     /// A limit was asked, and says this.

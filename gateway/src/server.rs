@@ -128,6 +128,7 @@ pub fn run(plan: Plan, options: Options, level: Level) -> Result<(), StartFailed
     tls::watch::start(&state).map_err(system("threads"))?;
     health::start(&state).map_err(system("threads"))?;
     bans::keeper::start(&state).map_err(system("threads"))?;
+    bans::exchange::start(&state).map_err(system("threads"))?;
     let fleet = front::start_workers(&state).map_err(system("workers"))?;
     let reloader = Arc::new(Reloader::new(options.config.clone(), Arc::clone(&state), fleet.clone(), level));
 

@@ -17,17 +17,21 @@ pub mod redis;
 pub mod stats;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use probegate_policies::breaker::{Breaker, Breaking, FAILURE, UNREACHABLE};
 
-use self::client::{Failed, Failure};
+use self::client::{Client, Failed, Failure};
 use self::redis::Script;
 use self::stats::Stats;
 use crate::plan::{LimitStore, OnFailure};
 
-/// What is tried when the breaker is half open must be answered within this time; a deadline of some milliseconds and a busy processor must not keep it open.
+/// What each call of a trial may take, when the breaker is half open.
 const TRIAL: Duration = Duration::from_millis(250);
+
+/// Calls of one trial. One of them has to be answered as soon as a request would need it; a busy processor alone must not keep the breaker open.
+const TRIALS: u32 = 3;
 
 /// The store of a plan, for all workers.
 #[derive(Debug)]
@@ -38,6 +42,10 @@ pub struct Store {
     breaker: Breaker,
     /// The zero of the breaker's clock.
     origin: Instant,
+    /// The sentinel that answered last.
+    sentinel: AtomicUsize,
+    /// Workers that are connected.
+    connected: AtomicUsize,
     /// What happened, over reloads.
     pub stats: Arc<Stats>,
 }
@@ -55,6 +63,8 @@ impl Store {
             script: Script::default(),
             breaker: Breaker::default(),
             origin: Instant::now(),
+            sentinel: AtomicUsize::new(0),
+            connected: AtomicUsize::new(0),
             stats: earlier.map(|earlier| Arc::clone(&earlier.stats)).unwrap_or_default(),
         }))
     }
@@ -73,6 +83,14 @@ impl Store {
     /// What the breaker says.
     pub fn breaker(&self) -> Breaking {
         self.breaker.state()
+    }
+
+    /// A connection of one's own.
+    ///
+    /// # Errors
+    /// Nobody is there, or nobody lets the gateway in.
+    pub async fn connect(&self) -> Result<Box<dyn Client>, Failed> {
+        redis::connect(&self.plan, self.tls.as_ref(), &self.script, &self.sentinel).await
     }
 
     fn now(&self) -> u64 {
@@ -100,6 +118,24 @@ impl Store {
         }
     }
 
+    /// A worker can not connect. Where another one is connected, the store is there, and this one goes on alone.
+    fn unconnected(&self, failed: &Failed) {
+        if self.connected.load(Ordering::Relaxed) == 0 {
+            self.failed(failed);
+        } else {
+            self.stats.failed(failed.kind);
+        }
+    }
+
+    /// A connection broke. Where another worker has one, that is no word about the store; whoever breaks is still counted.
+    fn lost(&self, failed: &Failed) {
+        if self.connected.load(Ordering::Relaxed) <= 1 {
+            self.failed(failed);
+        } else {
+            self.stats.failed(failed.kind);
+        }
+    }
+
     /// The same, in words.
     pub fn failed_with(&self, kind: Failure, text: &str) {
         self.failed(&Failed { kind, text: text.to_owned() });
@@ -107,7 +143,7 @@ impl Store {
 
     /// Whether it is up to the caller to try whether the store is back.
     fn is_due(&self) -> bool {
-        let patience = u64::try_from((TRIAL * 2).as_nanos()).unwrap_or(u64::MAX);
+        let patience = u64::try_from((TRIAL * (TRIALS + 1)).as_nanos()).unwrap_or(u64::MAX);
         self.breaker.is_due(self.now(), patience)
     }
 

@@ -179,8 +179,7 @@ fn add(state: &Arc<State>, active: &Active, client: Client, query: &Query) -> Re
     let reason: String = reason.chars().filter(|c| !c.is_control()).take(REASON).collect();
     let now = unix_time();
     tracing::warn!(client = client.to_string(), seconds, reason, "client is banned by hand");
-    state.bans.by_hand().ban(client, Cause { offence: None, text: reason.into() }, seconds, now);
-    state.bans.changed();
+    state.bans.ban(client, Cause { offence: None, text: reason.into() }, seconds, now);
     let until = now.saturating_add(seconds);
     Ok(saved(state, json!({"client": client.to_string(), "until": until, "left": seconds, "changed": true})))
 }

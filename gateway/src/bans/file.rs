@@ -38,6 +38,13 @@ impl Written {
         lists.flat_map(|bans| bans.extract_if(.., |(who, _)| *who == client)).filter(|(_, ban)| ban.until > now).count()
     }
 
+    /// Forgets bans that were pronounced until then; `None`: everybody's.
+    pub(super) fn lift_before(&mut self, client: Option<Client>, at: u64) {
+        for (_, bans) in self.policies.values_mut() {
+            bans.retain(|(who, ban)| ban.since > at || client.is_some_and(|client| client != *who));
+        }
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.by_hand.is_empty() && self.policies.values().all(|(_, bans)| bans.is_empty())
     }
@@ -57,8 +64,9 @@ struct Policy {
     clients: Vec<Line>,
 }
 
+/// One client's ban.
 #[derive(Debug, Serialize, Deserialize)]
-struct Line {
+pub(super) struct Line {
     /// An IPv4 address or an IPv6 network.
     client: String,
     /// In seconds since the epoch.
@@ -112,7 +120,8 @@ pub(super) fn read(folder: &Path) -> io::Result<Written> {
     Ok(Written { policies, by_hand })
 }
 
-fn read_line(line: Line) -> Option<(Client, Ban)> {
+/// What a line says; `None`: nothing that is known here.
+pub(super) fn read_line(line: Line) -> Option<(Client, Ban)> {
     let Line { client: name, since, until, count, offence, text } = line;
     let offence = match offence.as_deref() {
         Some(label) => Some(Offence::named(label)?),
@@ -149,7 +158,8 @@ pub(super) fn write(folder: &Path, written: &Written) -> io::Result<()> {
     durable::replace(&path(folder), &text, 0o600)
 }
 
-fn line((client, ban): &(Client, Ban)) -> Line {
+/// The line about a client.
+pub(super) fn line((client, ban): &(Client, Ban)) -> Line {
     Line {
         client: client.to_string(),
         since: ban.since,

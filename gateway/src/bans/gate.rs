@@ -9,8 +9,8 @@ use probegate_policies::client::Identity;
 use probegate_policies::ip::IpSet;
 use probegate_policies::now::Now;
 
-use super::Shared;
 use super::jail::Jail;
+use super::{Change, Shared};
 use crate::plan::{BanPolicy, Deny, Plan};
 
 /// The bans of one plan, and those by hand.
@@ -130,6 +130,8 @@ impl Gate {
             let cause = || Cause { offence: Some(offence), text: text() };
             let Some(ban) = jail.offend(client, now, cause) else { continue };
             self.shared.changes.fetch_add(1, Ordering::Relaxed);
+            let told = || Change::Ban { policy: policy.name.clone(), shadow: policy.shadow, client, ban: ban.clone() };
+            self.shared.outbox.put(told);
             let (name, seconds) = (&*policy.name, ban.until - ban.since);
             let (client, last) = (client.to_string(), &*ban.cause.text);
             if policy.shadow {

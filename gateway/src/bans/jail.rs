@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use probegate_policies::ban::{Ban, Book, Cause, Client, Doors, Escalation, Ledger, Outcome};
+use probegate_policies::ban::{Ban, Book, Cause, Client, Doors, Escalation, Ledger, Outcome, Page};
 use probegate_policies::limit::Seed;
 use probegate_policies::now::Now;
 
@@ -11,6 +11,9 @@ use crate::plan::BanPolicy;
 
 /// The longest ban by hand: a year, in seconds.
 pub const LONGEST: u64 = 366 * 86_400;
+
+/// Bans that are copied at once: a hundredth of a millisecond or so.
+const PAGE: usize = 64;
 
 /// How many can be banned by hand.
 const BY_HAND: usize = 16_384;
@@ -120,7 +123,7 @@ impl Jail {
         if counting.ledger.offend(client, now.nanos) != Outcome::TooMany {
             return None;
         }
-        // Once in so many offences: the lock is held for moments, unless somebody prints a long list just now.
+        // Once in so many offences, and the lock is held for moments.
         let ban = lock(&self.book).ban(client, cause(), &counting.escalation, now.unix).cloned()?;
         self.stats.pronounced.fetch_add(1, Ordering::Relaxed);
         Some(ban)
@@ -139,17 +142,52 @@ impl Jail {
 
     /// Bans in force.
     pub fn list(&self, now: u64) -> Vec<(Client, Ban)> {
-        let book = lock(&self.book);
-        book.iter().filter(|(_, ban)| ban.until > now).map(|(client, ban)| (client, ban.clone())).collect()
+        self.copy(|ban| ban.until > now)
     }
 
     /// Everything that is to be written down.
     pub(super) fn written(&self) -> Vec<(Client, Ban)> {
-        lock(&self.book).iter().map(|(client, ban)| (client, ban.clone())).collect()
+        self.copy(|_| true)
+    }
+
+    /// Page by page, so that a request that leads to a new ban waits for no more than one. Who is banned or let out meanwhile may be missing, and who is set free may be there
+    /// twice: what changes is written down again.
+    fn copy(&self, of: impl Fn(&Ban) -> bool) -> Vec<(Client, Ban)> {
+        let (mut all, mut next) = (Vec::new(), Some(Page::default()));
+        while let Some(page) = next {
+            let (bans, behind) = lock(&self.book).page(page, PAGE);
+            all.extend(bans.into_iter().filter(|(_, ban)| of(ban)));
+            next = behind;
+        }
+        all
+    }
+
+    /// Takes over what another gateway has pronounced: see [`Book::merge`].
+    pub(super) fn merge(&self, client: Client, ban: Ban, now: u64) -> bool {
+        lock(&self.book).merge(client, ban, self.longest(), now)
+    }
+
+    /// Lifts what was pronounced until then, and forgets what was counted; `None`: of everybody. How many were banned.
+    pub(super) fn lift_before(&self, client: Option<Client>, at: u64, now: u64) -> usize {
+        let older: Vec<Client> = match client {
+            Some(client) => self.get(client).filter(|ban| ban.since <= at).map(|_| client).into_iter().collect(),
+            None => self.copy(|ban| ban.since <= at).into_iter().map(|(client, _)| client).collect(),
+        };
+        match (&self.counting, client) {
+            (Some(counting), Some(client)) => counting.ledger.forget(client),
+            (Some(counting), None) => counting.ledger.clear(),
+            (None, _) => {}
+        }
+        older.into_iter().filter(|&client| self.lift(client, now)).count()
+    }
+
+    /// Seconds that no ban is longer than.
+    fn longest(&self) -> u64 {
+        self.counting.as_ref().map_or(LONGEST, |counting| counting.escalation.longest())
     }
 
     pub(super) fn restore(&self, bans: impl IntoIterator<Item = (Client, Ban)>, now: u64) {
-        let longest = self.counting.as_ref().map_or(LONGEST, |counting| counting.escalation.longest());
+        let longest = self.longest();
         let mut book = lock(&self.book);
         for (client, ban) in bans {
             book.restore(client, ban, longest, now);

@@ -75,7 +75,7 @@ pub(super) fn plan(config: raw::Config, cx: &mut Context<'_>) -> Option<Plan> {
     let tokens = token::tokens(tokens, cx);
     let (certificate_names, client_certificates) = tls::sets(client_certificates, cx);
     let (limit_names, limits) = limit::limits(limits, cx);
-    let limit_store = store::limit_store(limit_store, &limits, cx);
+    let limit_store = store::limit_store(limit_store, &limits, bans.is_some(), cx);
     let definitions = Definitions { networks, tokens, certificates: certificate_names, limits: limit_names };
     let service_names = services.as_ref().map(Named::names).unwrap_or_default();
     let errors = pages::errors(error_pages, None, &ConfigPath::root(), None, cx);

@@ -6,10 +6,11 @@
 //!
 //! Invariants:
 //! * A place is given back where it was taken, whatever plan is in force by then: it holds its [`Room`].
-//! * Nobody waits for a place of one limit while holding one of a limit behind it in the plan: two cannot wait for each other.
+//! * Nobody waits for a place of one limit while holding one of a limit behind it in [`order`]: two cannot wait for each other, not even across a reload.
 
 mod holding;
 mod line;
+mod order;
 mod taking;
 
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
@@ -21,6 +22,7 @@ use probegate_policies::limit::{Key, Seed};
 pub use self::holding::Holding;
 use self::line::Line;
 pub use self::line::Ticket;
+pub(super) use self::order::order;
 pub(super) use self::taking::rooms;
 use crate::plan::InFlight;
 

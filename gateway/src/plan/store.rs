@@ -32,6 +32,8 @@ pub struct LimitStore {
     pub replicas: u32,
     /// What happens while it is gone.
     pub on_failure: OnFailure,
+    /// Gateways tell each other of bans through it.
+    pub bans: bool,
     /// Where it is defined.
     pub origin: Origin,
     /// Stands for all of the above.

@@ -74,7 +74,7 @@ pub async fn wait<R: Responder>(
             Wait::Store(_) => Ok(()),
             Wait::Delay { limit, time } => {
                 // Meanwhile, it is not in flight.
-                pending.places.stand_back();
+                pending.places.stand_back(&active.limiter);
                 let waited = {
                     let _waiting = active.limited.get(limit).map(|stats| Waiting::new(stats));
                     delay(received.complete + time, worker, reply).await

@@ -7,10 +7,16 @@ use std::pin::Pin;
 /// An answer that is waited for.
 pub type Answering<'a> = Pin<Box<dyn Future<Output = Result<Vec<i64>, Failed>> + 'a>>;
 
+/// The same, of words.
+pub type Telling<'a> = Pin<Box<dyn Future<Output = Result<Vec<String>, Failed>> + 'a>>;
+
 /// A connection to the store, or several that act as one. What is asked at the same time goes out together, and nothing waits for an earlier answer.
 pub trait Client {
     /// Runs the script with these keys and arguments. One round trip, or two when the server does not know the script yet. It ends when it is dropped.
     fn run<'a>(&'a self, keys: &'a [Vec<u8>], arguments: &'a [u64]) -> Answering<'a>;
+
+    /// Runs the script that exchanges bans. One round trip, or two.
+    fn tell<'a>(&'a self, keys: &'a [Vec<u8>], arguments: &'a [String]) -> Telling<'a>;
 
     /// Whether it can still be used, as far as is known without asking.
     fn is_open(&self) -> bool;

@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
@@ -11,13 +12,16 @@ use tokio::task::{spawn_local, yield_now};
 use tokio::time::{sleep, timeout, timeout_at};
 
 use super::client::{Client, Failed, Failure};
-use super::{Store, TRIAL, redis};
+use super::{Store, TRIAL, TRIALS};
 
 /// What connecting may take: the name, the socket, TLS, the password.
 pub(super) const CONNECT: Duration = Duration::from_secs(2);
 
 /// Before connecting for the second time.
 const FIRST: Duration = Duration::from_millis(100);
+
+/// Connections in a row that broke before anybody could use them, until the next attempt waits.
+const SHORT: u32 = 4;
 
 /// Between two attempts to connect at the longest. Each takes between a half of it and the whole, so that not all workers of all gateways come at once.
 const LONGEST: Duration = Duration::from_secs(2);
@@ -28,12 +32,39 @@ const LOOK: Duration = Duration::from_millis(50);
 /// A worker's connection to a store.
 pub struct Link {
     store: Arc<Store>,
-    client: RefCell<Option<Rc<dyn Client>>>,
+    client: RefCell<Option<Rc<Counted>>>,
     /// The first attempt to connect is over, whatever became of it. Requests wait for it, but for none after it.
     tried: Cell<bool>,
     first: Notify,
     /// The connection has to be made anew.
     broken: Notify,
+}
+
+/// A connection that counts among those of all workers for as long as it lives.
+struct Counted {
+    client: Box<dyn Client>,
+    store: Arc<Store>,
+}
+
+impl Counted {
+    fn new(client: Box<dyn Client>, store: &Arc<Store>) -> Self {
+        store.connected.fetch_add(1, Ordering::Relaxed);
+        Self { client, store: Arc::clone(store) }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.store.connected.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl std::ops::Deref for Counted {
+    type Target = dyn Client;
+
+    fn deref(&self) -> &Self::Target {
+        &*self.client
+    }
 }
 
 impl fmt::Debug for Link {
@@ -89,7 +120,11 @@ impl Link {
                 if failed.kind == Failure::Broken && !client.mends() {
                     self.break_off(&client);
                 }
-                self.store.failed(&failed);
+                if failed.kind == Failure::Broken {
+                    self.store.lost(&failed);
+                } else {
+                    self.store.failed(&failed);
+                }
                 Err(failed.kind)
             }
             Err(_) => {
@@ -101,7 +136,7 @@ impl Link {
     }
 
     /// Gives a connection up, unless there is a new one already.
-    fn break_off(&self, client: &Rc<dyn Client>) {
+    fn break_off(&self, client: &Rc<Counted>) {
         let mut current = self.client.borrow_mut();
         if current.as_ref().is_some_and(|current| Rc::ptr_eq(current, client)) {
             *current = None;
@@ -116,17 +151,30 @@ impl Link {
             return;
         };
         let key = [format!("{}:{{trial}}", self.store.plan.prefix).into_bytes()];
-        // It writes: a server that only reads is of no use.
-        let answer = timeout(TRIAL, client.run(&key, &[1, 1_000_000, 0])).await;
-        let failure = match answer {
-            Ok(Ok(_)) => None,
-            Ok(Err(failed)) => Some(failed.kind),
-            Err(_) => Some(Failure::Timeout),
-        };
+        let mut failure = Some(Failure::Timeout);
+        for _ in 0..TRIALS {
+            let began = Instant::now();
+            // It writes: a server that only reads is of no use.
+            failure = match timeout(TRIAL, client.run(&key, &[1, 1_000_000, 0])).await {
+                Ok(Ok(_)) if began.elapsed() <= self.store.plan.timeout => None,
+                // It is there, and no request would have waited for it: so much for this time, unless it was this worker that was late.
+                Ok(Ok(_)) => Some(Failure::Timeout),
+                Ok(Err(failed)) => {
+                    self.break_off(&client);
+                    Some(failed.kind)
+                }
+                Err(_) => {
+                    // Silent, or not the right one any more: the next trial is made on another connection.
+                    self.break_off(&client);
+                    Some(Failure::Timeout)
+                }
+            };
+            if failure != Some(Failure::Timeout) || self.client.borrow().is_none() {
+                break;
+            }
+        }
         if let Some(kind) = failure {
             self.store.stats.failed(kind);
-            // Silent, or not the right one any more: the next trial is made on another connection.
-            self.break_off(&client);
         }
         self.store.tried(failure.is_none());
     }
@@ -134,12 +182,12 @@ impl Link {
 
 /// Connects, tries when it is due, and connects again, for as long as somebody has the link.
 async fn keep(link: Weak<Link>) {
-    let mut pause = FIRST;
+    let (mut pause, mut short) = (FIRST, 0_u32);
     loop {
         let Some(this) = link.upgrade() else { return };
         let store = Arc::clone(&this.store);
         drop(this);
-        let connected = timeout(CONNECT, redis::connect(&store.plan, store.tls.as_ref(), &store.script)).await;
+        let connected = timeout(CONNECT, store.connect()).await;
         let Some(this) = link.upgrade() else { return };
         let connected = connected.unwrap_or_else(|_| {
             let text = format!("not connected within {} s", CONNECT.as_secs());
@@ -148,19 +196,23 @@ async fn keep(link: Weak<Link>) {
         let is_connected = connected.is_ok();
         match connected {
             Ok(client) => {
-                *this.client.borrow_mut() = Some(client.into());
-                pause = FIRST;
+                *this.client.borrow_mut() = Some(Rc::new(Counted::new(client, &this.store)));
+                if short == 0 {
+                    pause = FIRST;
+                }
             }
-            Err(failed) => this.store.failed(&failed),
+            Err(failed) => this.store.unconnected(&failed),
         }
         this.tried.set(true);
         this.first.notify_waiters();
         drop(this);
-        if is_connected {
-            if !watch(&link).await {
-                return;
-            }
-        } else {
+        let began = Instant::now();
+        if is_connected && !watch(&link).await {
+            return;
+        }
+        short = if is_connected && began.elapsed() < FIRST { short + 1 } else { 0 };
+        // A server that takes connections and closes them at once, again and again, is as good as gone.
+        if !is_connected || short > SHORT {
             sleep(pause / 2 + (pause / 2).mul_f64(fastrand::f64())).await;
             pause = (pause * 2).min(LONGEST);
         }

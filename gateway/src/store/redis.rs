@@ -3,14 +3,18 @@
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use redis::aio::{ConnectionLike, MultiplexedConnection};
-use redis::{AsyncConnectionConfig, Cmd, ErrorKind, RedisConnectionInfo, RedisError, ServerErrorKind};
+use redis::{
+    AsyncConnectionConfig, Cmd, ErrorKind, FromRedisValue, RedisConnectionInfo, RedisError, ServerErrorKind,
+    ToRedisArgs,
+};
 use secrecy::ExposeSecret as _;
 use tokio::time::timeout;
 
-use super::client::{Answering, Client, Failed, Failure};
+use super::client::{Answering, Client, Failed, Failure, Telling};
 use super::cluster;
 use super::dial::{self, Dialled};
 use super::link::CONNECT;
@@ -22,20 +26,25 @@ const SENTINEL: Duration = Duration::from_millis(500);
 /// The script.
 pub const SCRIPT: &str = include_str!("limits.lua");
 
-/// The script's name on servers that know it.
+/// The script that exchanges bans.
+const BANS: &str = include_str!("bans.lua");
+
+/// The scripts' names on servers that know them.
 #[derive(Clone, Debug)]
 pub struct Script {
     hash: Arc<str>,
+    bans: Arc<str>,
 }
 
 impl Default for Script {
-    /// The name of [`SCRIPT`].
+    /// The names of [`SCRIPT`] and its neighbour.
     fn default() -> Self {
-        Self { hash: redis::Script::new(SCRIPT).get_hash().into() }
+        let hash = |text: &str| redis::Script::new(text).get_hash().into();
+        Self { hash: hash(SCRIPT), bans: hash(BANS) }
     }
 }
 
-/// Connects.
+/// Connects. `first`: which sentinel is asked first, the one that answered last.
 ///
 /// # Errors
 /// Nobody is there, or nobody lets the gateway in.
@@ -43,6 +52,7 @@ pub async fn connect(
     store: &LimitStore,
     tls: Option<&Arc<rustls::ClientConfig>>,
     script: &Script,
+    first: &AtomicUsize,
 ) -> Result<Box<dyn Client>, Failed> {
     match &store.topology {
         Topology::Server => {
@@ -56,7 +66,7 @@ pub async fn connect(
             Err(last)
         }
         Topology::Sentinel { master, login } => {
-            let server = ask_sentinels(store, master, login, tls).await?;
+            let server = ask_sentinels(store, master, login, tls, first).await?;
             let mut opened = open(&server, &store.login, store.database, tls).await?;
             prove_master(&mut opened.connection, &server).await?;
             Ok(Box::new(opened.with(script)))
@@ -92,19 +102,11 @@ impl<C> Opened<C> {
 
 impl<C: ConnectionLike + Clone> Client for Connected<C> {
     fn run<'a>(&'a self, keys: &'a [Vec<u8>], arguments: &'a [u64]) -> Answering<'a> {
-        Box::pin(async move {
-            // A handle on the same connection.
-            let mut connection = self.opened.connection.clone();
-            let known = call("EVALSHA", &self.script.hash, keys, arguments);
-            let answer = match known.query_async(&mut connection).await {
-                // A server that has started, or was made to forget. Running it makes it known there, wherever in a cluster that is.
-                Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
-                    call("EVAL", SCRIPT, keys, arguments).query_async(&mut connection).await
-                }
-                answer => answer,
-            };
-            answer.map_err(|error| failed(&error))
-        })
+        Box::pin(self.call((&self.script.hash, SCRIPT), keys, arguments))
+    }
+
+    fn tell<'a>(&'a self, keys: &'a [Vec<u8>], arguments: &'a [String]) -> Telling<'a> {
+        Box::pin(self.call((&self.script.bans, BANS), keys, arguments))
     }
 
     fn is_open(&self) -> bool {
@@ -116,7 +118,28 @@ impl<C: ConnectionLike + Clone> Client for Connected<C> {
     }
 }
 
-fn call(command: &str, script: &str, keys: &[Vec<u8>], arguments: &[u64]) -> Cmd {
+impl<C: ConnectionLike + Clone> Connected<C> {
+    /// Runs the script with this name and text.
+    async fn call<A: ToRedisArgs, T: FromRedisValue>(
+        &self,
+        (name, text): (&str, &str),
+        keys: &[Vec<u8>],
+        arguments: &[A],
+    ) -> Result<T, Failed> {
+        // A handle on the same connection.
+        let mut connection = self.opened.connection.clone();
+        let answer = match call("EVALSHA", name, keys, arguments).query_async(&mut connection).await {
+            // A server that has started, or was made to forget. Running it makes it known there, wherever in a cluster that is.
+            Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
+                call("EVAL", text, keys, arguments).query_async(&mut connection).await
+            }
+            answer => answer,
+        };
+        answer.map_err(|error| failed(&error))
+    }
+}
+
+fn call<A: ToRedisArgs>(command: &str, script: &str, keys: &[Vec<u8>], arguments: &[A]) -> Cmd {
     let mut call = Cmd::new();
     call.arg(command).arg(script).arg(keys.len()).arg(keys).arg(arguments);
     call
@@ -167,12 +190,14 @@ async fn ask_sentinels(
     master: &str,
     login: &Login,
     tls: Option<&Arc<rustls::ClientConfig>>,
+    first: &AtomicUsize,
 ) -> Result<StoreServer, Failed> {
     let mut last = unreachable("no sentinel is configured".to_owned());
     // However many are silent, as much time as each of them got is left for the master.
     let share = u32::try_from(store.servers.len()).unwrap_or(u32::MAX).saturating_add(1);
     let patience = (CONNECT / share).min(SENTINEL);
-    for sentinel in &store.servers {
+    let begin = first.load(Ordering::Relaxed) % store.servers.len().max(1);
+    for (index, sentinel) in store.servers.iter().enumerate().cycle().skip(begin).take(store.servers.len()) {
         let asked = async {
             let mut opened = open(sentinel, login, 0, tls).await?;
             let mut question = Cmd::new();
@@ -185,7 +210,10 @@ async fn ask_sentinels(
         };
         let answer = timeout(patience, asked).await;
         match answer.unwrap_or_else(|_| Err(unreachable(format!("{}: it does not answer", sentinel.label)))) {
-            Ok(Some((host, port))) => return Ok(told(&host, port, sentinel)),
+            Ok(Some((host, port))) => {
+                first.store(index, Ordering::Relaxed);
+                return Ok(told(&host, port, sentinel));
+            }
             Ok(None) => last = unreachable(format!("{}: it knows no master `{master}`", sentinel.label)),
             Err(error) => last = error,
         }

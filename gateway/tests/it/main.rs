@@ -16,6 +16,7 @@ mod aggregates;
 mod attacks;
 mod bandwidth;
 mod bans;
+mod bans_shared;
 mod bodies;
 mod bounds;
 mod buffering;

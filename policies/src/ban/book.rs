@@ -4,6 +4,7 @@
 //! whose ban ends first.
 
 use std::collections::{BTreeSet, HashMap};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use super::{Client, Doors, Escalation, Offence};
@@ -29,6 +30,13 @@ pub struct Cause {
     pub offence: Option<Offence>,
     /// For people: what it asked for last, or what was said when it was banned by hand.
     pub text: Box<str>,
+}
+
+/// A place in a [`Book`]; the first one by default.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Page {
+    over: bool,
+    after: Option<(u64, Client)>,
 }
 
 /// The bans of one policy.
@@ -106,6 +114,21 @@ impl Book {
         }
     }
 
+    /// Takes a ban over that somebody else has pronounced, and that this book may know already: the newer one holds, and of two that began together the
+    /// longer one. Whether it changed anything. What is over and forgotten is not taken; no ban lasts longer from now on than `longest` seconds.
+    pub fn merge(&mut self, client: Client, mut ban: Ban, longest: u64, now: u64) -> bool {
+        ban.until = ban.until.min(now.saturating_add(longest));
+        ban.since = ban.since.min(ban.until);
+        ban.count = ban.count.max(1);
+        let is_known = self.bans.get(&client).is_some_and(|known| (known.since, known.until) >= (ban.since, ban.until));
+        if is_known || ban.until.saturating_add(self.remember) <= now {
+            return false;
+        }
+        self.put(client, ban);
+        self.expire(now);
+        true
+    }
+
     /// Lifts a client's ban and forgets those before: it was a mistake. `None`: nothing is known about it.
     pub fn lift(&mut self, client: Client) -> Option<Ban> {
         let ban = self.bans.remove(&client)?;
@@ -150,6 +173,20 @@ impl Book {
     /// Everybody that something is known about: those in force, by their end, then the others.
     pub fn iter(&self) -> impl Iterator<Item = (Client, &Ban)> {
         self.in_force.iter().chain(&self.over).filter_map(|&(_, client)| Some((client, self.bans.get(&client)?)))
+    }
+
+    /// So many of [`Self::iter`], from a place on; the next place, where there is more. What changes between two pages may be on none or on both.
+    pub fn page(&self, from: Page, most: usize) -> (Vec<(Client, Ban)>, Option<Page>) {
+        let list = if from.over { &self.over } else { &self.in_force };
+        let behind = (from.after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
+        let found: Vec<(u64, Client)> = list.range(behind).take(most.max(1)).copied().collect();
+        let bans = found.iter().filter_map(|&(_, client)| Some((client, self.bans.get(&client)?.clone()))).collect();
+        let next = match found.last() {
+            Some(&last) if found.len() >= most.max(1) => Some(Page { after: Some(last), ..from }),
+            _ if from.over => None,
+            _ => Some(Page { over: true, after: None }),
+        };
+        (bans, next)
     }
 
     /// How many bans are in force.

@@ -284,3 +284,50 @@ fn requests_are_looked_up_while_others_are_banned_and_lifted() {
     assert_eq!(held.len(), doors.len());
     assert!(held.into_iter().all(|client| doors.until(client).is_some()));
 }
+
+#[test]
+fn of_two_who_ban_a_client_the_newer_ban_holds() {
+    let mut book = Book::new(4, 100, SEED);
+    let client = Client::of("203.0.113.9".parse().unwrap()).unwrap();
+    let ban = |since, until, count| Ban { since, until, count, cause: Cause { offence: None, text: "".into() } };
+    assert!(book.merge(client, ban(1000, 1060, 1), 3600, 1010));
+    assert!(!book.merge(client, ban(1000, 1060, 1), 3600, 1010), "it is known");
+    assert!(!book.merge(client, ban(990, 5000, 1), 3600, 1010), "an older one");
+    assert!(book.merge(client, ban(1020, 1030, 2), 3600, 1020), "a shorter one that is newer");
+    assert_eq!(book.doors().until(client), Some(1030));
+    assert!(book.merge(client, ban(1020, 1040, 2), 3600, 1020), "the longer one of two that began together");
+    assert!(book.merge(client, ban(1025, u64::MAX, 3), 3600, 1025), "no longer than any may be");
+    assert_eq!(book.get(client).map(|ban| ban.until), Some(1025 + 3600));
+    let other = Client::of("203.0.113.10".parse().unwrap()).unwrap();
+    assert!(book.merge(other, ban(900, 950, 5), 3600, 1025), "over, and remembered");
+    assert_eq!((book.doors().until(other), book.get(other).map(|ban| ban.count)), (None, Some(5)));
+    assert!(!book.merge(Client::of("203.0.113.11".parse().unwrap()).unwrap(), ban(900, 920, 5), 3600, 1025));
+}
+
+#[test]
+fn pages_show_everybody_once() {
+    let mut book = Book::new(100, 1000, SEED);
+    for last in 0..23_u8 {
+        let client = Client::of(Ipv4Addr::new(203, 0, 113, last).into()).unwrap();
+        // Some are over, and several end together.
+        let ban = Ban {
+            since: 1,
+            until: 90 + u64::from(last) / 3 * 5,
+            count: 1,
+            cause: Cause { offence: None, text: "".into() },
+        };
+        book.restore(client, ban, 1000, 100);
+    }
+    let all: Vec<_> = book.iter().map(|(client, ban)| (client, ban.clone())).collect();
+    assert_eq!(all.len(), 23);
+    for most in [1, 2, 5, 22, 23, 24, 1000] {
+        let (mut found, mut next) = (Vec::new(), Some(Page::default()));
+        while let Some(page) = next {
+            let (bans, behind) = book.page(page, most);
+            assert!(bans.len() <= most);
+            found.extend(bans);
+            next = behind;
+        }
+        assert_eq!(found, all, "{most}");
+    }
+}

@@ -25,6 +25,7 @@ const PREFIX: &str = "probegate";
 pub(super) fn limit_store(
     raw: Option<raw::LimitStore>,
     limits: &[plan::Limit],
+    has_bans: bool,
     cx: &mut Context<'_>,
 ) -> Option<plan::LimitStore> {
     let path = ConfigPath::root().key("limit_store");
@@ -41,11 +42,15 @@ pub(super) fn limit_store(
         }
         return None;
     };
-    lint::store_in_use(limits, &path, cx);
-    compile(raw, &path, cx)
+    compile(raw, (limits, has_bans), &path, cx)
 }
 
-fn compile(raw: raw::LimitStore, path: &ConfigPath, cx: &mut Context<'_>) -> Option<plan::LimitStore> {
+fn compile(
+    raw: raw::LimitStore,
+    (limits, has_bans): (&[plan::Limit], bool),
+    path: &ConfigPath,
+    cx: &mut Context<'_>,
+) -> Option<plan::LimitStore> {
     let raw::LimitStore {
         redis,
         cluster,
@@ -58,6 +63,7 @@ fn compile(raw: raw::LimitStore, path: &ConfigPath, cx: &mut Context<'_>) -> Opt
         timeout,
         replicas,
         on_failure,
+        bans,
     } = raw;
     let topology = topology(cluster, sentinel, path, cx);
     // One that could not be read has been reported.
@@ -71,6 +77,8 @@ fn compile(raw: raw::LimitStore, path: &ConfigPath, cx: &mut Context<'_>) -> Opt
         let message = "requests would wait longer than a second for the store";
         cx.error(&path.key("timeout"), message, "write some milliseconds: beyond them, a request is counted locally");
     }
+    let bans = bans.map_or(has_bans, |Leaf(Flag(bans))| bans);
+    lint::store_in_use(limits, bans, path, cx);
     let on_failure = on_failure.map_or(OnFailure::Local, |Leaf(OnFailureWord(word))| word);
     lint::store_replicas(on_failure, replicas.is_some(), path, cx);
     let replicas = u32::try_from(cx.number(replicas, path, "replicas", 1..=10_000, 1)).unwrap_or(1);
@@ -95,6 +103,7 @@ fn compile(raw: raw::LimitStore, path: &ConfigPath, cx: &mut Context<'_>) -> Opt
         timeout,
         replicas,
         on_failure,
+        bans,
         origin: cx.origin(path),
         fingerprint: 0,
     };
@@ -225,6 +234,6 @@ fn fingerprint(store: &plan::LimitStore) -> u64 {
         (&login.user, login.password.as_ref().map(|password| password.expose_secret().to_owned())).hash(&mut hasher);
     }
     (store.topology.word(), store.database, store.tls.as_ref().map(|tls| tls.fingerprint)).hash(&mut hasher);
-    (&store.prefix, store.secret, store.timeout, store.replicas, store.on_failure).hash(&mut hasher);
+    (&store.prefix, store.secret, store.timeout, store.replicas, store.on_failure, store.bans).hash(&mut hasher);
     hasher.finish()
 }

@@ -5,8 +5,8 @@ use crate::config::compile::Context;
 use crate::plan::{self, OnFailure};
 
 /// A store that nothing is counted in.
-pub(in crate::config) fn store_in_use(limits: &[plan::Limit], path: &ConfigPath, cx: &mut Context<'_>) {
-    if !limits.iter().any(|limit| limit.shared) {
+pub(in crate::config) fn store_in_use(limits: &[plan::Limit], bans: bool, path: &ConfigPath, cx: &mut Context<'_>) {
+    if !bans && !limits.iter().any(|limit| limit.shared) {
         cx.lint(
             path,
             "no limit is counted in this store",

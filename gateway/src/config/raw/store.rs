@@ -41,6 +41,8 @@ pub(in crate::config) struct LimitStore {
     pub(in crate::config) replicas: Option<Leaf<Count>>,
     /// While the store is gone: `local` (default) counts on each gateway with its part of the limit, `open` lets everything pass, `closed` refuses with 503.
     pub(in crate::config) on_failure: Option<Leaf<OnFailureWord>>,
+    /// Whether gateways tell each other of bans through it. Default: `true` where there are `bans`.
+    pub(in crate::config) bans: Option<Leaf<Flag>>,
 }
 
 /// How sentinels are asked.

@@ -12,15 +12,15 @@ use crate::plan::Plan;
 pub struct Holding {
     held: Vec<Place>,
     ticket: Option<Ticket>,
-    /// Limits that it needs a place of before it goes on, as indices into the plan's, the last one first.
+    /// Limits that it needs a place of before it goes on, as indices into the plan's, the last one in [`Limiter::order`] first.
     wanted: Vec<(usize, Key)>,
 }
 
 impl Holding {
     /// It needs a place of each of these.
-    pub(in crate::limiter) fn wanting(wanted: Vec<(usize, Key)>) -> Self {
+    pub(in crate::limiter) fn wanting(wanted: Vec<(usize, Key)>, limiter: &Limiter) -> Self {
         let mut holding = Self { wanted, ..Self::default() };
-        holding.sort();
+        holding.sort(limiter);
         holding
     }
 
@@ -71,10 +71,10 @@ impl Holding {
     }
 
     /// It waits for something else meanwhile: its places are for others, and it needs them again afterwards.
-    pub fn stand_back(&mut self) {
+    pub fn stand_back(&mut self, limiter: &Limiter) {
         self.wanted.extend(self.held.iter().map(|place| (place.limit, place.key)));
         self.held.clear();
-        self.sort();
+        self.sort(limiter);
     }
 
     /// It goes no further.
@@ -87,9 +87,9 @@ impl Holding {
         std::mem::take(&mut self.held)
     }
 
-    /// In the order of the plan, whatever the order of a route: see the invariants of the module.
-    fn sort(&mut self) {
-        self.wanted.sort_unstable_by_key(|(limit, _)| std::cmp::Reverse(*limit));
+    /// In one order, whatever the order of a route: see the invariants of the module.
+    fn sort(&mut self, limiter: &Limiter) {
+        self.wanted.sort_unstable_by_key(|(limit, _)| std::cmp::Reverse(limiter.rank(*limit)));
     }
 }
 

@@ -61,7 +61,7 @@ impl Limiter {
         if pending.as_ref().is_some_and(|pending| pending.delays()) {
             let wanted: Vec<_> = needed.map(|(index, _, _, key)| (index, key)).collect();
             if let Some(pending) = pending.as_mut().filter(|_| !wanted.is_empty()) {
-                pending.places = Holding::wanting(wanted);
+                pending.places = Holding::wanting(wanted, self);
             }
             return Ok(());
         }
@@ -90,8 +90,9 @@ impl Limiter {
                 Now::Line => {
                     let pending = pending.get_or_insert_default();
                     pending.shadows.retain(|&limit| self.rooms.get(limit).is_none_or(Option::is_none));
-                    // All over again, in the order of the plan: see the invariants of the module.
-                    pending.places = Holding::wanting(needed.map(|(index, _, _, key)| (index, key)).collect());
+                    // All over again, in the one order: see the invariants of the module.
+                    let wanted = needed.map(|(index, _, _, key)| (index, key)).collect();
+                    pending.places = Holding::wanting(wanted, self);
                     return pending.take_places(self, plan);
                 }
             }

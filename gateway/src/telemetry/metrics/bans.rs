@@ -1,6 +1,6 @@
 //! What is counted of bans.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use prometheus::proto::{MetricFamily, MetricType};
 
@@ -23,7 +23,13 @@ pub(super) fn families(state: &State, active: &Active) -> Vec<MetricFamily> {
         family(name, help, MetricType::COUNTER, each.collect())
     };
     let in_force = jails.iter().map(|(name, jail)| gauge(labels(name, jail), float(jail.doors().len() as u64)));
-    vec![
+    let outbox = state.bans.outbox();
+    let shares = active.store.as_ref().is_some_and(|store| store.plan().bans);
+    let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
+    let changes = [("sent", load(&outbox.sent)), ("received", load(&outbox.received))];
+    let changes = changes.map(|(word, count)| counter(vec![("direction", word.to_owned())], count));
+    let connected = gauge(vec![], f64::from(u8::from(outbox.connected.load(Ordering::Relaxed))));
+    let mut families = vec![
         family("probegate_bans", "Clients that are banned, or would be.", MetricType::GAUGE, in_force.collect()),
         counted("probegate_bans_total", "Bans that were pronounced.", &|jail| {
             jail.stats().pronounced.load(Ordering::Relaxed)
@@ -46,5 +52,12 @@ pub(super) fn families(state: &State, active: &Active) -> Vec<MetricFamily> {
             "Offences not counted because their place was being changed.",
             &|jail| jail.contended(),
         ),
-    ]
+    ];
+    if shares {
+        let (name, help) = ("probegate_ban_store_connected", "Whether bans are shared with other gateways just now.");
+        families.push(family(name, help, MetricType::GAUGE, vec![connected]));
+        let (name, help) = ("probegate_ban_store_changes_total", "Bans and lifts that gateways told each other.");
+        families.push(family(name, help, MetricType::COUNTER, changes.into()));
+    }
+    families
 }

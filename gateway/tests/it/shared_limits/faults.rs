@@ -1,5 +1,10 @@
 //! What a request gets while there is no answer.
 
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
 use super::{gateway, gateway_with};
 use crate::harness::{Folder, Gateway, Redis, Upstream, eventually, free_address, get, metric, ok, wait_for_metric};
 
@@ -96,4 +101,85 @@ fn a_connection_that_is_cut_is_made_again() {
         });
     }
     assert!(metric(&gateway, "probegate_limit_store_decisions_total{by=\"local\"}") < 20.0);
+}
+
+/// One worker of two may connect: the store is there, and the other one counts alone.
+#[test]
+fn a_worker_that_can_not_connect_does_not_keep_the_others_from_asking() {
+    let redis = Redis::with(&["--maxclients", "1", "--requirepass", "hush"]);
+    let app = app();
+    let limits = "limits: {all: {rate: 3600/h, burst: 3599, shared: true}}";
+    let text = super::config(&app, &redis.url(), limits, "limits: [all]", "timeout: 900ms\npassword: {value: hush}");
+    let gateway = Gateway::start(text.replace("workers: 1", "workers: 2"));
+    eventually("both have tried, and one was turned away again and again", || {
+        // So many that its share may be used up.
+        assert!(matches!(get(gateway.address(), "/").status, 200 | 429));
+        let of = |name: &str| metric(&gateway, name);
+        (of("probegate_limit_store_failures_total{reason=\"unreachable\"}") > 3.5
+            && of("probegate_limit_store_decisions_total{by=\"store\"}") > 0.5)
+            .then_some(())
+    });
+    assert!(metric(&gateway, "probegate_limit_store_breaker_opened_total") < 0.5);
+    let before = metric(&gateway, "probegate_limit_store_decisions_total{by=\"store\"}");
+    eventually("the one goes on", || {
+        assert!(matches!(get(gateway.address(), "/").status, 200 | 429));
+        (metric(&gateway, "probegate_limit_store_decisions_total{by=\"store\"}") > before).then_some(())
+    });
+}
+
+/// Passes bytes on in both directions, later than they came while it is told to.
+fn relay(to: SocketAddr, late: &'static AtomicBool) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let pass = move |mut from: TcpStream, mut to: TcpStream, slow: bool| {
+        std::thread::spawn(move || {
+            let mut bytes = [0; 4096];
+            while let Ok(count @ 1..) = from.read(&mut bytes) {
+                if slow && late.load(Ordering::Relaxed) {
+                    std::thread::sleep(Duration::from_millis(220));
+                }
+                if to.write_all(&bytes[..count]).is_err() {
+                    break;
+                }
+            }
+            to.shutdown(std::net::Shutdown::Both).ok();
+        });
+    };
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            let (client, server) = (client.unwrap(), TcpStream::connect(to).unwrap());
+            pass(client.try_clone().unwrap(), server.try_clone().unwrap(), false);
+            pass(server, client, true);
+        }
+    });
+    address
+}
+
+#[test]
+fn a_store_that_is_always_late_is_not_taken_for_recovered() {
+    static LATE: AtomicBool = AtomicBool::new(false);
+    let redis = Redis::start();
+    let app = app();
+    let url = format!("redis://{}", relay(redis.address(), &LATE));
+    let limits = "limits: {all: {rate: 3600/h, burst: 3599, shared: true}}";
+    let gateway = gateway_with(&app, &url, limits, "limits: [all]", "timeout: 150ms").start();
+    let of = |name: &str| metric(&gateway, name);
+    eventually("it is asked", || {
+        assert_eq!(get(gateway.address(), "/").status, 200);
+        (of("probegate_limit_store_decisions_total{by=\"store\"}") > 0.5).then_some(())
+    });
+    LATE.store(true, Ordering::Relaxed);
+    let opened = "probegate_limit_store_breaker_opened_total";
+    eventually("it is given up", || {
+        assert_eq!(get(gateway.address(), "/").status, 200);
+        (of(opened) > 0.5).then_some(())
+    });
+    let (failed, openings) = (of("probegate_limit_store_failures_total{reason=\"timeout\"}"), of(opened));
+    // Trials that are answered late are trials that fail.
+    eventually("it was tried", || {
+        (of("probegate_limit_store_failures_total{reason=\"timeout\"}") > failed + 1.5).then_some(())
+    });
+    assert!(of("probegate_limit_store_breaker{state=\"closed\"}") < 0.5 && (of(opened) - openings).abs() < 0.5);
+    LATE.store(false, Ordering::Relaxed);
+    gateway.wait_for_log(|line| line["message"] == "the limit store is asked again");
 }

@@ -1,0 +1,81 @@
+-- What gateways that share a store tell each other about bans: takes what one of them has changed, and returns what the others have.
+--
+-- KEYS: a hash with the epoch and the number of the last change; the records by name; their names by number; their names by when they may be forgotten.
+-- ARGV: an epoch, should there be none; the epoch that the caller knows; the number of the last change that it knows; how many records it wants at the most;
+-- then five for each change: its name, whom a ban is about (empty: it lifts), when it was made, when it may be forgotten (both in seconds since 1970), the record.
+-- Returns the epoch, the number up to which the caller knows everything now, `more` or `all`, and the records, the oldest first. Bans that were lifted are left out.
+-- A record is kept as `WHEN|RECORD`. The newer one of a name stays; a ban that is older than a lift of its client, or of everybody, is not taken.
+local about, records, numbers, ends = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local MOST, AT_ONCE, DAY = 65536, 1000, 86400
+local now = tonumber(redis.call('TIME')[1])
+
+local epoch = redis.call('HGET', about, 'epoch')
+if not epoch then
+  epoch = ARGV[1]
+  redis.call('HSET', about, 'epoch', epoch)
+  redis.call('EXPIREAT', about, now + DAY)
+end
+
+local function made(name)
+  local record = redis.call('HGET', records, name)
+  return record and tonumber(string.match(record, '^(%d+)|')) or -1
+end
+
+local changed = false
+for i = 5, #ARGV, 5 do
+  local name, client, at, until_, text = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2]), tonumber(ARGV[i + 3]), ARGV[i + 4]
+  local is_newer = at >= made(name)
+  if client ~= '' then
+    is_newer = is_newer and at >= made('lift ' .. client) and at >= made('lift *')
+  end
+  local record = string.format('%.0f|', at) .. text
+  if is_newer and until_ > now and redis.call('HGET', records, name) ~= record then
+    redis.call('HSET', records, name, record)
+    redis.call('ZADD', numbers, redis.call('HINCRBY', about, 'number', 1), name)
+    redis.call('ZADD', ends, until_, name)
+    changed = true
+  end
+end
+
+local function forget(names)
+  for _, name in ipairs(names) do
+    redis.call('HDEL', records, name)
+    redis.call('ZREM', numbers, name)
+    redis.call('ZREM', ends, name)
+  end
+end
+forget(redis.call('ZRANGEBYSCORE', ends, '-inf', now, 'LIMIT', 0, AT_ONCE))
+local excess = redis.call('ZCARD', ends) - MOST
+if excess > 0 then
+  forget(redis.call('ZRANGE', ends, 0, math.min(excess, AT_ONCE) - 1))
+end
+if changed then
+  -- Nothing stays for ever.
+  local last = tonumber(redis.call('ZREVRANGE', ends, 0, 0, 'WITHSCORES')[2] or now)
+  for _, key in ipairs(KEYS) do
+    redis.call('EXPIREAT', key, string.format('%.0f', math.max(last, now) + DAY))
+  end
+end
+
+local known = epoch == ARGV[2] and tonumber(ARGV[3]) or 0
+local found = redis.call('ZRANGEBYSCORE', numbers, '(' .. string.format('%.0f', known), '+inf', 'WITHSCORES', 'LIMIT', 0, tonumber(ARGV[4]))
+local answer = { epoch, string.format('%.0f', known), #found / 2 >= tonumber(ARGV[4]) and 'more' or 'all' }
+-- Whether a ban was lifted after it was made; in the same second, it depends on which of them was told first.
+local function lifted(name, number)
+  local client = string.match(name, '^ban .* (%S+)$')
+  for _, lift in ipairs(client and { 'lift ' .. client, 'lift *' } or {}) do
+    local when, at = made(name), made(lift)
+    if when < at or when == at and number < tonumber(redis.call('ZSCORE', numbers, lift) or 0) then
+      return true
+    end
+  end
+  return false
+end
+for i = 1, #found, 2 do
+  answer[2] = found[i + 1]
+  local record = redis.call('HGET', records, found[i])
+  if record and not lifted(found[i], tonumber(found[i + 1])) then
+    answer[#answer + 1] = record
+  end
+end
+return answer
