@@ -298,8 +298,8 @@ fn activate(
         limited,
         bans,
         shields,
-        aggregates,
         histories,
+        aggregates,
         tls,
         maintenance,
     };
