@@ -12,6 +12,7 @@ mod guard;
 mod limits;
 mod openapi;
 mod own;
+mod page;
 mod probes;
 mod pulse;
 mod query;
@@ -29,8 +30,9 @@ pub use self::guard::FIELD;
 use self::pulse::Pulse;
 use self::query::Query;
 use self::route::{Access, Answer, Call, Found, Resource, Route, invalid, refusal};
+use crate::local::feed::Feed;
 use crate::local::{self, Page, Request, Socket};
-use crate::state::{State, unix_time};
+use crate::state::{Active, State, unix_time};
 use crate::wire::deadline::TICK;
 
 /// Everything that is answered.
@@ -46,6 +48,7 @@ const RESOURCES: &[Resource] = &[
     denials::RESOURCE,
     configuration::RESOURCE,
     openapi::RESOURCE,
+    page::RESOURCE,
 ];
 
 /// Starts to answer.
@@ -54,19 +57,39 @@ const RESOURCES: &[Resource] = &[
 /// The system gives no thread or no event loop.
 pub fn start(socket: Socket, state: Arc<State>) -> io::Result<()> {
     tracing::info!(address = %socket.address, "admin listener");
-    let pulse = Arc::new(Pulse::default());
-    let (watched, beats) = (Arc::clone(&state), Arc::clone(&pulse));
+    let lately = Arc::new(Lately::default());
+    let (watched, known) = (Arc::clone(&state), Arc::clone(&lately));
     let replaced = async move {
+        let mut teller = page::Teller::new();
         while !watched.is_handed_over() {
-            beats.beat(&watched);
+            known.pulse.beat(&watched);
+            teller.tell(&known.call(&watched, &watched.active()));
             tokio::time::sleep(TICK).await;
         }
+        known.feed.end();
     };
     let address = socket.address;
-    local::start("admin", socket, move |request| page(&state, &pulse, address, request), replaced)
+    local::start("admin", socket, move |request| answered(&state, &lately, address, request), replaced)
 }
 
-fn page(state: &Arc<State>, pulse: &Pulse, address: SocketAddr, request: &Request<'_>) -> Page {
+/// What the thread of the admin listener keeps.
+#[derive(Debug, Default)]
+struct Lately {
+    pulse: Pulse,
+    feed: Feed,
+}
+
+impl Lately {
+    /// A call for what needs neither names nor a query.
+    fn call<'a>(&'a self, state: &'a Arc<State>, active: &'a Active) -> Call<'a> {
+        Call { state, active, pulse: &self.pulse, feed: &self.feed, names: Vec::new(), query: Query::default() }
+    }
+}
+
+fn answered(state: &Arc<State>, lately: &Lately, address: SocketAddr, request: &Request<'_>) -> Page {
+    if let Some(page) = page::part(request) {
+        return page;
+    }
     let refused = |status, reason, text: &str| refusal(&(status, reason, text.to_owned()), &[]);
     let (route, names) = match route::find(RESOURCES, request.method, request.path) {
         Found::Route(route, names) => (route, names),
@@ -95,7 +118,7 @@ fn page(state: &Arc<State>, pulse: &Pulse, address: SocketAddr, request: &Reques
         Ok(query) => query,
         Err(text) => return refusal(&invalid(text).0, &[]),
     };
-    answer(route, &Call { state, active: &active, pulse, names, query })
+    answer(route, &Call { names, query, ..lately.call(state, &active) })
 }
 
 fn answer(route: &Route, call: &Call<'_>) -> Page {

@@ -1,6 +1,8 @@
 //! A small server for the gateway's own pages: the admin listener, and the app of `probegate demo`.
 //!
-//! The same strict HTTP/1 as towards clients, one thread, no streaming, small requests.
+//! The same strict HTTP/1 as towards clients, one thread, small requests. Answers are whole, or go on as a [`feed`].
+
+pub mod feed;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -52,12 +54,14 @@ pub struct Page {
     pub body: Vec<u8>,
     /// Further fields.
     pub fields: Vec<(&'static str, String)>,
+    /// What follows the body: the answer goes on, and its end is the connection's. HEAD has none of it.
+    pub feed: Option<feed::Listener>,
 }
 
 impl Page {
     /// Plain text.
     pub fn new(status: u16, body: impl Into<Vec<u8>>) -> Self {
-        Self { status, content_type: "text/plain; charset=utf-8", body: body.into(), fields: Vec::new() }
+        Self { status, content_type: "text/plain; charset=utf-8", body: body.into(), fields: Vec::new(), feed: None }
     }
 }
 
@@ -176,6 +180,10 @@ async fn serve(stream: &impl Transport, page: &impl Fn(&Request<'_>) -> Page, de
         };
         let mut fields = vec![("Content-Type", page.content_type.as_bytes()), ("Cache-Control", &b"no-store"[..])];
         fields.extend(page.fields.iter().map(|(name, value)| (*name, value.as_bytes())));
+        if let Some(listener) = page.feed.filter(|_| !client.to_head) {
+            let head = feed::head(page.status, &date, &fields);
+            return feed::follow(stream, &deadline, PATIENCE, &[head, page.body].concat(), listener).await;
+        }
         let sent = reply.answer(&Answer { status: page.status, fields: &fields, body: &page.body }).await;
         let persists = reply.persists();
         let leftover = body.into_leftover();

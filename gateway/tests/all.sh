@@ -56,6 +56,7 @@ step_test() {
 tests() {
   PROBEGATE_TEST_VENV=$root/target/django/venv PROBEGATE_TEST_GRPC_VENV=$root/target/grpc/venv \
     PROBEGATE_TEST_SSLYZE_VENV=$root/target/sslyze/venv PROBEGATE_TEST_WEBSOCKET_VENV=$root/target/websocket/venv \
+    PROBEGATE_TEST_AXE=$root/target/axe \
     PROBEGATE_TEST_UVICORN_VENV=$root/target/uvicorn/venv PROBEGATE_TEST_RATELIMIT_VENV=$root/target/ratelimit/venv \
     cargo test --locked --features probegate/fault-injection "$@"
 }
@@ -149,12 +150,20 @@ install_cargo_fuzz() {
     CARGO_TARGET_DIR=$tools/build cargo install --quiet --locked --root "$tools" cargo-fuzz@0.13.2
 }
 
+# What looks at the page. A script of its own that the tests put into the browser: nothing of it is run here.
+install_axe() {
+  cmp -s gateway/tests/page/package-lock.json target/axe/package-lock.json && return
+  rm -rf target/axe && mkdir -p target/axe && cp gateway/tests/page/package*.json target/axe/ &&
+    npm ci --prefix target/axe --ignore-scripts --no-audit --no-fund --silent
+}
+
 prepare() {
   command -v cargo >/dev/null || { echo "Rust is missing: install it with rustup" >&2; return 1; }
   mkdir -p "$tools" &&
     need cc:build-essential cmake:cmake python3:python3 venv:python3-venv curl:curl openssl:openssl \
       redis-server:redis-server nginx:nginx-light haproxy:haproxy wrk:wrk h2load:nghttp2-client nghttpd:nghttp2-server valgrind:valgrind \
-      shellcheck:shellcheck taskset:util-linux fail2ban-regex:fail2ban promtool:prometheus amtool:prometheus-alertmanager pebble:pebble pebble-challtestsrv:pebble &&
+      shellcheck:shellcheck taskset:util-linux fail2ban-regex:fail2ban promtool:prometheus amtool:prometheus-alertmanager \
+      chromium:chromium npm:npm pebble:pebble pebble-challtestsrv:pebble &&
     venv "$root/target/django/venv" -r examples/django/requirements.txt &&
     venv "$root/target/grpc/venv" -r examples/grpc/requirements.txt &&
     venv "$root/target/websocket/venv" -r examples/websocket/requirements.txt &&
@@ -162,6 +171,7 @@ prepare() {
     venv "$root/target/ratelimit/venv" -r gateway/tests/ratelimit.txt &&
     venv "$root/target/uvicorn/venv" -r gateway/tests/uvicorn.txt &&
     venv "$tools/venv" check-jsonschema==0.39.0 &&
+    install_axe &&
     install_cargo_deny &&
     install_cargo_fuzz
 }

@@ -29,6 +29,7 @@ pub(super) fn answer(call: &Call<'_>) -> Value {
         "since": load(&metrics.loaded_at),
         "reloads": load(&metrics.reloads),
         "reload_failures": load(&metrics.reload_failures),
+        "last_reload_failed": metrics.reload_failing.load(Ordering::Relaxed),
         "listeners": plan.listeners.iter().map(|listener| listener.address.to_string()).collect::<Vec<_>>(),
         "services": plan.services.len(),
         "limits": plan.limits.len(),

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::pulse::Pulse;
 use super::query::{Query, decode};
 use crate::local::Page;
+use crate::local::feed::Feed;
 use crate::state::{Active, State};
 
 /// Who may ask.
@@ -79,6 +80,8 @@ pub(super) struct Call<'a> {
     pub active: &'a Active,
     /// What was counted lately.
     pub pulse: &'a Pulse,
+    /// Those who want to be told more.
+    pub feed: &'a Feed,
     /// What stands in the path for its `{name}`s, in their order.
     pub names: Vec<String>,
     /// The query.

@@ -22,7 +22,8 @@ pub(super) const RESOURCE: Resource = Resource {
     }],
 };
 
-fn answer(call: &Call<'_>) -> Value {
+/// Everything at a glance.
+pub(super) fn answer(call: &Call<'_>) -> Value {
     json!({
         "time": unix_time(),
         "gateway": gateway(call),

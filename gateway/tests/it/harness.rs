@@ -2,6 +2,7 @@
 //!
 //! Everything listens on loopback and on ports that the kernel chooses; everything waits with a deadline and never for a fixed time.
 
+mod browser;
 mod client;
 mod config;
 mod dns;
@@ -21,6 +22,7 @@ mod venv;
 use std::sync::{Condvar, Mutex};
 use std::time::{Duration, Instant};
 
+pub(crate) use browser::Browser;
 pub(crate) use client::{Client, End, exchange, get, get_admin};
 pub(crate) use config::Config;
 pub(crate) use dns::{Dns, Says};

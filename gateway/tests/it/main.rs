@@ -70,6 +70,7 @@ mod misdirected;
 mod monitoring;
 #[cfg(feature = "fault-injection")]
 mod names;
+mod page;
 mod panic;
 mod paths;
 mod probe_policies;

@@ -1,0 +1,50 @@
+// What is not as it should be, worst first. Levels: bad (clients notice), warn (they do not yet), note (somebody wanted it so).
+
+import { percent, span } from "./words.js";
+
+const ORDER = { bad: 0, warn: 1, note: 2 };
+
+// Of one service.
+export function ofService(service) {
+  const found = [];
+  const add = (level, text) => found.push({ level, text });
+  const servers = service.servers ?? [];
+  const takes = servers.filter(isAsked);
+  if (servers.length && !takes.length) add("bad", "no server takes requests");
+  for (const probe of service.probes ?? []) {
+    if (probe.state === "bad") add("bad", `${probe.probe} fails${probe.last?.status ? ` with ${probe.last.status}` : ""}`);
+  }
+  const { error_ratio: ratio, requests_per_second: rate } = service.traffic?.windows?.["1m"] ?? {};
+  if (ratio > 0.01 && rate * 60 >= 5) add(ratio > 0.05 ? "bad" : "warn", `${percent(ratio)} of the requests fail`);
+  for (const server of takes.length ? servers : []) {
+    if (!isAsked(server) && server.state !== "drained") add("warn", `${server.server} is ${server.state}`);
+  }
+  if (service.waiting > 0) add("warn", `${service.waiting} requests wait for a server`);
+  if (service.maintenance) add("note", "in maintenance");
+  const drained = servers.filter((server) => server.drained).length;
+  if (drained && takes.length) add("note", `${drained} of ${servers.length} servers drained`);
+  return found.sort((a, b) => ORDER[a.level] - ORDER[b.level]);
+}
+
+// Of everything: the gateway's own before that of services, each of which stands once.
+export function ofAll(status) {
+  const found = [];
+  const add = (level, text, href = "#top") => found.push({ level, text, href, service: "" });
+  if (status.gateway?.state && status.gateway.state !== "ready") add("bad", `The gateway takes no traffic: it is ${status.gateway.state}`);
+  if (status.configuration?.last_reload_failed) add("warn", "The last reload was refused: the configuration before it is in force. The log says why");
+  for (const certificate of status.certificates?.certificates ?? []) {
+    const name = certificate.names?.[0] ?? certificate.from;
+    const left = certificate.left ?? 0;
+    if (certificate.state !== "valid") add("bad", `The certificate for ${name} is ${certificate.state}`, "#certificates");
+    else if (left < 14 * 86400) add(left < 3 * 86400 ? "bad" : "warn", `The certificate for ${name} ends to be valid in ${span(left)}`, "#certificates");
+  }
+  for (const service of status.services ?? []) {
+    const all = ofService(service);
+    if (all.length) found.push({ level: all[0].level, text: all.map((one) => one.text).join(", "), href: `#service-${service.service}`, service: service.service });
+  }
+  return found.sort((a, b) => ORDER[a.level] - ORDER[b.level]);
+}
+
+export function isAsked(server) {
+  return server.state === "up" || server.state === "on trial";
+}
