@@ -19,6 +19,7 @@ mod query;
 mod route;
 mod services;
 mod shadow;
+mod slots;
 mod snapshot;
 
 use std::io;
@@ -40,6 +41,7 @@ const RESOURCES: &[Resource] = &[
     own::RESOURCE,
     snapshot::RESOURCE,
     services::RESOURCE,
+    slots::RESOURCE,
     probes::RESOURCE,
     limits::RESOURCE,
     bans::RESOURCE,

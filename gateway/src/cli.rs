@@ -8,6 +8,7 @@ mod dev;
 mod explain;
 mod healthcheck;
 mod run;
+mod slots;
 mod status;
 mod switch;
 mod top;
@@ -94,6 +95,8 @@ enum Command {
     Drain(switch::Drain),
     /// Let a drained server get requests again.
     Undrain(switch::Undrain),
+    /// Move the requests of a service from one slot to another, on evidence.
+    Switch(slots::Switch),
     /// Who is kept out of a running gateway: list, add, lift, why.
     #[command(subcommand)]
     Ban(ban::Ban),
@@ -132,6 +135,7 @@ pub fn main() -> ExitCode {
         Command::Maintenance(arguments) => switch::maintenance(&arguments),
         Command::Drain(arguments) => switch::drain(&arguments),
         Command::Undrain(arguments) => switch::undrain(&arguments),
+        Command::Switch(arguments) => slots::run(&arguments),
         Command::Ban(command) => ban::run(&command),
         Command::Top(command) => top::run(&command),
         Command::Schema => print(format!("{:#}\n", config::schema()).as_bytes()),

@@ -8,7 +8,7 @@
 //!
 //! Invariant: a server is down because of checks that failed, and for no other reason.
 
-mod check;
+pub(crate) mod check;
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;

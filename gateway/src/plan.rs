@@ -16,6 +16,7 @@ mod listener;
 mod pages;
 mod probe;
 mod shaping;
+mod slots;
 mod store;
 mod template;
 mod upstream;
@@ -46,6 +47,7 @@ pub use self::listener::{
 pub use self::pages::{Errors, Maintenance, Page, PagePart, PageVariable, Statuses};
 pub use self::probe::{AppToken, Probe, ProbeForward, Serve};
 pub use self::shaping::{Bandwidth, Compression, Levels};
+pub use self::slots::{Slot, Slots, Switching};
 pub use self::store::{LimitStore, Login, OnFailure, StoreServer, Topology};
 pub use self::template::{Segment, Template, Variable};
 pub use self::upstream::{OwnCertificate, Server, ServerAddress, Upstream, UpstreamProtocol, UpstreamTls};

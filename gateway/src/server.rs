@@ -30,6 +30,7 @@ use crate::local::Socket;
 use crate::plan::Plan;
 use crate::reload::Reloader;
 use crate::state::State;
+use crate::switching;
 use crate::telemetry::access_log::{self, AccessLogger};
 use crate::telemetry::diagnostics::Level;
 use crate::tls;
@@ -127,6 +128,7 @@ pub fn run(plan: Plan, options: Options, level: Level) -> Result<(), StartFailed
     acme::load(&state, &state.active().plan);
     tls::watch::start(&state).map_err(system("threads"))?;
     health::start(&state).map_err(system("threads"))?;
+    switching::start(&state).map_err(system("threads"))?;
     bans::keeper::start(&state).map_err(system("threads"))?;
     bans::exchange::start(&state).map_err(system("threads"))?;
     let fleet = front::start_workers(&state).map_err(system("workers"))?;

@@ -35,6 +35,7 @@ use self::place::Line;
 pub use self::place::{Place, Waiting};
 pub use self::state::{Health, ServerState};
 use crate::plan::{Balancing, Choice, Upstream};
+use crate::slots::Split;
 
 /// Added to the time of a trial: for what is done here.
 const GRACE: Duration = Duration::from_secs(1);
@@ -59,6 +60,8 @@ pub struct Servers {
     retried: AtomicU64,
     line: Mutex<Line>,
     waiting: AtomicUsize,
+    /// Which of its slots gets a request; `None`: it has none.
+    split: Option<Arc<Split>>,
 }
 
 /// One server.
@@ -73,6 +76,8 @@ pub struct Site {
     weight: u32,
     backup: bool,
     max_in_flight: Option<u32>,
+    /// Its slot; `None`: the service has none.
+    pub slot: Option<u8>,
 }
 
 /// What a request looks for.
@@ -84,6 +89,8 @@ pub struct Wish {
     pub random: u64,
     /// Servers that were asked already, as bits by index.
     pub tried: u128,
+    /// The slot it is for: those of one wait for nobody of another.
+    pub slot: Option<u8>,
 }
 
 /// What came of it.
@@ -118,15 +125,17 @@ impl Servers {
         service: &str,
         upstream: &Upstream,
         earlier: Option<&Self>,
+        split: Option<Arc<Split>>,
         origin: Instant,
         workers: usize,
     ) -> Arc<Self> {
-        let Upstream { servers, balancing, .. } = upstream;
+        let Upstream { servers, slots, balancing, .. } = upstream;
         let known = |key: u64| {
             let site = earlier?.sites.iter().find(|site| site.key == key)?;
             Some(Arc::clone(&site.state))
         };
-        let sites = servers.iter().map(|server| Site {
+        let slot = |index: usize| slots.as_ref().and_then(|slots| Some(slots.of(index)?.0));
+        let sites = servers.iter().enumerate().map(|(index, server)| Site {
             label: server.label.clone(),
             state: known(server.key).unwrap_or_else(|| Arc::new(ServerState::new(workers))),
             key: server.key,
@@ -134,6 +143,7 @@ impl Servers {
             weight: server.weight,
             backup: server.backup,
             max_in_flight: server.max_in_flight,
+            slot: slot(index),
         });
         Arc::new(Self {
             service: service.into(),
@@ -148,6 +158,7 @@ impl Servers {
             retried: AtomicU64::new(0),
             line: Mutex::default(),
             waiting: AtomicUsize::new(0),
+            split,
         })
     }
 
@@ -159,6 +170,12 @@ impl Servers {
     /// Each of them, in the order of the plan.
     pub fn sites(&self) -> &[Site] {
         &self.sites
+    }
+
+    /// Which of its slots gets a request; `None`: it has none.
+    #[inline]
+    pub fn split(&self) -> Option<&Arc<Split>> {
+        self.split.as_ref()
     }
 
     /// Whether requests may have to wait for a place.
@@ -220,14 +237,14 @@ impl Servers {
     fn join(self: &Arc<Self>, wish: Wish, now: Duration) -> Placed<'_> {
         let mut line = lock(&self.line);
         line.serve(self, now);
-        if line.len() == 0 {
+        if line.ahead(wish.slot) == 0 {
             match self.find(&wish, now) {
                 Ok((index, entry)) => return Placed::At(Place::new(self, index, entry)),
                 Err(true) => {}
                 Err(false) => return Placed::Nobody,
             }
         }
-        if line.len() >= self.balancing.queue.max {
+        if line.ahead(wish.slot) >= self.balancing.queue.max {
             return Placed::Refused(Reason::UpstreamQueueFull);
         }
         let waiting = line.join(self, wish);

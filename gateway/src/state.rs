@@ -18,10 +18,12 @@ use crate::limiter::Limiter;
 use crate::plan::Plan;
 use crate::servers::Servers;
 use crate::shields::Shields;
+use crate::slots::Slots;
 use crate::spool::Budget;
 use crate::store::Store;
 pub use crate::switches::InMaintenance;
-use crate::switches::{Maintenance, Switches};
+use crate::switches::{InSlots, Maintenance, Switches, Turned};
+use crate::switching::Runs;
 use crate::telemetry::access_log::AccessLogger;
 use crate::telemetry::history::History;
 use crate::telemetry::metrics::{LimitStats, Metrics, ServiceStats};
@@ -104,6 +106,10 @@ pub struct State {
     pub health: Reports,
     /// What people have turned on or off.
     pub switches: Switches,
+    /// What is counted of slots.
+    pub slots: Slots,
+    /// Switches from one slot to another that go on.
+    pub runs: Runs,
     /// Who is kept out, and by whom.
     pub bans: Bans,
     /// Where access-log lines go.
@@ -126,8 +132,9 @@ impl State {
         let listeners = tls::server::prepare(&plan, &tls)?.commit(&tls);
         let switches = Switches::load(&plan.storage);
         let bans = Bans::load(&plan.storage, seed);
+        let slots = Slots::default();
         let origin = Instant::now();
-        let active = activate(plan, listeners, None, &seed, &metrics, (&switches, &bans), origin);
+        let active = activate(plan, listeners, None, &seed, &metrics, (&switches, &bans, &slots), origin);
         Ok(Arc::new(Self {
             active: ArcSwap::from_pointee(active),
             generation: AtomicU64::new(1),
@@ -143,6 +150,8 @@ impl State {
             acme: Acme::default(),
             health: Reports::default(),
             switches,
+            slots,
+            runs: Runs::default(),
             bans,
             access_log,
             origin,
@@ -166,7 +175,7 @@ impl State {
     pub fn swap(&self, plan: Plan, prepared: Prepared) {
         let before = self.active.load_full();
         let listeners = prepared.commit(&self.tls);
-        let kept = (&self.switches, &self.bans);
+        let kept = (&self.switches, &self.bans, &self.slots);
         let active = activate(plan, listeners, Some(&before), &self.seed, &self.metrics, kept, self.origin);
         self.active.store(Arc::new(active));
         // Whatever was switched meanwhile was told to the servers of the plan before.
@@ -174,9 +183,31 @@ impl State {
         self.generation.fetch_add(1, Ordering::Release);
     }
 
-    /// Tells the servers of the plan in force which of them are drained.
+    /// Tells the servers of the plan in force which of them are drained, and how requests are split between their slots.
     pub fn apply_drains(&self) {
-        apply_drains(&self.active.load(), &self.switches);
+        let active = self.active.load();
+        apply_drains(&active, &self.switches);
+        self.switches.with_slots(|kept| {
+            for (service, servers) in active.plan.services.iter().zip(&active.servers) {
+                if let (Some(slots), Some(split)) = (&service.upstream.slots, servers.split()) {
+                    split.set(kept(&service.name).share(slots));
+                }
+            }
+        });
+    }
+
+    /// Keeps what is known about the slots of a service from now on, for requests first. Whoever calls this has leave to
+    /// ([`Switches::hold`]).
+    pub fn keep_slots(&self, service: &str, to: InSlots) -> Turned {
+        self.switches.keep_slots(service, to, |kept| {
+            let active = self.active.load();
+            let mut services = active.plan.services.iter().zip(&active.servers);
+            if let Some((service, servers)) = services.find(|(known, _)| &*known.name == service)
+                && let (Some(slots), Some(split)) = (&service.upstream.slots, servers.split())
+            {
+                split.set(kept.share(slots));
+            }
+        })
     }
 
     /// Whether everything is bound and running, or was.
@@ -271,15 +302,25 @@ fn activate(
     before: Option<&Active>,
     seed: &Seed,
     metrics: &Metrics,
-    (switches, bans): (&Switches, &Bans),
+    (switches, bans, slots): (&Switches, &Bans, &Slots),
     origin: Instant,
 ) -> Active {
     let limiter = Limiter::new(&plan, before.map(|before| (&before.plan, &before.limiter)), seed);
     let store = Store::new(plan.limit_store.as_ref(), before.and_then(|before| before.store.as_ref()));
-    let servers = plan.services.iter().map(|service| {
+    // First, as it forgets what the configuration says as well.
+    let maintenance = switches.attach(&plan);
+    let splits = slots.attach(&plan, |service, slots| switches.slots(service).share(slots));
+    let servers = plan.services.iter().zip(splits).map(|(service, split)| {
         let earlier =
             before.and_then(|before| before.servers.iter().find(|servers| *servers.service() == *service.name));
-        Servers::new(&service.name, &service.upstream, earlier.map(|earlier| &**earlier), origin, metrics.workers())
+        Servers::new(
+            &service.name,
+            &service.upstream,
+            earlier.map(|earlier| &**earlier),
+            split,
+            origin,
+            metrics.workers(),
+        )
     });
     let shields = Shields::new(&plan, before.map(|before| (&before.plan, &before.shields)), metrics, origin);
     let aggregates = Aggregates::new(&plan, before.map(|before| (&before.plan, &before.aggregates)));
@@ -287,7 +328,6 @@ fn activate(
     let histories = metrics.histories.attach(&plan);
     let stats = plan.services.iter().map(|service| metrics.service(&service.name)).collect();
     let limited = plan.limits.iter().map(|limit| metrics.limit(&limit.name)).collect();
-    let maintenance = switches.attach(&plan);
     let bans = bans.attach(&plan, unix_time());
     let active = Active {
         plan,

@@ -1,4 +1,4 @@
-//! Switches that people turn while the gateway runs: a service in maintenance, a server that gets no new requests.
+//! Switches that people turn while the gateway runs: a service in maintenance, a server that gets no new requests, the slot that gets them.
 //!
 //! They are kept by name: a reload, a restart and a hand-over leave them as they are. What a request has to know lies in a cell that its plan points
 //! at, so that it costs one load.
@@ -8,6 +8,7 @@
 //! Invariant: a switch is turned by its command only. Nothing that fails, and no configuration, turns one.
 
 mod file;
+mod slots;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::Duration;
 
+pub use self::slots::{Ended, InSlots, Underway};
 use crate::plan::Plan;
 
 /// How long a disk may take: who turns a switch waits for it, and so does whoever asks the admin listener whether it is alive.
@@ -70,6 +72,8 @@ struct Record {
     lifted: BTreeSet<Box<str>>,
     /// Labels of servers, by the name of their service.
     drained: BTreeMap<Box<str>, BTreeSet<Box<str>>>,
+    /// By the name of the service.
+    slots: BTreeMap<Box<str>, InSlots>,
 }
 
 /// A service is in maintenance.
@@ -169,6 +173,7 @@ impl Switches {
             cells.push(Arc::clone(&cell.told));
         }
         kept.forget_lifted();
+        kept.forget_slots(plan);
         // A process that starts may not be the one in charge yet, whose file this is.
         if !first {
             kept.settle();
@@ -322,6 +327,20 @@ impl Kept {
                 Some(InMaintenance { retry_after: later })
             }
             None => None,
+        }
+    }
+
+    /// A slot that the configuration says as well needs nobody to say it: when it says another one, that is a new word.
+    fn forget_slots(&mut self, plan: &Plan) {
+        for service in &plan.services {
+            if let (Some(slots), Some(kept)) = (&service.upstream.slots, self.record.slots.get_mut(&service.name))
+                && kept.switch.is_none()
+                && kept.active.is_some()
+                && kept.active.as_deref() == slots.get(slots.active).map(|slot| &*slot.name)
+            {
+                kept.active = None;
+                self.unwritten = true;
+            }
         }
     }
 

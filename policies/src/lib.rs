@@ -38,6 +38,7 @@ pub mod retry;
 pub mod route;
 pub mod secrecy;
 pub mod shield;
+pub mod switch;
 mod text;
 
 pub use fields::Fields;

@@ -85,8 +85,7 @@ fn turn(state: &State, active: &Active, service: &str, server: &str, to: bool, q
     if to
         && !force
         && let Some(servers) = active.servers.iter().find(|servers| servers.service() == service)
-        // Not one that is down either.
-        && servers.sites().iter().all(|site| &*site.label == server || !site.state.may_be_asked())
+        && servers.is_last(server)
     {
         let text = format!(
             "no other server of `{service}` than `{server}` may be asked, as they are drained or down: nobody would answer"

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::control;
 use super::probes;
 use super::route::{Access, Answer, Answered, Call, Parameter, Refused, Resource, Route};
+use super::slots;
 use crate::plan::{Server, Service};
 use crate::servers::{Health, Servers, Site};
 use crate::state::{Active, State};
@@ -100,6 +101,7 @@ fn describe(call: &Call<'_>, index: usize, full: bool) -> Option<Value> {
     Some(json!({
         "service": &*service.name,
         "maintenance": maintenance(state.switches.in_maintenance(&service.name)),
+        "slots": slots::brief(service, servers),
         "waiting": servers.waiting(),
         "servers": each.collect::<Vec<_>>(),
         "probes": probes::of(call, index, if full { usize::MAX } else { probes::FEW }),

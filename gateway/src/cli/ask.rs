@@ -32,12 +32,19 @@ pub(super) struct Gateway {
 impl Gateway {
     /// The JSON that answers. `None`: it does not, or refuses, which the person at the terminal has been told.
     pub(super) fn ask(&self, method: &str, target: &str) -> Option<Value> {
+        self.quietly(method, target).inspect_err(|text| say(text)).ok()
+    }
+
+    /// The same, for somebody who may ask again.
+    ///
+    /// # Errors
+    /// What is to be told.
+    pub(super) fn quietly(&self, method: &str, target: &str) -> Result<Value, String> {
         let mut fields = format!("{}: 1\r\n", admin::FIELD);
         if let Ok(token) = std::env::var("PROBEGATE_ADMIN_TOKEN") {
             let line = |text: &str| text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
             if !line(&token) || !line(&self.token_header) {
-                say("the token is not printable ASCII");
-                return None;
+                return Err("the token is not printable ASCII".to_owned());
             }
             write!(fields, "{}: {token}\r\n", self.token_header).ok();
         }
@@ -47,24 +54,22 @@ impl Gateway {
                 // It starts, or another process takes over: a moment.
                 Ok((503, _)) if Instant::now() < end => std::thread::sleep(AGAIN),
                 Ok(answer) => break answer,
-                Err(error) => {
-                    say(&format!("no answer from {}: {error}", self.admin));
-                    return None;
-                }
+                Err(error) => return Err(format!("no answer from {}: {error}", self.admin)),
             }
         };
         let Ok(value) = serde_json::from_str::<Value>(&body) else {
-            say(&format!("{} is not the admin listener of a gateway with switches: status {status}", self.admin));
-            return None;
+            return Err(format!(
+                "{} is not the admin listener of a gateway with switches: status {status}",
+                self.admin
+            ));
         };
         if status == 200 {
-            return Some(value);
+            return Ok(value);
         }
         let text = value.get("detail").and_then(Value::as_str).unwrap_or("refused");
         let known = value.get("known").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
         let known: Vec<_> = known.map(|name| format!("`{name}`")).collect();
-        say(&if known.is_empty() { text.to_owned() } else { format!("{text}; there is {}", known.join(", ")) });
-        None
+        Err(if known.is_empty() { text.to_owned() } else { format!("{text}; there is {}", known.join(", ")) })
     }
 }
 

@@ -25,6 +25,7 @@ mod rule;
 mod secret;
 mod service;
 mod shaping;
+mod slots;
 mod store;
 mod tls;
 mod tls_upstream;

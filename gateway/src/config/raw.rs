@@ -18,6 +18,7 @@ mod probe;
 mod process;
 mod service;
 mod shaping;
+mod slots;
 mod store;
 mod tls;
 
@@ -42,6 +43,7 @@ pub(super) use process::{
 };
 pub(super) use service::{Buffering, Hsts, Route, Service, Upstream};
 pub(super) use shaping::{Bandwidth, Compression, Levels};
+pub(super) use slots::{Switching, UpstreamSlot};
 pub(super) use store::{LimitStore, Secret, Sentinel, StoreTls, StoreUrls};
 pub(super) use tls::{Acme, Certificate, CertificateSet, ClientCertificates, ListenerTls, UpstreamTls};
 

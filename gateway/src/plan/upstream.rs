@@ -8,13 +8,15 @@ use std::time::Duration;
 
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 
-use super::{Balancing, HealthCheck};
+use super::{Balancing, HealthCheck, Slots};
 
 /// The servers of a service and how they are spoken to.
 #[derive(Debug)]
 pub struct Upstream {
     /// At least one, and [`Upstream::MOST`] at the most; none where there is no app ([`Upstream::nobody`]).
     pub servers: Vec<Server>,
+    /// Groups of them, of which one gets the requests; `None`: all do.
+    pub slots: Option<Box<Slots>>,
     /// Who of them gets a request, and what is done when one fails.
     pub balancing: Balancing,
     /// How servers are checked; `None`: they are not.
@@ -42,6 +44,7 @@ impl Upstream {
     pub fn nobody() -> Self {
         Self {
             servers: Vec::new(),
+            slots: None,
             balancing: Balancing::default(),
             health: None,
             connect_timeout: Duration::ZERO,

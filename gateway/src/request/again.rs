@@ -16,6 +16,7 @@ use probegate_policies::reason::Reason;
 use super::exchange::{Broken, Errand};
 use crate::plan::Balancing;
 use crate::servers::{Place, Placed, Servers, Waiting, Wish};
+use crate::slots::Chosen;
 use crate::upstream::Pools;
 use crate::wire::deadline::Deadline;
 use crate::wire::{RequestBody, Responder};
@@ -52,8 +53,14 @@ impl Asked<'_> {
 
     /// Whether another server is asked instead of passing an answer with this status on. It is then, as the leave to do so was taken.
     pub(super) fn declines(&self, status: u16) -> bool {
+        if !self.repeatable {
+            return false;
+        }
+        // The old slot gets no more than it got before the switch: no leave is needed.
+        if status >= 500 && self.again.chosen.may_fall_back() {
+            return true;
+        }
         self.again.balancing().retries.on_status.contains(&status)
-            && self.repeatable
             && self.again.may_repeat(self.place)
             && self.again.servers().take_retry()
     }
@@ -64,6 +71,8 @@ impl Asked<'_> {
 pub(super) struct Again<'a> {
     errand: &'a Errand<'a>,
     wish: Wish,
+    /// The slot it goes to, and the one it may go to after that.
+    chosen: Chosen,
     /// How often it may still be sent again.
     left: usize,
     /// A kept connection may be used.
@@ -77,8 +86,10 @@ impl<'a> Again<'a> {
     pub(super) fn new(errand: &'a Errand<'a>, pools: &Pools) -> Self {
         // A server that is alone is not drawn.
         let random = if errand.upstream.servers.len() > 1 { pools.random() } else { 0 };
-        let wish = Wish { key: errand.key, random, tried: 0 };
-        Self { errand, wish, left: errand.upstream.balancing.retries.attempts, reuse: true, unreachable: None }
+        let chosen = errand.chosen;
+        let wish = Wish { key: errand.key, random, tried: chosen.others(errand.upstream), slot: chosen.slot() };
+        let left = errand.upstream.balancing.retries.attempts;
+        Self { errand, wish, chosen, left, reuse: true, unreachable: None }
     }
 
     /// Whether a kept connection may be used.
@@ -87,14 +98,56 @@ impl<'a> Again<'a> {
     }
 
     /// A place at the next server.
-    pub(super) async fn place<R: Responder>(&self, deadline: &Deadline, reply: &mut R) -> Result<Place<'a>, Reason> {
-        match self.servers().place(self.wish, deadline.now()) {
-            Placed::At(place) => Ok(place),
-            // In a box: this is rare, and idle connections must not hold the room for it.
-            Placed::Wait(waiting) => Box::pin(self.wait(waiting, deadline, reply)).await,
-            Placed::Nobody => Err(self.unreachable.unwrap_or_else(|| self.servers().refusal())),
-            Placed::Refused(reason) => Err(reason),
+    pub(super) async fn place<R: Responder>(
+        &mut self,
+        deadline: &Deadline,
+        reply: &mut R,
+    ) -> Result<Place<'a>, Reason> {
+        loop {
+            let reason = match self.servers().place(self.wish, deadline.now()) {
+                Placed::At(place) => return Ok(place),
+                // In a box: this is rare, and idle connections must not hold the room for it.
+                Placed::Wait(waiting) => return Box::pin(self.wait(waiting, deadline, reply)).await,
+                Placed::Nobody => match self.unreachable {
+                    Some(reason) => reason,
+                    None => self.refused(self.servers().refusal(self.chosen.slot())),
+                },
+                Placed::Refused(reason) => self.refused(reason),
+            };
+            // Whatever gets here was not sent, or may be sent again.
+            if !self.fall_back() {
+                return Err(reason);
+            }
         }
+    }
+
+    /// Nobody of the slot takes the request.
+    fn refused(&self, reason: Reason) -> Reason {
+        self.count(true);
+        reason
+    }
+
+    /// From now on, the servers of the slot before are asked. `false`: there is none.
+    fn fall_back(&mut self) -> bool {
+        let Some(tried) = self.chosen.fall_back(self.errand.upstream) else { return false };
+        self.wish.tried = tried;
+        self.wish.slot = self.chosen.slot();
+        self.reuse = true;
+        self.unreachable = None;
+        true
+    }
+
+    /// Counts for the slot what became of a request that was put to it. Probes are no requests.
+    fn count(&self, error: bool) {
+        if let (Some(slot), Some(split), None) = (self.chosen.slot(), self.servers().split(), self.errand.total) {
+            split.count(slot, error);
+        }
+    }
+
+    /// The server did not do its part, and no answer was counted.
+    fn fails(&self, place: &Place<'_>) {
+        place.failed();
+        self.count(true);
     }
 
     /// A client that leaves while it waits gives its turn up.
@@ -126,7 +179,7 @@ impl<'a> Again<'a> {
         // What this gateway lacks itself is not the server's fault; nor is it that a probe had no more time.
         if reason != Reason::UpstreamBusy && !(reason == Reason::UpstreamConnectTimeout && self.errand.total.is_some())
         {
-            place.failed();
+            self.fails(place);
         }
         if reason == Reason::UpstreamUnreachable {
             self.servers().was_gone(place.server());
@@ -143,12 +196,19 @@ impl<'a> Again<'a> {
 
     /// An attempt at this place.
     pub(super) fn asked<'b, B: RequestBody>(&'b self, place: &'b Place<'_>, body: &B) -> Asked<'b> {
-        let repeatable = !self.balancing().retries.on_status.is_empty() && body.is_repeatable();
+        let declines = !self.balancing().retries.on_status.is_empty() || self.chosen.may_fall_back();
+        let repeatable = declines && body.is_repeatable();
         Asked { errand: self.errand, again: self, place, repeatable }
     }
 
     /// The server answered.
     fn answered(&self, place: &Place<'_>, status: u16) {
+        self.count(status >= 500);
+        self.answers(place, status);
+    }
+
+    /// What a status says about a server.
+    fn answers(&self, place: &Place<'_>, status: u16) {
         if self.balancing().fail_on.contains(&status) {
             place.failed();
         } else {
@@ -159,12 +219,15 @@ impl<'a> Again<'a> {
     /// The answer broke off behind its head; `unprovoked`: the app did not wait for the client.
     pub(super) fn broke_off(&self, place: &Place<'_>, reason: Reason, unprovoked: bool, reset: bool) {
         match reason {
-            Reason::UpstreamClosed if reset => self.answered(place, RESET),
-            Reason::UpstreamClosed if !unprovoked => {}
+            Reason::UpstreamClosed if reset => self.answers(place, RESET),
+            Reason::UpstreamClosed if !unprovoked => return,
             Reason::UpstreamClosed | Reason::UpstreamInvalid => place.failed(),
             // A probe's time is shorter than the app's.
             Reason::UpstreamTimeout if self.errand.total.is_none() => place.failed(),
-            _ => {}
+            _ => return,
+        }
+        if let (Some(slot), Some(split), None) = (self.chosen.slot(), self.servers().split(), self.errand.total) {
+            split.count_broken(slot);
         }
     }
 
@@ -206,11 +269,13 @@ impl<'a> Again<'a> {
             Reason::UpstreamInvalid if errand.upgrade.is_some() && status.is_some_and(|status| status >= 200) => {}
             Reason::UpstreamClosed if broken.reset => self.answered(place, RESET),
             Reason::UpstreamClosed if !broken.unprovoked && !body.is_at_hand() => {}
-            Reason::UpstreamClosed | Reason::UpstreamTimeout | Reason::UpstreamInvalid => place.failed(),
+            Reason::UpstreamClosed | Reason::UpstreamTimeout | Reason::UpstreamInvalid => self.fails(place),
             _ => {}
         }
         let lost = broken.stale && broken.sent_nothing && servers.has_other(self.with(place));
         let repeats = match broken.reason {
+            // It was seen that there is another slot, which is asked at once.
+            Reason::UpstreamDeclined if self.chosen.may_fall_back() => return self.fallen_back(body),
             // Leave was taken when it was seen.
             Reason::UpstreamDeclined => body.rewind(),
             _ if lost => return if body.rewind() { self.other(place) } else { Next::Stop },
@@ -221,10 +286,20 @@ impl<'a> Again<'a> {
             _ => false,
         };
         if !repeats {
-            return Next::Stop;
+            // The slot before is asked for what does no harm twice, and for what was never sent.
+            let unsent = broken.stale && broken.sent_nothing;
+            let failed =
+                matches!(broken.reason, Reason::UpstreamClosed | Reason::UpstreamTimeout | Reason::UpstreamInvalid);
+            let falls = failed && errand.upgrade.is_none() && (unsent || self.chosen.may_fall_back());
+            return if falls { self.fallen_back(body) } else { Next::Stop };
         }
         self.left = self.left.saturating_sub(1);
         self.other(place)
+    }
+
+    /// The same request to the slot before.
+    fn fallen_back<B: RequestBody>(&mut self, body: &mut B) -> Next {
+        if self.chosen.has_other() && body.rewind() && self.fall_back() { Next::Other } else { Next::Stop }
     }
 
     /// Whether the request may be sent to another server although it was sent to this one.

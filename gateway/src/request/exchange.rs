@@ -20,6 +20,7 @@ use super::relay::{self, Relayed};
 use super::shield::Shared;
 use crate::plan::{Buffers, Errors, Upstream};
 use crate::servers::{Place, Servers};
+use crate::slots::Chosen;
 use crate::spool::Budget;
 use crate::upstream::{Channel, Connection, Link, Pools};
 use crate::wire::buffer::Buffer;
@@ -38,6 +39,8 @@ pub struct Errand<'a> {
     pub servers: &'a Arc<Servers>,
     /// What keeps the request together with others, where servers are chosen by that.
     pub key: Option<u64>,
+    /// The slot it goes to.
+    pub chosen: Chosen,
     /// The request head as it is sent.
     pub head: &'a [u8],
     /// How the body behind it ends. [`Framing::None`]: whatever the client sends as a body stays here (probes).

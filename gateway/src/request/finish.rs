@@ -169,6 +169,9 @@ pub fn finish(
         upstream: service
             .and_then(|(service, _)| service.upstream.servers.get(outcome.server?))
             .map(|server| &*server.label),
+        upstream_slot: service
+            .and_then(|(service, _)| service.upstream.slots.as_ref()?.of(outcome.server?))
+            .map(|(_, slot)| &*slot.name),
         upstream_status: outcome.upstream_status,
         probe_cache: outcome.probe_cache.map(Source::label),
         tries: outcome.sent,
@@ -253,6 +256,7 @@ pub fn finish_unread(
         shadows: None,
         slot: None,
         upstream: None,
+        upstream_slot: None,
         upstream_status: None,
         probe_cache: None,
         tries: 0,

@@ -21,6 +21,7 @@ use super::values::Values;
 use crate::plan::{Choice, Edits, Errors, Handling, HashKey, ProbeForward, Service, UpstreamProtocol};
 use crate::servers::Servers;
 use crate::shields::Shield;
+use crate::slots::Chosen;
 use crate::spool::Budget;
 use crate::state::{Active, State};
 use crate::wire::Framing;
@@ -86,6 +87,7 @@ impl<'a> Case<'a> {
             upstream: &self.service.upstream,
             servers: self.servers,
             key: self.key(),
+            chosen: self.chosen(method),
             head: out,
             framing,
             private: &self.active.plan.private_fields,
@@ -134,6 +136,7 @@ impl<'a> Case<'a> {
             upstream: &self.service.upstream,
             servers: self.servers,
             key: self.key(),
+            chosen: self.servers.split().map_or(Chosen::NONE, |split| split.main()),
             head: out,
             framing: Framing::None,
             private: &self.active.plan.private_fields,
@@ -174,6 +177,20 @@ impl<'a> Case<'a> {
     /// What keeps the request together with others, where the service says so and the request has it.
     fn key(&self) -> Option<u64> {
         let Choice::Hash(key) = &self.service.upstream.balancing.choice else { return None };
+        self.of(key)
+    }
+
+    /// The slot it goes to, where the service has some: while requests move from one to another, the same for the same client.
+    fn chosen(&self, method: &[u8]) -> Chosen {
+        let (Some(split), Some(slots)) = (self.servers.split(), &self.service.upstream.slots) else {
+            return Chosen::NONE;
+        };
+        let key = || self.of(&slots.switch.sticky).or_else(|| self.of(&HashKey::ClientIp));
+        split.choose(matches!(method, b"GET" | b"HEAD"), key)
+    }
+
+    /// What stands for what the request has in common with others.
+    fn of(&self, key: &HashKey) -> Option<u64> {
         let fields = self.received.fields();
         match key {
             HashKey::ClientIp => self.judgement.identity.known().map(|ip| match ip.to_canonical() {

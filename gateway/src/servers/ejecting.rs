@@ -17,7 +17,7 @@ impl Servers {
         }
         let _one_at_a_time = lock(&self.ejecting);
         let now = self.now();
-        let mut others = self.sites.iter().enumerate().filter(|(other, _)| *other != index);
+        let mut others = self.sites.iter().enumerate().filter(|(other, one)| *other != index && one.slot == site.slot);
         // Not one that is only ready for a trial: that may fail as well.
         let spare = others.any(|(_, other)| other.state.may_be_asked() && !other.state.is_ejected());
         let change = site.state.change(|record| record.failed(entry, &terms, spare, now));

@@ -32,9 +32,10 @@ impl Servers {
         }
     }
 
-    /// How often nobody was there, at any of them.
+    /// How often nobody was there, at any of them, or the slot that is asked became another one.
     pub fn gone(&self) -> u64 {
-        self.sites.iter().map(|site| site.state.gone.load(Ordering::Relaxed)).sum()
+        let gone: u64 = self.sites.iter().map(|site| site.state.gone.load(Ordering::Relaxed)).sum();
+        gone + self.split().map_or(0, |split| split.turns())
     }
 
     fn comes_back(self: &Arc<Self>, site: &Site) {
@@ -44,9 +45,17 @@ impl Servers {
         }
     }
 
-    /// Why nobody may be asked.
-    pub fn refusal(&self) -> Reason {
-        if self.sites.iter().all(|site| site.state.is_drained()) {
+    /// Whether no other server of its slot than this one may be asked.
+    pub fn is_last(&self, label: &str) -> bool {
+        let own = self.sites.iter().find(|site| &*site.label == label).and_then(|site| site.slot);
+        let mut others = self.sites.iter().filter(|site| &*site.label != label && site.slot == own);
+        // Not one that is down either.
+        others.all(|site| !site.state.may_be_asked())
+    }
+
+    /// Why nobody of this slot may be asked, or of all of them where there are none.
+    pub fn refusal(&self, slot: Option<u8>) -> Reason {
+        if self.sites.iter().filter(|site| site.slot == slot).all(|site| site.state.is_drained()) {
             Reason::UpstreamDrained
         } else {
             Reason::UpstreamDown

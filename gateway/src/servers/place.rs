@@ -170,9 +170,12 @@ impl Drop for Waiting {
 }
 
 impl Line {
-    /// How many wait.
-    pub(super) fn len(&self) -> usize {
-        self.waiters.len()
+    /// How many wait for servers of this slot, or for any where there are none.
+    pub(super) fn ahead(&self, slot: Option<u8>) -> usize {
+        if slot.is_none() {
+            return self.waiters.len();
+        }
+        self.waiters.iter().filter(|waiter| waiter.wish.slot == slot).count()
     }
 
     /// Puts a request at the end of the line.

@@ -14,6 +14,7 @@ fn server(port: u16) -> Server {
 fn upstream(servers: Vec<Server>, balancing: Balancing) -> Upstream {
     let second = Duration::from_secs(1);
     Upstream {
+        slots: None,
         servers,
         health: None,
         resolver: None,
@@ -29,7 +30,7 @@ fn upstream(servers: Vec<Server>, balancing: Balancing) -> Upstream {
 }
 
 fn servers(servers: Vec<Server>, balancing: Balancing) -> Arc<Servers> {
-    Servers::new("app", &upstream(servers, balancing), None, Instant::now(), 2)
+    Servers::new("app", &upstream(servers, balancing), None, None, Instant::now(), 2)
 }
 
 fn round_robin() -> Balancing {
@@ -210,7 +211,7 @@ fn a_reload_forgets_nothing_about_a_server_that_stays() {
     let mut place = at(&before, 0);
     place.sent(0);
     let plan = upstream(vec![server(3), server(2), server(1)], balancing);
-    let after = Servers::new("app", &plan, Some(&before), Instant::now(), 2);
+    let after = Servers::new("app", &plan, Some(&before), None, Instant::now(), 2);
     assert!(after.sites[1].state.is_drained());
     assert_eq!((after.sites[2].state.in_flight(), after.sites[2].state.sent()), (1, 1));
     drop(place);

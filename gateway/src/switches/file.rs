@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{InMaintenance, Record};
+use super::{InMaintenance, InSlots, Record};
 use crate::durable;
 
 /// The largest file that is read.
@@ -24,6 +24,8 @@ struct Written {
     lifted: BTreeSet<Box<str>>,
     #[serde(default)]
     drained: BTreeMap<Box<str>, BTreeSet<Box<str>>>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    slots: BTreeMap<Box<str>, InSlots>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -51,12 +53,12 @@ pub(super) fn read(folder: &Path) -> io::Result<Record> {
     };
     let mut text = Vec::new();
     file.take(LIMIT).read_to_end(&mut text)?;
-    let Written { maintenance, lifted, drained } = serde_json::from_slice(&text)?;
+    let Written { maintenance, lifted, drained, slots } = serde_json::from_slice(&text)?;
     let on = |written: WrittenMaintenance| InMaintenance {
         retry_after: written.retry_after.map(|seconds| Duration::from_secs(seconds.into())),
     };
     let maintenance = maintenance.into_iter().map(|(name, written)| (name, on(written))).collect();
-    Ok(Record { maintenance, lifted, drained })
+    Ok(Record { maintenance, lifted, drained, slots })
 }
 
 /// Replaces it. Its folder is made where there is none.
@@ -69,8 +71,12 @@ pub(super) fn write(folder: &Path, record: &Record) -> io::Result<()> {
         .maintenance
         .iter()
         .map(|(name, on)| (name.clone(), WrittenMaintenance { retry_after: on.retry_after.map(seconds) }));
-    let written =
-        Written { maintenance: maintenance.collect(), lifted: record.lifted.clone(), drained: record.drained.clone() };
+    let written = Written {
+        maintenance: maintenance.collect(),
+        lifted: record.lifted.clone(),
+        drained: record.drained.clone(),
+        slots: record.slots.clone(),
+    };
     DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     let mut text = serde_json::to_vec_pretty(&written)?;
     text.push(b'\n');

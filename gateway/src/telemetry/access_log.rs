@@ -127,6 +127,8 @@ pub struct Entry<'a> {
     pub slot: Option<(&'a str, &'a str)>,
     /// The server that was asked.
     pub upstream: Option<&'a str>,
+    /// The slot of that server.
+    pub upstream_slot: Option<&'a str>,
     /// Its status.
     pub upstream_status: Option<u16>,
     /// Where the answer to a probe came from.

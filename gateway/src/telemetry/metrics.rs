@@ -11,6 +11,7 @@ mod limits;
 mod servers;
 mod shard;
 mod shields;
+mod slots;
 mod store;
 
 use std::collections::BTreeMap;

@@ -82,6 +82,7 @@ mod redirects;
 mod rewriting;
 mod shared_limits;
 mod shield;
+mod slots;
 mod slow_clients;
 mod smuggling;
 mod splitting;

@@ -12,9 +12,12 @@ pub(super) fn lines(upstream: &Upstream) -> Vec<(&'static str, String)> {
         return Vec::new();
     }
     let mut list = Vec::new();
-    for server in servers {
+    for (index, server) in servers.iter().enumerate() {
         let mut text = format!("`{}`", server.label);
         let mut notes = Vec::new();
+        if let Some((_, slot)) = upstream.slots.as_ref().and_then(|slots| slots.of(index)) {
+            notes.push(format!("slot {}", slot.name));
+        }
         if server.weight != 1 {
             notes.push(format!("weight {}", server.weight));
         }
@@ -32,6 +35,11 @@ pub(super) fn lines(upstream: &Upstream) -> Vec<(&'static str, String)> {
     }
     let list = list.join(", ");
     let mut lines = Vec::new();
+    if let Some(slots) = &upstream.slots {
+        let active = slots.get(slots.active).map_or("", |slot| &*slot.name);
+        lines.push(("slots", format!("`{active}`, unless `probegate switch` has said another one")));
+        lines.push(("switch", slots.switch.to_string()));
+    }
     if servers.len() > 1 {
         lines.push(("servers", format!("{}: {list}", balancing.choice)));
         let terms = &balancing.terms;

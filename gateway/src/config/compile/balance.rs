@@ -112,25 +112,31 @@ fn choice(raw: Option<raw::Balance>, path: &ConfigPath, cx: &mut Context<'_>) ->
         Some(raw::Balance::Word(BalanceWord::RoundRobin)) => return Choice::RoundRobin,
         Some(raw::Balance::Hash(raw::HashOn { hash })) => hash,
     };
-    let name = match cx.required(hash, path, "hash", "hash: client_ip") {
-        None => return Choice::LeastInFlight,
-        Some(raw::HashKey::ClientIp) => return Choice::Hash(HashKey::ClientIp),
-        Some(raw::HashKey::Named(name)) => name,
+    let Some(hash) = cx.required(hash, path, "hash", "hash: client_ip") else { return Choice::LeastInFlight };
+    hash_key(hash, &path.key("hash"), cx).map_or(Choice::LeastInFlight, Choice::Hash)
+}
+
+/// What requests have in common. `None`: it is broken.
+pub(super) fn hash_key(raw: raw::HashKey, path: &ConfigPath, cx: &mut Context<'_>) -> Option<HashKey> {
+    let name = match raw {
+        raw::HashKey::ClientIp => return Some(HashKey::ClientIp),
+        raw::HashKey::Named(name) => name,
     };
-    let path = path.key("hash");
     match name {
-        raw::HashName { header: Some(Leaf(FieldText { text, .. })), cookie: None } => {
-            Choice::Hash(HashKey::Header(text))
-        }
-        raw::HashName { header: None, cookie: Some(Leaf(CookieName(name))) } => Choice::Hash(HashKey::Cookie(name)),
+        raw::HashName { header: Some(Leaf(FieldText { text, .. })), cookie: None } => Some(HashKey::Header(text)),
+        raw::HashName { header: None, cookie: Some(Leaf(CookieName(name))) } => Some(HashKey::Cookie(name)),
         raw::HashName { header, .. } => {
             let broken = cx.is_broken(&path.key("header")) || cx.is_broken(&path.key("cookie"));
             if !broken {
-                let message =
-                    if header.is_some() { "one of `header` and `cookie` is too many" } else { "`hash` is empty" };
-                cx.error(&path, message, "write `{cookie: sessionid}` or `{header: X-Session}`");
+                let key = path.last_key().unwrap_or_default();
+                let message = if header.is_some() {
+                    "one of `header` and `cookie` is too many".to_owned()
+                } else {
+                    format!("`{key}` is empty")
+                };
+                cx.error(path, message, "write `{cookie: sessionid}` or `{header: X-Session}`");
             }
-            Choice::LeastInFlight
+            None
         }
     }
 }

@@ -8,7 +8,8 @@ use std::time::Duration;
 use probegate_policies::host::{HostPattern, HostTable};
 
 use super::{
-    Context, Definitions, balance, edits, handling, health, hsts, limit, names, pages, probe, route, tls, tls_upstream,
+    Context, Definitions, balance, edits, handling, health, hsts, limit, names, pages, probe, route, slots, tls,
+    tls_upstream,
 };
 use crate::config::shape::{List, Named};
 use crate::config::value::{Flag, Host, Leaf, ProtocolWord, ServerHeaderWord, ServerWord, Upgrade};
@@ -130,6 +131,9 @@ fn compile(
     let raw::Service {
         hosts: _,
         upstream,
+        slots,
+        active,
+        switch,
         max_body,
         buffering,
         compression,
@@ -160,6 +164,8 @@ fn compile(
     if appless {
         edits::without_app(upstream.is_some(), &mut probes, path, cx);
     }
+    let slotted = slots.is_some() || cx.is_broken(&path.key("slots"));
+    let slots = slots::slots(slots::Written { slots, active, switch }, appless, path, cx);
     let limits = limit::indices(limits, &path.key("limits"), &definitions.limits, cx);
     let mut handling = handling::handling(
         max_body.as_ref(),
@@ -197,8 +203,10 @@ fn compile(
     let upstream = if appless {
         plan::Upstream::nobody()
     } else {
+        // The servers of slots are spoken to as `upstream` says, which may say nothing.
+        let upstream = if slotted { Some(upstream.unwrap_or_default()) } else { upstream };
         let upstream = cx.required(upstream, path, "upstream", "upstream: {servers: [\"127.0.0.1:8000\"]}");
-        compile_upstream(upstream?, own_host.as_deref(), &path.key("upstream"), cx)?
+        compile_upstream(upstream?, (slots, slotted), own_host.as_deref(), &path.key("upstream"), cx)?
     };
     let may_point = routes
         .iter()
@@ -225,6 +233,7 @@ fn compile(
 /// `host`: what the service sends as `Host`, or the first of its own that is a name.
 fn compile_upstream(
     raw: raw::Upstream,
+    (slots, slotted): (Option<slots::Compiled>, bool),
     host: Option<&str>,
     path: &ConfigPath,
     cx: &mut Context<'_>,
@@ -260,41 +269,28 @@ fn compile_upstream(
     let idle_timeout = cx.deadline(idle_timeout, path, "idle_timeout", Duration::from_millis(1500));
     let max_idle = cx.number(max_idle, path, "max_idle", 0..=65_536, 64);
     let written = balance::Written { balance, max_fails, fail_timeout, slow_start, fail_on, queue, retries };
-    let servers = cx.required(servers, path, "servers", "servers: [\"127.0.0.1:8000\"]")?;
-    let (whole, path) = (path, path.key("servers"));
-    if servers.is_empty() {
-        cx.error(&path, "`servers` is empty: nobody would answer", "write `[\"127.0.0.1:8000\"]`");
-    }
+    let (slots, servers) = slots::or_servers(slots, servers, slotted, path, cx)?;
     let mut compiled: Vec<plan::Server> = Vec::new();
-    let servers: Vec<_> = servers
-        .into_iter()
-        .filter_map(|(index, server)| Some((index, balance::server(server, &path.index(index), cx)?)))
-        .collect();
     // `https://` on one server means TLS; on some of several it would leave open what the others mean.
-    let marked = servers.iter().filter(|(_, (server, _))| server.tls == Some(true)).count();
-    if let Some((index, (server, _))) = servers.iter().find(|(_, (server, _))| match server.tls {
+    let marked = servers.iter().filter(|(_, server, _)| server.tls == Some(true)).count();
+    if let Some((at, server, _)) = servers.iter().find(|(_, server, _)| match server.tls {
         Some(true) => marked < servers.len() && secure.is_none(),
         Some(false) => marked > 0 || secure.is_some(),
         None => false,
     }) {
         let message = format!("server `{}` disagrees with the others about TLS", server.label);
-        cx.error(
-            &path.index(*index),
-            message,
-            "write `https://` at all of them, or at none and `tls: {}` beside `servers`",
-        );
+        cx.error(at, message, "write `https://` at all of them, or at none and `tls: {}` beside `servers`");
     }
     let secure = match secure {
         Some(raw) => Some((raw, tls_path)),
         None => servers
             .first()
             .filter(|_| marked > 0 && !broken_tls)
-            .map(|(index, _)| (raw::UpstreamTls::default(), path.index(*index))),
+            .map(|(at, ..)| (raw::UpstreamTls::default(), at.clone())),
     };
     let spoken = secure.is_some();
     let secure = secure.and_then(|(raw, path)| tls_upstream::compile(raw, &path, cx));
-    for (index, (ServerWord { address, label, tls: _ }, special)) in servers {
-        let path = path.index(index);
+    for (path, ServerWord { address, label, tls: _ }, special) in servers {
         if compiled.iter().any(|server| server.address == address) {
             cx.error(&path, format!("server `{label}` is listed twice"), "remove one of the two");
         }
@@ -318,7 +314,7 @@ fn compile_upstream(
         let message = "`resolver` has no meaning here: no server is written as a name";
         cx.key_error(&resolver_path, message, "remove it, or write a server as `name:port`");
     }
-    let balancing = balance::balancing(written, &compiled, whole, cx);
+    let balancing = balance::balancing(written, &compiled, path, cx);
     let tls = secure.map(|secure| secure.tls);
     if spoken && tls.is_none() {
         // Said already. Without it, the app would be spoken to in clear text.
@@ -326,6 +322,7 @@ fn compile_upstream(
     }
     Some(plan::Upstream {
         servers: compiled,
+        slots,
         balancing,
         health,
         resolver,

@@ -5,9 +5,9 @@ use serde::Deserialize;
 
 use super::{
     Address, Allow, Balance, Bandwidth, ClientCertificates, Compression, Cors, ErrorPages, FieldEdits, Files, Health,
-    Maintenance, Probes, Queue, Redirect, Retries, SecurityHeaders, Server, UpstreamTls,
+    Maintenance, Probes, Queue, Redirect, Retries, SecurityHeaders, Server, Switching, UpstreamSlot, UpstreamTls,
 };
-use crate::config::shape::{List, Preset, Toggle};
+use crate::config::shape::{List, Named, Preset, Toggle};
 use crate::config::value::{
     Count, Date, DenyWord, FailureStatus, Flag, Host, Leaf, Name, ProtocolWord, Seconds, ServerHeaderWord, Size,
     StatusesWord, Upgrade,
@@ -22,8 +22,15 @@ pub(in crate::config) struct Service {
     /// The hosts it answers for: `shop.example.com`, `*.example.com`, or `*` for all others. May be left out when there is only
     /// one service.
     pub(in crate::config) hosts: Option<List<Leaf<HostPattern>>>,
-    /// Where the app listens. Only a service that is a `redirect` has none.
+    /// Where the app listens. Only a service that is a `redirect`, or has `slots`, may have none.
     pub(in crate::config) upstream: Option<Upstream>,
+    /// Groups of servers by name, two or more, of which one gets the requests: for releases that take turns, see `probegate switch`. How they are
+    /// spoken to stands in `upstream`, without `servers`. Default: none.
+    pub(in crate::config) slots: Option<Named<UpstreamSlot>>,
+    /// The slot that gets requests while nobody has switched.
+    pub(in crate::config) active: Option<Leaf<Name>>,
+    /// How `probegate switch` moves requests, where it does not say it itself.
+    pub(in crate::config) switch: Option<Switching>,
     /// The largest request body. Default: `1MiB`.
     pub(in crate::config) max_body: Option<Leaf<Size>>,
     /// Whether the app is kept from slow clients. `off`: neither requests nor answers wait here. Default: both do.
@@ -68,11 +75,11 @@ pub(in crate::config) struct Service {
 }
 
 /// Where the app listens.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "a mapping such as `{servers: [\"127.0.0.1:8000\"]}`")]
 pub(in crate::config) struct Upstream {
-    /// The app's servers, at least one: `127.0.0.1:8000`, `app:8000` or `unix:/run/app.sock`, or a mapping with `address`.
-    #[schemars(required)]
+    /// The app's servers, at least one: `127.0.0.1:8000`, `app:8000` or `unix:/run/app.sock`, or a mapping with `address`. Left out where the
+    /// service has `slots`.
     pub(in crate::config) servers: Option<List<Server>>,
     /// Which server gets a request: `least_in_flight` (default), `round_robin`, or the one that its `{hash: client_ip}`, `{hash: {header: NAME}}`
     /// or `{hash: {cookie: NAME}}` belongs to.

@@ -71,6 +71,7 @@ pub(super) fn json(out: &mut Vec<u8>, entry: &Entry<'_>) {
     }
     text(out, "probe_cache", entry.probe_cache.unwrap_or_default().as_bytes());
     text(out, "upstream", entry.upstream.unwrap_or_default().as_bytes());
+    text(out, "upstream_slot", entry.upstream_slot.unwrap_or_default().as_bytes());
     if entry.upstream.is_some() && entry.tries != 1 {
         number(out, "upstream_tries", u64::from(entry.tries));
     }

@@ -7,7 +7,7 @@ use probegate_policies::probe::ProbeKind;
 use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
 
 use super::shard::{BOUNDS, ServiceStats};
-use super::{Metrics, UNKNOWN_REASONS, aggregates, bans, limits, servers, shields, store};
+use super::{Metrics, UNKNOWN_REASONS, aggregates, bans, limits, servers, shields, slots, store};
 use crate::acme::Acme;
 use crate::servers::{Health, Site};
 use crate::state::{Active, State};
@@ -155,6 +155,7 @@ pub(super) fn collect(metrics: &Metrics, state: &State) -> Vec<MetricFamily> {
     families.extend(servers::collect(&active));
     families.extend(shields::collect(metrics));
     families.extend(aggregates::collect(state, &active));
+    families.extend(slots::collect(state, &active));
     families.extend(acme(&state.acme));
     families.push(family(
         "probegate_maintenance",

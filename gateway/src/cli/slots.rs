@@ -1,0 +1,233 @@
+//! `switch`: moves the requests of a service from one slot to another, and stays until it is known how that ended.
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::ask::Gateway;
+use super::status::{list, text};
+use super::switch::encode;
+use super::{USAGE, print, say};
+use crate::config;
+
+/// Nothing has moved.
+const REFUSED: u8 = 1;
+/// It went wrong: everything is back.
+const RETURNED: u8 = 3;
+/// Somebody wanted it back.
+const ABORTED: u8 = 4;
+/// Nobody knows how it ended: the gateway does not answer.
+const UNKNOWN: u8 = 5;
+
+/// How often it is looked how far it is.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// How long a gateway may not answer, because it is started anew.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Switch {
+    /// The service, as the configuration calls it.
+    service: String,
+    /// The slot to switch to. Without it, it is told how the slots are.
+    #[arg(conflicts_with = "abort")]
+    slot: Option<String>,
+    /// The version, or the commit, that every server of the slot has to be.
+    #[arg(long, requires = "slot")]
+    version: Option<String>,
+    /// Shares of the clients that the slot gets one after the other, such as `5,25,50`.
+    #[arg(long, value_name = "LIST", requires = "slot")]
+    percent: Option<String>,
+    /// How long each of them lasts. Default: `30s`.
+    #[arg(long, value_name = "TIME", requires = "percent")]
+    step: Option<String>,
+    /// How long the slot is watched when it has everything. Default: as the service says, else `60s`.
+    #[arg(long, value_name = "TIME", requires = "slot")]
+    bake: Option<String>,
+    /// The share of errors beyond which everything goes back. Default: as the service says, else `5%`.
+    #[arg(long, value_name = "PERCENT", requires = "slot")]
+    errors: Option<String>,
+    /// Requests over which that share is counted at least. Default: as the service says, else 50.
+    #[arg(long, value_name = "NUMBER", requires = "slot")]
+    min_requests: Option<u32>,
+    /// Ask no server first.
+    #[arg(long, requires = "slot", conflicts_with = "version")]
+    force: bool,
+    /// Do not stay until it is over.
+    #[arg(long, requires = "slot")]
+    detach: bool,
+    /// Stay until the switch that goes on is over, and tell what is seen.
+    #[arg(long, conflicts_with_all = ["slot", "abort"])]
+    watch: bool,
+    /// End the switch that goes on: everything goes back.
+    #[arg(long)]
+    abort: bool,
+    /// The answer of the gateway, as JSON.
+    #[arg(long, conflicts_with_all = ["slot", "abort", "watch"])]
+    json: bool,
+    #[command(flatten)]
+    gateway: Gateway,
+}
+
+/// Exit codes are in `gateway/docs/blue-green.md`.
+pub(super) fn run(arguments: &Switch) -> ExitCode {
+    let at = format!("/services/{}/switch", encode(&arguments.service));
+    let target = match query(arguments) {
+        Ok(query) => format!("{at}?{query}"),
+        Err(text) => {
+            say(&text);
+            return ExitCode::from(USAGE);
+        }
+    };
+    if arguments.abort {
+        let Some(answer) = arguments.gateway.ask("DELETE", &at) else { return ExitCode::from(REFUSED) };
+        if !is(&answer, "changed") {
+            say("no switch goes on");
+            return ExitCode::from(REFUSED);
+        }
+        let id = switch(&answer, "id");
+        return follow(arguments, &at, &id, ABORTED);
+    }
+    if arguments.slot.is_some() {
+        let Some(answer) = arguments.gateway.ask("PUT", &target) else { return ExitCode::from(REFUSED) };
+        if !is(&answer, "changed") {
+            say("it was so already");
+            return ExitCode::SUCCESS;
+        }
+        if arguments.detach {
+            return ExitCode::SUCCESS;
+        }
+        return follow(arguments, &at, &switch(&answer, "id"), 0);
+    }
+    let Some(answer) = arguments.gateway.ask("GET", &at) else { return ExitCode::from(UNKNOWN) };
+    if arguments.json {
+        return print(format!("{answer:#}\n").as_bytes());
+    }
+    if arguments.watch {
+        return follow(arguments, &at, &switch(&answer, "id"), 0);
+    }
+    print(table(&answer).as_bytes())
+}
+
+/// Tells what is seen until it is over. `aborted`: the code for a switch that was aborted here, which is what was wanted.
+fn follow(arguments: &Switch, at: &str, id: &str, wanted: u8) -> ExitCode {
+    let (mut since, mut process, mut heard) = (0, String::new(), Instant::now());
+    loop {
+        let answer = match arguments.gateway.quietly("GET", &format!("{at}?since={since}")) {
+            Ok(answer) => answer,
+            Err(_) if heard.elapsed() < PATIENCE => {
+                thread::sleep(LOOK);
+                continue;
+            }
+            Err(why) => {
+                say(&format!("{why}: nobody knows how it ended"));
+                return ExitCode::from(UNKNOWN);
+            }
+        };
+        heard = Instant::now();
+        let now = text(&answer, "process");
+        if !process.is_empty() && process != now {
+            say("the gateway is another process now");
+            since = 0;
+            process = now;
+            continue;
+        }
+        process = now;
+        if switch(&answer, "id") != id {
+            say("it was forgotten, before anything moved, or another one began since");
+            return ExitCode::from(REFUSED);
+        }
+        let Some(found) = answer.get("switch") else { return ExitCode::from(UNKNOWN) };
+        let mut told = String::new();
+        for line in list(found, "lines") {
+            let seconds = line.get("at").and_then(Value::as_u64).unwrap_or_default() / 1000 % 86_400;
+            let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+            writeln!(told, "{hours:02}:{minutes:02}:{seconds:02}Z {}", text(line, "text")).ok();
+        }
+        print(told.as_bytes());
+        since = found.get("next").and_then(Value::as_u64).unwrap_or_default();
+        let outcome = text(found, "outcome");
+        let code = match &*outcome {
+            "" => {
+                thread::sleep(LOOK);
+                continue;
+            }
+            "done" => 0,
+            "returned" => RETURNED,
+            "aborted" => ABORTED,
+            _ => REFUSED,
+        };
+        let why =
+            Some(text(found, "why")).filter(|why| !why.is_empty()).map_or(String::new(), |why| format!(": {why}"));
+        say(&format!("{} {outcome}{why}", text(&answer, "service")));
+        return if wanted != 0 && code == wanted { ExitCode::SUCCESS } else { ExitCode::from(code) };
+    }
+}
+
+/// What the command line wants, as the gateway wants to be told.
+fn query(arguments: &Switch) -> Result<String, String> {
+    let mut query = Vec::new();
+    let mut put = |name: &str, value: &str| query.push(format!("{name}={}", encode(value)));
+    if let Some(slot) = &arguments.slot {
+        put("to", slot);
+    }
+    if let Some(version) = &arguments.version {
+        put("version", version);
+    }
+    if let Some(percent) = &arguments.percent {
+        put("percent", percent);
+    }
+    for (name, time) in [("step", &arguments.step), ("bake", &arguments.bake)] {
+        if let Some(time) = time {
+            let time = config::duration(time).map_err(|error| format!("`--{name}`: {error}"))?;
+            put(name, &time.as_secs_f64().to_string());
+        }
+    }
+    if let Some(errors) = &arguments.errors {
+        put("errors", errors.trim_end_matches('%'));
+    }
+    if let Some(number) = arguments.min_requests {
+        put("min_requests", &number.to_string());
+    }
+    if arguments.force {
+        put("force", "true");
+    }
+    Ok(query.join("&"))
+}
+
+fn switch(answer: &Value, key: &str) -> String {
+    answer.get("switch").map(|switch| text(switch, key)).unwrap_or_default()
+}
+
+fn is(answer: &Value, key: &str) -> bool {
+    answer.get(key).and_then(Value::as_bool).unwrap_or_default()
+}
+
+fn table(answer: &Value) -> String {
+    let mut out = String::new();
+    for slot in list(answer, "slots") {
+        let servers: Vec<_> =
+            slot.get("servers").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
+        writeln!(
+            out,
+            "{}: {} % of the clients, {} in flight, {} of {} requests went wrong, servers {}",
+            text(slot, "slot"),
+            text(slot, "percent"),
+            text(slot, "in_flight"),
+            text(slot, "errors"),
+            text(slot, "requests"),
+            servers.join(", "),
+        )
+        .ok();
+    }
+    if !switch(answer, "id").is_empty() {
+        let (outcome, why) = (switch(answer, "outcome"), switch(answer, "why"));
+        let how = if outcome.is_empty() { format!("goes on ({})", switch(answer, "phase")) } else { outcome };
+        let why = if why.is_empty() { why } else { format!(": {why}") };
+        writeln!(out, "last switch, from {} to {}: {how}{why}", switch(answer, "from"), switch(answer, "to")).ok();
+    }
+    out
+}

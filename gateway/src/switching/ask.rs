@@ -1,0 +1,116 @@
+//! What the servers of a slot say: each is asked by itself, as the service's probes are put to the app.
+
+use std::sync::Arc;
+
+use probegate_policies::probe::ProbeKind;
+use probegate_policies::switch::{Finding, Said};
+use serde_json::Value;
+
+use super::{Means, find};
+use crate::health::check::Question;
+use crate::plan::{ProbeForward, Serve, Service};
+use crate::state::Active;
+
+/// The order of the questions: whether it lives, has started, is ready, and what it is.
+const ORDER: [ProbeKind; 4] = [ProbeKind::Healthz, ProbeKind::Startupz, ProbeKind::Readyz, ProbeKind::Version];
+
+/// Asks every server of a slot that is not drained everything that the app answers itself, all servers at a time.
+pub(super) async fn everything(means: &Means, active: &Arc<Active>, service: &str, slot: &str) -> Vec<Finding> {
+    let tasks: Vec<_> = servers(active, service, slot)
+        .into_iter()
+        .map(|(index, label)| {
+            let (means, active, service) = (means.clone(), Arc::clone(active), Box::<str>::from(service));
+            tokio::task::spawn_local(async move {
+                let mut findings = Vec::new();
+                for kind in ORDER {
+                    findings.extend(one(&means, &active, &service, (index, &label), kind).await);
+                }
+                findings
+            })
+        })
+        .collect();
+    let mut findings = Vec::new();
+    for task in tasks {
+        findings.extend(task.await.unwrap_or_default());
+    }
+    findings
+}
+
+/// What tells whether a server may get requests: whether it is ready, else whether it lives. `None`: nothing does.
+pub(super) fn readiness(service: &Service) -> Option<ProbeKind> {
+    [ProbeKind::Readyz, ProbeKind::Healthz].into_iter().find(|kind| forward(service, *kind).is_some())
+}
+
+/// Asks every server of a slot that is not drained one thing.
+pub(super) async fn each(
+    means: &Means,
+    active: &Arc<Active>,
+    service: &str,
+    slot: &str,
+    kind: ProbeKind,
+) -> Vec<Finding> {
+    let tasks: Vec<_> = servers(active, service, slot)
+        .into_iter()
+        .map(|(index, label)| {
+            let (means, active, service) = (means.clone(), Arc::clone(active), Box::<str>::from(service));
+            tokio::task::spawn_local(async move { one(&means, &active, &service, (index, &label), kind).await })
+        })
+        .collect();
+    let mut findings = Vec::new();
+    for task in tasks {
+        findings.extend(task.await.ok().flatten());
+    }
+    findings
+}
+
+/// The servers of a slot that are not drained.
+fn servers(active: &Active, service: &str, slot: &str) -> Vec<(usize, Box<str>)> {
+    let Some((_, slots, servers)) = find(active, service) else { return Vec::new() };
+    let slot = slots.index(slot);
+    let each = servers.sites().iter().enumerate();
+    each.filter(|(_, site)| slot.is_some() && site.slot == slot && !site.state.is_drained())
+        .map(|(index, site)| (index, site.label.clone()))
+        .collect()
+}
+
+/// Asks one server one thing. `None`: the app is not who answers that.
+async fn one(
+    means: &Means,
+    active: &Active,
+    service: &str,
+    (index, label): (usize, &str),
+    kind: ProbeKind,
+) -> Option<Finding> {
+    let (service, _, _) = find(active, service)?;
+    let probe = forward(service, kind)?;
+    let host = probe.host.as_deref().or(probe.own.as_deref());
+    let question = Question { path: &probe.path, host, token: probe.token.as_ref() };
+    let deadline = means.deadlines.slot();
+    let answer = question.put(&means.pools, &service.upstream, index, probe.timeout, &deadline).await;
+    let said = match &answer {
+        Ok((200..=299, body)) if kind == ProbeKind::Version => said(body),
+        _ => None,
+    };
+    let answer = answer.map(|(status, _)| status).map_err(|reason| reason.text().into());
+    Some(Finding { server: label.into(), probe: kind, answer, said })
+}
+
+fn forward(service: &Service, kind: ProbeKind) -> Option<&ProbeForward> {
+    let probe = service.probes.iter().find(|probe| probe.kind == kind)?;
+    match &probe.serve {
+        Serve::Forward(forward) => Some(forward),
+        Serve::Answer(_) => None,
+    }
+}
+
+/// What a server says about itself, in the words of django-deploy-probes.
+fn said(body: &[u8]) -> Option<Said> {
+    let value: Value = serde_json::from_slice(body).ok()?;
+    let text = |key: &str| {
+        let text = value.get(key)?.as_str()?;
+        // What the package says when it was told nothing.
+        (text != "unknown" && text.len() <= 200).then(|| Box::<str>::from(text))
+    };
+    let said = Said { version: text("version"), commit: text("commit") };
+    (said != Said::default()).then_some(said)
+}

@@ -1,0 +1,270 @@
+//! One switch: ask, move, watch, and stay or go back.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use probegate_policies::switch::{self, Counts, Next, Regress, Switch};
+use tokio::task::JoinHandle;
+
+use super::{Means, Outcome, Phase, Run, Wanted, ask, find};
+use crate::state::{State, unix_time};
+use crate::switches::{Ended, InSlots, Underway};
+use crate::wire::deadline::TICK;
+
+/// From one check of readiness to the next.
+const READINESS: Duration = Duration::from_secs(1);
+
+/// How often it is told what was seen, where that has changed.
+const NEWS: Duration = Duration::from_secs(5);
+
+/// Carries a switch out, to its end or that of the process.
+pub(super) async fn run(means: Means, run: Arc<Run>) {
+    if let Some(wanted) = &run.wanted {
+        run.say(format!("from {} to {}", run.from, run.to));
+        if wanted.force {
+            run.say("no server is asked first, as wanted".to_owned());
+        } else {
+            let why = checks(&means, &run, wanted).await;
+            let outcome = if run.is_aborted() { Outcome::Aborted } else { Outcome::Refused };
+            if let Some(why) = why.or_else(|| run.is_aborted().then(|| "somebody wanted it".to_owned())) {
+                let Some(state) = means.state.upgrade() else { return };
+                state.slots.count_end(&run.service, outcome.word());
+                run.say("nothing has moved".to_owned());
+                run.is_at(Phase::Ended(outcome, why));
+                return;
+            }
+        }
+        if !depart(&means, &run, wanted).await {
+            return;
+        }
+    } else {
+        run.say("goes on: another process had begun it".to_owned());
+    }
+    watch(&means, &run).await;
+}
+
+/// Asks everybody. Why nothing moves, or `None`.
+async fn checks(means: &Means, run: &Run, wanted: &Wanted) -> Option<String> {
+    let active = means.state.upgrade()?.active();
+    let findings = ask::everything(means, &active, &run.service, &run.to).await;
+    for finding in &findings {
+        let said = finding.said.as_ref().map(|said| format!(", {said}")).unwrap_or_default();
+        let (server, probe) = (&finding.server, finding.probe.name());
+        run.say(match &finding.answer {
+            Ok(status) => format!("{server}: {probe} answers with status {status}{said}"),
+            Err(why) => format!("{server}: {probe} is not answered: {why}"),
+        });
+    }
+    let refusals = switch::judge(&findings, wanted.version.as_deref());
+    for refusal in &refusals {
+        run.say(format!("refused: {refusal}"));
+    }
+    let all = refusals.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+    (!all.is_empty()).then_some(all)
+}
+
+/// The first share moves. `false`: this process is not in charge any more, or has other slots.
+async fn depart(means: &Means, run: &Run, wanted: &Wanted) -> bool {
+    let stages = wanted.stages.iter();
+    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let stages: Vec<_> = stages.map(|stage| (stage.share, millis(stage.time))).collect();
+    loop {
+        let Some(state) = means.state.upgrade() else { return false };
+        let Some(servers) = servers(&state, run) else {
+            state.slots.count_end(&run.service, Outcome::Refused.word());
+            run.is_at(Phase::Ended(Outcome::Refused, "the configuration has no such slots any more".to_owned()));
+            return false;
+        };
+        if let Some(_held) = state.switches.hold() {
+            let switch = Underway {
+                id: run.id.clone(),
+                from: run.from.clone(),
+                to: run.to.clone(),
+                servers,
+                stages,
+                at: 0,
+                errors: wanted.tolerance.percent,
+                min_requests: wanted.tolerance.min_requests,
+                retry: wanted.retry,
+            };
+            let before = state.switches.slots(&run.service);
+            keep(&state, run, InSlots { switch: Some(switch), ..before });
+            return true;
+        }
+        drop(state);
+        tokio::time::sleep(TICK).await;
+    }
+}
+
+/// Watches the new slot until it is over.
+async fn watch(means: &Means, run: &Arc<Run>) {
+    let origin = Instant::now();
+    let mut machine: Option<Switch> = None;
+    let unready = Rc::new(Cell::new(0));
+    let _watcher = Watcher(tokio::task::spawn_local(readiness(means.clone(), Arc::clone(run), Rc::clone(&unready))));
+    let mut news = (Instant::now(), Counts::default());
+    loop {
+        let Some(state) = means.state.upgrade() else { return };
+        let kept = state.switches.slots(&run.service);
+        let Some(switch) = kept.switch.clone().filter(|switch| switch.id == run.id) else { return };
+        let counts = counts(&state, run);
+        let now = origin.elapsed();
+        let machine = machine.get_or_insert_with(|| {
+            let machine = Switch::begin(switch.stages(), switch.at, switch.tolerance(), counts, now);
+            run.say(moved(machine.share(), run, machine.left(now)));
+            machine
+        });
+        let next = if run.is_aborted() {
+            Err((Outcome::Aborted, "somebody wanted it".to_owned()))
+        } else if servers(&state, run).as_ref() != Some(&switch.servers) {
+            Err((Outcome::Returned, "the configuration has other servers for it, which nobody has asked".to_owned()))
+        } else {
+            match machine.look(counts, unready.get(), now) {
+                Next::Return(Regress::Errors(Counts { requests, errors })) => {
+                    Err((Outcome::Returned, format!("{errors} of {requests} requests went wrong")))
+                }
+                Next::Return(Regress::Unready) => Err((Outcome::Returned, "a server is not ready any more".to_owned())),
+                next => Ok(next),
+            }
+        };
+        let seen = machine.seen(counts);
+        let phase = Phase::Moving { share: machine.share(), left: machine.left(now), seen };
+        if let Err((outcome, why)) = next {
+            if end(&state, run, outcome, &why) {
+                return;
+            }
+        } else if next == Ok(Next::Done) {
+            if end(&state, run, Outcome::Done, "") {
+                return;
+            }
+        } else {
+            if let Ok(Next::Share(share)) = next {
+                run.say(format!("{}: {}", seen_so_far(seen), moved(share, run, machine.left(now))));
+                news = (Instant::now(), seen);
+            } else if news.0.elapsed() >= NEWS && news.1 != seen {
+                run.say(seen_so_far(seen));
+                news = (Instant::now(), seen);
+            }
+            run.is_at(phase);
+            // Also where another process took over in between, and gave up: what is written is what requests see.
+            if switch.at != machine.stage()
+                && let Some(_held) = state.switches.hold()
+            {
+                keep(&state, run, InSlots { switch: Some(Underway { at: machine.stage(), ..switch }), ..kept });
+            }
+        }
+        drop(state);
+        tokio::time::sleep(TICK).await;
+    }
+}
+
+fn moved(share: u8, run: &Run, time: Duration) -> String {
+    match share {
+        switch::WHOLE => format!("all new requests go to {}, which is watched for {time:?}", run.to),
+        share => format!("{share} % of the clients go to {} for {time:?}", run.to),
+    }
+}
+
+fn seen_so_far(Counts { requests, errors }: Counts) -> String {
+    format!("{errors} of {requests} requests went wrong")
+}
+
+/// It is over. `false`: another process takes over, and will see to it.
+fn end(state: &State, run: &Run, outcome: Outcome, why: &str) -> bool {
+    let Some(_held) = state.switches.hold() else { return false };
+    let (from, to) = (run.from.clone(), run.to.clone());
+    let winner = if outcome == Outcome::Done { to.clone() } else { from.clone() };
+    let last = Ended {
+        id: run.id.clone(),
+        from: from.clone(),
+        to,
+        outcome: outcome.word().into(),
+        why: why.to_owned(),
+        at: unix_time(),
+    };
+    keep(state, run, InSlots { active: Some(winner), switch: None, last: Some(last) });
+    state.slots.count_end(&run.service, outcome.word());
+    let left = if outcome == Outcome::Done { &*run.from } else { &*run.to };
+    run.say(match outcome {
+        Outcome::Done => format!("{} has stood the time and stays", run.to),
+        _ => format!("all new requests go back to {from}: {why}"),
+    });
+    if let Some(count) = in_flight(state, run, left).filter(|count| *count > 0) {
+        run.say(format!("{left} is still at {count} requests, which go on to their end"));
+    }
+    run.is_at(Phase::Ended(outcome, why.to_owned()));
+    true
+}
+
+fn keep(state: &State, run: &Run, to: InSlots) {
+    if let Some(why) = state.keep_slots(&run.service, to).unsaved {
+        run.say(format!("this will not survive the process: {why}"));
+    }
+}
+
+/// The servers of the slot, as they are written. `None`: there is no such slot, or not the one that requests come from.
+fn servers(state: &State, run: &Run) -> Option<Vec<Box<str>>> {
+    let active = state.active();
+    let (_, slots, servers) = find(&active, &run.service)?;
+    slots.index(&run.from)?;
+    let slot = slots.index(&run.to)?;
+    let own = servers.sites().iter().filter(|site| site.slot == Some(slot));
+    Some(own.map(|site| site.label.clone()).collect())
+}
+
+fn counts(state: &State, run: &Run) -> Counts {
+    let active = state.active();
+    find(&active, &run.service)
+        .and_then(|(_, slots, servers)| Some(servers.split()?.counts(slots.index(&run.to)?)))
+        .unwrap_or_default()
+}
+
+fn in_flight(state: &State, run: &Run, slot: &str) -> Option<u64> {
+    let active = state.active();
+    let (_, slots, servers) = find(&active, &run.service)?;
+    let slot = slots.index(slot)?;
+    Some(servers.sites().iter().filter(|site| site.slot == Some(slot)).map(|site| site.state.in_flight()).sum())
+}
+
+/// Ends with the switch.
+struct Watcher(JoinHandle<()>);
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Asks the servers of the new slot whether they are ready, and tells how many times in a row the worst of them has failed.
+async fn readiness(means: Means, run: Arc<Run>, worst: Rc<Cell<u32>>) {
+    let mut failed: BTreeMap<Box<str>, u32> = BTreeMap::new();
+    let mut told = false;
+    loop {
+        let begun = Instant::now();
+        let Some(active) = means.state.upgrade().map(|state| state.active()) else { return };
+        let kind = find(&active, &run.service).and_then(|(service, ..)| ask::readiness(service));
+        if let Some(kind) = kind {
+            let findings = ask::each(&means, &active, &run.service, &run.to, kind).await;
+            let before = std::mem::take(&mut failed);
+            for finding in findings {
+                let why = match finding.answer {
+                    Ok(200..=299) => continue,
+                    Ok(status) => format!("answers with status {status}"),
+                    Err(why) => format!("is not answered: {why}"),
+                };
+                run.say(format!("{}: {} {why}", finding.server, kind.name()));
+                let times = before.get(&finding.server).copied().unwrap_or_default() + 1;
+                failed.insert(finding.server, times);
+            }
+            worst.set(failed.values().copied().max().unwrap_or_default());
+        } else if !told {
+            told = true;
+            run.say("readiness is not watched: the app answers neither readyz nor healthz".to_owned());
+        }
+        drop(active);
+        tokio::time::sleep(READINESS.saturating_sub(begun.elapsed()).max(TICK)).await;
+    }
+}

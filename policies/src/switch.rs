@@ -1,0 +1,199 @@
+//! Moving requests from one slot of a service to another, on evidence: which share of the clients when, when it was good, and when it goes back.
+//!
+//! A switch has stages. Each gives a share of the clients to the new slot for a time; the last gives it all of them, and its time is the baking time.
+//! What was seen decides: too many errors, or a server that is not ready any more, and everything goes back.
+//!
+//! The ratio of errors is counted over at least [`Tolerance::min_requests`], as if the missing ones had gone well: one error of three requests is no
+//! third, and three of three are enough. It is looked at since the beginning of the switch, and over the last [`WINDOW`], so that a release that
+//! breaks late is not covered by what went well before.
+//!
+//! Invariant: a share only grows, until it is over. No clock: time is handed in.
+
+mod checks;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+pub use self::checks::{Finding, Refusal, Said, Wrong, is_version, judge};
+
+/// How long errors are looked at by themselves.
+pub const WINDOW: Duration = Duration::from_secs(10);
+
+/// Checks of readiness in a row that a server may fail before the switch returns.
+pub const UNREADY: u32 = 2;
+
+/// Everything.
+pub const WHOLE: u8 = 100;
+
+/// A share of the clients for a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stage {
+    /// In percent, from 1 to 100.
+    pub share: u8,
+    /// For how long, before the next one.
+    pub time: Duration,
+}
+
+/// Why there are no such stages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InvalidShares {
+    /// One is not from 1 to 100.
+    Range(u8),
+    /// One is not more than the one before.
+    Order(u8, u8),
+}
+
+/// The stages that lead through these shares, `step` for each, to everything for `bake`.
+///
+/// # Errors
+/// They are no shares that grow.
+pub fn stages(shares: &[u8], step: Duration, bake: Duration) -> Result<Vec<Stage>, InvalidShares> {
+    let mut stages: Vec<Stage> = Vec::with_capacity(shares.len() + 1);
+    for &share in shares {
+        if !(1..=WHOLE).contains(&share) {
+            return Err(InvalidShares::Range(share));
+        }
+        if let Some(before) = stages.last().filter(|before| before.share >= share) {
+            return Err(InvalidShares::Order(before.share, share));
+        }
+        stages.push(Stage { share, time: step });
+    }
+    stages.retain(|stage| stage.share < WHOLE);
+    stages.push(Stage { share: WHOLE, time: bake });
+    Ok(stages)
+}
+
+/// How many errors are too many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tolerance {
+    /// Errors of a hundred requests that are still good.
+    pub percent: u32,
+    /// Requests that are counted at least.
+    pub min_requests: u64,
+}
+
+impl Tolerance {
+    /// Whether these are too many.
+    pub fn is_exceeded(&self, counts: Counts) -> bool {
+        let requests = counts.requests.max(self.min_requests).max(1);
+        u128::from(counts.errors) * 100 > u128::from(requests) * u128::from(self.percent)
+    }
+}
+
+/// Requests, and how many of them went wrong.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// All of them.
+    pub requests: u64,
+    /// Those that went wrong.
+    pub errors: u64,
+}
+
+impl Counts {
+    /// What came since.
+    #[must_use]
+    pub fn since(self, before: Self) -> Self {
+        Self {
+            requests: self.requests.saturating_sub(before.requests),
+            errors: self.errors.saturating_sub(before.errors),
+        }
+    }
+}
+
+/// Why a switch goes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Regress {
+    /// So many errors.
+    Errors(Counts),
+    /// A server is not ready any more.
+    Unready,
+}
+
+/// What a look at the new slot leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// It goes on as it is.
+    Stay,
+    /// The next stage begins, with this share.
+    Share(u8),
+    /// Everything goes back to the old slot.
+    Return(Regress),
+    /// The new slot has everything, and has stood the time.
+    Done,
+}
+
+/// A switch whose checks have passed.
+#[derive(Clone, Debug)]
+pub struct Switch {
+    stages: Vec<Stage>,
+    tolerance: Tolerance,
+    at: usize,
+    /// When the stage began.
+    since: Duration,
+    /// What was counted at the beginning.
+    begun: Counts,
+    /// When the window began, and what was counted then.
+    window: (Duration, Counts),
+}
+
+impl Switch {
+    /// One that begins with the stage `at`, or with the last: not with the first where it goes on after a restart. `counts`: of the new slot, as they
+    /// are now.
+    pub fn begin(stages: Vec<Stage>, at: usize, tolerance: Tolerance, counts: Counts, now: Duration) -> Self {
+        let at = at.min(stages.len().saturating_sub(1));
+        Self { stages, tolerance, at, since: now, begun: counts, window: (now, counts) }
+    }
+
+    /// The share of the clients that the new slot gets.
+    pub fn share(&self) -> u8 {
+        self.stages.get(self.at).map_or(WHOLE, |stage| stage.share)
+    }
+
+    /// Which stage it is at.
+    pub fn stage(&self) -> usize {
+        self.at
+    }
+
+    /// How long the stage still takes.
+    pub fn left(&self, now: Duration) -> Duration {
+        let time = self.stages.get(self.at).map_or(Duration::ZERO, |stage| stage.time);
+        time.saturating_sub(now.saturating_sub(self.since))
+    }
+
+    /// What was counted of the new slot since the beginning.
+    pub fn seen(&self, counts: Counts) -> Counts {
+        counts.since(self.begun)
+    }
+
+    /// What comes next. `counts`: of the new slot; `unready`: how many checks in a row the worst of its servers has failed.
+    pub fn look(&mut self, counts: Counts, unready: u32, now: Duration) -> Next {
+        for seen in [counts.since(self.begun), counts.since(self.window.1)] {
+            if self.tolerance.is_exceeded(seen) {
+                return Next::Return(Regress::Errors(seen));
+            }
+        }
+        if unready >= UNREADY {
+            return Next::Return(Regress::Unready);
+        }
+        if now.saturating_sub(self.window.0) >= WINDOW {
+            self.window = (now, counts);
+        }
+        // Whoever fails a check has to pass one first.
+        if unready > 0 || !self.left(now).is_zero() {
+            return Next::Stay;
+        }
+        if self.at + 1 >= self.stages.len() {
+            return Next::Done;
+        }
+        self.at += 1;
+        self.since = now;
+        Next::Share(self.share())
+    }
+}
+
+/// Whether a client belongs to the new slot while that has this share: who does, does with every larger share. `key` stands for the client, `slot` for the
+/// new slot, so that it is not always the same clients who come first.
+pub fn moves(key: u64, slot: u64, share: u8) -> bool {
+    crate::balance::mix(key ^ slot) % u64::from(WHOLE) < u64::from(share)
+}

@@ -1,0 +1,195 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::balance::hash;
+use crate::probe::ProbeKind;
+
+const SECOND: Duration = Duration::from_secs(1);
+const TOLERANCE: Tolerance = Tolerance { percent: 5, min_requests: 50 };
+
+fn counts(requests: u64, errors: u64) -> Counts {
+    Counts { requests, errors }
+}
+
+fn at_once(bake: Duration) -> Switch {
+    Switch::begin(stages(&[], SECOND, bake).unwrap(), 0, TOLERANCE, Counts::default(), Duration::ZERO)
+}
+
+#[test]
+fn shares_grow_and_end_with_everything() {
+    let told: Vec<_> =
+        stages(&[5, 25], 3 * SECOND, 60 * SECOND).unwrap().iter().map(|stage| (stage.share, stage.time)).collect();
+    assert_eq!(told, [(5, 3 * SECOND), (25, 3 * SECOND), (100, 60 * SECOND)]);
+    assert_eq!(stages(&[5, 100], SECOND, 60 * SECOND).unwrap().last().map(|stage| stage.time), Some(60 * SECOND));
+    assert_eq!(stages(&[0], SECOND, SECOND), Err(InvalidShares::Range(0)));
+    assert_eq!(stages(&[101], SECOND, SECOND), Err(InvalidShares::Range(101)));
+    assert_eq!(stages(&[25, 25], SECOND, SECOND), Err(InvalidShares::Order(25, 25)));
+    assert_eq!(stages(&[100, 5], SECOND, SECOND), Err(InvalidShares::Order(100, 5)));
+}
+
+#[test]
+fn a_good_release_bakes_and_stays() {
+    let mut switch = at_once(10 * SECOND);
+    assert_eq!(switch.share(), WHOLE);
+    assert_eq!(switch.look(counts(1000, 10), 0, 9 * SECOND), Next::Stay);
+    assert_eq!(switch.look(counts(1100, 10), 0, 10 * SECOND), Next::Done);
+}
+
+#[test]
+fn errors_count_over_a_minimum_of_requests() {
+    let mut switch = at_once(60 * SECOND);
+    // 5 % of 50 are two and a half.
+    assert_eq!(switch.look(counts(2, 2), 0, SECOND), Next::Stay);
+    assert_eq!(switch.look(counts(3, 3), 0, SECOND), Next::Return(Regress::Errors(counts(3, 3))));
+}
+
+#[test]
+fn a_release_that_breaks_late_is_not_covered_by_what_went_well() {
+    let mut switch = at_once(600 * SECOND);
+    let mut seen = Counts::default();
+    for second in 1..=100 {
+        seen.requests += 1000;
+        assert_eq!(switch.look(seen, 0, second * SECOND), Next::Stay);
+    }
+    seen.requests += 100;
+    seen.errors += 100;
+    // 100 of 100 100 are one in a thousand; of the last seconds they are too many.
+    assert!(matches!(switch.look(seen, 0, 101 * SECOND), Next::Return(Regress::Errors(_))));
+}
+
+#[test]
+fn a_server_that_is_not_ready_holds_the_stage_and_then_ends_it() {
+    let mut switch = at_once(SECOND);
+    assert_eq!(switch.look(Counts::default(), 1, 5 * SECOND), Next::Stay);
+    assert_eq!(switch.clone().look(Counts::default(), 0, 6 * SECOND), Next::Done);
+    assert_eq!(switch.look(Counts::default(), 2, 6 * SECOND), Next::Return(Regress::Unready));
+}
+
+#[test]
+fn stages_follow_each_other_and_each_has_its_time() {
+    let stages = stages(&[5, 25], 2 * SECOND, 10 * SECOND).unwrap();
+    let mut switch = Switch::begin(stages.clone(), 0, TOLERANCE, Counts::default(), Duration::ZERO);
+    assert_eq!((switch.share(), switch.left(SECOND)), (5, SECOND));
+    assert_eq!(switch.look(counts(1, 0), 0, 2 * SECOND), Next::Share(25));
+    assert_eq!(switch.look(counts(2, 0), 0, 3 * SECOND), Next::Stay);
+    assert_eq!(switch.look(counts(2, 0), 0, 4 * SECOND), Next::Share(100));
+    assert_eq!(switch.look(counts(2, 0), 0, 14 * SECOND), Next::Done);
+    // After a restart, the stage begins anew, with what is counted from then on.
+    let mut resumed = Switch::begin(stages, 1, TOLERANCE, counts(9, 9), 100 * SECOND);
+    assert_eq!((resumed.share(), resumed.stage()), (25, 1));
+    assert_eq!(resumed.look(counts(10, 9), 0, 101 * SECOND), Next::Stay);
+    assert_eq!(resumed.seen(counts(10, 9)), counts(1, 0));
+}
+
+fn finding(server: &str, probe: ProbeKind, answer: Result<u16, &str>, version: Option<&str>) -> Finding {
+    let said = version.map(|version| Said { version: Some(version.into()), commit: Some("0123456789abcdef".into()) });
+    Finding { server: server.into(), probe, answer: answer.map_err(Into::into), said }
+}
+
+fn told(findings: &[Finding], expected: Option<&str>) -> Vec<String> {
+    judge(findings, expected).iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn whoever_does_not_pass_is_named() {
+    let good = [
+        finding("a", ProbeKind::Healthz, Ok(200), None),
+        finding("a", ProbeKind::Version, Ok(200), Some("2")),
+        finding("b", ProbeKind::Version, Ok(200), Some("2")),
+    ];
+    assert_eq!(told(&good, None), [""; 0]);
+    assert_eq!(told(&good, Some("2")), [""; 0]);
+    assert_eq!(told(&good, Some("0123456")), [""; 0]);
+    assert_eq!(told(&good, Some("012345")).len(), 2);
+    assert_eq!(told(&[], None), ["no server could be asked anything"]);
+    let bad = [
+        finding("a", ProbeKind::Healthz, Ok(200), None),
+        finding("b", ProbeKind::Readyz, Ok(503), None),
+        finding("c", ProbeKind::Startupz, Err("the app did not answer in time"), None),
+        finding("d", ProbeKind::Healthz, Ok(301), None),
+    ];
+    assert_eq!(
+        told(&bad, None),
+        [
+            "b: readyz answers with status 503",
+            "c: startupz is not answered: the app did not answer in time",
+            "d: healthz answers with status 301"
+        ]
+    );
+}
+
+#[test]
+fn versions_that_differ_or_are_not_told_are_refused() {
+    let mixed =
+        [finding("a", ProbeKind::Version, Ok(200), Some("1")), finding("b", ProbeKind::Version, Ok(200), Some("2"))];
+    assert_eq!(told(&mixed, None).len(), 1);
+    assert_eq!(
+        told(&mixed, Some("2")),
+        ["a: it is version 1, commit 0123456789abcdef, which is not what was expected"]
+    );
+    let silent = [finding("a", ProbeKind::Version, Ok(200), None)];
+    assert_eq!(told(&silent, None), [""; 0]);
+    assert_eq!(told(&silent, Some("2")), ["a: version does not say which one it is"]);
+    let unasked = [finding("a", ProbeKind::Healthz, Ok(200), None)];
+    assert_eq!(told(&unasked, Some("2")), ["version does not say which one it is"]);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    #[test]
+    fn a_client_that_has_moved_stays_while_the_share_grows(key: u64, one in 0_u8..=100, other in 0_u8..=100) {
+        let (less, more) = (one.min(other), one.max(other));
+        let slot = hash(b"green");
+        prop_assert!(!moves(key, slot, less) || moves(key, slot, more));
+        prop_assert!(!moves(key, slot, 0) && moves(key, slot, WHOLE));
+    }
+
+    #[test]
+    fn whatever_is_seen_shares_only_grow_and_an_end_is_an_end_of_the_stages(
+        shares in proptest::collection::btree_set(1_u8..=100, 0..5),
+        seen in proptest::collection::vec((0_u64..50, 0_u64..4, 0_u32..3, 0_u64..4000), 1..60),
+    ) {
+        let shares: Vec<_> = shares.into_iter().collect();
+        let stages = stages(&shares, 2 * SECOND, 5 * SECOND).unwrap();
+        let least: Duration = stages.iter().map(|stage| stage.time).sum();
+        let mut switch = Switch::begin(stages, 0, TOLERANCE, Counts::default(), Duration::ZERO);
+        let (mut now, mut total, mut share) = (Duration::ZERO, Counts::default(), switch.share());
+        for (requests, errors, unready, millis) in seen {
+            now += Duration::from_millis(millis);
+            total.requests += requests + errors;
+            total.errors += errors;
+            match switch.look(total, unready, now) {
+                Next::Stay => prop_assert!(unready < UNREADY && !TOLERANCE.is_exceeded(total)),
+                Next::Share(next) => {
+                    prop_assert!(next > share);
+                    prop_assert_eq!(unready, 0);
+                    share = next;
+                }
+                Next::Done => {
+                    prop_assert_eq!(share, WHOLE);
+                    prop_assert!(now >= least);
+                    break;
+                }
+                Next::Return(Regress::Unready) => {
+                    prop_assert!(unready >= UNREADY);
+                    break;
+                }
+                Next::Return(Regress::Errors(counts)) => {
+                    prop_assert!(TOLERANCE.is_exceeded(counts));
+                    break;
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_share_is_a_share() {
+    for share in [1_u8, 5, 25, 50, 99] {
+        let slot = hash(b"green");
+        let moved = (0..100_000_u32).filter(|client| moves(hash(&client.to_be_bytes()), slot, share)).count();
+        let expected = usize::from(share) * 1000;
+        assert!(moved.abs_diff(expected) < 1000, "{share}: {moved}");
+    }
+}
