@@ -1,7 +1,7 @@
 //! The admin listener: what the gateway tells about itself and its services, and what people may turn. It has a thread of its own, so that it answers while
 //! the workers are busy.
 //!
-//! Everything that it answers stands in [`RESOURCES`]: a resource is a file of its own and a line there.
+//! Everything that it answers stands in `RESOURCES`: a resource is a file of its own and a line there.
 
 mod bans;
 mod certificates;

@@ -6,7 +6,7 @@
 //!
 //! Invariants:
 //! * A place is given back where it was taken, whatever plan is in force by then: it holds its [`Room`].
-//! * Nobody waits for a place of one limit while holding one of a limit behind it in [`order`]: two cannot wait for each other, not even across a reload.
+//! * Nobody waits for a place of one limit while holding one of a limit behind it in `order`: two cannot wait for each other, not even across a reload.
 
 mod holding;
 mod line;
