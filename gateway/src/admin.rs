@@ -3,6 +3,7 @@
 //!
 //! Everything that it answers stands in `RESOURCES`: a resource is a file of its own and a line there.
 
+mod aggregates;
 mod bans;
 mod certificates;
 mod configuration;
@@ -21,6 +22,7 @@ mod services;
 mod shadow;
 mod slots;
 mod snapshot;
+mod versions;
 
 use std::io;
 use std::net::SocketAddr;
@@ -33,6 +35,7 @@ use self::query::Query;
 use self::route::{Access, Answer, Call, Found, Resource, Route, invalid, refusal};
 use crate::local::feed::Feed;
 use crate::local::{self, Page, Request, Socket};
+use crate::readiness;
 use crate::state::{Active, State, unix_time};
 use crate::wire::deadline::TICK;
 
@@ -43,6 +46,8 @@ const RESOURCES: &[Resource] = &[
     services::RESOURCE,
     slots::RESOURCE,
     probes::RESOURCE,
+    aggregates::RESOURCE,
+    versions::RESOURCE,
     limits::RESOURCE,
     bans::RESOURCE,
     shadow::RESOURCE,
@@ -135,11 +140,7 @@ fn answer(route: &Route, call: &Call<'_>) -> Page {
 
 /// Why the gateway takes no traffic; `None`: it does.
 fn readiness(state: &State) -> Option<&'static str> {
-    match () {
-        () if state.is_ready() => None,
-        () if state.is_draining() => Some("draining"),
-        () => Some("starting"),
-    }
+    readiness::reasons(state, &state.active()).first().map(|wrong| wrong.reason)
 }
 
 /// A time in milliseconds, with three places.

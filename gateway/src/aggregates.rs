@@ -10,10 +10,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use probegate_policies::aggregate::{Member, Need, Verdict, verdict};
 use probegate_policies::reason::Reason;
+use probegate_policies::version::Agreement;
 
 use crate::plan::{Aggregate, AggregateSource, Plan};
+use crate::readiness;
 use crate::servers::{Health, Servers};
 use crate::state::{Active, State};
+use crate::versions::Fleet;
 
 /// The name under which the gateway itself is told among services.
 pub const GATEWAY: &str = "gateway";
@@ -31,8 +34,8 @@ pub enum Why {
     ServersDown,
     /// Nobody has asked it yet.
     Unknown,
-    /// The gateway goes down.
-    Draining,
+    /// Its servers do not run one version, or the gateway is not ready: in one word.
+    Word(&'static str),
 }
 
 impl Why {
@@ -44,7 +47,7 @@ impl Why {
             Self::Recovering => "recovering".into(),
             Self::ServersDown => "servers_down".into(),
             Self::Unknown => "unknown".into(),
-            Self::Draining => "draining".into(),
+            Self::Word(word) => word.into(),
         }
     }
 }
@@ -94,6 +97,8 @@ impl Aggregates {
 pub struct Board {
     /// In the order of its members. Locked for a moment by everybody who asks.
     entries: Mutex<Vec<Entry>>,
+    /// What was found last about versions, in the order of [`Aggregate::one_version`].
+    versions: Mutex<Vec<Standing>>,
     /// What was said last about all of them, as a number; 0: nothing.
     said: AtomicU8,
 }
@@ -115,7 +120,9 @@ impl Board {
             known.cloned().unwrap_or_else(|| Entry { service: name.into(), member: Member::default(), why: None })
         });
         let said = earlier.map_or(0, |earlier| earlier.said.load(Ordering::Relaxed));
-        Self { entries: Mutex::new(entries.collect()), said: AtomicU8::new(said) }
+        let unknown = Standing { passes: false, why: Some(Why::Unknown) };
+        let versions = Mutex::new(vec![unknown; aggregate.one_version.len()]);
+        Self { entries: Mutex::new(entries.collect()), versions, said: AtomicU8::new(said) }
     }
 
     /// Takes what was seen, in the order of the members (`None`: nothing), and tells what is said from here on. Whoever turns is logged.
@@ -142,6 +149,16 @@ impl Board {
             }
         }
         standings
+    }
+
+    /// Takes what was found about versions.
+    pub fn compare(&self, found: Vec<Standing>) {
+        *self.versions.lock().unwrap_or_else(PoisonError::into_inner) = found;
+    }
+
+    /// What was found last about versions, in the order of [`Aggregate::one_version`].
+    pub fn versions(&self) -> Vec<Standing> {
+        self.versions.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Remembers what is said about all of them; logs it where that is something else than before.
@@ -193,16 +210,30 @@ pub fn standings(active: &Active, index: usize) -> Vec<Standing> {
     }
 }
 
-/// What follows for all of them. `standings`: in the order of the members.
-pub fn conclude(aggregate: &Aggregate, standings: &[Standing], state: &State) -> Verdict {
+/// What follows for all of them. `standings`: in the order of the members; `versions`: in the order of [`Aggregate::one_version`]; `own`: about the gateway.
+pub fn conclude(
+    aggregate: &Aggregate,
+    standings: &[Standing],
+    versions: &[Standing],
+    own: Option<Standing>,
+) -> Verdict {
     let members = aggregate.members.iter().zip(standings).map(|(member, standing)| (member.need, standing.passes));
-    verdict(members.chain([(Need::Required, gateway(aggregate, state).is_none_or(|own| own.passes))]))
+    verdict(members.chain(versions.iter().copied().chain(own).map(|standing| (Need::Required, standing.passes))))
 }
 
 /// What is said about the gateway itself; `None`: nothing.
-pub fn gateway(aggregate: &Aggregate, state: &State) -> Option<Standing> {
-    let passes = !state.is_ending();
-    aggregate.gateway.then_some(Standing { passes, why: (!passes).then_some(Why::Draining) })
+pub fn gateway(aggregate: &Aggregate, active: &Active, state: &State) -> Option<Standing> {
+    aggregate.gateway.then(|| {
+        let wrong = readiness::reasons(state, active).first().map(|wrong| Why::Word(wrong.reason));
+        Standing { passes: wrong.is_none(), why: wrong }
+    })
+}
+
+/// What is said about the versions of a service; `None`: nobody could be asked in time.
+pub fn compared(fleet: Option<&Fleet>) -> Standing {
+    let agreement = fleet.map_or(Agreement::Unknown, Fleet::agreement);
+    let why = readiness::differing(agreement).map(Why::Word);
+    Standing { passes: why.is_none(), why }
 }
 
 /// What the checks of its servers say about a service. One that was not checked yet, or is drained, is not up.

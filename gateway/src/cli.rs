@@ -12,6 +12,7 @@ mod slots;
 mod status;
 mod switch;
 mod top;
+mod versions;
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -89,6 +90,8 @@ enum Command {
     },
     /// Say how services and servers of a running gateway are.
     Status(status::Arguments),
+    /// Say which versions the servers of a running gateway run, side by side; exit 0 if each service runs one.
+    Versions(versions::Arguments),
     /// Put a service of a running gateway into maintenance, or take it out.
     Maintenance(switch::Maintenance),
     /// Let a server of a running gateway get no new requests.
@@ -132,6 +135,7 @@ pub fn main() -> ExitCode {
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Healthcheck { address } => healthcheck::run(address),
         Command::Status(arguments) => status::run(&arguments),
+        Command::Versions(arguments) => versions::run(&arguments),
         Command::Maintenance(arguments) => switch::maintenance(&arguments),
         Command::Drain(arguments) => switch::drain(&arguments),
         Command::Undrain(arguments) => switch::undrain(&arguments),

@@ -34,7 +34,7 @@ use probegate_policies::hsts::Hsts;
 use probegate_policies::ip::IpSet;
 use probegate_policies::route::{PathPrefix, RouteTable};
 
-pub use self::aggregate::{Aggregate, AggregateMember, AggregateSource};
+pub use self::aggregate::{Aggregate, AggregateMember, AggregateSource, Readiness};
 pub use self::balance::{Balancing, Choice, HashKey, Methods, Queue, Retries};
 pub use self::ban::{BY_HAND, BanPolicy, Offences};
 pub use self::edits::{AnswerEdits, Change, Cors, Edits, FieldEdit, Redirect, RequestEdits, Rewrite, SecurityGroups};
@@ -67,6 +67,8 @@ pub struct Plan {
     pub hosts: HostTable,
     /// One answer from what several services say, in the order of the file; no two have the same path.
     pub aggregates: Vec<Aggregate>,
+    /// When the gateway itself is ready.
+    pub readiness: Readiness,
     /// Every limit that is defined; services and routes point into this list.
     pub limits: Vec<Limit>,
     /// Where shared limits are counted; `None`: there are none.

@@ -29,6 +29,7 @@ use crate::telemetry::history::History;
 use crate::telemetry::metrics::{LimitStats, Metrics, ServiceStats};
 use crate::tls::server::{Failed, Listener, Prepared};
 use crate::tls::{self, Shared};
+use crate::versions::Versions;
 
 /// Clients whose answers may be held back at a time; beyond it, those that have waited least are forgotten.
 const LINES: usize = 1 << 16;
@@ -117,6 +118,8 @@ pub struct State {
     /// The zero of [`Now::nanos`].
     origin: Instant,
     seed: Seed,
+    /// What is known about the versions of servers.
+    pub versions: Versions,
     /// Certificates, and what resumes sessions.
     pub tls: Shared,
 }
@@ -156,6 +159,7 @@ impl State {
             access_log,
             origin,
             seed,
+            versions: Versions::default(),
             tls,
         }))
     }

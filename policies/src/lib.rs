@@ -40,6 +40,7 @@ pub mod secrecy;
 pub mod shield;
 pub mod switch;
 mod text;
+pub mod version;
 
 pub use fields::Fields;
 pub use now::Now;

@@ -1,9 +1,10 @@
 //! What the gateway tells about itself to whoever asks: metrics, and its own probes.
 
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::route::{Access, Answer, Resource, Route};
 use crate::local::Page;
+use crate::readiness::{self, Readiness, Wrong};
 
 /// This resource.
 pub(super) const RESOURCE: Resource = Resource {
@@ -26,10 +27,7 @@ pub(super) const RESOURCE: Resource = Resource {
             summary: "Whether the gateway takes traffic (200), or why not (503)",
             parameters: &[],
             schema: "Ready",
-            answer: Answer::Page(|call| match super::readiness(call.state) {
-                None => json(200, "{\"status\": \"ready\"}".to_owned()),
-                Some(reason) => json(503, json!({"status": "not_ready", "reason": reason}).to_string()),
-            }),
+            answer: Answer::Page(|call| ready(&readiness::of(call.state))),
         },
         Route {
             method: "GET",
@@ -45,6 +43,21 @@ pub(super) const RESOURCE: Resource = Resource {
         },
     ],
 };
+
+/// Everything that speaks against it, the first in one word as well.
+fn ready(known: &Readiness) -> Page {
+    let told = |wrong: &Wrong| json!({"reason": wrong.reason, "about": wrong.about.as_deref(), "text": wrong.text});
+    let Readiness { reasons, warnings } = known;
+    let status = if reasons.is_empty() { "ready" } else { "not_ready" };
+    let mut fields = Map::new();
+    fields.insert("status".to_owned(), status.into());
+    if let Some(first) = reasons.first() {
+        fields.insert("reason".to_owned(), first.reason.into());
+    }
+    fields.insert("reasons".to_owned(), reasons.iter().map(told).collect());
+    fields.insert("warnings".to_owned(), warnings.iter().map(told).collect());
+    json(if reasons.is_empty() { 200 } else { 503 }, Value::Object(fields).to_string())
+}
 
 fn json(status: u16, text: String) -> Page {
     Page { content_type: "application/json", ..Page::new(status, text) }

@@ -61,6 +61,7 @@ pub(super) fn plan(config: raw::Config, cx: &mut Context<'_>) -> Option<Plan> {
         probes,
         services,
         aggregates,
+        readiness,
         error_pages,
         error_header,
         admin,
@@ -90,6 +91,7 @@ pub(super) fn plan(config: raw::Config, cx: &mut Context<'_>) -> Option<Plan> {
     let mut known = Vec::new();
     let listeners = listener::listeners(listeners, &definitions, &mut known, cx);
     let aggregates = aggregate::aggregates(aggregates, services.as_ref(), &listeners, &definitions, cx);
+    let readiness = aggregate::readiness(readiness, services.as_ref(), cx);
     let workers = process::workers(workers, cx);
     let (admin, admin_token) = process::admin(admin, &listeners, &definitions, cx);
     let storage = process::storage(storage, cx);
@@ -135,6 +137,7 @@ pub(super) fn plan(config: raw::Config, cx: &mut Context<'_>) -> Option<Plan> {
         services,
         hosts,
         aggregates,
+        readiness,
         limits,
         limit_store,
         internal,

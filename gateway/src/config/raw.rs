@@ -16,6 +16,7 @@ mod limit;
 mod pages;
 mod probe;
 mod process;
+mod readiness;
 mod service;
 mod shaping;
 mod slots;
@@ -41,6 +42,7 @@ pub(super) use probe::{AppToken, Probe, ProbeCache, Probes, Version};
 pub(super) use process::{
     AccessLog, Admin, Bounds, Buffers, ClientIp, Listener, Log, ProxyProtocol, Shutdown, Timeouts,
 };
+pub(super) use readiness::Readiness;
 pub(super) use service::{Buffering, Hsts, Route, Service, Upstream};
 pub(super) use shaping::{Bandwidth, Compression, Levels};
 pub(super) use slots::{Switching, UpstreamSlot};
@@ -80,6 +82,8 @@ pub(super) struct Config {
     pub(super) services: Option<Named<Service>>,
     /// One answer from what several services say, by name.
     pub(super) aggregates: Option<Named<Aggregate>>,
+    /// When the gateway itself is ready. Default: as soon as it runs.
+    pub(super) readiness: Option<Readiness>,
     /// Files with the pages that browsers see in place of the gateway's own errors, by status: `"404"`, `5xx` for all of a class, `default` for
     /// all. `off`, for one or for all: the small page that is built in. Default: `off`.
     pub(super) error_pages: Option<ErrorPages>,

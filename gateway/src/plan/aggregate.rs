@@ -24,7 +24,9 @@ pub struct Aggregate {
     pub source: AggregateSource,
     /// In whose words it is given.
     pub kind: ProbeKind,
-    /// It fails while the gateway goes down.
+    /// Indices of services of whose servers all have to run one version.
+    pub one_version: Vec<usize>,
+    /// It fails while the gateway itself is not ready.
     pub gateway: bool,
     /// Who may ask.
     pub allow: Rule,
@@ -34,6 +36,13 @@ pub struct Aggregate {
     pub details: Option<Rule>,
     /// Where it is defined.
     pub origin: Origin,
+}
+
+/// When the gateway itself is ready.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Readiness {
+    /// Indices of services of which one server at least has to be neither down nor drained.
+    pub services: Vec<usize>,
 }
 
 /// A service of an aggregate.

@@ -6,6 +6,8 @@
 
 mod gather;
 
+use std::borrow::Cow;
+
 use probegate_policies::aggregate::{self, Check, Need};
 use probegate_policies::probe::CACHE_CONTROL;
 use probegate_policies::reason::Reason;
@@ -48,16 +50,17 @@ pub(super) async fn serve<B: RequestBody, R: Responder>(
                 reply.close();
             }
             let standings = match aggregate.source {
-                AggregateSource::Checks { .. } => Ok(aggregates::standings(active, index)),
+                AggregateSource::Checks { .. } => Ok((aggregates::standings(active, index), Vec::new())),
                 AggregateSource::Probes { timeout, .. } => {
                     let asking = gather::Asking { permit, worker, active, facts: received.facts, id };
                     asking.gather(index, aggregate, timeout, deadline, reply).await
                 }
             };
             match standings {
-                Ok(standings) => {
+                Ok((standings, versions)) => {
                     outcome.answered_here = true;
-                    answer(worker, active, question, &judgement, index, &standings, &mut outcome, reply).await;
+                    let found = (&*standings, &*versions);
+                    answer(worker, active, question, &judgement, index, found, &mut outcome, reply).await;
                 }
                 Err(reason) => outcome.reason = Some(reason),
             }
@@ -89,12 +92,13 @@ async fn answer<R: Responder>(
     question: &Question<'_, FieldView<'_>>,
     judgement: &Judgement<'_>,
     index: usize,
-    standings: &[Standing],
+    (standings, versions): (&[Standing], &[Standing]),
     outcome: &mut Outcome,
     reply: &mut R,
 ) {
     let Some(aggregate) = active.plan.aggregates.get(index) else { return };
-    let verdict = aggregates::conclude(aggregate, standings, &worker.state);
+    let own = aggregates::gateway(aggregate, active, &worker.state);
+    let verdict = aggregates::conclude(aggregate, standings, versions, own);
     if let Some(board) = active.aggregates.get(index) {
         board.say(aggregate, verdict);
     }
@@ -102,9 +106,8 @@ async fn answer<R: Responder>(
         .details
         .as_ref()
         .is_some_and(|rule| rule.judge(&question.facts(&judgement.identity), &mut ()).is_ok());
-    let own = aggregates::gateway(aggregate, &worker.state);
     let form = aggregate::form(&question.fields.of(Name::Accept));
-    let body = sees.then(|| parts(active, aggregate, standings, own));
+    let body = sees.then(|| parts(active, aggregate, standings, versions, own));
     let checks = body.as_ref().map(|parts| parts.iter().map(Part::check).collect::<Vec<_>>());
     let body = aggregate::body(form, aggregate.kind, verdict, checks.as_deref());
     let status = if verdict.passes() { 200 } else { 503 };
@@ -121,15 +124,15 @@ async fn answer<R: Responder>(
 
 /// What is told about one of its services, or about the gateway.
 struct Part<'a> {
-    name: &'a str,
+    name: Cow<'a, str>,
     need: Need,
     passes: bool,
-    reason: Option<std::borrow::Cow<'static, str>>,
+    reason: Option<Cow<'static, str>>,
 }
 
 impl Part<'_> {
     fn check(&self) -> Check<'_> {
-        Check { name: self.name, need: self.need, passes: self.passes, reason: self.reason.as_deref() }
+        Check { name: &self.name, need: self.need, passes: self.passes, reason: self.reason.as_deref() }
     }
 }
 
@@ -137,16 +140,24 @@ fn parts<'a>(
     active: &'a Active,
     aggregate: &Aggregate,
     standings: &[Standing],
+    versions: &[Standing],
     own: Option<Standing>,
 ) -> Vec<Part<'a>> {
-    let part = |name: &'a str, need: Need, standing: &Standing| Part {
+    let name = |index: usize| active.plan.services.get(index).map(|service| &*service.name);
+    let part = |name: Cow<'a, str>, need: Need, standing: &Standing| Part {
         name,
         need,
         passes: standing.passes,
         reason: standing.why.map(aggregates::Why::label),
     };
-    let members = aggregate.members.iter().zip(standings).filter_map(|(member, standing)| {
-        Some(part(&active.plan.services.get(member.service)?.name, member.need, standing))
+    let members = aggregate
+        .members
+        .iter()
+        .zip(standings)
+        .filter_map(|(member, standing)| Some(part(name(member.service)?.into(), member.need, standing)));
+    let versions = aggregate.one_version.iter().zip(versions).filter_map(|(&service, standing)| {
+        Some(part(format!("{}.version", name(service)?).into(), Need::Required, standing))
     });
-    members.chain(own.map(|own| part(GATEWAY, Need::Required, &own))).collect()
+    let own = own.map(|own| part(GATEWAY.into(), Need::Required, &own));
+    members.chain(versions).chain(own).collect()
 }

@@ -395,7 +395,7 @@ rule      network internal (default): lets it in
 required  shop
 optional  blog
 asked     for `readyz`, each from behind its shield, within 800ms together: one fails after 3 failures in a row, passes after 1
-gateway   it fails while the gateway goes down
+gateway   it fails while the gateway itself is not ready
 details   this client sees the services
 verdict   passes: the gateway answers
 "

@@ -69,7 +69,7 @@ fn movable(text: &str, folder: &Folder) -> String {
         out.push_str(&line.replace("/var/log/probegate", &folder.path().display().to_string()));
         out.push('\n');
     }
-    let probes = if text.contains("serve: probes") { ", {address: \"127.0.0.1:0\", serve: probes}" } else { "" };
+    let probes = if text.contains("serve: probes") { ", {address: \"127.0.0.2:0\", serve: probes}" } else { "" };
     out + &format!("listeners: [{{address: \"127.0.0.1:0\"}}{probes}]\nadmin: {{address: \"127.0.0.1:0\"}}\n")
 }
 

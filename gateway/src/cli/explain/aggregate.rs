@@ -32,8 +32,13 @@ impl Out {
             }
         };
         self.line("asked", &text);
+        let compared: Vec<_> = aggregate.one_version.iter().filter_map(|&index| plan.services.get(index)).collect();
+        if !compared.is_empty() {
+            let names: Vec<_> = compared.iter().map(|service| &*service.name).collect();
+            self.line("versions", &format!("all servers that get requests have to run one: {}", names.join(", ")));
+        }
         if aggregate.gateway {
-            self.line("gateway", "it fails while the gateway goes down");
+            self.line("gateway", "it fails while the gateway itself is not ready");
         }
         let sees = aggregate.details.as_ref().is_some_and(lets_in);
         self.line("details", if sees { "this client sees the services" } else { "this client sees no services" });

@@ -66,6 +66,7 @@ fn compile(
         fall,
         rise,
         up,
+        one_version,
         gateway,
         allow,
         deny,
@@ -77,10 +78,11 @@ fn compile(
         ("timeout", timeout.is_some() && checks),
         ("fall", fall.is_some() && checks),
         ("rise", rise.is_some() && checks),
+        ("one_version", one_version.is_some() && checks),
     ];
     for (key, _) in written.iter().filter(|(_, there)| *there) {
         let message = format!("`{key}` has no meaning with `from: checks`: nobody is asked");
-        cx.key_error(&path.key(key), message, "say it where the checks are, in `upstream.health`, or remove it");
+        cx.key_error(&path.key(key), message, "remove it, or write `from: probes`");
     }
     if up.is_some() && !checks {
         let message = "`up` has no meaning with `from: probes`: services are asked as a whole";
@@ -116,6 +118,12 @@ fn compile(
     let at = cx.required(at, path, "path", "path: /readyz").map(|Leaf(ExactPath(at))| at);
     let place = place::place(at.as_deref(), hosts, services, listeners, path, cx);
     let members = self::members(members, (kind, checks), &services?.0, path, cx);
+    let one_version = named(one_version, &path.key("one_version"), &services?.0, cx, |service, path, cx| {
+        if !is_told(service) {
+            let message = format!("service `{}` has no probe `version` that its app answers", service.name);
+            cx.error(path, message, "switch it on with `serve: forward`, or leave the service out");
+        }
+    });
     Some(plan::Aggregate {
         name,
         path: at?,
@@ -123,12 +131,71 @@ fn compile(
         members,
         source,
         kind,
+        one_version,
         gateway: gateway.map_or(kind == ProbeKind::Readyz, |Leaf(Flag(gateway))| gateway),
         allow,
         deny,
         details,
         origin: Origin { line: cx.origin(path).line },
     })
+}
+
+/// When the gateway itself is ready.
+pub(super) fn readiness(
+    raw: Option<raw::Readiness>,
+    services: Option<&Services>,
+    cx: &mut Context<'_>,
+) -> plan::Readiness {
+    let (Some(raw::Readiness { services: names }), Some((services, ..))) = (raw, services) else {
+        return plan::Readiness::default();
+    };
+    let path = ConfigPath::root().key("readiness").key("services");
+    let services = named(names, &path, services, cx, |service, path, cx| {
+        if service.upstream.servers.is_empty() {
+            let message = format!("service `{}` has no servers: nothing could be wrong with them", service.name);
+            cx.error(path, message, "leave it out");
+        }
+    });
+    plan::Readiness { services }
+}
+
+/// The indices of services in a list of their names, each looked at by `prove`.
+fn named(
+    raw: Option<List<Leaf<Name>>>,
+    path: &ConfigPath,
+    services: &[Service],
+    cx: &mut Context<'_>,
+    prove: impl Fn(&Service, &ConfigPath, &mut Context<'_>),
+) -> Vec<usize> {
+    let mut found = Vec::new();
+    for (at, Leaf(Name(name))) in raw.into_iter().flatten() {
+        let path = path.index(at);
+        let Some((index, service)) = find(&name, services, &path, cx) else { continue };
+        if found.contains(&index) {
+            cx.error(&path, format!("service `{name}` is named twice"), "remove one of the two");
+            continue;
+        }
+        prove(service, &path, cx);
+        found.push(index);
+    }
+    found
+}
+
+/// The service with this name, and its index.
+fn find<'a>(
+    name: &str,
+    services: &'a [Service],
+    path: &ConfigPath,
+    cx: &mut Context<'_>,
+) -> Option<(usize, &'a Service)> {
+    let found = services.iter().enumerate().find(|(_, service)| *service.name == *name);
+    if found.is_none() {
+        let known = services.iter().map(|service| &*service.name);
+        let hint = suggest::hint(name, known, "the names under `services` are");
+        let hint = hint.unwrap_or_else(|| "define it under `services`".to_owned());
+        cx.error(path, format!("service `{name}` is not defined"), hint);
+    }
+    found
 }
 
 /// Whom it asks, and for which probe.
@@ -158,13 +225,7 @@ fn members(
     for (list, key, need) in [(required, "required", Need::Required), (optional, "optional", Need::Optional)] {
         for (at, Leaf(Name(name))) in list.into_iter().flatten() {
             let path = path.key(key).index(at);
-            let Some((index, service)) = services.iter().enumerate().find(|(_, service)| service.name == name) else {
-                let known = services.iter().map(|service| &*service.name);
-                let hint = suggest::hint(&name, known, "the names under `services` are");
-                let hint = hint.unwrap_or_else(|| "define it under `services`".to_owned());
-                cx.error(&path, format!("service `{name}` is not defined"), hint);
-                continue;
-            };
+            let Some((index, service)) = find(&name, services, &path, cx) else { continue };
             if members.iter().any(|member| member.service == index) {
                 cx.error(&path, format!("service `{name}` is named twice"), "remove one of the two");
                 continue;
@@ -212,4 +273,10 @@ fn member(
         Serve::Forward(_) => {}
     }
     Some(AggregateMember { service: index, probe, need })
+}
+
+/// Whether its app tells its version.
+fn is_told(service: &Service) -> bool {
+    let mut probes = service.probes.iter().filter(|probe| probe.kind == ProbeKind::Version);
+    !service.upstream.servers.is_empty() && probes.any(|probe| matches!(probe.serve, Serve::Forward(_)))
 }

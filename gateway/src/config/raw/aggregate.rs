@@ -38,7 +38,9 @@ pub(in crate::config) struct Aggregate {
     pub(in crate::config) rise: Option<Leaf<Count>>,
     /// With `from: checks`: how much of a service's servers has to be up, such as `50%`. Default: one server.
     pub(in crate::config) up: Option<Leaf<Percent>>,
-    /// Whether it fails while the gateway itself goes down. Default: `true` for `readyz`, `false` for others.
+    /// Services of whose servers all have to run one version, as far as they get requests. Default: none.
+    pub(in crate::config) one_version: Option<List<Leaf<Name>>>,
+    /// Whether it fails while the gateway itself is not ready. Default: `true` for `readyz`, `false` for others.
     pub(in crate::config) gateway: Option<Leaf<Flag>>,
     /// Who may ask. Default: the network `internal`.
     pub(in crate::config) allow: Option<Allow>,

@@ -3,20 +3,22 @@
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use probegate_policies::access::Permit;
 use probegate_policies::reason::Reason;
 use probegate_policies::shield::Terms;
 use tokio::sync::futures::Notified;
+use tokio::sync::oneshot;
 
-use crate::aggregates::{Seen, Standing, Why};
+use crate::aggregates::{self, Seen, Standing, Why};
 use crate::connection::Facts;
 use crate::plan::{Aggregate, AggregateMember, ProbeForward, Serve};
 use crate::request::shield::{self, ask};
 use crate::shields::{Asker, Flight, Found, Landed, Question, Shield};
 use crate::state::Active;
+use crate::versions::{self, Fleet};
 use crate::wire::Responder;
 use crate::wire::deadline::Deadline;
 use crate::worker::Worker;
@@ -28,6 +30,24 @@ pub(super) struct Asking<'a> {
     pub(super) active: &'a Active,
     pub(super) facts: &'a Facts,
     pub(super) id: &'a [u8; 32],
+}
+
+/// A question for the versions of a service.
+struct Version {
+    /// Where the answer comes; `None`: it is over.
+    told: Option<oneshot::Receiver<Arc<Fleet>>>,
+    fleet: Option<Arc<Fleet>>,
+}
+
+impl Version {
+    fn is_over(&mut self, cx: &mut Context<'_>) -> bool {
+        if let Some(told) = &mut self.told
+            && let Poll::Ready(fleet) = Pin::new(told).poll(cx)
+        {
+            (self.told, self.fleet) = (None, fleet.ok());
+        }
+        self.told.is_none()
+    }
 }
 
 /// What there is of an answer.
@@ -50,7 +70,7 @@ impl Asking<'_> {
         timeout: Duration,
         deadline: &Deadline,
         reply: &mut R,
-    ) -> Result<Vec<Standing>, Reason> {
+    ) -> Result<(Vec<Standing>, Vec<Standing>), Reason> {
         let looked: Vec<_> = aggregate.members.iter().map(|member| self.look(member)).collect();
         let flights: Vec<_> = looked
             .iter()
@@ -59,12 +79,23 @@ impl Asking<'_> {
                 Looked::Known(_) => None,
             })
             .collect();
-        if !flights.is_empty() {
-            wait(&flights, timeout, deadline, reply).await?;
+        let mut versions: Vec<_> = aggregate.one_version.iter().map(|&service| self.compare(service)).collect();
+        if !flights.is_empty() || !versions.is_empty() {
+            wait(&flights, &mut versions, timeout, deadline, reply).await?;
         }
         let seen: Vec<_> = looked.iter().map(Looked::seen).collect();
-        let Some(board) = self.active.aggregates.get(index) else { return Ok(Vec::new()) };
-        Ok(board.tell(aggregate, &seen))
+        let versions: Vec<_> = versions.iter().map(|version| aggregates::compared(version.fleet.as_deref())).collect();
+        let Some(board) = self.active.aggregates.get(index) else { return Ok((Vec::new(), versions)) };
+        if !versions.is_empty() {
+            board.compare(versions.clone());
+        }
+        Ok((board.tell(aggregate, &seen), versions))
+    }
+
+    /// Asks which versions the servers of a service run.
+    fn compare(&self, service: usize) -> Version {
+        let name = self.active.plan.services.get(service).map_or("", |service| &service.name);
+        Version { told: Some(versions::ask(&self.worker.state, name)), fleet: None }
     }
 
     /// What is known about a member; whoever has to be asked is asked.
@@ -149,6 +180,7 @@ fn forwarded(serve: &Serve) -> Option<(&ProbeForward, &Terms)> {
 /// The client is gone.
 async fn wait<R: Responder>(
     flights: &[&Flight],
+    versions: &mut [Version],
     timeout: Duration,
     deadline: &Deadline,
     reply: &mut R,
@@ -163,6 +195,9 @@ async fn wait<R: Responder>(
         let mut all = true;
         for (flight, told) in flights.iter().zip(&mut told) {
             all &= flight.landed().is_some() || told.as_mut().poll(cx).is_ready();
+        }
+        for version in &mut *versions {
+            all &= version.is_over(cx);
         }
         if all || deadline.poll_expired(cx) {
             return Poll::Ready(Ok(()));

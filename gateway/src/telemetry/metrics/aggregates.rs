@@ -3,7 +3,7 @@
 use prometheus::proto::{MetricFamily, MetricType};
 
 use super::families::{family, gauge};
-use crate::aggregates::{conclude, standings};
+use crate::aggregates::{Board, conclude, gateway, standings};
 use crate::state::{Active, State};
 
 /// Whether aggregates pass, and each of their services.
@@ -12,7 +12,9 @@ pub(super) fn collect(state: &State, active: &Active) -> [MetricFamily; 2] {
     for (index, aggregate) in active.plan.aggregates.iter().enumerate() {
         let standings = standings(active, index);
         let name = || ("aggregate", aggregate.name.to_string());
-        let passes = conclude(aggregate, &standings, state).passes();
+        let versions = active.aggregates.get(index).map(Board::versions).unwrap_or_default();
+        let own = gateway(aggregate, active, state);
+        let passes = conclude(aggregate, &standings, &versions, own).passes();
         all.push(gauge(vec![name()], f64::from(u8::from(passes))));
         for (member, standing) in aggregate.members.iter().zip(&standings) {
             let Some(service) = active.plan.services.get(member.service) else { continue };
