@@ -100,6 +100,9 @@ made_up() { head -c 32 /dev/urandom | od -An -tx1 | tr -d ' \n'; }
 # The peers of the benchmark give the same answers; nothing is measured.
 step_peers() { build && benches/compare/run.py --check --probegate "$probegate"; }
 
+# Instructions of what every request needs, against those that were recorded.
+step_counts() { build && benches/counts/run.py; }
+
 # Without `advisories`, which asks a database outside the package registry: see deny.toml.
 step_deny() { PATH=$tools/bin:$tools/venv/bin:$PATH cargo deny --locked check licenses bans sources; }
 
@@ -178,7 +181,7 @@ prepare() {
 
 # --- running them ------------------------------------------------------------------------------------------------------
 
-all=(fmt scripts compose django clippy doc test fuzz examples peers deny)
+all=(fmt scripts compose django clippy doc test fuzz examples peers counts deny)
 steps=("${@:-${all[@]}}")
 for name in "${steps[@]}"; do
   declare -F "step_$name" >/dev/null || { echo "no step $name; there are: ${all[*]}" >&2; exit 2; }
