@@ -54,6 +54,7 @@ pub(super) fn part(request: &Request<'_>) -> Option<Page> {
             b"dom.js" => (SCRIPT, include_str!("page/dom.js")),
             b"feed.js" => (SCRIPT, include_str!("page/feed.js")),
             b"services.js" => (SCRIPT, include_str!("page/services.js")),
+            b"slots.js" => (SCRIPT, include_str!("page/slots.js")),
             b"tables.js" => (SCRIPT, include_str!("page/tables.js")),
             b"trouble.js" => (SCRIPT, include_str!("page/trouble.js")),
             b"words.js" => (SCRIPT, include_str!("page/words.js")),

@@ -13,7 +13,7 @@ use crate::harness::{
     wait_for_metric, wait_ready,
 };
 
-const FILES: [&str; 10] = [
+const FILES: [&str; 11] = [
     "style.css",
     "icon.svg",
     "page.js",
@@ -21,6 +21,7 @@ const FILES: [&str; 10] = [
     "dom.js",
     "feed.js",
     "services.js",
+    "slots.js",
     "tables.js",
     "trouble.js",
     "words.js",
@@ -407,4 +408,31 @@ fn a_token_is_asked_for_and_kept_nowhere() {
     let mut client = Client::connect(gateway.admin());
     client.send(format!("GET /events HTTP/1.1\r\nHost: {}\r\n\r\n", gateway.admin()));
     assert_eq!(client.response().status, 403);
+}
+
+#[test]
+fn slots_are_shown_and_switched_after_a_question() {
+    let (blue, green) = (Upstream::answering(|_| ok("blue")), Upstream::answering(|_| ok("green")));
+    let slots = format!(
+        "    slots: {{blue: {{servers: [{:?}]}}, green: {{servers: [{:?}]}}}}\n    active: blue\n    routes:",
+        blue.server(),
+        green.server()
+    );
+    let text = config(&[("shop", &[&blue])], "", "");
+    let text = text.replace(&format!("servers: [{:?}], ", blue.server()), "").replace("    routes:", &slots);
+    let issued = Authority::new("Test").issue(&["shop.example"]);
+    let gateway = Gateway::with(text).file("cert.pem", &issued.cert).file("key.pem", &issued.key).start();
+    wait_ready(&gateway);
+    let mut browser = Browser::start();
+    browser.size(1280, 800);
+    look(&mut browser, &gateway);
+    browser.wait("document.querySelector('.slots button')");
+    nothing_wrong(&mut browser, "slots");
+    browser.picture("slots");
+    browser.eval("document.querySelector('.slots button').click()");
+    browser.wait("document.querySelector('dialog .go')");
+    browser.eval("document.querySelector('dialog .go').click()");
+    browser.wait("document.getElementById('said').textContent === 'The switch to green begins.'");
+    let told = get_admin(gateway.admin(), "/services/shop/switch").json();
+    assert_eq!(told["switch"]["to"], "green", "{told}");
 }

@@ -1,6 +1,7 @@
 // Services: what they get, what their probes say, and their servers.
 
 import { h } from "./dom.js";
+import { slots } from "./slots.js";
 import { isAsked, ofService } from "./trouble.js";
 import { ago, count, millis, number, percent } from "./words.js";
 
@@ -107,6 +108,7 @@ function card(service, points, now, act, isFew) {
       figure(millis(lately.latency_ms?.p99), "", "99 of 100 within")),
     chart(points, service.service),
     h("ul", { key: "probes", class: "probes", "aria-label": `Probes of ${service.service}` }, (service.probes ?? []).map((one) => probe(one, now))),
+    slots(service, act),
     servers(service, act, isFew),
   );
 }
