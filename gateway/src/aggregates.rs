@@ -14,7 +14,7 @@ use probegate_policies::version::Agreement;
 
 use crate::plan::{Aggregate, AggregateSource, Plan};
 use crate::readiness;
-use crate::servers::{Health, Servers};
+use crate::servers::{Health, Servers, Site};
 use crate::state::{Active, State};
 use crate::versions::Fleet;
 
@@ -238,8 +238,12 @@ pub fn compared(fleet: Option<&Fleet>) -> Standing {
 
 /// What the checks of its servers say about a service. One that was not checked yet, or is drained, is not up.
 fn checked(servers: Option<&Servers>, up: u32) -> Standing {
-    let sites = servers.map_or(&[][..], Servers::sites);
-    let passing = sites.iter().filter(|site| site.state.health() == Health::Up && !site.state.is_drained()).count();
-    let passes = passing > 0 && passing * 100 >= sites.len() * up as usize;
+    let in_turn = |servers: &'_ Servers| {
+        let sites = servers.sites().iter().filter(|site| readiness::is_in_turn(servers, site));
+        let passes = |site: &&Site| site.state.health() == Health::Up && !site.state.is_drained();
+        (sites.clone().count(), sites.filter(passes).count())
+    };
+    let (all, passing) = servers.map(in_turn).unwrap_or_default();
+    let passes = passing > 0 && passing * 100 >= all * up as usize;
     Standing { passes, why: (!passes).then_some(Why::ServersDown) }
 }

@@ -8,7 +8,7 @@ use probegate_policies::breaker::Breaking;
 use probegate_policies::version::Agreement;
 
 use crate::plan::Certificate;
-use crate::servers::Servers;
+use crate::servers::{Servers, Site};
 use crate::state::{Active, State};
 use crate::tls::store::Id;
 
@@ -97,14 +97,25 @@ fn warnings(state: &State, active: &Active) -> Vec<Wrong> {
 
 /// Why no server of a service gets requests; `None`: one does.
 fn gone(servers: &Servers) -> Option<(&'static str, &'static str)> {
-    let sites = servers.sites();
-    if sites.iter().all(|site| site.state.is_drained()) {
+    let mut sites = servers.sites().iter().filter(|site| is_in_turn(servers, site)).peekable();
+    if sites.peek().is_none() {
+        return Some(("servers_down", "no server of the service gets requests"));
+    }
+    if sites.clone().all(|site| site.state.is_drained()) {
         return Some(("servers_drained", "every server of the service is drained"));
     }
-    if !sites.iter().any(|site| site.state.may_be_asked()) {
+    if !sites.any(|site| site.state.may_be_asked()) {
         return Some(("servers_down", "no server of the service may be asked: they are down or drained"));
     }
     None
+}
+
+/// Whether a server is in a slot that gets requests at this moment; all are where there are no slots.
+pub fn is_in_turn(servers: &Servers, site: &Site) -> bool {
+    servers.split().zip(site.slot).is_none_or(|(split, slot)| {
+        let share = split.get();
+        (slot == share.to && share.percent > 0) || (slot == share.from && share.main() == share.from)
+    })
 }
 
 /// The label of what is wrong where servers do not run one version; `None`: they do.

@@ -19,6 +19,7 @@ use tokio::task::{LocalSet, spawn_local};
 
 use crate::health::check::Question;
 use crate::plan::{ProbeForward, Serve, Service};
+use crate::readiness;
 use crate::state::{State, unix_time};
 use crate::upstream::Pools;
 use crate::wire::deadline::{Deadlines, TICK};
@@ -63,7 +64,7 @@ pub struct Fleet {
 pub struct Seen {
     /// As written in the configuration.
     pub server: Box<str>,
-    /// Whether it gets requests: it is neither drained nor down.
+    /// Whether it gets requests: it is neither drained nor down, nor in a slot that gets none.
     pub serves: bool,
     /// Its version, or why there is none.
     pub told: Result<Told, String>,
@@ -205,7 +206,8 @@ async fn fleet(state: &Arc<State>, name: &str, pools: &Rc<Pools>, deadlines: &Rc
                 let question = Question { path: &forward.path, host, token: forward.token.as_ref() };
                 Some(question.put(&pools, &service.upstream, index, forward.timeout, &deadline).await)
             });
-            asked.push((server.label.clone(), site.state.may_be_asked(), task));
+            let serves = site.state.may_be_asked() && readiness::is_in_turn(servers, site);
+            asked.push((server.label.clone(), serves, task));
         }
     }
     let mut fleet = Fleet { service: name.into(), asked: unix_time(), servers: Vec::new() };
