@@ -4,6 +4,7 @@
 //! Everything that it answers stands in `RESOURCES`: a resource is a file of its own and a line there.
 
 mod aggregates;
+mod audit;
 mod bans;
 mod certificates;
 mod configuration;
@@ -14,9 +15,11 @@ mod limits;
 mod openapi;
 mod own;
 mod page;
+mod path;
 mod probes;
 mod pulse;
 mod query;
+mod reload;
 mod route;
 mod services;
 mod shadow;
@@ -26,15 +29,21 @@ mod versions;
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::oneshot;
+
+use self::audit::{Audit, Change};
 pub use self::guard::FIELD;
+use self::guard::Who;
+pub use self::path::Bound;
 use self::pulse::Pulse;
 use self::query::Query;
-use self::route::{Access, Answer, Call, Found, Resource, Route, invalid, refusal};
+use self::route::{Access, Answer, Call, Found, Refused, Resource, Route, invalid, refusal};
 use crate::local::feed::Feed;
-use crate::local::{self, Page, Request, Socket};
+use crate::local::{self, Answered, Door, Page, Request, Socket};
+use crate::plan::AdminSocket;
 use crate::readiness;
 use crate::state::{Active, State, unix_time};
 use crate::wire::deadline::TICK;
@@ -54,30 +63,10 @@ const RESOURCES: &[Resource] = &[
     certificates::RESOURCE,
     denials::RESOURCE,
     configuration::RESOURCE,
+    reload::RESOURCE,
     openapi::RESOURCE,
     page::RESOURCE,
 ];
-
-/// Starts to answer.
-///
-/// # Errors
-/// The system gives no thread or no event loop.
-pub fn start(socket: Socket, state: Arc<State>) -> io::Result<()> {
-    tracing::info!(address = %socket.address, "admin listener");
-    let lately = Arc::new(Lately::default());
-    let (watched, known) = (Arc::clone(&state), Arc::clone(&lately));
-    let replaced = async move {
-        let mut teller = page::Teller::new();
-        while !watched.is_handed_over() {
-            known.pulse.beat(&watched);
-            teller.tell(&known.call(&watched, &watched.active()));
-            tokio::time::sleep(TICK).await;
-        }
-        known.feed.end();
-    };
-    let address = socket.address;
-    local::start("admin", socket, move |request| answered(&state, &lately, address, request), replaced)
-}
 
 /// What the thread of the admin listener keeps.
 #[derive(Debug, Default)]
@@ -93,49 +82,175 @@ impl Lately {
     }
 }
 
-fn answered(state: &Arc<State>, lately: &Lately, address: SocketAddr, request: &Request<'_>) -> Page {
-    if let Some(page) = page::part(request) {
-        return page;
-    }
-    let refused = |status, reason, text: &str| refusal(&(status, reason, text.to_owned()), &[]);
-    let (route, names) = match route::find(RESOURCES, request.method, request.path) {
-        Found::Route(route, names) => (route, names),
-        Found::Method(methods) => {
-            let mut page = refused(405, "method_not_allowed", "the method is not allowed here");
-            page.fields.push(("Allow", methods.join(", ").replace("GET", "GET, HEAD")));
-            return page;
-        }
-        Found::Nothing => {
-            return refused(404, "not_found", "there is nothing here; `/openapi.json` says what is where");
-        }
-    };
-    // Held until a switch is turned and written, so that a hand-over begins behind it.
-    let held = (route.access == Access::Write).then(|| state.switches.hold());
-    if held.as_ref().is_some_and(|held| !state.is_open() || state.is_handed_over() || held.is_none()) {
-        // The other process may write its own switches at this moment.
-        return refused(503, "handing_over", "processes change at this moment: ask again");
-    }
-    let active = state.active();
-    if let Err(why) = guard::judge(route.access, request, address, active.plan.admin_token.as_deref(), unix_time()) {
-        tracing::warn!(reason = why.1, method = route.method, path = route.path, "the admin listener refuses");
-        return refusal(&why, &[]);
-    }
-    let known: Vec<_> = route.parameters.iter().map(|parameter| parameter.name).collect();
-    let query = match Query::of(request.query, &known) {
-        Ok(query) => query,
-        Err(text) => return refusal(&invalid(text).0, &[]),
-    };
-    answer(route, &Call { names, query, ..lately.call(state, &active) })
+/// What every request is answered from.
+#[derive(Clone, Debug)]
+struct Desk {
+    state: Arc<State>,
+    lately: Arc<Lately>,
+    audit: Audit,
 }
 
-fn answer(route: &Route, call: &Call<'_>) -> Page {
-    match route.answer {
-        Answer::Page(make) => make(call),
-        Answer::Json(make) => match make(call) {
-            Ok(value) => route::page(200, "application/json", &value),
-            Err((why, known)) => refusal(&why, &known),
-        },
+/// The admin listener, as it starts.
+#[derive(Debug)]
+pub struct Admin(Desk);
+
+impl Admin {
+    /// One that answers nowhere yet.
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub fn new(state: &Arc<State>) -> io::Result<Self> {
+        Ok(Self(Desk { state: Arc::clone(state), lately: Arc::default(), audit: Audit::start()? }))
     }
+
+    /// Answers at an address.
+    ///
+    /// # Errors
+    /// The system gives no thread or no event loop.
+    pub fn at_address(&self, socket: Socket) -> io::Result<()> {
+        tracing::info!(address = %socket.address, "admin listener");
+        let (address, desk) = (socket.address, self.0.clone());
+        let end = desk.clone().replaced(true);
+        local::start("admin", socket, move |request| desk.answer(Some(address), request), end)
+    }
+
+    /// Answers at a path.
+    ///
+    /// # Errors
+    /// The socket cannot be made, or the system gives no thread or no event loop.
+    pub fn at_path(&self, socket: &AdminSocket, takes_over: bool) -> io::Result<()> {
+        let (listener, bound) = path::bind(socket, takes_over)?;
+        tracing::info!(path = %socket.path.display(), "admin socket");
+        self.0.state.admin_path.lock().unwrap_or_else(PoisonError::into_inner).replace(bound);
+        let desk = self.0.clone();
+        let tells = desk.state.active().plan.admin.is_none();
+        let end = desk.clone().replaced(tells);
+        local::start("admin-socket", Door::Unix(listener), move |request| desk.answer(None, request), end)
+    }
+}
+
+impl Desk {
+    /// Ends when another process answers. Reads the counters until then, and `tells` whoever listens: one of two doors does.
+    async fn replaced(self, tells: bool) {
+        let mut teller = page::Teller::new();
+        while !self.state.is_handed_over() {
+            self.lately.pulse.beat(&self.state);
+            if tells {
+                teller.tell(&self.lately.call(&self.state, &self.state.active()));
+            }
+            tokio::time::sleep(TICK).await;
+        }
+        self.lately.feed.end();
+    }
+
+    /// Answers. `address`: where the listener is; `None`: at a path.
+    fn answer(&self, address: Option<SocketAddr>, request: &Request<'_>) -> Answered {
+        if let Some(page) = page::part(request) {
+            return page.into();
+        }
+        let (route, names) = match route::find(RESOURCES, request.method, request.path) {
+            Found::Route(route, names) => (route, names),
+            Found::Method(methods) => {
+                let mut page = refused(405, "method_not_allowed", "the method is not allowed here");
+                page.fields.push(("Allow", methods.join(", ").replace("GET", "GET, HEAD")));
+                return page.into();
+            }
+            Found::Nothing => {
+                return refused(404, "not_found", "there is nothing here; `/openapi.json` says what is where").into();
+            }
+        };
+        let active = self.state.active();
+        let who = guard::judge(route.access, request, address, &active.plan.admin_tokens, unix_time());
+        let page = who.as_ref().map_err(Clone::clone).and_then(|_| self.act(route, names, &active, request));
+        if route.access != Access::Write {
+            return page.unwrap_or_else(|why| refusal(&why, &[]).into());
+        }
+        let mut target = String::from_utf8_lossy(request.path).into_owned();
+        if !request.query.is_empty() {
+            target = format!("{target}?{}", String::from_utf8_lossy(request.query));
+        }
+        let who = who.unwrap_or_else(|_| Who::of(request.peer));
+        let change = Change { who, method: route.method, target, status: 200, reason: None };
+        match page {
+            Ok(Answered::Later(page)) => self.watch(change, page),
+            Ok(Answered::Now(page)) => {
+                self.note(change, &page);
+                page.into()
+            }
+            Err(why) => {
+                let page = refusal(&why, &[]);
+                self.note(Change { reason: Some(why.1), ..change }, &page);
+                page.into()
+            }
+        }
+    }
+
+    /// Does what is asked for by those who may.
+    fn act(
+        &self,
+        route: &'static Route,
+        names: Vec<String>,
+        active: &Active,
+        request: &Request<'_>,
+    ) -> Result<Answered, Refused> {
+        if request.has_body {
+            let text = "a body means nothing here: parameters stand in the query".to_owned();
+            return Err((400, "body_unexpected", text));
+        }
+        let known: Vec<_> = route.parameters.iter().map(|parameter| parameter.name).collect();
+        let query = match route.answer {
+            // Whoever asks for a probe or for metrics may add what it likes.
+            Answer::Page(_) => Query::default(),
+            _ => Query::of(request.query, &known).map_err(|text| invalid(text).0)?,
+        };
+        // Held until a switch is turned and written, so that a hand-over begins behind it.
+        let held = (route.access == Access::Write).then(|| self.state.switches.hold());
+        if held.as_ref().is_some_and(|held| !self.state.is_open() || self.state.is_handed_over() || held.is_none()) {
+            // The other process may write its own switches at this moment.
+            return Err((503, "handing_over", "processes change at this moment: ask again".to_owned()));
+        }
+        let call = Call { names, query, ..self.lately.call(&self.state, active) };
+        Ok(match route.answer {
+            Answer::Page(make) => make(&call).into(),
+            Answer::Json(make) => match make(&call) {
+                Ok(value) => route::page(200, "application/json", &value).into(),
+                Err((why, known)) => refusal(&why, &known).into(),
+            },
+            Answer::Slow(make) => {
+                let (state, Call { names, query, .. }) = (Arc::clone(&self.state), call);
+                let (tell, told) = oneshot::channel();
+                let run = move || {
+                    // Whoever asked may be gone.
+                    tell.send(make(&state, &names, &query)).ok();
+                };
+                let started = std::thread::Builder::new().name("admin-slow".to_owned()).spawn(run);
+                started.map_err(|error| (503, "no_thread", error.to_string()))?;
+                Answered::Later(told)
+            }
+        })
+    }
+
+    /// Writes down how a change ends that takes its time.
+    fn watch(&self, change: Change, page: oneshot::Receiver<Page>) -> Answered {
+        let (tell, told) = oneshot::channel();
+        let desk = self.clone();
+        tokio::task::spawn_local(async move {
+            if let Ok(page) = page.await {
+                desk.note(change, &page);
+                tell.send(page).ok();
+            }
+        });
+        Answered::Later(told)
+    }
+
+    fn note(&self, change: Change, page: &Page) {
+        let active = self.state.active();
+        self.audit.write(active.plan.audit.as_deref(), &Change { status: page.status, ..change });
+    }
+}
+
+fn refused(status: u16, reason: &'static str, text: &str) -> Page {
+    refusal(&(status, reason, text.to_owned()), &[])
 }
 
 /// Why the gateway takes no traffic; `None`: it does.

@@ -84,11 +84,11 @@ enum Command {
     Explain(explain::Arguments),
     /// Ask a running gateway whether it is ready; exit 0 if it is. For Docker's HEALTHCHECK.
     Healthcheck {
-        /// Its admin listener.
+        /// Its admin listener, or `unix:PATH` for its admin socket.
         #[arg(long, default_value = "127.0.0.1:9900")]
-        address: SocketAddr,
+        address: ask::Place,
     },
-    /// Say how services and servers of a running gateway are.
+    /// Say how a running gateway and its services are.
     Status(status::Arguments),
     /// Say which versions the servers of a running gateway run, side by side; exit 0 if each service runs one.
     Versions(versions::Arguments),
@@ -133,7 +133,7 @@ pub fn main() -> ExitCode {
         Command::Check { file, strict } => check::run(&file, strict),
         Command::Run { config, upgrade, upgrade_socket } => run::run(config, upgrade, upgrade_socket),
         Command::Explain(arguments) => explain::run(&arguments),
-        Command::Healthcheck { address } => healthcheck::run(address),
+        Command::Healthcheck { address } => healthcheck::run(&address),
         Command::Status(arguments) => status::run(&arguments),
         Command::Versions(arguments) => versions::run(&arguments),
         Command::Maintenance(arguments) => switch::maintenance(&arguments),

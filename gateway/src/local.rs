@@ -6,9 +6,11 @@ pub mod feed;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::UnixListener;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use tokio::sync::oneshot;
 use tokio::task::{LocalSet, spawn_local};
 
 use crate::listen::Listening;
@@ -21,7 +23,7 @@ use crate::wire::h1::reply::{Client, Reply};
 use crate::wire::h1::request::{HeadBounds, RequestParser};
 use crate::wire::head::{FieldView, RequestHead, Version};
 use crate::wire::pace::Pace;
-use crate::wire::transport::Transport;
+use crate::wire::transport::{self, Transport};
 use crate::wire::{Answer, Framing, RequestBody, Responder};
 use crate::worker::date::Date;
 
@@ -41,6 +43,39 @@ pub struct Request<'a> {
     pub query: &'a [u8],
     /// The fields.
     pub fields: FieldView<'a>,
+    /// There is a body, which nobody reads.
+    pub has_body: bool,
+    /// Who asks.
+    pub peer: Peer,
+}
+
+/// Who is at the other end of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peer {
+    /// Somebody at this address.
+    Tcp(SocketAddr),
+    /// A process of this machine, as the kernel knows it: the user that it runs as, and its number where that is known here.
+    Unix {
+        /// The user.
+        user: u32,
+        /// The process.
+        process: Option<i32>,
+    },
+}
+
+/// What becomes of a request.
+#[derive(Debug)]
+pub enum Answered {
+    /// This page.
+    Now(Page),
+    /// A page that takes its time. Others are served meanwhile.
+    Later(oneshot::Receiver<Page>),
+}
+
+impl From<Page> for Answered {
+    fn from(page: Page) -> Self {
+        Self::Now(page)
+    }
 }
 
 /// A page.
@@ -84,22 +119,38 @@ impl Socket {
     }
 }
 
+/// Where a local server accepts.
+#[derive(Debug)]
+pub enum Door {
+    /// At an address.
+    Tcp(Socket),
+    /// At a path.
+    Unix(UnixListener),
+}
+
+impl From<Socket> for Door {
+    fn from(socket: Socket) -> Self {
+        Self::Tcp(socket)
+    }
+}
+
 /// Starts a thread that answers every request with `page`, and takes no more connections when `end` is over.
 ///
 /// # Errors
 /// The system gives no thread or no event loop.
-pub fn start(
+pub fn start<A: Into<Answered>>(
     name: &str,
-    socket: Socket,
-    page: impl Fn(&Request<'_>) -> Page + Send + 'static,
+    door: impl Into<Door>,
+    page: impl Fn(&Request<'_>) -> A + Send + 'static,
     end: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
+    let door = door.into();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let thread = std::thread::Builder::new().name(name.to_owned());
     thread.spawn(move || {
         LocalSet::new().block_on(&runtime, async move {
             let ended = tokio::select! {
-                ended = accept(socket, Rc::new(page)) => ended,
+                ended = accept(door, Rc::new(move |request: &Request<'_>| page(request).into())) => ended,
                 // What was accepted before is served to its end.
                 () = end => std::future::pending().await,
             };
@@ -111,7 +162,7 @@ pub fn start(
     Ok(())
 }
 
-async fn accept(socket: Socket, page: Rc<impl Fn(&Request<'_>) -> Page + 'static>) -> io::Result<()> {
+async fn accept(door: Door, page: Rc<impl Fn(&Request<'_>) -> Answered + 'static>) -> io::Result<()> {
     let deadlines = Deadlines::new(Instant::now());
     let ticking = Rc::clone(&deadlines);
     spawn_local(async move {
@@ -120,12 +171,12 @@ async fn accept(socket: Socket, page: Rc<impl Fn(&Request<'_>) -> Page + 'static
             ticking.sweep(Instant::now());
         }
     });
-    let listener = tokio::net::TcpListener::from_std(socket.socket)?;
+    let listener = Listener::new(door)?;
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => {
+            Ok((stream, peer)) => {
                 let (page, deadlines) = (Rc::clone(&page), Rc::clone(&deadlines));
-                spawn_local(async move { serve(&stream, &*page, &deadlines).await });
+                spawn_local(async move { serve(&stream, peer, &*page, &deadlines).await });
             }
             Err(error) => {
                 tracing::warn!(%error, "a local server cannot accept a connection");
@@ -135,7 +186,42 @@ async fn accept(socket: Socket, page: Rc<impl Fn(&Request<'_>) -> Page + 'static
     }
 }
 
-async fn serve(stream: &impl Transport, page: &impl Fn(&Request<'_>) -> Page, deadlines: &Rc<Deadlines>) {
+/// A door in an event loop.
+enum Listener {
+    Tcp(tokio::net::TcpListener),
+    Unix(tokio::net::UnixListener),
+}
+
+impl Listener {
+    fn new(door: Door) -> io::Result<Self> {
+        match door {
+            Door::Tcp(socket) => tokio::net::TcpListener::from_std(socket.socket).map(Self::Tcp),
+            Door::Unix(socket) => tokio::net::UnixListener::from_std(socket).map(Self::Unix),
+        }
+    }
+
+    async fn accept(&self) -> io::Result<(transport::Socket, Peer)> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, address) = listener.accept().await?;
+                Ok((transport::Socket::Tcp(stream), Peer::Tcp(address)))
+            }
+            Self::Unix(listener) => {
+                let (stream, _) = listener.accept().await?;
+                let about = stream.peer_cred()?;
+                let peer = Peer::Unix { user: about.uid(), process: about.pid() };
+                Ok((transport::Socket::Unix(stream), peer))
+            }
+        }
+    }
+}
+
+async fn serve(
+    stream: &impl Transport,
+    peer: Peer,
+    page: &impl Fn(&Request<'_>) -> Answered,
+    deadlines: &Rc<Deadlines>,
+) {
     let deadline = deadlines.slot();
     let mut buffer = Buffer::new(BOUNDS.head);
     let (mut rest, mut out, date) = (Buffer::new(BOUNDS.head), Vec::new(), Date::default());
@@ -165,6 +251,7 @@ async fn serve(stream: &impl Transport, page: &impl Fn(&Request<'_>) -> Page, de
         let client = Client { version: Version::Http11, to_head: !broken && method == b"HEAD", persists };
         rest.clear();
         rest.extend(bytes.get(head.len..).unwrap_or_default());
+        let has_body = !matches!(framed, Ok(Framing::None | Framing::Length(0)));
         let mut body =
             Body::new(stream, &deadline, Pace::patient(PATIENCE), &mut rest, framed.unwrap_or(Framing::None));
         let mut reply = Reply::new(stream, &deadline, Pace::patient(PATIENCE), &mut out, &date, client);
@@ -174,7 +261,11 @@ async fn serve(stream: &impl Transport, page: &impl Fn(&Request<'_>) -> Page, de
         let mut target = head.target.of(bytes).splitn(2, |&byte| byte == b'?');
         let (path, query) = (target.next().unwrap_or_default(), target.next().unwrap_or_default());
         let page = if framed.is_ok() {
-            page(&Request { method, path, query, fields: FieldView { bytes, fields: &head.fields } })
+            let fields = FieldView { bytes, fields: &head.fields };
+            match page(&Request { method, path, query, fields, has_body, peer }) {
+                Answered::Now(page) => page,
+                Answered::Later(page) => page.await.unwrap_or_else(|_| Page::new(500, "no answer\n")),
+            }
         } else {
             Page::new(400, "bad request\n")
         };

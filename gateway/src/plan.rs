@@ -5,6 +5,7 @@
 //!
 //! Invariant: no serde, no YAML and no Pingora here. `config` makes plans, everything else only reads them.
 
+mod admin;
 mod aggregate;
 mod balance;
 mod ban;
@@ -26,7 +27,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use probegate_policies::access::{Origin, Rule, TokenSet};
+use probegate_policies::access::{Origin, Rule};
 use probegate_policies::client::TrustedProxies;
 use probegate_policies::fields::FieldName;
 use probegate_policies::host::HostTable;
@@ -34,6 +35,7 @@ use probegate_policies::hsts::Hsts;
 use probegate_policies::ip::IpSet;
 use probegate_policies::route::{PathPrefix, RouteTable};
 
+pub use self::admin::{AdminSocket, AdminTokens};
 pub use self::aggregate::{Aggregate, AggregateMember, AggregateSource, Readiness};
 pub use self::balance::{Balancing, Choice, HashKey, Methods, Queue, Retries};
 pub use self::ban::{BY_HAND, BanPolicy, Offences};
@@ -79,8 +81,12 @@ pub struct Plan {
     pub bans: Vec<BanPolicy>,
     /// Where metrics and the gateway's own probes are served; `None`: nowhere.
     pub admin: Option<SocketAddr>,
-    /// Who turns switches there must present one of these; `None`: anybody on this machine may.
-    pub admin_token: Option<Arc<TokenSet>>,
+    /// Where the same is served to those who may open a file; `None`: nowhere.
+    pub admin_socket: Option<AdminSocket>,
+    /// Who may ask there.
+    pub admin_tokens: AdminTokens,
+    /// The file that changes are written to, one line each; `None`: they are in the diagnostics log alone.
+    pub audit: Option<PathBuf>,
     /// The access log.
     pub access_log: AccessLog,
     /// Level of the diagnostics log, as `tracing`'s filter understands it (`info`, `probegate=debug`).

@@ -2,10 +2,14 @@
 //!
 //! Invariant: one at a time, on a thread that may wait for a disk. A process that has begun to go down meanwhile takes nothing up any more.
 
+mod asked;
+
+use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+pub use self::asked::{Finding, Outcome, Reloads};
 use crate::acme;
 use crate::config;
 use crate::files;
@@ -32,27 +36,39 @@ impl Reloader {
 
     /// Loads the file and puts it in force, or says why not.
     pub fn reload(&self) {
-        let metrics = &self.state.metrics;
-        match self.try_reload() {
-            Ok(()) => {
-                metrics.reloads.fetch_add(1, Ordering::Relaxed);
-                metrics.reload_failing.store(false, Ordering::Relaxed);
-                metrics.loaded_at.store(unix_time(), Ordering::Relaxed);
-                tracing::info!("configuration reloaded");
+        self.state.reloads.run(|| {
+            let metrics = &self.state.metrics;
+            match self.try_reload() {
+                Ok(findings) => {
+                    metrics.reloads.fetch_add(1, Ordering::Relaxed);
+                    metrics.reload_failing.store(false, Ordering::Relaxed);
+                    metrics.loaded_at.store(unix_time(), Ordering::Relaxed);
+                    tracing::info!("configuration reloaded");
+                    Ok(findings)
+                }
+                Err(Refused { text, findings }) => {
+                    metrics.reload_failing.store(true, Ordering::Relaxed);
+                    metrics.reload_failures.fetch_add(1, Ordering::Relaxed);
+                    tracing::error!("reload refused, the configuration before stays in force:\n{text}");
+                    Err(findings)
+                }
             }
-            Err(reason) => {
-                metrics.reload_failing.store(true, Ordering::Relaxed);
-                metrics.reload_failures.fetch_add(1, Ordering::Relaxed);
-                tracing::error!("reload refused, the configuration before stays in force:\n{reason}");
-            }
-        }
+        });
     }
 
-    fn try_reload(&self) -> Result<(), String> {
+    fn try_reload(&self) -> Result<Vec<Finding>, Refused> {
         let path = self.path.as_ref().ok_or("started without a configuration file: there is nothing to reload")?;
-        let loaded = config::load(path).map_err(|failure| failure.to_string())?;
+        let loaded = config::load(path).map_err(|failure| Refused {
+            text: failure.to_string(),
+            findings: match &failure {
+                config::Failure::Invalid { problems, .. } => problems.iter().map(Finding::from).collect(),
+                config::Failure::Unreadable { .. } => vec![Finding::about(failure.to_string())],
+            },
+        })?;
+        let findings = loaded.lints.iter().map(Finding::from).collect();
+        let digest = digest(&loaded.source.text);
         if self.state.is_draining() {
-            return Err("the gateway is going down".to_owned());
+            return Err("the gateway is going down".into());
         }
         let plan = loaded.plan;
         access_log::prove(&plan.access_log.target).map_err(|error| format!("access log: {error}"))?;
@@ -61,9 +77,8 @@ impl Reloader {
         }
         files::prove(&plan)?;
         let before = self.state.active();
-        for (what, changed) in
-            [("workers", plan.workers != before.plan.workers), ("admin", plan.admin != before.plan.admin)]
-        {
+        let admin = (plan.admin, &plan.admin_socket) != (before.plan.admin, &before.plan.admin_socket);
+        for (what, changed) in [("workers", plan.workers != before.plan.workers), ("admin", admin)] {
             if changed {
                 tracing::warn!("`{what}` has changed: that takes effect at the next start");
             }
@@ -85,6 +100,38 @@ impl Reloader {
         }
         self.fleet.close_surplus(&self.state.active().plan);
         acme::follow(&self.state);
-        Ok(())
+        self.state.set_digest(digest);
+        Ok(findings)
     }
+}
+
+/// Why a configuration was not put in force.
+struct Refused {
+    /// For the log.
+    text: String,
+    /// For programs.
+    findings: Vec<Finding>,
+}
+
+impl From<String> for Refused {
+    fn from(text: String) -> Self {
+        Self { findings: vec![Finding::about(text.clone())], text }
+    }
+}
+
+impl From<&str> for Refused {
+    fn from(text: &str) -> Self {
+        text.to_owned().into()
+    }
+}
+
+/// Which text a configuration was: its SHA-256 in hexadecimal.
+pub fn digest(text: &str) -> String {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
+    let mut text = String::with_capacity(64);
+    for byte in digest.as_ref() {
+        // Writing to a text does not fail.
+        write!(text, "{byte:02x}").ok();
+    }
+    text
 }

@@ -11,7 +11,7 @@ pub mod signals;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use pingora::server::configuration::{Opt, ServerConf};
 use pingora::server::{RunArgs, Server};
@@ -41,8 +41,8 @@ pub type Announce = Box<dyn Fn(&Plan, &[Listening], Option<SocketAddr>) + Send +
 
 /// What a run needs besides the plan.
 pub struct Options {
-    /// The file to load again on SIGHUP; `None`: there is none.
-    pub config: Option<PathBuf>,
+    /// The file to load again on SIGHUP, and which text it was ([`crate::reload::digest`]); `None`: there is none.
+    pub config: Option<(PathBuf, String)>,
     /// Take the listening sockets over from a running process.
     pub upgrade: bool,
     /// Where sockets are handed over; `None`: they are not.
@@ -125,6 +125,9 @@ pub fn run(plan: Plan, options: Options, level: Level) -> Result<(), StartFailed
     }
     let (access_log, _writer) = AccessLogger::start(&plan.access_log.target).map_err(system("access log"))?;
     let state = State::new(plan, seed, access_log)?;
+    let (file, digest) = options.config.unzip();
+    state.set_digest(digest.unwrap_or_default());
+    state.reloads.are_asked_for_with(signals.reloading());
     acme::load(&state, &state.active().plan);
     tls::watch::start(&state).map_err(system("threads"))?;
     health::start(&state).map_err(system("threads"))?;
@@ -132,7 +135,7 @@ pub fn run(plan: Plan, options: Options, level: Level) -> Result<(), StartFailed
     bans::keeper::start(&state).map_err(system("threads"))?;
     bans::exchange::start(&state).map_err(system("threads"))?;
     let fleet = front::start_workers(&state).map_err(system("workers"))?;
-    let reloader = Arc::new(Reloader::new(options.config.clone(), Arc::clone(&state), fleet.clone(), level));
+    let reloader = Arc::new(Reloader::new(file, Arc::clone(&state), fleet.clone(), level));
 
     let conf = ServerConf {
         // The workers are ours; this thread only waits.
@@ -157,7 +160,9 @@ pub fn run(plan: Plan, options: Options, level: Level) -> Result<(), StartFailed
         took,
         ending,
     ));
+    let ended = Arc::clone(&state);
     let watch = Watch::new(state, fleet, reloader, signals, meeting);
     server.run(RunArgs { shutdown_signal: Box::new(Signalled(watch)) });
+    ended.admin_path.lock().unwrap_or_else(PoisonError::into_inner).take();
     Ok(())
 }

@@ -1,8 +1,8 @@
 //! What outlives requests: the active plan with everything that hangs on it, the metrics, and whether the gateway is going down.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
@@ -10,12 +10,14 @@ use probegate_policies::limit::{Seed, Table};
 use probegate_policies::now::Now;
 
 use crate::acme::Acme;
+use crate::admin;
 use crate::aggregates::Aggregates;
 use crate::bans::{Bans, Gate};
 use crate::clients::Clients;
 use crate::health::Reports;
 use crate::limiter::Limiter;
 use crate::plan::Plan;
+use crate::reload::Reloads;
 use crate::servers::Servers;
 use crate::shields::Shields;
 use crate::slots::Slots;
@@ -113,6 +115,12 @@ pub struct State {
     pub runs: Runs,
     /// Who is kept out, and by whom.
     pub bans: Bans,
+    /// The Unix socket of the admin listener.
+    pub admin_path: Mutex<Option<admin::Bound>>,
+    /// Reloads, for those who ask for one.
+    pub reloads: Reloads,
+    /// Which text the configuration in force was.
+    digest: ArcSwap<String>,
     /// Where access-log lines go.
     pub access_log: AccessLogger,
     /// The zero of [`Now::nanos`].
@@ -156,6 +164,9 @@ impl State {
             slots,
             runs: Runs::default(),
             bans,
+            admin_path: Mutex::default(),
+            reloads: Reloads::default(),
+            digest: ArcSwap::default(),
             access_log,
             origin,
             seed,
@@ -167,6 +178,16 @@ impl State {
     /// The plan in force.
     pub fn active(&self) -> Arc<Active> {
         self.active.load_full()
+    }
+
+    /// Which text the configuration in force was: its SHA-256 in hexadecimal; empty: nobody said.
+    pub fn digest(&self) -> Arc<String> {
+        self.digest.load_full()
+    }
+
+    /// The configuration in force was this text.
+    pub fn set_digest(&self, digest: String) {
+        self.digest.store(Arc::new(digest));
     }
 
     /// Grows whenever a plan is swapped in.

@@ -58,6 +58,7 @@ tests() {
     PROBEGATE_TEST_SSLYZE_VENV=$root/target/sslyze/venv PROBEGATE_TEST_WEBSOCKET_VENV=$root/target/websocket/venv \
     PROBEGATE_TEST_AXE=$root/target/axe \
     PROBEGATE_TEST_UVICORN_VENV=$root/target/uvicorn/venv PROBEGATE_TEST_RATELIMIT_VENV=$root/target/ratelimit/venv \
+    PROBEGATE_TEST_OPENAPI_VENV=$root/target/openapi/venv \
     cargo test --locked --features probegate/fault-injection "$@"
 }
 
@@ -173,6 +174,7 @@ prepare() {
     venv "$root/target/sslyze/venv" -r gateway/tests/sslyze.txt &&
     venv "$root/target/ratelimit/venv" -r gateway/tests/ratelimit.txt &&
     venv "$root/target/uvicorn/venv" -r gateway/tests/uvicorn.txt &&
+    venv "$root/target/openapi/venv" -r gateway/tests/openapi.txt &&
     venv "$tools/venv" check-jsonschema==0.39.0 &&
     install_axe &&
     install_cargo_deny &&

@@ -1,64 +1,136 @@
-//! Who may turn switches.
+//! Who may ask, and who may turn something.
 //!
-//! Anybody on this machine may, over a loopback address, unless a token is configured; over any other address, only who has the token. A browser on this
-//! machine is nobody's servant: what a strange page has it send lacks the field that has to be there, as such a page may not add it without being
-//! allowed to (a preflight, which is refused), and a name that was made to lead here is not an address.
+//! Where the configuration names tokens, whoever comes over TCP has to present one: of either set to look, of the set for writing to change something.
+//! Without tokens, anybody on this machine may do both over a loopback address, and nobody over any other. Whoever may open the gateway's Unix socket may
+//! do both: who that is, is the business of the file's owner and mode.
+//!
+//! A browser on this machine is nobody's servant: what a strange page has it send lacks the field that has to be there to change something, as such a
+//! page may not add it without being allowed to (a preflight, which is refused); and a name that was made to lead here is not an address.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-use probegate_policies::access::TokenSet;
+use probegate_policies::access::{Refusal, TokenSet};
 use probegate_policies::fields::Fields as _;
+use probegate_policies::reason::Reason;
 
 use super::route::{Access, Refused};
-use crate::local::Request;
+use crate::local::{Peer, Request};
+use crate::plan::AdminTokens;
 use crate::wire::head::{FieldView, Name};
 
-/// What has to be there, so that no page can send it.
+/// What has to be there to change something, so that no page can send it.
 pub const FIELD: &str = "X-Probegate-Control";
 
-/// Whether this request may do what it asks for. `address` is where the admin listener is.
+/// Who asked, as far as anybody knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Who {
+    /// Somebody at this address, who had nothing to show.
+    Address(SocketAddr),
+    /// Whoever has this token: its set and its slot, and from where.
+    Token(Box<str>, Box<str>, SocketAddr),
+    /// A process of this machine.
+    User(u32, Option<i32>),
+}
+
+impl Who {
+    /// Of a request that shows nothing.
+    pub(super) fn of(peer: Peer) -> Self {
+        match peer {
+            Peer::Tcp(address) => Self::Address(address),
+            Peer::Unix { user, process } => Self::User(user, process),
+        }
+    }
+}
+
+impl fmt::Display for Who {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => write!(f, "{}", address.ip()),
+            Self::Token(set, slot, address) => write!(f, "token {set}/{slot} from {}", address.ip()),
+            Self::User(user, None) => write!(f, "user {user}"),
+            Self::User(user, Some(process)) => write!(f, "user {user}, process {process}"),
+        }
+    }
+}
+
+/// Whether this request may do what it asks for, and who that is. `address`: where the listener is; `None`: at a path.
 ///
 /// # Errors
 /// Why it may not.
 pub(super) fn judge(
     access: Access,
     request: &Request<'_>,
-    address: SocketAddr,
-    tokens: Option<&TokenSet>,
+    address: Option<SocketAddr>,
+    tokens: &AdminTokens,
     unix: u64,
-) -> Result<(), Refused> {
-    if access == Access::Open {
-        return Ok(());
+) -> Result<Who, Refused> {
+    let nobody = Who::of(request.peer);
+    if access == Access::Open || access == Access::Metrics && (tokens.is_empty() || tokens.open_metrics) {
+        return Ok(nobody);
     }
-    let asked =
-        access == Access::Read || request.fields.lines().any(|(name, _)| name.eq_ignore_ascii_case(FIELD.as_bytes()));
-    if !asked {
+    let asked = request.fields.lines().any(|(name, _)| name.eq_ignore_ascii_case(FIELD.as_bytes()));
+    if access == Access::Write && !asked {
         let text = format!("the field `{FIELD}: 1` is missing, which keeps pages of the Web from turning switches");
         return Err((403, "field_missing", text));
     }
-    match tokens {
-        Some(tokens) => match tokens.check(&request.fields, unix) {
-            Ok(_) => Ok(()),
-            Err(refusal) => {
-                let reason = probegate_policies::reason::Reason::from(refusal);
-                Err((
-                    403,
-                    reason.label(),
-                    format!("{}: `admin.token` asks for one in `{}`", reason.text(), tokens.field),
-                ))
-            }
-        },
-        None if !address.ip().is_loopback() => {
-            let text =
-                "switches are turned over a loopback address only, unless `admin.token` is configured".to_owned();
-            Err((403, "not_loopback", text))
+    let (Peer::Tcp(from), Some(address)) = (request.peer, address) else { return Ok(nobody) };
+    if !tokens.is_empty() {
+        return present(access, request.fields, tokens, unix).map(|(set, slot)| Who::Token(set, slot, from));
+    }
+    if !address.ip().is_loopback() {
+        let text = "this is answered over a loopback address only, unless `admin` names tokens".to_owned();
+        return Err((403, "not_loopback", text));
+    }
+    if !names_address(request.fields) {
+        let text = "`Host` has to be an address or `localhost`: another name may lead here without belonging here";
+        return Err((403, "host_not_an_address", text.to_owned()));
+    }
+    Ok(nobody)
+}
+
+/// The set and the slot of the token that is presented.
+fn present(
+    access: Access,
+    fields: FieldView<'_>,
+    tokens: &AdminTokens,
+    unix: u64,
+) -> Result<(Box<str>, Box<str>), Refused> {
+    let check = |set: &TokenSet| {
+        let slot = set.check(&fields, unix)?;
+        Ok::<_, Refusal>((set.name.clone(), set.slots().get(slot).map(|slot| slot.name.clone()).unwrap_or_default()))
+    };
+    let written = tokens.write.as_deref().map(check);
+    if let Some(Ok(found)) = written {
+        return Ok(found);
+    }
+    let read = tokens.read.as_deref().map(check);
+    match (access, read, written) {
+        (Access::Write, Some(Ok(_)), _) => {
+            let text = match &tokens.write {
+                Some(set) => format!("this token is for reading: changes take one of `{}`", set.name),
+                None => "the configuration names no tokens for changes (`admin.tokens.write`)".to_owned(),
+            };
+            Err((403, "token_read_only", text))
         }
-        None if !names_address(request.fields) => {
-            let text = "`Host` has to be an address or `localhost`: another name may lead here without belonging here"
-                .to_owned();
-            Err((403, "host_not_an_address", text))
+        (_, Some(Ok(found)), _) => Ok(found),
+        (Access::Write, _, None) => {
+            let text = "the configuration names no tokens for changes (`admin.tokens.write`)".to_owned();
+            Err((403, "token_read_only", text))
         }
-        None => Ok(()),
+        (_, read, written) => {
+            let why = |checked: Option<Result<_, Refusal>>| checked.and_then(Result::err);
+            // Of both, what says more: that there was a token.
+            let mut whys = [why(read), why(written)].into_iter().flatten();
+            let first = whys.next().unwrap_or(Refusal::TokenMissing);
+            let why = if first == Refusal::TokenMissing { whys.next().unwrap_or(first) } else { first };
+            let reason = Reason::from(why);
+            let mut wanted: Vec<_> =
+                [&tokens.write, &tokens.read].into_iter().flatten().map(|set| set.field.as_str()).collect();
+            wanted.dedup();
+            let text = format!("{}: `admin` asks for one in `{}`", reason.text(), wanted.join("` or `"));
+            Err((403, reason.label(), text))
+        }
     }
 }
 

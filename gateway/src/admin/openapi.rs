@@ -32,7 +32,8 @@ fn describe(call: &Call<'_>) -> Value {
             schemas.extend(more);
         }
     }
-    let field = call.active.plan.admin_token.as_ref().map_or("x-probe-token", |tokens| tokens.field.as_str());
+    let tokens = &call.active.plan.admin_tokens;
+    let field = tokens.write.as_ref().or(tokens.read.as_ref()).map_or("x-probe-token", |set| set.field.as_str());
     json!({
         "openapi": "3.1.0",
         "info": {

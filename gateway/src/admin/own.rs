@@ -32,7 +32,7 @@ pub(super) const RESOURCE: Resource = Resource {
         Route {
             method: "GET",
             path: "/metrics",
-            access: Access::Open,
+            access: Access::Metrics,
             summary: "Metrics, in Prometheus's text format",
             parameters: &[],
             schema: "",

@@ -11,12 +11,15 @@ use super::query::{Query, decode};
 use crate::local::Page;
 use crate::local::feed::Feed;
 use crate::state::{Active, State};
+use crate::wire::text::reason_phrase;
 
 /// Who may ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Access {
     /// Anybody who gets this far: it tells nothing that is not to be known.
     Open,
+    /// As [`Access::Read`], unless the configuration opens metrics.
+    Metrics,
     /// Those who may look.
     Read,
     /// Those who may change something.
@@ -60,6 +63,8 @@ pub(super) enum Answer {
     Json(fn(&Call<'_>) -> Answered),
     /// In its own way.
     Page(fn(&Call<'_>) -> Page),
+    /// In its own way, on a thread of its own: it may take a while. A change that is made so is not held against a hand-over.
+    Slow(fn(&Arc<State>, &[String], &Query) -> Page),
 }
 
 /// Paths that belong together, with the schemas of what they answer.
@@ -152,18 +157,21 @@ fn names(template: &str, path: &[u8]) -> Option<Vec<String>> {
 }
 
 /// A refusal, as a problem document (RFC 9457).
-pub(super) fn refusal((status, reason, text): &Refused, known: &[String]) -> Page {
+pub(super) fn refusal(refused: &Refused, known: &[String]) -> Page {
+    problem(refused, (!known.is_empty()).then(|| ("known", known.into())))
+}
+
+/// A refusal that says more.
+pub(super) fn problem((status, reason, text): &Refused, more: impl IntoIterator<Item = (&'static str, Value)>) -> Page {
     let mut value = json!({
         "type": "about:blank",
-        "title": crate::wire::text::reason_phrase(*status),
+        "title": reason_phrase(*status),
         "status": status,
         "detail": text,
         "reason": reason,
     });
-    if !known.is_empty()
-        && let Some(fields) = value.as_object_mut()
-    {
-        fields.insert("known".to_owned(), known.into());
+    if let Some(fields) = value.as_object_mut() {
+        fields.extend(more.into_iter().map(|(name, value)| (name.to_owned(), value)));
     }
     page(*status, "application/problem+json", &value)
 }

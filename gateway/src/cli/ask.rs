@@ -1,8 +1,12 @@
 //! Requests to the admin listener of a running gateway.
 
+use std::fmt;
 use std::fmt::Write as _;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -21,12 +25,45 @@ const LIMIT: u64 = 16 << 20;
 /// Which gateway is asked, and how it knows that it may be.
 #[derive(Debug, clap::Args)]
 pub(super) struct Gateway {
-    /// Its admin listener.
+    /// Its admin listener, or `unix:PATH` for its admin socket.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9900")]
-    admin: SocketAddr,
+    admin: Place,
     /// The header that carries the token in `PROBEGATE_ADMIN_TOKEN`, where the gateway asks for one (`admin.token`).
     #[arg(long, value_name = "NAME", default_value = "X-Probe-Token")]
     token_header: String,
+}
+
+/// Where a gateway is asked.
+#[derive(Clone, Debug)]
+pub(super) enum Place {
+    /// At an address.
+    Tcp(SocketAddr),
+    /// At a Unix socket.
+    Unix(PathBuf),
+}
+
+impl FromStr for Place {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.strip_prefix("unix:") {
+            Some(path) if !path.is_empty() => Ok(Self::Unix(path.into())),
+            Some(_) => Err("a path follows `unix:`".to_owned()),
+            None => text.parse().map(Self::Tcp).map_err(|_| {
+                "expected an address and a port such as `127.0.0.1:9900`, or `unix:/run/probegate/admin.sock`"
+                    .to_owned()
+            }),
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
 }
 
 impl Gateway {
@@ -50,7 +87,7 @@ impl Gateway {
         }
         let end = Instant::now() + PATIENCE;
         let (status, body) = loop {
-            match ask(self.admin, method, target, &fields) {
+            match ask(&self.admin, method, target, &fields) {
                 // It starts, or another process takes over: a moment.
                 Ok((503, _)) if Instant::now() < end => std::thread::sleep(AGAIN),
                 Ok(answer) => break answer,
@@ -77,11 +114,31 @@ impl Gateway {
 ///
 /// # Errors
 /// There is none in time, or none that can be read.
-pub(super) fn ask(address: SocketAddr, method: &str, target: &str, fields: &str) -> io::Result<(u16, String)> {
-    let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
-    let head = format!("{method} {target} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{fields}\r\n");
+pub(super) fn ask(place: &Place, method: &str, target: &str, fields: &str) -> io::Result<(u16, String)> {
+    match place {
+        Place::Tcp(address) => {
+            let stream = TcpStream::connect_timeout(address, PATIENCE)?;
+            stream.set_read_timeout(Some(PATIENCE))?;
+            stream.set_write_timeout(Some(PATIENCE))?;
+            exchange(stream, &address.to_string(), method, target, fields)
+        }
+        Place::Unix(path) => {
+            let stream = UnixStream::connect(path)?;
+            stream.set_read_timeout(Some(PATIENCE))?;
+            stream.set_write_timeout(Some(PATIENCE))?;
+            exchange(stream, "localhost", method, target, fields)
+        }
+    }
+}
+
+fn exchange(
+    mut stream: impl Read + Write,
+    host: &str,
+    method: &str,
+    target: &str,
+    fields: &str,
+) -> io::Result<(u16, String)> {
+    let head = format!("{method} {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{fields}\r\n");
     stream.write_all(head.as_bytes())?;
     let mut answer = String::new();
     stream.take(LIMIT).read_to_string(&mut answer)?;

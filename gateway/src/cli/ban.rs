@@ -185,7 +185,7 @@ fn number(value: &Value, key: &str) -> u64 {
 }
 
 /// `1h`, `9m59s`.
-fn seconds(number: u64) -> String {
+pub(super) fn seconds(number: u64) -> String {
     let parts = [(number / 86_400, "d"), (number / 3600 % 24, "h"), (number / 60 % 60, "m"), (number % 60, "s")];
     let mut text = String::new();
     for (count, unit) in parts.iter().filter(|(count, _)| *count > 0) {

@@ -10,6 +10,7 @@ use crate::config::{self, Loaded};
 use crate::files;
 use crate::listen::{Activated, Listening};
 use crate::plan::{Listener, Plan, ServerAddress};
+use crate::reload;
 use crate::server::{self, Options};
 use crate::telemetry::diagnostics;
 
@@ -28,8 +29,8 @@ pub(super) fn run(path: PathBuf, upgrade: bool, upgrade_socket: Option<PathBuf>)
     };
     match config::load(&path) {
         Ok(loaded) => {
-            let options =
-                Options { config: Some(path), upgrade, upgrade_socket, activated, announce: Box::new(announce) };
+            let config = Some((path, reload::digest(&loaded.source.text)));
+            let options = Options { config, upgrade, upgrade_socket, activated, announce: Box::new(announce) };
             start(loaded, options)
         }
         Err(failure) => {

@@ -4,6 +4,7 @@
 //! is left, and only the last step asks whether a plan came out of it.
 
 mod action;
+mod admin;
 mod aggregate;
 mod balance;
 mod ban;
@@ -93,7 +94,7 @@ pub(super) fn plan(config: raw::Config, cx: &mut Context<'_>) -> Option<Plan> {
     let aggregates = aggregate::aggregates(aggregates, services.as_ref(), &listeners, &definitions, cx);
     let readiness = aggregate::readiness(readiness, services.as_ref(), cx);
     let workers = process::workers(workers, cx);
-    let (admin, admin_token) = process::admin(admin, &listeners, &definitions, cx);
+    let admin = admin::admin(admin, &listeners, &definitions, cx);
     let storage = process::storage(storage, cx);
     let (log_level, access_log) = process::log(log, cx);
     let timeouts = process::timeouts(timeouts, cx);
@@ -142,8 +143,10 @@ pub(super) fn plan(config: raw::Config, cx: &mut Context<'_>) -> Option<Plan> {
         limit_store,
         internal,
         bans,
-        admin,
-        admin_token,
+        admin: admin.address,
+        admin_socket: admin.socket,
+        admin_tokens: admin.tokens,
+        audit: admin.audit,
         access_log,
         log_level,
         timeouts,

@@ -6,6 +6,7 @@
 //! Invariant: no `flatten`, no `untagged`. Both would lose the path of a mistake.
 
 mod access;
+mod admin;
 mod aggregate;
 mod balance;
 mod ban;
@@ -30,6 +31,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub(super) use access::{Allow, Conditions, Slot, TokenSet};
+pub(super) use admin::{Admin, AdminSocket, AdminTokens};
 pub(super) use aggregate::{Aggregate, AggregateDetails, AggregateServices};
 pub(super) use balance::{Balance, HashKey, HashName, HashOn, Queue, Retries, Server, ServerDetails};
 pub(super) use ban::{Ban, Offences};
@@ -39,9 +41,7 @@ pub(super) use health::Health;
 pub(super) use limit::{Counted, Limit, LimitKey, LimitName, LimitPart, Methods};
 pub(super) use pages::{ErrorPages, Maintenance};
 pub(super) use probe::{AppToken, Probe, ProbeCache, Probes, Version};
-pub(super) use process::{
-    AccessLog, Admin, Bounds, Buffers, ClientIp, Listener, Log, ProxyProtocol, Shutdown, Timeouts,
-};
+pub(super) use process::{AccessLog, Bounds, Buffers, ClientIp, Listener, Log, ProxyProtocol, Shutdown, Timeouts};
 pub(super) use readiness::Readiness;
 pub(super) use service::{Buffering, Hsts, Route, Service, Upstream};
 pub(super) use shaping::{Bandwidth, Compression, Levels};
@@ -89,7 +89,7 @@ pub(super) struct Config {
     pub(super) error_pages: Option<ErrorPages>,
     /// Whether the gateway's own errors say why in the field `X-Gateway-Error`, which apps then cannot send. Default: `false`.
     pub(super) error_header: Option<Leaf<Flag>>,
-    /// Where metrics and the gateway's own probes are served. Default: `127.0.0.1:9900`.
+    /// Where metrics, the gateway's own probes and the admin API are served. Default: `127.0.0.1:9900`.
     pub(super) admin: Option<Toggle<Admin>>,
     /// The folder for what must survive the gateway: switches, bans, ACME accounts and certificates. Default: `$STATE_DIRECTORY`, which systemd sets,
     /// or `/var/lib/probegate`.

@@ -6,6 +6,7 @@
 
 mod access;
 mod address;
+mod admin;
 mod aggregate;
 mod amount;
 mod balance;
@@ -29,6 +30,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
 pub(super) use address::ServerWord;
+pub(super) use admin::{AdminAddress, FileMode};
 pub(super) use aggregate::{AggregateKindWord, AggregateSourceWord};
 pub(super) use amount::{Count, Date, Seconds, Size, Workers};
 pub(super) use balance::{BalanceWord, CookieName, FailureStatus, Percent, RetryMethod, RetryWord};

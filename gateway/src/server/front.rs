@@ -14,7 +14,7 @@ use pingora::services::{ServiceReadyNotifier, ServiceWithDependents};
 use super::handover::Meeting;
 use super::supervisor;
 use crate::acme;
-use crate::admin;
+use crate::admin::Admin;
 use crate::listen::{self, BindFailed, Listening};
 use crate::local::Socket;
 use crate::plan::Plan;
@@ -226,8 +226,16 @@ impl Front {
         }
         let prepare = |listening| self.fleet.prepare(listening).map_err(system("listeners"));
         let prepared = ready.into_iter().map(prepare).collect::<Result<Vec<_>, _>>()?;
+        let desk = Admin::new(&self.state).map_err(system("admin listener"))?;
         if let Some(socket) = admin {
-            admin::start(socket, Arc::clone(&self.state)).map_err(system("admin listener"))?;
+            desk.at_address(socket).map_err(system("admin listener"))?;
+        }
+        let path = |takes_over| match &plan.admin_socket {
+            Some(socket) => desk.at_path(socket, takes_over).map_err(system("admin socket")),
+            None => Ok(()),
+        };
+        if taken.is_none() {
+            path(false)?;
         }
         // From here on nothing can fail, but for an old process that has lost its patience.
         for prepared in prepared {
@@ -236,6 +244,10 @@ impl Front {
         if let Some(taken) = taken {
             self.may_take_over().map_err(system("hand-over"))?;
             taken.confirm().map_err(system("hand-over"))?;
+            // Until now, the old one's was there. This one is in charge, whatever happens.
+            if let Err(error) = path(true) {
+                tracing::error!(%error, "nobody answers at the admin socket");
+            }
             // The old process may have turned some until now.
             self.state.switches.read_again(&plan.storage);
             self.state.bans.read_again(&plan.storage, unix_time());

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Mutex;
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 /// What the outside wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +27,7 @@ pub enum Signal {
 #[derive(Debug)]
 pub struct Signals {
     inbox: Mutex<UnboundedReceiver<Signal>>,
+    outbox: UnboundedSender<Signal>,
     ending: Arc<AtomicBool>,
 }
 
@@ -48,6 +49,7 @@ impl Signals {
         drop(signal(SignalKind::from_raw(libc::SIGXFSZ))?);
         drop(entered);
         let (outbox, inbox) = unbounded_channel();
+        let more = outbox.clone();
         let ending = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&ending);
         std::thread::Builder::new().name("signals".into()).spawn(move || {
@@ -69,12 +71,21 @@ impl Signals {
                 }
             });
         })?;
-        Ok(Self { inbox: Mutex::new(inbox), ending })
+        Ok(Self { inbox: Mutex::new(inbox), outbox: more, ending })
     }
 
     /// Whether this process was told to end, even where nobody has asked for the [`Signals::next`] one yet.
     pub fn ending(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.ending)
+    }
+
+    /// Does what a SIGHUP would do.
+    pub fn reloading(&self) -> impl Fn() + Send + Sync + 'static {
+        let outbox = self.outbox.clone();
+        move || {
+            // Whoever takes them ends with the process.
+            outbox.send(Signal::Reload).ok();
+        }
     }
 
     /// The next signal.

@@ -57,13 +57,13 @@ fn rooted(file: &std::path::Path) -> String {
 /// The text with every listener and the admin listener on a port that the kernel chooses, and files where the test may write.
 fn movable(text: &str, folder: &Folder) -> String {
     let mut out = String::new();
-    let mut in_listeners = false;
+    let (mut in_listeners, mut in_admin) = (false, false);
     for line in text.lines() {
         let key = !line.starts_with([' ', '-', '#']) && !line.is_empty();
         in_listeners = if key { line.starts_with("listeners:") } else { in_listeners };
+        in_admin = if key { line.starts_with("admin:") } else { in_admin };
         // One that is written is dropped; a fresh one is added below.
-        let admin = line.starts_with("admin:") || (line.trim_start().starts_with("address:") && !in_listeners);
-        if in_listeners || admin {
+        if in_listeners || in_admin {
             continue;
         }
         out.push_str(&line.replace("/var/log/probegate", &folder.path().display().to_string()));

@@ -11,6 +11,7 @@
 mod acme;
 mod activation;
 mod admin;
+mod admin_access;
 mod adversary;
 mod aggregates;
 mod attacks;

@@ -55,7 +55,7 @@ fn maintenance_is_switched_on_and_off_and_everybody_is_told() {
     assert_eq!((&service["service"], &service["maintenance"]["retry_after"]), (&"app".into(), &600.into()));
     assert_eq!(service["servers"][0]["server"], *app.server());
     let status = command(admin, &["status"]).out;
-    assert!(status.starts_with("SERVICE  SERVER") && status.contains(&app.server()), "{status}");
+    assert!(status.contains("\nSERVICE  SERVER") && status.contains(&app.server()), "{status}");
     assert!(status.ends_with("app: in maintenance, clients are told to come back after 600 s\n"), "{status}");
 
     let ended = command(admin, &["maintenance", "off", "app"]);
@@ -189,17 +189,13 @@ fn over_the_network_switches_take_a_token() {
     let app = Upstream::answering(|_| ok("answered"));
     let storage = Folder::new();
     let open = |text: &Config, admin: &str| text.to_string().replace("admin: {address: \"127.0.0.1:0\"}", admin);
-    let gateway = Gateway::start(open(&config(&app, &storage), "admin: {address: \"0.0.0.0:0\"}"));
     let local = |gateway: &Gateway| SocketAddr::from(([127, 0, 0, 1], gateway.admin().port()));
-    let ended = command(local(&gateway), &["maintenance", "on", "app"]);
-    assert!(ended.code == Some(1) && ended.err.contains("over a loopback address only"), "{ended:?}");
-
     let tokens = config(&app, &storage)
         .top(&format!("tokens: {{operators: {{header: X-Operator-Token, slots: [{{name: ops, value: {TOKEN}}}]}}}}"));
     let gateway = Gateway::start(open(&tokens, "admin: {address: \"0.0.0.0:0\", token: operators}"));
     let admin = local(&gateway);
     for (token, code, text) in [
-        (None, 1, "no token was presented: `admin.token` asks for one in `x-operator-token`"),
+        (None, 1, "no token was presented: `admin` asks for one in `x-operator-token`"),
         (Some("wrong"), 1, "the token is not a known one"),
         (Some(TOKEN), 0, ""),
     ] {

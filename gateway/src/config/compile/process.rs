@@ -1,20 +1,16 @@
 //! What concerns the gateway as a whole: listeners, trusted proxies, logs, deadlines, bounds.
 
 use std::ffi::OsString;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use probegate_policies::access::TokenSet;
 use probegate_policies::client::{ForwardingField, Missing, TrustedProxies};
 use probegate_policies::ip::IpSet;
 
-use super::{Context, Definitions};
-use crate::config::shape::Toggle;
-use crate::config::value::{FieldText, FilePath, Leaf, LogLevel, MissingWord, Name, Seconds, Size, Workers};
+use super::Context;
+use crate::config::value::{FieldText, FilePath, Leaf, LogLevel, MissingWord, Seconds, Size, Workers};
 use crate::config::{ConfigPath, lint, raw};
 use crate::plan;
 
@@ -55,40 +51,6 @@ pub(super) fn workers(raw: Option<Leaf<Workers>>, cx: &Context<'_>) -> usize {
         Some(Leaf(Workers::Exactly(number))) => number.get(),
         Some(Leaf(Workers::Auto)) | None => cx.environment().parallelism().max(1),
     }
-}
-
-pub(super) fn admin(
-    raw: Option<Toggle<raw::Admin>>,
-    listeners: &[plan::Listener],
-    definitions: &Definitions,
-    cx: &mut Context<'_>,
-) -> (Option<SocketAddr>, Option<Arc<TokenSet>>) {
-    let default = SocketAddr::from((Ipv4Addr::LOCALHOST, 9900));
-    let raw::Admin { address, token } = match raw {
-        Some(Toggle::Off) => return (None, None),
-        Some(Toggle::On(raw)) => raw,
-        None => raw::Admin::default(),
-    };
-    let address = address.map_or(default, |Leaf(address)| address);
-    let tokens = token.and_then(|Leaf(Name(name))| {
-        let path = ConfigPath::root().key("admin").key("token");
-        definitions.tokens.find(&name, &path, cx).map(|tokens| Arc::clone(&tokens.set))
-    });
-    let overlaps = |other: SocketAddr| {
-        let any = other.ip().is_unspecified() || address.ip().is_unspecified();
-        other.port() == address.port() && (other.ip() == address.ip() || any && other.is_ipv4() == address.is_ipv4())
-    };
-    if address.port() != 0
-        && let Some(index) = listeners.iter().position(|listener| overlaps(listener.address))
-    {
-        let mut path = ConfigPath::root().key("admin").key("address");
-        if cx.origin(&path).line == 0 {
-            path = ConfigPath::root().key("listeners").index(index).key("address");
-        }
-        let message = format!("`{address}` is the address of `admin` and of a listener");
-        cx.error(&path, message, "choose another port for one of them, or write `admin: off`");
-    }
-    (Some(address), tokens)
 }
 
 /// The level of the diagnostics log, and the access log.

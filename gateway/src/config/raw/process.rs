@@ -6,7 +6,7 @@ use serde::Deserialize;
 use super::{Address, ListenerTls};
 use crate::config::shape::List;
 use crate::config::value::{
-    Count, FieldText, FilePath, Flag, Leaf, ListenerWord, LogLevel, MissingWord, Name, RedirectWord, Seconds, Size,
+    Count, FieldText, FilePath, Flag, Leaf, ListenerWord, LogLevel, MissingWord, RedirectWord, Seconds, Size,
 };
 use crate::plan::{AccessFormat, LogTarget};
 use ipnet::IpNet;
@@ -54,16 +54,6 @@ pub(in crate::config) struct ClientIp {
     /// Who the client is when a trusted proxy sends no such header: `unknown` (default: no network lets it in) or `peer`
     /// (the proxy itself).
     pub(in crate::config) missing: Option<Leaf<MissingWord>>,
-}
-
-/// Where metrics and the gateway's own probes are served.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, expecting = "a mapping with `address` and `token`, or `off`")]
-pub(in crate::config) struct Admin {
-    /// Where to listen. Default: `127.0.0.1:9900`.
-    pub(in crate::config) address: Option<Address>,
-    /// The token set, one of which has to be presented to turn switches. Default: none, and switches are turned over loopback only.
-    pub(in crate::config) token: Option<Leaf<Name>>,
 }
 
 /// What is logged.
