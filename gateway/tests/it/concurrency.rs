@@ -1,6 +1,7 @@
 //! Limits on requests in flight: who has a place and for how long, who waits, and who is told to come back.
 
 mod places;
+mod waits;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Condvar, Mutex};

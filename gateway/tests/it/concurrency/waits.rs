@@ -1,0 +1,56 @@
+//! What becomes of a request's other limits while it waits for a place.
+
+use std::time::{Duration, Instant};
+
+use super::{app, ask, in_flight, waiting};
+use crate::harness::{Config, Gateway, Redis, eventually, get, metric};
+
+#[test]
+fn whom_a_limit_refuses_after_a_wait_is_not_counted_by_its_answer() {
+    let (app, released) = app();
+    let limits = "limits:\n  refused: {rate: 2/d, count: {status: [429]}}\n  exports: {max_in_flight: 1, queue: 1, queue_timeout: 30ms}";
+    let gateway = Gateway::start(Config::before(&app).top(limits).service("limits: [refused, exports]"));
+    // Two may be under way that would both be charged: it and one more.
+    let mut holds = ask(&gateway, "/hold");
+    in_flight(&gateway, 1.0);
+    for _ in 0..6 {
+        let response = get(gateway.address(), "/waits");
+        assert_eq!((response.status, response.json()["violated-policies"][0].as_str()), (429, Some("exports")));
+    }
+    released.release("/hold");
+    assert_eq!(holds.response().status, 200);
+    in_flight(&gateway, 0.0);
+    assert_eq!(get(gateway.address(), "/after").status, 200);
+    assert!(metric(&gateway, "probegate_limited_total{limit=\"refused\"}") < 0.5);
+}
+
+#[test]
+fn who_waited_for_a_place_is_spaced_from_when_the_store_was_asked() {
+    let redis = Redis::start();
+    let (app, released) = app();
+    let limits = "limits:\n  spaced: {rate: 2/s, burst: 9, delay: all, shared: true}\n  exports: {max_in_flight: 2, queue: 2, queue_timeout: 30s}";
+    let store = format!("limit_store: {{redis: \"{}\", replicas: 1, timeout: 900ms}}", redis.url());
+    let gateway = Gateway::start(Config::before(&app).top(limits).top(&store).service("limits: [spaced, exports]"));
+    let first = [ask(&gateway, "/hold/1"), ask(&gateway, "/hold/2")];
+    // The second was delayed first, and gave its place up meanwhile.
+    eventually("both are at the app", || {
+        let targets = app.targets();
+        ["/hold/1", "/hold/2"].iter().all(|target| targets.contains(&(*target).to_owned())).then_some(())
+    });
+    let began = Instant::now();
+    let second = [ask(&gateway, "/3"), ask(&gateway, "/4")];
+    waiting(&gateway, 2.0);
+    // Until those before owe nothing any more: each costs half a second.
+    while began.elapsed() < Duration::from_millis(1200) {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let released_at = Instant::now();
+    for target in ["/hold/1", "/hold/2"] {
+        released.release(target);
+    }
+    for mut client in first.into_iter().chain(second) {
+        assert_eq!(client.response().status, 200);
+    }
+    assert!(released_at.elapsed() >= Duration::from_millis(450), "{:?}", released_at.elapsed());
+    assert!(metric(&gateway, "probegate_limit_store_decisions_total{by=\"store\"}") > 3.5);
+}
