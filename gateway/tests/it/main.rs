@@ -84,6 +84,7 @@ mod rewriting;
 mod shared_limits;
 mod shield;
 mod slots;
+mod slots_django;
 mod slow_clients;
 mod smuggling;
 mod splitting;

@@ -48,6 +48,7 @@ fn failing(status: u16) -> Vec<u8> {
 fn config(storage: &Folder, blue: &[String], green: &[String], more: &str) -> String {
     format!(
         "listeners:\n  - address: \"127.0.0.1:0\"\nadmin: {{address: \"127.0.0.1:0\"}}\nworkers: 2\n\
+         probes: {{healthz: {{timeout: 20s}}, readyz: {{timeout: 20s}}, startupz: {{timeout: 20s}}, version: {{timeout: 20s}}}}\n\
          storage: {}\nclient_ip: {{trusted_proxies: [127.0.0.1], header: X-Real-IP, missing: peer}}\n\
          services:\n  shop:\n    slots:\n      blue: {{servers: {blue:?}}}\n      \
          green: {{servers: {green:?}}}\n    active: blue\n{more}",
@@ -273,6 +274,8 @@ fn a_switch_goes_on_after_the_gateway_was_killed_and_over_a_reload() {
     wait_ready(&gateway);
     assert_eq!(switch(admin, &["green", "--percent", "50", "--step", "1h", "--detach"]).code, Some(0));
     wait_for_metric(&gateway, &share("green"), 0.5);
+    // Requests see it a moment before it is written.
+    eventually("it is written", || (state(admin)["switch"]["phase"] == "moving").then_some(()));
     gateway.signal("KILL");
     gateway.wait_exit();
     let gateway = Gateway::start(&text);
