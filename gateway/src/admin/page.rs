@@ -23,7 +23,7 @@ pub(super) const RESOURCE: Resource = Resource {
         access: Access::Read,
         summary: "What `/status` says, every other second, as server-sent events; 503 where enough listen already",
         parameters: &[],
-        schema: "",
+        schema: "text/event-stream",
         answer: Answer::Page(events),
     }],
 };

@@ -50,7 +50,7 @@ pub(super) struct Route {
     pub summary: &'static str,
     /// Parameters of its query.
     pub parameters: &'static [Parameter],
-    /// The name of the schema of its answer.
+    /// The name of the schema of its answer; empty, or a media type: it is text.
     pub schema: &'static str,
     /// Makes the answer.
     pub answer: Answer,

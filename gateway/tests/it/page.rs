@@ -373,7 +373,7 @@ fn a_token_is_asked_for_and_kept_nowhere() {
     let app = Upstream::answering(|_| ok("answered"));
     let issued = Authority::new("Test").issue(&["shop.example"]);
     let top = "tokens: {ops: {slots: [{name: people, env: PROBE_TOKEN}]}}\n";
-    let gateway = Gateway::with(config(&[("shop", &[&app])], ", token: ops", top));
+    let gateway = Gateway::with(config(&[("shop", &[&app])], ", token: ops, open_metrics: true", top));
     let gateway = gateway.env("PROBE_TOKEN", TOKEN).file("cert.pem", &issued.cert).file("key.pem", &issued.key).start();
     wait_ready(&gateway);
     let mut browser = Browser::start();
