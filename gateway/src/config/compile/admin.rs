@@ -48,7 +48,7 @@ pub(super) fn admin(
         let message = "`open_metrics` has no meaning without tokens: metrics are open";
         cx.key_error(&path.key("open_metrics"), message, "remove it");
     }
-    if address.is_none() && is_named {
+    if address.is_none() && socket.is_some() && is_named {
         let key = if cx.origin(&path.key("tokens")).line > 0 { "tokens" } else { "token" };
         let message =
             format!("`{key}` has no meaning without an address: over the socket, nobody is asked for a token");
