@@ -244,7 +244,9 @@ impl<'a> Again<'a> {
         // The app says that it has not looked at the request (RFC 9113 §8.7): somebody else may, or it may itself a moment later.
         if broken.unprocessed {
             if self.left == 0 || !body.rewind() || !servers.take_retry() {
-                return Next::Stop;
+                // Whatever the method: nobody has done anything yet.
+                self.count(true);
+                return self.fallen_back(body);
             }
             self.left -= 1;
             if servers.has_other(self.with(place)) {
@@ -260,6 +262,8 @@ impl<'a> Again<'a> {
                 self.reuse = false;
                 return Next::Same;
             }
+            // No sign against the server, which may have closed in good faith. A slot is judged by what clients got.
+            self.count(true);
             return Next::Stop;
         }
         match broken.reason {

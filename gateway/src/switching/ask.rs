@@ -108,8 +108,9 @@ fn said(body: &[u8]) -> Option<Said> {
     let value: Value = serde_json::from_slice(body).ok()?;
     let text = |key: &str| {
         let text = value.get(key)?.as_str()?;
-        // What the package says when it was told nothing.
-        (text != "unknown" && text.len() <= 200).then(|| Box::<str>::from(text))
+        // What the package says when it was told nothing. It is shown line by line, on terminals too.
+        let printable = || text.chars().filter(|c| !c.is_control()).collect();
+        (text != "unknown" && text.len() <= 200).then(printable)
     };
     let said = Said { version: text("version"), commit: text("commit") };
     (said != Said::default()).then_some(said)

@@ -100,6 +100,7 @@ impl Seen {
             let happens = *self.happens.lock().unwrap();
             client.send(request);
             let (response, end) = client.response_and_end();
+            let last = response.closes();
             if response.status == 200 && end == End::Whole {
                 let name = response.text().split(' ').next().unwrap().to_owned();
                 *self.answers.lock().unwrap().entry(name).or_default() += 1;
@@ -110,9 +111,10 @@ impl Seen {
                 };
                 let method = request.split(' ').next().unwrap();
                 *self.failures.lock().unwrap().entry((happens, method, what)).or_default() += 1;
-                if end != End::Whole {
-                    client = Client::connect(address);
-                }
+            }
+            // After 10,000 requests, for one.
+            if last || end != End::Whole {
+                client = Client::connect(address);
             }
             self.count.fetch_add(1, Ordering::SeqCst);
         }
@@ -212,8 +214,7 @@ fn servers_are_killed_hung_restarted_and_slowed_and_no_client_sees_it_where_a_re
         };
         assert!(told, "{count} of {method} saw {what} when a server was {happens}: {failures:#?}");
     }
-    let hung = |((_, method, what), _): (&(&str, &str, String), &usize)| *method == "POST" && what == "504";
-    assert!(failures.iter().any(hung), "what may not be sent again waits for the server that hangs: {failures:#?}");
+    // Whether a POST was at the server when it hung is luck, so that one saw 504 is not asked for.
 }
 
 /// Tells the clients to stop when a test is over.
