@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use serde_json::Value;
 
 use crate::harness::{
-    Client, Ended, Folder, Gateway, Request, Unreachable, Upstream, eventually, exchange, free_address, get, get_admin,
-    listening_on, ok, probegate, run, wait_for_metric, wait_ready,
+    Client, Connection, Ended, Folder, Gateway, Request, Unreachable, Upstream, eventually, exchange, free_address,
+    get, get_admin, listening_on, metric, ok, probegate, run, wait_for_metric, wait_ready,
 };
 
 /// An app of one release.
@@ -206,6 +206,34 @@ fn a_release_that_fails_goes_back_by_itself_and_no_get_fails() {
     let log = gateway.access_log();
     let saved = log.iter().filter(|line| line["upstream_tries"] == 2).count();
     assert!(saved > 0 && log.iter().all(|line| line["method"] != "GET" || line["status"] == 200));
+}
+
+/// Answers everything but a POST, at which it ends the connection, as a worker does that crashes.
+fn crashing(connection: &mut Connection) {
+    while let Some(request) = connection.request() {
+        match &*request.target() {
+            "/form" => return,
+            "/version" => connection.write(ok("{\"version\": \"2\"}")),
+            _ => connection.write(ok("2")),
+        };
+    }
+}
+
+#[test]
+fn a_release_that_ends_connections_that_were_kept_goes_back() {
+    let (storage, blue, green) = (Folder::new(), Release::new("1"), Upstream::scripted(crashing));
+    let gateway = Gateway::start(config(&storage, &[blue.app.server()], &[green.server()], ""));
+    let (admin, address) = (gateway.admin(), gateway.address());
+    assert_eq!(switch(admin, &["green", "--bake", "60s", "--detach"]).code, Some(0));
+    wait_for_metric(&gateway, &share("green"), 1.0);
+    eventually("it goes back", || {
+        // The connection that the first one leaves is the one that the second one takes.
+        get(address, "/page");
+        exchange(address, "POST /form HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nConnection: close\r\n\r\nx");
+        (metric(&gateway, &ends("returned")) > 0.5).then_some(())
+    });
+    let ended = switch(admin, &["--watch"]);
+    assert!(ended.code == Some(3) && ended.err.contains("requests went wrong"), "{ended:?}");
 }
 
 #[test]
