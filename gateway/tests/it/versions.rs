@@ -40,16 +40,22 @@ fn readyz(gateway: &Gateway) -> (u16, Value) {
     (answer.status, serde_json::from_str(&answer.text()).unwrap())
 }
 
-#[test]
-fn every_server_is_asked_on_its_own_and_told_side_by_side() {
+/// An app that says its version when the gate is opened.
+fn hanging() -> (Arc<Gate>, Upstream) {
     let gate = Arc::<Gate>::default();
     let wait = Arc::clone(&gate);
-    let hangs = Upstream::answering(move |request| {
+    let app = Upstream::answering(move |request| {
         if request.target() == "/version" {
             wait.wait();
         }
         ok(BLUE)
     });
+    (gate, app)
+}
+
+#[test]
+fn every_server_is_asked_on_its_own_and_told_side_by_side() {
+    let (gate, hangs) = hanging();
     let apps = [telling(BLUE), telling(NEWER), telling("<html>")];
     let gone = free_address().to_string();
     let servers: Vec<String> = apps.iter().map(Upstream::server).chain([hangs.server(), gone.clone()]).collect();
@@ -135,14 +141,7 @@ fn an_aggregate_can_require_one_version_of_the_servers_that_get_requests() {
 
 #[test]
 fn one_that_hangs_does_not_show_that_all_are_the_same() {
-    let gate = Arc::<Gate>::default();
-    let wait = Arc::clone(&gate);
-    let hangs = Upstream::answering(move |request| {
-        if request.target() == "/version" {
-            wait.wait();
-        }
-        ok(BLUE)
-    });
+    let (gate, hangs) = hanging();
     let good = telling(BLUE);
     let storage = Folder::new();
     let more =
