@@ -5,4 +5,4 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=.ci/need.sh
 . .ci/need.sh
 need cmake:cmake cc:build-essential
-exec cargo run --release --quiet -p probegate -- demo "$@"
+exec cargo run --release --locked -p probegate -- demo "$@"
