@@ -6,6 +6,7 @@
 mod held;
 pub mod in_flight;
 mod key;
+pub mod late;
 pub mod pending;
 pub mod shared;
 mod shown;
@@ -22,6 +23,7 @@ pub use self::held::Held;
 use self::in_flight::Room;
 pub use self::key::Asking;
 use self::key::key;
+use self::late::Late;
 use self::pending::{Asked, Charge, Pending, Wait};
 use self::shared::Shared;
 use self::watch::Watch;
@@ -121,8 +123,8 @@ impl Limiter {
                 }
             } else if let Some(flights) = self.flights.get(index).and_then(Option::as_ref) {
                 // Those under way may all come to count.
-                let held = Held { limit: index, key, flights: Arc::clone(flights) };
-                let mut decision = table.peek(key, &limit.quota, asking.now, flights.enter(key));
+                let (held, under_way) = Held::enter(index, key, flights);
+                let mut decision = table.peek(key, &limit.quota, asking.now, under_way);
                 // Not never: those under way are over some time.
                 decision.retry_after = decision.retry_after.min(limit.quota.window());
                 if decision.admitted {
@@ -157,7 +159,15 @@ impl Limiter {
         if is_shared {
             let mut asked = Asked { worker: asking.worker, ..Asked::default() };
             for (index, limit, table) in counted.clone().filter(|(_, limit, _)| limit.shared) {
-                self.shared.ask(plan, index, key(table, limit, asking), asking, &mut asked);
+                let key = key(table, limit, asking);
+                let entered = self.flights.get(index).and_then(Option::as_ref);
+                let mut entered = entered.map(|flights| Held::enter(index, key, flights));
+                let name =
+                    self.shared.ask(plan, (index, key), entered.as_ref().map(|(_, all)| *all), asking, &mut asked);
+                if let Some((held, _)) = &mut entered {
+                    held.shared = name;
+                }
+                pending.get_or_insert_default().held.extend(entered.map(|(held, _)| held));
             }
             pending.get_or_insert_default().waits.push(Wait::Store(asked));
         }
@@ -219,17 +229,21 @@ impl Limiter {
         })
     }
 
-    /// The request is over: charges it to those limits that count it for how it was answered. `counts`: whether this one does.
-    pub fn charge_held(&self, plan: &Plan, held: &mut Vec<Held>, now: Now, counts: impl Fn(&Limit) -> bool) {
+    /// The request is over: charges it to those limits that count it for how it was answered. `counts`: whether this one does. What the store has to be told is
+    /// returned.
+    pub fn charge_held(&self, plan: &Plan, held: &mut Vec<Held>, now: Now, counts: impl Fn(&Limit) -> bool) -> Late {
+        let mut late = Late::default();
         // One after the other: nobody is under way any more only when he was charged.
         for held in held.drain(..) {
             if let (Some(limit), Some(table)) = (plan.limits.get(held.limit), self.tables.get(held.limit))
                 && counts(limit)
             {
                 // There is room: no more were let in than could all be charged.
-                table.admit(held.key, &limit.quota, now);
+                table.admit(held.key, self.shared.share(held.limit).unwrap_or(&limit.quota), now);
+                late.add(plan, limit, held);
             }
         }
+        late
     }
 
     /// Where a limit stands in the order in which places are taken.

@@ -16,7 +16,22 @@ pub struct Held {
     /// Whom it may be charged to.
     pub(super) key: Key,
     /// Who is under way.
-    pub(super) flights: Arc<Table>,
+    flights: Arc<Table>,
+    /// Where it is charged in the store, where gateways share the limit.
+    pub(super) shared: Option<Vec<u8>>,
+}
+
+impl Held {
+    /// One more is under way. How many there are now, this one included.
+    pub(super) fn enter(limit: usize, key: Key, flights: &Arc<Table>) -> (Self, u64) {
+        let under_way = flights.enter(key);
+        (Self { limit, key, flights: Arc::clone(flights), shared: None }, under_way)
+    }
+
+    /// The index of its limit in the plan.
+    pub const fn limit(&self) -> usize {
+        self.limit
+    }
 }
 
 impl Drop for Held {

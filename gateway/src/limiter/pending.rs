@@ -62,16 +62,27 @@ impl Pending {
 /// What the store is asked about a request: all of its shared limits.
 #[derive(Debug, Default)]
 pub struct Asked {
-    /// Indices of the limits in the plan, with the keys in the gateway's own tables.
-    pub limits: Vec<(usize, Key)>,
+    /// The limits.
+    pub limits: Vec<Question>,
     /// Their keys in the store.
     pub keys: Vec<Vec<u8>>,
-    /// Three for each: see [`crate::store::redis::SCRIPT`].
+    /// Those of each: see [`crate::store::redis::SCRIPT`].
     pub arguments: Vec<u64>,
     /// What keys are called by those limits that tell.
     pub labels: Vec<(usize, Box<str>)>,
     /// The worker that asks.
     pub worker: usize,
+}
+
+/// One limit that the store is asked about.
+#[derive(Clone, Copy, Debug)]
+pub struct Question {
+    /// Index of the limit in the plan.
+    pub limit: usize,
+    /// The key in the gateway's own tables.
+    pub key: Key,
+    /// Requests of the key that are under way here, this one included, where answers decide which of them count; `None`: it counts now.
+    pub under_way: Option<u64>,
 }
 
 /// One request that was charged to a key.

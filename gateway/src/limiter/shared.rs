@@ -7,6 +7,8 @@
 //!
 //! What the store admits is charged to the gateway's own table as well, with its share: when the store goes, clients do not begin anew.
 //!
+//! Where answers decide whether requests count, the store is asked whether there is room for those under way here, and told later ([`super::late`]).
+//!
 //! All keys of one request lie in one slot of a cluster, because one script can only reach one. Limits that a request may meet together form a set; where all of a
 //! set count by the same key, the slot is that of the key's hash, and the set is spread over the cluster. Where they do not (one counts by client, another by
 //! tenant), the whole set lies in one slot, named after the first of its limits.
@@ -19,12 +21,12 @@ use std::time::Instant;
 
 use probegate_policies::fields::Fields;
 use probegate_policies::limit::shared::{Answer, Charge};
-use probegate_policies::limit::{Decision, Key, Quota, Seed, SharedKey, Table};
+use probegate_policies::limit::{Algorithm, Decision, Key, Quota, Seed, SharedKey, Table};
 use probegate_policies::now::Now;
 use probegate_policies::reason::Reason;
 
 use super::key::feed;
-use super::pending::Asked;
+use super::pending::{Asked, Question};
 use super::{Asking, Limited, Limiter, shown};
 use crate::plan::{Limit, LimitStore, OnFailure, Plan};
 use crate::store::Store;
@@ -101,30 +103,41 @@ impl Shared {
     pub(super) fn standing(&self, index: usize, quota: &Quota, local: Key, now: Now) -> Option<Decision> {
         let until = self.of(index)?.over.remembered(local);
         let retry_after = until.checked_sub(now.nanos).filter(|left| *left > 0)?;
-        // The debt of whom the store refuses for so long.
-        let reset = (retry_after + quota.window()).saturating_sub(quota.interval());
+        let reset = match quota.algorithm() {
+            // The debt of whom the store refuses for so long.
+            Algorithm::Gcra => (retry_after + quota.window()).saturating_sub(quota.interval()),
+            Algorithm::FixedWindow => retry_after,
+        };
         Some(Decision { admitted: false, remaining: 0, reset, retry_after, delay: 0 })
     }
 
-    /// What the store is asked for one limit of a request.
+    /// What this gateway may let pass alone, where a limit is shared.
+    pub(super) fn share(&self, limit: usize) -> Option<&Quota> {
+        self.of(limit).map(|sharing| &sharing.share)
+    }
+
+    /// What the store is asked for one limit of a request. `under_way`: as in [`Question`]. Gives the key in the store, where it will be needed once more.
     pub(super) fn ask<F: Fields + ?Sized>(
         &self,
         plan: &Plan,
-        index: usize,
-        local: Key,
+        (index, local): (usize, Key),
+        under_way: Option<u64>,
         asking: &Asking<'_, F>,
         asked: &mut Asked,
-    ) {
-        let (Some(sharing), Some(limit), Some(store)) = (self.of(index), plan.limits.get(index), &plan.limit_store)
-        else {
-            return;
-        };
+    ) -> Option<Vec<u8>> {
+        let (sharing, limit, store) = (self.of(index)?, plan.limits.get(index)?, plan.limit_store.as_ref()?);
         let key = shared_key(store, limit, asking);
-        asked.limits.push((index, local));
-        asked.keys.push(name(&store.prefix, sharing.slot.as_deref(), &limit.name, key));
-        let Charge { cost, window, refuses } = Charge::of(&limit.quota, !limit.shadow);
-        asked.arguments.extend([cost, window, u64::from(refuses)]);
+        asked.limits.push(Question { limit: index, key: local, under_way });
+        let name = name(&store.prefix, sharing.slot.as_deref(), &limit.name, key);
+        let again = under_way.map(|_| name.clone());
+        asked.keys.push(name);
+        let charge = match under_way {
+            Some(under_way) => Charge::look(&limit.quota, !limit.shadow, under_way, store.replicas),
+            None => Charge::of(&limit.quota, !limit.shadow),
+        };
+        asked.arguments.extend(charge.in_windows_of(local).words());
         asked.labels.extend(shown::label(limit, asking).map(|label| (index, label)));
+        again
     }
 }
 
@@ -232,15 +245,18 @@ impl Limiter {
     /// What follows from an answer of the store.
     fn told(&self, plan: &Plan, asked: &Asked, answer: &Answer, now: Now) -> Settled {
         let mut settled = Settled { limited: None, delay: (0, 0), refused: None, shadows: Vec::new() };
-        for (position, (index, key)) in asked.limits.iter().enumerate() {
+        for (position, question) in asked.limits.iter().enumerate() {
+            let Question { limit: index, key, under_way } = question;
             let (Some(limit), Some(sharing)) = (plan.limits.get(*index), self.shared.of(*index)) else { continue };
-            let Some(decision) = answer.decision(position, &limit.quota) else { continue };
+            let Some((decision, lasts)) = said(answer, position, &limit.quota, *under_way) else { continue };
             self.watch_asked(asked, *index, (limit, *key), &decision, now);
             match answer.refused {
                 // Not only the first: whoever comes back when that one lets him pass is refused by another.
                 Some(refused) if refused == position || !limit.shadow && !decision.admitted => {
-                    // From the moment at which it was judged, which is before the store did: never longer than the store would refuse it.
-                    sharing.over.remember(*key, now.nanos.saturating_add(decision.retry_after), now.nanos);
+                    if lasts {
+                        // From the moment at which it was judged, which is before the store did: never longer than the store would refuse it.
+                        sharing.over.remember(*key, now.nanos.saturating_add(decision.retry_after), now.nanos);
+                    }
                     let this = Limited { limit: *index, decision };
                     let longest = settled.limited.map_or(this, |limited| limited.or_longer(*index, Some(decision)));
                     settled.limited = Some(longest);
@@ -249,7 +265,7 @@ impl Limiter {
                 _ if limit.shadow && !decision.admitted => settled.shadows.push(*index),
                 Some(_) => {}
                 None => {
-                    if let Some(table) = self.tables.get(*index) {
+                    if let Some(table) = self.tables.get(*index).filter(|_| under_way.is_none()) {
                         // Refused or not: it is full then, as it should be.
                         let _ = table.admit(*key, &sharing.share, now);
                     }
@@ -273,13 +289,20 @@ impl Limiter {
     /// Counts alone.
     fn alone(&self, plan: &Plan, asked: &Asked, now: Now) -> Settled {
         let mut settled = Settled { limited: None, delay: (0, 0), refused: None, shadows: Vec::new() };
-        for (position, (index, key)) in asked.limits.iter().enumerate() {
+        for (position, question) in asked.limits.iter().enumerate() {
+            let Question { limit: index, key, under_way } = question;
             let (Some(limit), Some(table), Some(sharing)) =
                 (plan.limits.get(*index), self.tables.get(*index), self.shared.of(*index))
             else {
                 continue;
             };
-            let decision = table.admit(*key, &sharing.share, now);
+            let decision = match under_way {
+                Some(under_way) => {
+                    let decision = table.peek(*key, &sharing.share, now, *under_way);
+                    Decision { retry_after: decision.retry_after.min(sharing.share.window()), ..decision }
+                }
+                None => table.admit(*key, &sharing.share, now),
+            };
             self.watch_asked(asked, *index, (limit, *key), &decision, now);
             if limit.shadow {
                 if !decision.admitted {
@@ -288,21 +311,24 @@ impl Limiter {
                 continue;
             }
             if !decision.admitted {
+                let charged = asked.limits.iter().take(position);
                 let charged =
-                    asked.limits.iter().take(position).filter(|(earlier, _)| !settled.shadows.contains(earlier));
-                for (earlier, key) in charged {
-                    if let (Some(table), Some(sharing)) = (self.tables.get(*earlier), self.shared.of(*earlier)) {
-                        table.refund(*key, &sharing.share);
+                    charged.filter(|earlier| earlier.under_way.is_none() && !settled.shadows.contains(&earlier.limit));
+                for earlier in charged {
+                    if let (Some(table), Some(share)) =
+                        (self.tables.get(earlier.limit), self.shared.share(earlier.limit))
+                    {
+                        table.refund(earlier.key, share);
                     }
                 }
-                let rest = asked.limits.iter().skip(position + 1).filter(|(other, _)| {
+                let rest = asked.limits.iter().skip(position + 1).filter(|other| {
                     // One that is watched refuses nobody.
-                    plan.limits.get(*other).is_some_and(|limit| !limit.shadow)
+                    plan.limits.get(other.limit).is_some_and(|limit| !limit.shadow)
                 });
-                let limited = rest.fold(Limited { limit: *index, decision }, |longest, (other, key)| {
-                    let tables = self.tables.get(*other).zip(self.shared.of(*other));
-                    let peeked = tables.map(|(table, sharing)| table.peek(*key, &sharing.share, now, 1));
-                    longest.or_longer(*other, peeked)
+                let limited = rest.fold(Limited { limit: *index, decision }, |longest, other| {
+                    let tables = self.tables.get(other.limit).zip(self.shared.share(other.limit));
+                    let peeked = tables.map(|(table, share)| table.peek(other.key, share, now, 1));
+                    longest.or_longer(other.limit, peeked)
                 });
                 return Settled {
                     limited: Some(limited),
@@ -315,6 +341,15 @@ impl Limiter {
         }
         settled
     }
+}
+
+/// What the bucket with this index says to a request, and whether it would say the same if no other were under way.
+fn said(answer: &Answer, index: usize, quota: &Quota, under_way: Option<u64>) -> Option<(Decision, bool)> {
+    let alone = answer.decision(index, quota, 1)?;
+    let Some(under_way) = under_way.filter(|_| alone.admitted) else { return Some((alone, true)) };
+    let decision = answer.decision(index, quota, under_way)?;
+    // Not never: those under way are over some time.
+    Some((Decision { retry_after: decision.retry_after.min(quota.window()), ..decision }, decision.admitted))
 }
 
 impl Settled {

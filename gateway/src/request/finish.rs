@@ -133,7 +133,7 @@ pub fn finish(
             stats.shadowed.fetch_add(1, Ordering::Relaxed);
         }
         if !pending.held.is_empty() {
-            settle(active, &mut pending.held, worker.clock.at(now), outcome, status);
+            settle(worker, active, &mut pending.held, worker.clock.at(now), outcome, status);
         }
     }
     let pending = judgement.pending.as_deref();
@@ -197,13 +197,18 @@ fn excess(plan: &Plan, judgement: &Judgement<'_>) -> u64 {
 }
 
 /// Charges the request to those limits that count it for how it was answered.
-fn settle(active: &Active, held: &mut Vec<Held>, now: Now, outcome: &Outcome, status: u16) {
+fn settle(worker: &Worker, active: &Active, held: &mut Vec<Held>, now: Now, outcome: &Outcome, status: u16) {
     let seen = outcome.filed.or(outcome.upstream_status).filter(|_| outcome.head_sent).unwrap_or(status);
     // Whoever left before the answer does not keep it from counting: nobody knows what it would have been.
     let left = seen == NOBODY && outcome.sent > 0;
-    active.limiter.charge_held(&active.plan, held, now, |limit| {
+    let late = active.limiter.charge_held(&active.plan, held, now, |limit| {
         left || limit.count.as_ref().is_some_and(|count| count.status.contains(&seen))
     });
+    if !late.is_empty()
+        && let Some(link) = worker.link(active.store.as_ref())
+    {
+        late.send(link);
+    }
 }
 
 /// Counts and logs what never became a request.

@@ -49,6 +49,8 @@ pub async fn wait<R: Responder>(
         // Who has waited for a place is judged as of now.
         let asked_at = if pending.delayed.is_some() { Instant::now() } else { received.complete };
         let settled = ask(asked, judgement, worker, active, asked_at).await;
+        // What would have been refused is not charged later.
+        pending.held.retain(|held| !settled.shadows.contains(&held.limit()));
         pending.shadows.extend(settled.shadows);
         if let Some(reason) = settled.refused {
             give_back(&mut pending, worker, active);

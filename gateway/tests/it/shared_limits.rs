@@ -1,6 +1,7 @@
 //! Limits that several gateways share through a real Redis.
 
 mod basics;
+mod counts;
 mod faults;
 mod load;
 mod script;

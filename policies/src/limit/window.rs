@@ -12,13 +12,13 @@ use std::net::IpAddr;
 
 use super::{Decision, Quota};
 
-const SECOND: u64 = 1_000_000_000;
+pub(super) const SECOND: u64 = 1_000_000_000;
 
 /// Bits of the state that count.
 const COUNT_BITS: u32 = 28;
 
 /// The most that can be counted.
-const MOST: u64 = (1 << COUNT_BITS) - 1;
+pub(super) const MOST: u64 = (1 << COUNT_BITS) - 1;
 
 /// The largest count of a rate that fixed windows can have.
 pub const MAX_COUNT: u32 = (1 << COUNT_BITS) - 2;
@@ -41,24 +41,43 @@ pub const fn end(unix: u64, period: u64, stagger: u32) -> u64 {
 
 /// Judges `quantity` requests at once against what was counted. Gives the new state, or `None` where it does not change.
 #[inline]
-pub(super) fn decide(state: u64, unix: u64, stagger: u32, quota: &Quota, quantity: u64) -> (Option<u64>, Decision) {
+pub(super) fn decide(before: u64, unix: u64, stagger: u32, quota: &Quota, quantity: u64) -> (Option<u64>, Decision) {
     let unix = clock(unix) >> COUNT_BITS;
     let end = end(unix, quota.window() / SECOND, stagger);
-    let counted = if state >> COUNT_BITS == end { state & MOST } else { 0 };
+    let counted = counted(before, end);
+    let after = counted.saturating_add(quantity).min(MOST);
+    // The end belongs to the window, and the second that has begun may be over at once.
+    let decision = judge(counted, (end + 1 - unix).saturating_mul(SECOND), quota, quantity);
+    let next = state(end, after);
+    let changes = quantity > 0 && next != before;
+    (changes.then_some(next), decision)
+}
+
+/// What `quantity` requests at once are told, where so many were counted in a window that is over in `left` nanoseconds.
+#[inline]
+pub(super) fn judge(counted: u64, left: u64, quota: &Quota, quantity: u64) -> Decision {
     let after = counted.saturating_add(quantity).min(MOST);
     let limit = u64::from(quota.limit());
     let admitted = after <= limit;
-    // The end belongs to the window, and the second that has begun may be over at once.
-    let reset = (end + 1 - unix).saturating_mul(SECOND);
     let retry_after = match admitted {
         true => 0,
         false if quantity > limit => u64::MAX,
-        false => reset,
+        false => left,
     };
     let remaining = u32::try_from(limit.saturating_sub(after)).unwrap_or(u32::MAX);
-    let next = end << COUNT_BITS | after;
-    let changes = quantity > 0 && next != state;
-    (changes.then_some(next), Decision { admitted, remaining, reset, retry_after, delay: 0 })
+    Decision { admitted, remaining, reset: left, retry_after, delay: 0 }
+}
+
+/// What a state has counted in the window with this end.
+#[inline]
+pub(super) const fn counted(state: u64, end: u64) -> u64 {
+    if state >> COUNT_BITS == end { state & MOST } else { 0 }
+}
+
+/// The state of a window with this end, in which so many were counted.
+#[inline]
+pub(super) const fn state(end: u64, counted: u64) -> u64 {
+    end << COUNT_BITS | counted
 }
 
 /// The state with one request less in it.

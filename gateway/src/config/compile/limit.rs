@@ -71,14 +71,6 @@ fn compile(name: &str, raw: raw::Limit, path: &ConfigPath, cx: &mut Context<'_>)
         cx.error(&path.key("delay"), message, "remove one of the two");
     }
     let shared = shared.is_some_and(|Leaf(Flag(shared))| shared);
-    if shared {
-        let why = [("algorithm", algorithm == Algorithm::FixedWindow), ("count", count.is_some())];
-        for (key, _) in why.into_iter().filter(|(_, there)| *there) {
-            let message =
-                format!("a shared limit can not have this `{key}`: the store counts exactly, and when requests come");
-            cx.error(&path.key(key), message, "remove it, or `shared`");
-        }
-    }
     let Leaf(rate) = cx.required(rate, path, "rate", "rate: 10/s` or `max_in_flight: 4")?;
     let (quota, delay) = match algorithm {
         Algorithm::Gcra => exact(rate, burst, delay, path, cx),

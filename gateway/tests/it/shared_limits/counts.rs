@@ -1,0 +1,185 @@
+//! Limits that gateways share and that count otherwise: in fixed windows, and by answers.
+
+use std::sync::Arc;
+use std::thread;
+
+use super::{gateway, gateway_with};
+use crate::harness::{Gate, Gateway, Redis, Reply, Upstream, eventually, exchange, get, metric, ok, wait_for_metric};
+
+const FAILURES: &str = "limits: {login: {rate: 5/h, count: {status: [401]}, shared: true}}";
+
+/// An app that lets in whoever knows the password.
+fn login() -> Upstream {
+    Upstream::answering(|request| {
+        if request.target().contains("right") {
+            ok("welcome")
+        } else {
+            b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n".to_vec()
+        }
+    })
+}
+
+fn guess(gateway: &Gateway, password: &str) -> u16 {
+    let asked = format!("POST /login?{password} HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n");
+    exchange(gateway.address(), asked).status
+}
+
+/// Milliseconds of debt in the store: how long the only key lives, about; 0: there is none.
+fn debt(redis: &Redis) -> i64 {
+    let Some(key) = redis.run(&["KEYS", "*login"]).texts().pop() else { return 0 };
+    let Reply::Number(left) = redis.run(&["PTTL", &key]) else { panic!() };
+    left
+}
+
+/// Waits until the store knows of so many failures. Each is twelve minutes.
+fn known(redis: &Redis, failures: i64) {
+    eventually("the store knows", || (debt(redis) > failures * 720_000 - 360_000).then_some(()));
+}
+
+#[test]
+fn failed_logins_are_counted_over_all_gateways_and_good_ones_are_not() {
+    let redis = Redis::start();
+    let app = login();
+    let [one, two] = [(); 2].map(|()| gateway(&app, &redis, FAILURES, "limits: [login]"));
+    for _ in 0..20 {
+        assert_eq!([guess(&one, "right"), guess(&two, "right")], [200, 200]);
+    }
+    assert_eq!(debt(&redis), 0, "nothing was charged");
+    for (failures, gateway) in (1..).zip([&one, &two, &one, &two, &one]) {
+        assert_eq!(guess(gateway, "wrong"), 401);
+        known(&redis, failures);
+    }
+    assert_eq!(["wrong", "right"].map(|password| (guess(&one, password), guess(&two, password))), [(429, 429); 2]);
+    assert_eq!(app.requests().len(), 45);
+    let refused = exchange(two.address(), "POST /login HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n");
+    let after: u64 = refused.field("retry-after").unwrap().parse().unwrap();
+    assert!((600..=720).contains(&after), "one guess is earned back in twelve minutes: {after}");
+    // Whoever is over it is remembered.
+    let asked = metric(&two, "probegate_limit_store_call_duration_seconds_count");
+    assert_eq!([(); 5].map(|()| guess(&two, "right")), [429; 5]);
+    assert!((metric(&two, "probegate_limit_store_call_duration_seconds_count") - asked).abs() < 0.5);
+}
+
+/// A client that asks as fast as it is answered: what one gateway has told the store, it has told before it asks for the next request.
+#[test]
+fn a_client_of_one_gateway_gets_exactly_what_the_limit_says() {
+    let redis = Redis::start();
+    let app = login();
+    let gateway = gateway(&app, &redis, FAILURES, "limits: [login]");
+    let guesses: String =
+        (0..12).map(|_| "POST /login?wrong HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n").collect();
+    let mut client = crate::harness::Client::connect(gateway.address());
+    client.send(&guesses);
+    let seen: Vec<u16> = (0..12).map(|_| client.response().status).collect();
+    assert_eq!(seen, [[401; 5].as_slice(), &[429; 7]].concat());
+}
+
+/// The slack that the documentation names: guesses at the same time, through several gateways. It is paid off, so that it is had once.
+#[test]
+fn guesses_at_the_same_time_get_no_further_than_once_at_each_gateway() {
+    let redis = Redis::start();
+    let gate = Arc::new(Gate::default());
+    let app = {
+        let gate = Arc::clone(&gate);
+        Upstream::answering(move |_| {
+            gate.wait();
+            b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n".to_vec()
+        })
+    };
+    let gateways = [(); 2].map(|()| gateway(&app, &redis, FAILURES, "limits: [login]"));
+    let guesses: Vec<_> = (0..20)
+        .map(|number| {
+            let address = gateways[number % 2].address();
+            thread::spawn(move || {
+                exchange(address, "POST /login HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n").status
+            })
+        })
+        .collect();
+    for gateway in &gateways {
+        wait_for_metric(gateway, "probegate_limited_total{limit=\"login\"}", 5.0);
+    }
+    assert_eq!(app.wait_for_requests(10).len(), 10);
+    assert_eq!(debt(&redis), 0, "nothing is known yet");
+    gate.open();
+    let mut seen: Vec<_> = guesses.into_iter().map(|guess| guess.join().unwrap()).collect();
+    seen.sort_unstable();
+    assert_eq!(seen, [[401; 10].as_slice(), &[429; 10]].concat());
+    // Ten failures, where the limit is five: an hour's worth has to be paid off before the next one is let in.
+    known(&redis, 10);
+    let refused = exchange(gateways[0].address(), "POST /login HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n");
+    let after: u64 = refused.field("retry-after").unwrap().parse().unwrap();
+    assert!((refused.status, 4000 < after && after <= 4320) == (429, true), "{after}");
+}
+
+#[test]
+fn failures_count_along_while_the_store_is_there_and_alone_when_it_is_gone() {
+    let mut redis = Redis::start();
+    let app = login();
+    // A share of two.
+    let limits = "limits: {login: {rate: 6/h, count: {status: [401]}, shared: true}}";
+    let gateway = gateway(&app, &redis, limits, "limits: [login]");
+    assert_eq!([guess(&gateway, "right"), guess(&gateway, "wrong")], [200, 401]);
+    known(&redis, 1);
+    redis.kill();
+    gateway.wait_for_log(|line| line["level"] == "WARN");
+    let seen = ["right", "wrong", "right"].map(|password| guess(&gateway, password));
+    assert_eq!(seen, [200, 401, 429], "of the two, one was used before");
+    let nobody = format!("redis://{}", crate::harness::free_address());
+    let closed = gateway_with(&app, &nobody, limits, "limits: [login]", "on_failure: closed").start();
+    assert_eq!(guess(&closed, "right"), 503);
+    let open = gateway_with(&app, &nobody, limits, "limits: [login]", "on_failure: open").start();
+    assert_eq!([(); 9].map(|()| guess(&open, "wrong")), [401; 9]);
+}
+
+#[test]
+fn in_shadow_mode_failures_are_counted_and_nobody_is_refused() {
+    let redis = Redis::start();
+    let app = login();
+    let limits = "limits: {login: {rate: 2/h, count: {status: [401]}, shared: true, mode: shadow}}";
+    let gateway = gateway(&app, &redis, limits, "limits: [login]");
+    assert_eq!([(); 5].map(|()| guess(&gateway, "wrong")), [401; 5]);
+    wait_for_metric(&gateway, "probegate_limit_shadow_total{limit=\"login\"}", 3.0);
+    let owed = debt(&redis);
+    assert!((3_000_000..=3_600_001).contains(&owed), "what would have been refused is not charged: {owed}");
+}
+
+#[test]
+fn gateways_have_their_fixed_windows_in_common() {
+    let redis = Redis::start();
+    let app = login();
+    let limits = "limits: {window: {rate: 5/d, algorithm: fixed_window, shared: true}}";
+    let gateways = [(); 2].map(|()| gateway(&app, &redis, limits, "limits: [window]"));
+    let seen: Vec<u16> = (0..8).map(|number| get(gateways[number % 2].address(), "/?right").status).collect();
+    let refused = get(gateways[0].address(), "/?right");
+    let said = redis.run(&["KEYS", "*window"]).texts();
+    let Reply::Text(state) = redis.run(&["GET", &said[0]]) else { panic!() };
+    let (end, counted) = state.strip_prefix('w').unwrap().split_once(':').unwrap();
+    let (end, counted): (u64, u64) = (end.parse().unwrap(), counted.parse().unwrap());
+    // Where django-ratelimit ends it: at the CRC-32 of the client's address.
+    assert_eq!(end % 86_400, u64::from(crate::limit_counts::crc32(b"127.0.0.1")) % 86_400);
+    if counted == 5 {
+        assert_eq!(seen, [[200; 5].as_slice(), &[429; 3]].concat());
+        assert_eq!(refused.field("ratelimit-policy").as_deref(), Some("\"window\";q=5;w=86400"));
+        let after: u64 = refused.field("retry-after").unwrap().parse().unwrap();
+        let left = end + 1 - std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
+        assert!((left..=left + 60).contains(&after), "{after} {left}");
+    } else {
+        // A window of this client ended while it ran.
+        assert!(seen.iter().filter(|status| **status == 200).count() <= 8);
+    }
+}
+
+#[test]
+fn a_window_goes_on_with_a_share_of_its_count_when_the_store_goes() {
+    let mut redis = Redis::start();
+    let app = login();
+    let limits = "limits: {window: {rate: 9/d, algorithm: fixed_window, shared: true}}";
+    let gateway = gateway(&app, &redis, limits, "limits: [window]");
+    let ask = || get(gateway.address(), "/?right").status;
+    let mut seen = vec![ask(), ask()];
+    redis.kill();
+    gateway.wait_for_log(|line| line["level"] == "WARN");
+    seen.extend([ask(), ask(), ask()]);
+    // A third of nine, of which two were used; all three again, where the window ended just now.
+    assert!([[200, 200, 200, 429, 429], [200; 5]].map(Vec::from).contains(&seen), "{seen:?}");
+}
