@@ -7,6 +7,7 @@
 //! Invariant: what has moved is written with the move, and only by the process in charge ([`crate::switches::Switches::hold`]).
 
 mod ask;
+mod ready;
 mod run;
 
 use std::collections::BTreeMap;

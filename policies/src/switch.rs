@@ -7,7 +7,7 @@
 //! third, and three of three are enough. It is looked at since the beginning of the switch, and over the last [`WINDOW`], so that a release that
 //! breaks late is not covered by what went well before.
 //!
-//! Invariant: a share only grows, until it is over. No clock: time is handed in.
+//! Invariant: a share only grows, until it is over; no stage ends before every server was asked in it and was ready. No clock: time is handed in.
 
 mod checks;
 #[cfg(test)]
@@ -101,6 +101,20 @@ impl Counts {
     }
 }
 
+/// What is known about whether the servers of the new slot are ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ready {
+    /// Nothing: the app does not answer that.
+    Untold,
+    /// They are asked, all of them at a time.
+    Told {
+        /// How many times in a row the worst of them has failed.
+        failed: u32,
+        /// When the last round began that all of them have passed.
+        passed: Option<Duration>,
+    },
+}
+
 /// Why a switch goes back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Regress {
@@ -166,21 +180,29 @@ impl Switch {
         counts.since(self.begun)
     }
 
-    /// What comes next. `counts`: of the new slot; `unready`: how many checks in a row the worst of its servers has failed.
-    pub fn look(&mut self, counts: Counts, unready: u32, now: Duration) -> Next {
+    /// Whether a stage may end: all servers have passed a round that began in it. Whoever failed has to pass one first, and so has whoever has not answered
+    /// yet: a stage shorter than a probe's timeout would otherwise be over before anybody was heard.
+    fn is_passed(&self, ready: Ready) -> bool {
+        match ready {
+            Ready::Untold => true,
+            Ready::Told { failed, passed } => failed == 0 && passed.is_some_and(|passed| passed >= self.since),
+        }
+    }
+
+    /// What comes next. `counts`: of the new slot; `ready`: its servers.
+    pub fn look(&mut self, counts: Counts, ready: Ready, now: Duration) -> Next {
         for seen in [counts.since(self.begun), counts.since(self.window.1)] {
             if self.tolerance.is_exceeded(seen) {
                 return Next::Return(Regress::Errors(seen));
             }
         }
-        if unready >= UNREADY {
+        if matches!(ready, Ready::Told { failed, .. } if failed >= UNREADY) {
             return Next::Return(Regress::Unready);
         }
         if now.saturating_sub(self.window.0) >= WINDOW {
             self.window = (now, counts);
         }
-        // Whoever fails a check has to pass one first.
-        if unready > 0 || !self.left(now).is_zero() {
+        if !self.left(now).is_zero() || !self.is_passed(ready) {
             return Next::Stay;
         }
         if self.at + 1 >= self.stages.len() {

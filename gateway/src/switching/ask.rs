@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use probegate_policies::probe::ProbeKind;
+use probegate_policies::reason::Reason;
 use probegate_policies::switch::{Finding, Said};
 use serde_json::Value;
 
-use super::{Means, find};
+use super::{Means, Run, find};
 use crate::health::check::Question;
 use crate::plan::{ProbeForward, Serve, Service};
 use crate::state::Active;
@@ -20,18 +21,24 @@ pub(super) async fn everything(means: &Means, active: &Arc<Active>, service: &st
         .into_iter()
         .map(|(index, label)| {
             let (means, active, service) = (means.clone(), Arc::clone(active), Box::<str>::from(service));
-            tokio::task::spawn_local(async move {
+            let name = label.clone();
+            let task = tokio::task::spawn_local(async move {
                 let mut findings = Vec::new();
                 for kind in ORDER {
                     findings.extend(one(&means, &active, &service, (index, &label), kind).await);
                 }
                 findings
-            })
+            });
+            (name, task)
         })
         .collect();
     let mut findings = Vec::new();
-    for task in tasks {
-        findings.extend(task.await.unwrap_or_default());
+    for (server, task) in tasks {
+        // A fault of the gateway is no word in favour of a server.
+        findings.extend(task.await.unwrap_or_else(|_| {
+            let answer = Err(Reason::Panicked.text().into());
+            vec![Finding { server, probe: ProbeKind::Readyz, answer, said: None }]
+        }));
     }
     findings
 }
@@ -41,26 +48,16 @@ pub(super) fn readiness(service: &Service) -> Option<ProbeKind> {
     [ProbeKind::Readyz, ProbeKind::Healthz].into_iter().find(|kind| forward(service, *kind).is_some())
 }
 
-/// Asks every server of a slot that is not drained one thing.
-pub(super) async fn each(
+/// Asks one server of the slot that a switch moves to one thing. `None`: it is drained, or not there.
+pub(super) async fn server(
     means: &Means,
     active: &Arc<Active>,
-    service: &str,
-    slot: &str,
+    run: &Run,
+    server: &str,
     kind: ProbeKind,
-) -> Vec<Finding> {
-    let tasks: Vec<_> = servers(active, service, slot)
-        .into_iter()
-        .map(|(index, label)| {
-            let (means, active, service) = (means.clone(), Arc::clone(active), Box::<str>::from(service));
-            tokio::task::spawn_local(async move { one(&means, &active, &service, (index, &label), kind).await })
-        })
-        .collect();
-    let mut findings = Vec::new();
-    for task in tasks {
-        findings.extend(task.await.ok().flatten());
-    }
-    findings
+) -> Option<Finding> {
+    let (index, label) = servers(active, &run.service, &run.to).into_iter().find(|(_, label)| **label == *server)?;
+    one(means, active, &run.service, (index, &label), kind).await
 }
 
 /// The servers of a slot that are not drained.

@@ -1,24 +1,21 @@
 //! One switch: ask, move, watch, and stay or go back.
 
-use std::cell::Cell;
-use std::collections::BTreeMap;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use probegate_policies::switch::{self, Counts, Next, Regress, Switch};
-use tokio::task::JoinHandle;
 
+use super::ready::Watch;
 use super::{Means, Outcome, Phase, Run, Wanted, ask, find};
 use crate::state::{State, unix_time};
 use crate::switches::{Ended, InSlots, Underway};
 use crate::wire::deadline::TICK;
 
-/// From one check of readiness to the next.
-const READINESS: Duration = Duration::from_secs(1);
-
 /// How often it is told what was seen, where that has changed.
 const NEWS: Duration = Duration::from_secs(5);
+
+/// How long servers may take to say that they are ready at the end of a stage before that is told.
+const WAITS: Duration = Duration::from_secs(1);
 
 /// Carries a switch out, to its end or that of the process.
 pub(super) async fn run(means: Means, run: Arc<Run>) {
@@ -102,9 +99,8 @@ async fn depart(means: &Means, run: &Run, wanted: &Wanted) -> bool {
 /// Watches the new slot until it is over.
 async fn watch(means: &Means, run: &Arc<Run>) {
     let origin = Instant::now();
-    let mut machine: Option<Switch> = None;
-    let unready = Rc::new(Cell::new(0));
-    let _watcher = Watcher(tokio::task::spawn_local(readiness(means.clone(), Arc::clone(run), Rc::clone(&unready))));
+    let mut begun: Option<(Switch, Watch)> = None;
+    let mut overdue = Overdue::default();
     let mut news = (Instant::now(), Counts::default());
     loop {
         let Some(state) = means.state.upgrade() else { return };
@@ -112,17 +108,17 @@ async fn watch(means: &Means, run: &Arc<Run>) {
         let Some(switch) = kept.switch.clone().filter(|switch| switch.id == run.id) else { return };
         let counts = counts(&state, run);
         let now = origin.elapsed();
-        let machine = machine.get_or_insert_with(|| {
+        let (machine, watch) = begun.get_or_insert_with(|| {
             let machine = Switch::begin(switch.stages(), switch.at, switch.tolerance(), counts, now);
             run.say(moved(machine.share(), run, machine.left(now)));
-            machine
+            (machine, Watch::begin(means, run, &switch.servers, origin))
         });
         let next = if run.is_aborted() {
             Err((Outcome::Aborted, "somebody wanted it".to_owned()))
         } else if servers(&state, run).as_ref() != Some(&switch.servers) {
             Err((Outcome::Returned, "the configuration has other servers for it, which nobody has asked".to_owned()))
         } else {
-            match machine.look(counts, unready.get(), now) {
+            match machine.look(counts, watch.ready(), now) {
                 Next::Return(Regress::Errors(Counts { requests, errors })) => {
                     Err((Outcome::Returned, format!("{errors} of {requests} requests went wrong")))
                 }
@@ -141,7 +137,11 @@ async fn watch(means: &Means, run: &Arc<Run>) {
                 return;
             }
         } else {
+            if overdue.is_news(machine.left(now).is_zero() && next == Ok(Next::Stay)) {
+                run.say("the time is over: it goes on when every server has said that it is ready".to_owned());
+            }
             if let Ok(Next::Share(share)) = next {
+                watch.stage();
                 run.say(format!("{}: {}", seen_so_far(seen), moved(share, run, machine.left(now))));
                 news = (Instant::now(), seen);
             } else if news.0.elapsed() >= NEWS && news.1 != seen {
@@ -158,6 +158,25 @@ async fn watch(means: &Means, run: &Arc<Run>) {
         }
         drop(state);
         tokio::time::sleep(TICK).await;
+    }
+}
+
+/// A stage whose time is over, and that waits for its servers.
+#[derive(Debug, Default)]
+struct Overdue {
+    since: Option<Instant>,
+    told: bool,
+}
+
+impl Overdue {
+    /// Whether it is to be told. Not for the moment that an answer takes.
+    fn is_news(&mut self, waits: bool) -> bool {
+        if !waits {
+            *self = Self::default();
+            return false;
+        }
+        let long = self.since.get_or_insert_with(Instant::now).elapsed() >= WAITS;
+        long && !std::mem::replace(&mut self.told, true)
     }
 }
 
@@ -227,44 +246,4 @@ fn in_flight(state: &State, run: &Run, slot: &str) -> Option<u64> {
     let (_, slots, servers) = find(&active, &run.service)?;
     let slot = slots.index(slot)?;
     Some(servers.sites().iter().filter(|site| site.slot == Some(slot)).map(|site| site.state.in_flight()).sum())
-}
-
-/// Ends with the switch.
-struct Watcher(JoinHandle<()>);
-
-impl Drop for Watcher {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-/// Asks the servers of the new slot whether they are ready, and tells how many times in a row the worst of them has failed.
-async fn readiness(means: Means, run: Arc<Run>, worst: Rc<Cell<u32>>) {
-    let mut failed: BTreeMap<Box<str>, u32> = BTreeMap::new();
-    let mut told = false;
-    loop {
-        let begun = Instant::now();
-        let Some(active) = means.state.upgrade().map(|state| state.active()) else { return };
-        let kind = find(&active, &run.service).and_then(|(service, ..)| ask::readiness(service));
-        if let Some(kind) = kind {
-            let findings = ask::each(&means, &active, &run.service, &run.to, kind).await;
-            let before = std::mem::take(&mut failed);
-            for finding in findings {
-                let why = match finding.answer {
-                    Ok(200..=299) => continue,
-                    Ok(status) => format!("answers with status {status}"),
-                    Err(why) => format!("is not answered: {why}"),
-                };
-                run.say(format!("{}: {} {why}", finding.server, kind.name()));
-                let times = before.get(&finding.server).copied().unwrap_or_default() + 1;
-                failed.insert(finding.server, times);
-            }
-            worst.set(failed.values().copied().max().unwrap_or_default());
-        } else if !told {
-            told = true;
-            run.say("readiness is not watched: the app answers neither readyz nor healthz".to_owned());
-        }
-        drop(active);
-        tokio::time::sleep(READINESS.saturating_sub(begun.elapsed()).max(TICK)).await;
-    }
 }

@@ -85,6 +85,7 @@ mod shared_limits;
 mod shield;
 mod slots;
 mod slots_django;
+mod slots_watch;
 mod slow_clients;
 mod smuggling;
 mod splitting;

@@ -12,16 +12,16 @@ use crate::harness::{
 };
 
 /// An app of one release.
-struct Release {
-    app: Upstream,
+pub(crate) struct Release {
+    pub(crate) app: Upstream,
     /// `readyz` answers 503.
-    unready: Arc<AtomicBool>,
+    pub(crate) unready: Arc<AtomicBool>,
     /// Everything but probes answers 500.
-    broken: Arc<AtomicBool>,
+    pub(crate) broken: Arc<AtomicBool>,
 }
 
 impl Release {
-    fn new(name: &'static str) -> Self {
+    pub(crate) fn new(name: &'static str) -> Self {
         let (unready, broken) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         let (is_unready, is_broken) = (Arc::clone(&unready), Arc::clone(&broken));
         let app = Upstream::answering(move |request: &Request| match &*request.target() {
@@ -35,17 +35,17 @@ impl Release {
     }
 
     /// Requests but probes.
-    fn served(&self) -> usize {
+    pub(crate) fn served(&self) -> usize {
         self.app.targets().iter().filter(|target| !target.ends_with('z') && *target != "/version").count()
     }
 }
 
-fn failing(status: u16) -> Vec<u8> {
+pub(crate) fn failing(status: u16) -> Vec<u8> {
     format!("HTTP/1.1 {status} Bad\r\nContent-Length: 3\r\n\r\nbad").into_bytes()
 }
 
 /// Two slots with these servers, and more lines of the service.
-fn config(storage: &Folder, blue: &[String], green: &[String], more: &str) -> String {
+pub(crate) fn config(storage: &Folder, blue: &[String], green: &[String], more: &str) -> String {
     format!(
         "listeners:\n  - address: \"127.0.0.1:0\"\nadmin: {{address: \"127.0.0.1:0\"}}\nworkers: 2\n\
          probes: {{healthz: {{timeout: 20s}}, readyz: {{timeout: 20s}}, startupz: {{timeout: 20s}}, version: {{timeout: 20s}}}}\n\
@@ -56,29 +56,29 @@ fn config(storage: &Folder, blue: &[String], green: &[String], more: &str) -> St
     )
 }
 
-fn two(storage: &Folder, blue: &Release, green: &Release) -> String {
+pub(crate) fn two(storage: &Folder, blue: &Release, green: &Release) -> String {
     config(storage, &[blue.app.server()], &[green.app.server()], "")
 }
 
 /// A command that asks the gateway at `admin`.
-fn command(admin: SocketAddr, arguments: &[&str]) -> Ended {
+pub(crate) fn command(admin: SocketAddr, arguments: &[&str]) -> Ended {
     run(probegate(arguments).arg("--admin").arg(admin.to_string()).env_remove("PROBEGATE_ADMIN_TOKEN"))
 }
 
-fn switch(admin: SocketAddr, arguments: &[&str]) -> Ended {
+pub(crate) fn switch(admin: SocketAddr, arguments: &[&str]) -> Ended {
     command(admin, &[&["switch", "shop"], arguments].concat())
 }
 
 /// How the switch is, as JSON.
-fn state(admin: SocketAddr) -> Value {
+pub(crate) fn state(admin: SocketAddr) -> Value {
     get_admin(admin, "/services/shop/switch").json()
 }
 
-fn share(slot: &str) -> String {
+pub(crate) fn share(slot: &str) -> String {
     format!("probegate_slot_share{{service=\"shop\",slot=\"{slot}\"}}")
 }
 
-fn ends(outcome: &str) -> String {
+pub(crate) fn ends(outcome: &str) -> String {
     format!("probegate_switches_total{{service=\"shop\",outcome=\"{outcome}\"}}")
 }
 

@@ -7,6 +7,15 @@ use crate::probe::ProbeKind;
 const SECOND: Duration = Duration::from_secs(1);
 const TOLERANCE: Tolerance = Tolerance { percent: 5, min_requests: 50 };
 
+/// Everybody has passed at this moment.
+fn at(passed: Duration) -> Ready {
+    Ready::Told { failed: 0, passed: Some(passed) }
+}
+
+fn failing(failed: u32) -> Ready {
+    Ready::Told { failed, passed: None }
+}
+
 fn counts(requests: u64, errors: u64) -> Counts {
     Counts { requests, errors }
 }
@@ -31,16 +40,16 @@ fn shares_grow_and_end_with_everything() {
 fn a_good_release_bakes_and_stays() {
     let mut switch = at_once(10 * SECOND);
     assert_eq!(switch.share(), WHOLE);
-    assert_eq!(switch.look(counts(1000, 10), 0, 9 * SECOND), Next::Stay);
-    assert_eq!(switch.look(counts(1100, 10), 0, 10 * SECOND), Next::Done);
+    assert_eq!(switch.look(counts(1000, 10), at(9 * SECOND), 9 * SECOND), Next::Stay);
+    assert_eq!(switch.look(counts(1100, 10), at(10 * SECOND), 10 * SECOND), Next::Done);
 }
 
 #[test]
 fn errors_count_over_a_minimum_of_requests() {
     let mut switch = at_once(60 * SECOND);
     // 5 % of 50 are two and a half.
-    assert_eq!(switch.look(counts(2, 2), 0, SECOND), Next::Stay);
-    assert_eq!(switch.look(counts(3, 3), 0, SECOND), Next::Return(Regress::Errors(counts(3, 3))));
+    assert_eq!(switch.look(counts(2, 2), at(SECOND), SECOND), Next::Stay);
+    assert_eq!(switch.look(counts(3, 3), at(SECOND), SECOND), Next::Return(Regress::Errors(counts(3, 3))));
 }
 
 #[test]
@@ -49,20 +58,35 @@ fn a_release_that_breaks_late_is_not_covered_by_what_went_well() {
     let mut seen = Counts::default();
     for second in 1..=100 {
         seen.requests += 1000;
-        assert_eq!(switch.look(seen, 0, second * SECOND), Next::Stay);
+        assert_eq!(switch.look(seen, at(second * SECOND), second * SECOND), Next::Stay);
     }
     seen.requests += 100;
     seen.errors += 100;
     // 100 of 100 100 are one in a thousand; of the last seconds they are too many.
-    assert!(matches!(switch.look(seen, 0, 101 * SECOND), Next::Return(Regress::Errors(_))));
+    assert!(matches!(switch.look(seen, at(101 * SECOND), 101 * SECOND), Next::Return(Regress::Errors(_))));
 }
 
 #[test]
 fn a_server_that_is_not_ready_holds_the_stage_and_then_ends_it() {
     let mut switch = at_once(SECOND);
-    assert_eq!(switch.look(Counts::default(), 1, 5 * SECOND), Next::Stay);
-    assert_eq!(switch.clone().look(Counts::default(), 0, 6 * SECOND), Next::Done);
-    assert_eq!(switch.look(Counts::default(), 2, 6 * SECOND), Next::Return(Regress::Unready));
+    assert_eq!(switch.look(Counts::default(), failing(1), 5 * SECOND), Next::Stay);
+    assert_eq!(switch.clone().look(Counts::default(), at(6 * SECOND), 6 * SECOND), Next::Done);
+    assert_eq!(switch.look(Counts::default(), failing(2), 6 * SECOND), Next::Return(Regress::Unready));
+}
+
+#[test]
+fn a_stage_does_not_end_before_every_server_has_answered_in_it() {
+    let stages = stages(&[50], SECOND, SECOND).unwrap();
+    let mut switch = Switch::begin(stages, 0, TOLERANCE, Counts::default(), SECOND);
+    // They hang, or have not been asked yet; what they said before it began does not count.
+    for ready in [failing(0), at(SECOND / 2)] {
+        assert_eq!(switch.look(Counts::default(), ready, 600 * SECOND), Next::Stay);
+    }
+    assert_eq!(switch.look(Counts::default(), at(SECOND), 600 * SECOND), Next::Share(100));
+    assert_eq!(switch.look(Counts::default(), at(599 * SECOND), 602 * SECOND), Next::Stay, "one for each stage");
+    assert_eq!(switch.clone().look(Counts::default(), at(601 * SECOND), 602 * SECOND), Next::Done);
+    // Nobody can be asked.
+    assert_eq!(switch.look(Counts::default(), Ready::Untold, 602 * SECOND), Next::Done);
 }
 
 #[test]
@@ -70,14 +94,14 @@ fn stages_follow_each_other_and_each_has_its_time() {
     let stages = stages(&[5, 25], 2 * SECOND, 10 * SECOND).unwrap();
     let mut switch = Switch::begin(stages.clone(), 0, TOLERANCE, Counts::default(), Duration::ZERO);
     assert_eq!((switch.share(), switch.left(SECOND)), (5, SECOND));
-    assert_eq!(switch.look(counts(1, 0), 0, 2 * SECOND), Next::Share(25));
-    assert_eq!(switch.look(counts(2, 0), 0, 3 * SECOND), Next::Stay);
-    assert_eq!(switch.look(counts(2, 0), 0, 4 * SECOND), Next::Share(100));
-    assert_eq!(switch.look(counts(2, 0), 0, 14 * SECOND), Next::Done);
+    assert_eq!(switch.look(counts(1, 0), at(2 * SECOND), 2 * SECOND), Next::Share(25));
+    assert_eq!(switch.look(counts(2, 0), at(3 * SECOND), 3 * SECOND), Next::Stay);
+    assert_eq!(switch.look(counts(2, 0), at(4 * SECOND), 4 * SECOND), Next::Share(100));
+    assert_eq!(switch.look(counts(2, 0), at(14 * SECOND), 14 * SECOND), Next::Done);
     // After a restart, the stage begins anew, with what is counted from then on.
     let mut resumed = Switch::begin(stages, 1, TOLERANCE, counts(9, 9), 100 * SECOND);
     assert_eq!((resumed.share(), resumed.stage()), (25, 1));
-    assert_eq!(resumed.look(counts(10, 9), 0, 101 * SECOND), Next::Stay);
+    assert_eq!(resumed.look(counts(10, 9), at(101 * SECOND), 101 * SECOND), Next::Stay);
     assert_eq!(resumed.seen(counts(10, 9)), counts(1, 0));
 }
 
@@ -159,7 +183,8 @@ proptest! {
             now += Duration::from_millis(millis);
             total.requests += requests + errors;
             total.errors += errors;
-            match switch.look(total, unready, now) {
+            let ready = Ready::Told { failed: unready, passed: Some(now) };
+            match switch.look(total, ready, now) {
                 Next::Stay => prop_assert!(unready < UNREADY && !TOLERANCE.is_exceeded(total)),
                 Next::Share(next) => {
                     prop_assert!(next > share);
