@@ -28,8 +28,10 @@ for name in sys.argv[1:]:
 EOF
 }
 
-# No engine is needed: the file against the schema that the compose specification publishes.
-step_compose() { "$tools/venv/bin/check-jsonschema" --builtin-schema vendor.compose-spec docker-compose.yml; }
+# No engine is needed: the files against the schema that the compose specification publishes.
+step_compose() {
+  "$tools/venv/bin/check-jsonschema" --builtin-schema vendor.compose-spec docker-compose.yml examples/fleet/docker-compose.yml
+}
 
 step_django() (
   cd examples/django || exit
@@ -90,7 +92,7 @@ step_examples() {
     # Certificates are nobody's to ship. Files that name some are compiled with generated ones by tests/tidy.rs.
     ! grep -qE '\.(pem|key)\b' "$file" || continue
     # The secrets they name; any will do.
-    PROBE_TOKEN=$(made_up) APP_PROBE_TOKEN=$(made_up) "$probegate" check "$file" || failed=1
+    PROBE_TOKEN=$(made_up) APP_PROBE_TOKEN=$(made_up) REDIS_PASSWORD=$(made_up) "$probegate" check "$file" || failed=1
   done
   "$probegate" schema >"$tools/schema.json" &&
     "$tools/venv/bin/check-jsonschema" --schemafile "$tools/schema.json" "${files[@]}" || failed=1

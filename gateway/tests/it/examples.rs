@@ -55,7 +55,7 @@ fn rooted(file: &std::path::Path) -> String {
 }
 
 /// The text with every listener and the admin listener on a port that the kernel chooses, and files where the test may write.
-fn movable(text: &str, folder: &Folder) -> String {
+pub(crate) fn movable(text: &str, folder: &Folder) -> String {
     let mut out = String::new();
     let (mut in_listeners, mut in_admin) = (false, false);
     for line in text.lines() {
@@ -78,7 +78,10 @@ fn every_example_starts_and_answers() {
     for (name, file) in examples() {
         let folder = Folder::new();
         let (text, files) = certified(&movable(&rooted(&file), &folder));
-        let builder = Gateway::with(text).env("PROBE_TOKEN", TOKEN).env("APP_PROBE_TOKEN", APP_TOKEN);
+        let builder = Gateway::with(text)
+            .env("PROBE_TOKEN", TOKEN)
+            .env("APP_PROBE_TOKEN", APP_TOKEN)
+            .env("REDIS_PASSWORD", TOKEN);
         let mut gateway = files.iter().fold(builder, |builder, (name, content)| builder.file(name, content)).start();
         wait_ready(&gateway);
         // No app stands behind it here, and not every one of them knows this host.

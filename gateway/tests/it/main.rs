@@ -48,6 +48,7 @@ mod files;
 mod files_disks;
 mod files_oracle;
 mod files_pointed;
+mod fleet;
 mod grpc;
 mod handover;
 mod harness;

@@ -71,7 +71,12 @@ pub(crate) fn accepts(address: SocketAddr) -> bool {
 /// A command of the program, run in the repository.
 pub(crate) fn probegate(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_probegate"));
-    command.args(arguments).current_dir(root()).env("PROBE_TOKEN", TOKEN).env("APP_PROBE_TOKEN", APP_TOKEN);
+    command
+        .args(arguments)
+        .current_dir(root())
+        .env("PROBE_TOKEN", TOKEN)
+        .env("APP_PROBE_TOKEN", APP_TOKEN)
+        .env("REDIS_PASSWORD", TOKEN);
     command
 }
 
