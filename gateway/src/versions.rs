@@ -6,14 +6,14 @@
 //! Invariant: a server is asked as its health checks ask it, with the token and the host of the probe `version`, and nothing that a client sent.
 
 use std::cell::Cell;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use probegate_policies::probe::ProbeKind;
 use probegate_policies::reason::Reason;
-use probegate_policies::version::{Agreement, Told, agreement};
+use probegate_policies::version::{Agreement, Told, agreement, together};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{LocalSet, spawn_local};
 
@@ -64,6 +64,8 @@ pub struct Fleet {
 pub struct Seen {
     /// As written in the configuration.
     pub server: Box<str>,
+    /// The index of its slot, where there are slots.
+    pub slot: Option<u8>,
     /// Whether it gets requests: it is neither drained nor down, nor in a slot that gets none.
     pub serves: bool,
     /// Its version, or why there is none.
@@ -71,9 +73,12 @@ pub struct Seen {
 }
 
 impl Fleet {
-    /// Whether all servers that get requests run the same.
+    /// Whether all servers that get requests run the same. Slots are there to differ: while two of them get requests, the servers of each are compared.
     pub fn agreement(&self) -> Agreement {
-        agreement(self.servers.iter().filter(|seen| seen.serves).map(|seen| seen.told.as_ref().ok()))
+        let serving = || self.servers.iter().filter(|seen| seen.serves);
+        let slots: BTreeSet<_> = serving().map(|seen| seen.slot).collect();
+        let own = |slot| serving().filter(move |seen| seen.slot == slot).map(|seen| seen.told.as_ref().ok());
+        together(slots.into_iter().map(|slot| agreement(own(slot))))
     }
 }
 
@@ -207,11 +212,11 @@ async fn fleet(state: &Arc<State>, name: &str, pools: &Rc<Pools>, deadlines: &Rc
                 Some(question.put(&pools, &service.upstream, index, forward.timeout, &deadline).await)
             });
             let serves = site.state.may_be_asked() && readiness::is_in_turn(servers, site);
-            asked.push((server.label.clone(), serves, task));
+            asked.push((server.label.clone(), site.slot, serves, task));
         }
     }
     let mut fleet = Fleet { service: name.into(), asked: unix_time(), servers: Vec::new() };
-    for (server, serves, task) in asked {
+    for (server, slot, serves, task) in asked {
         let told = match task.await {
             Ok(Some(Ok((status, body)))) if (200..300).contains(&status) => read(&body),
             Ok(Some(Ok((status, _)))) => Err(format!("it answers with status {status}")),
@@ -219,7 +224,7 @@ async fn fleet(state: &Arc<State>, name: &str, pools: &Rc<Pools>, deadlines: &Rc
             Ok(Some(Err(reason))) => Err(reason.text().to_owned()),
             Ok(None) | Err(_) => Err(Reason::Panicked.text().to_owned()),
         };
-        fleet.servers.push(Seen { server, serves, told });
+        fleet.servers.push(Seen { server, slot, serves, told });
     }
     fleet
 }

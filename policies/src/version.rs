@@ -98,6 +98,19 @@ pub fn agreement<'a>(servers: impl IntoIterator<Item = Option<&'a Told>>) -> Agr
     if silent || first.is_none() { Agreement::Unknown } else { Agreement::One }
 }
 
+/// What groups of servers, of which each may run another version, make together: one version is one in each of them.
+pub fn together(groups: impl IntoIterator<Item = Agreement>) -> Agreement {
+    let (mut some, mut unknown) = (false, false);
+    for group in groups {
+        match group {
+            Agreement::Several => return Agreement::Several,
+            Agreement::Unknown => unknown = true,
+            Agreement::One => some = true,
+        }
+    }
+    if some && !unknown { Agreement::One } else { Agreement::Unknown }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -122,6 +135,19 @@ mod tests {
         for other in [told("1.5", "abc"), told("1.4", "abd"), told("1.4", "")] {
             assert_eq!(agreement([Some(&told("1.4", "abc")), Some(&other)]), Agreement::Several, "{other:?}");
             assert_eq!(agreement([Some(&told("1.4", "abc")), None, Some(&other)]), Agreement::Several);
+        }
+    }
+
+    #[test]
+    fn groups_are_one_where_each_is() {
+        use Agreement::{One, Several, Unknown};
+        for (groups, expected) in [
+            (vec![One, One], One),
+            (vec![One, Unknown], Unknown),
+            (vec![Unknown, Several, One], Several),
+            (vec![], Unknown),
+        ] {
+            assert_eq!(together(groups.iter().copied()), expected, "{groups:?}");
         }
     }
 

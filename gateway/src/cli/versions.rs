@@ -66,7 +66,8 @@ fn table(answer: &Value) -> String {
     for service in list(answer, "versions") {
         let name = text(service, "service");
         let note = match &*text(service, "agree") {
-            "one" => "one version",
+            "one" if is_one(service) => "one version",
+            "one" => "one version in each slot",
             "several" => "several versions",
             _ => "not every server tells its version",
         };
@@ -99,6 +100,14 @@ fn table(answer: &Value) -> String {
         writeln!(out, "{}", line.trim_end()).ok();
     }
     out + &notes
+}
+
+/// Whether all servers of a service that get requests tell the same.
+fn is_one(service: &Value) -> bool {
+    let serving = list(service, "servers").filter(|server| server.get("serves") != Some(&Value::Bool(false)));
+    let told = serving.map(|server| ["version", "commit"].map(|key| server.get("version").map(|told| text(told, key))));
+    let told: Vec<_> = told.collect();
+    told.windows(2).all(|pair| matches!(pair, [one, next] if one == next))
 }
 
 /// A name as it stands in a path.

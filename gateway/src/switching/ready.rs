@@ -58,10 +58,10 @@ impl Watch {
     pub(super) fn begin(means: &Means, run: &Arc<Run>, servers: &[Box<str>], origin: Instant) -> Self {
         let heard = Heard { origin, since: Cell::default(), each: RefCell::new(vec![UNHEARD; servers.len()]) };
         let heard = Rc::new(heard);
-        let watch = |(at, server): (usize, &Box<str>)| {
+        let tasks = servers.iter().enumerate().map(|(at, server)| {
             spawn_local(watch(means.clone(), Arc::clone(run), Rc::clone(&heard), (at, server.clone())))
-        };
-        let tasks = servers.iter().enumerate().map(watch).collect();
+        });
+        let tasks = tasks.collect();
         Self { heard, tasks }
     }
 

@@ -7,7 +7,7 @@ use probegate_policies::switch::{self, Counts, Next, Regress, Switch};
 
 use super::ready::Watch;
 use super::{Means, Outcome, Phase, Run, Wanted, ask, find};
-use crate::state::{State, unix_time};
+use crate::state::{Active, State, unix_time};
 use crate::switches::{Ended, InSlots, Underway};
 use crate::wire::deadline::TICK;
 
@@ -19,33 +19,46 @@ const WAITS: Duration = Duration::from_secs(1);
 
 /// Carries a switch out, to its end or that of the process.
 pub(super) async fn run(means: Means, run: Arc<Run>) {
-    if let Some(wanted) = &run.wanted {
-        run.say(format!("from {} to {}", run.from, run.to));
-        if wanted.force {
-            run.say("no server is asked first, as wanted".to_owned());
-        } else {
-            let why = checks(&means, &run, wanted).await;
-            let outcome = if run.is_aborted() { Outcome::Aborted } else { Outcome::Refused };
-            if let Some(why) = why.or_else(|| run.is_aborted().then(|| "somebody wanted it".to_owned())) {
+    let Some(wanted) = &run.wanted else {
+        run.say("goes on: another process had begun it".to_owned());
+        return watch(&means, &run).await;
+    };
+    run.say(format!("from {} to {}", run.from, run.to));
+    if wanted.force {
+        run.say("no server is asked first, as wanted".to_owned());
+    }
+    loop {
+        let asked = if wanted.force { Ok(None) } else { checks(&means, &run, wanted).await.map(Some) };
+        let departed = match asked {
+            Ok(asked) => depart(&means, &run, wanted, asked.as_deref()).await,
+            Err(why) => Departed::Not(Outcome::Refused, why),
+        };
+        match departed {
+            Departed::Yes => return watch(&means, &run).await,
+            Departed::Others => {
+                run.say("its servers are others than those that were asked: they are asked again".to_owned());
+            }
+            Departed::Not(outcome, why) => {
                 let Some(state) = means.state.upgrade() else { return };
+                let (outcome, why) = if run.is_aborted() { (Outcome::Aborted, wanted_back()) } else { (outcome, why) };
                 state.slots.count_end(&run.service, outcome.word());
                 run.say("nothing has moved".to_owned());
                 run.is_at(Phase::Ended(outcome, why));
                 return;
             }
+            Departed::Nowhere => return,
         }
-        if !depart(&means, &run, wanted).await {
-            return;
-        }
-    } else {
-        run.say("goes on: another process had begun it".to_owned());
     }
-    watch(&means, &run).await;
 }
 
-/// Asks everybody. Why nothing moves, or `None`.
-async fn checks(means: &Means, run: &Run, wanted: &Wanted) -> Option<String> {
-    let active = means.state.upgrade()?.active();
+fn wanted_back() -> String {
+    "somebody wanted it".to_owned()
+}
+
+/// Asks everybody. Who was asked, or why nothing moves.
+async fn checks(means: &Means, run: &Run, wanted: &Wanted) -> Result<Vec<(Box<str>, bool)>, String> {
+    let Some(active) = means.state.upgrade().map(|state| state.active()) else { return Err(String::new()) };
+    let asked = servers(&active, run).unwrap_or_default();
     let findings = ask::everything(means, &active, &run.service, &run.to).await;
     for finding in &findings {
         let said = finding.said.as_ref().map(|said| format!(", {said}")).unwrap_or_default();
@@ -60,27 +73,50 @@ async fn checks(means: &Means, run: &Run, wanted: &Wanted) -> Option<String> {
         run.say(format!("refused: {refusal}"));
     }
     let all = refusals.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-    (!all.is_empty()).then_some(all)
+    if all.is_empty() { Ok(asked) } else { Err(all) }
 }
 
-/// The first share moves. `false`: this process is not in charge any more, or has other slots.
-async fn depart(means: &Means, run: &Run, wanted: &Wanted) -> bool {
+/// What became of moving the first share.
+#[derive(Debug)]
+enum Departed {
+    /// It has moved.
+    Yes,
+    /// There is a server that nobody has asked: a reload brought it, or somebody let it have requests again.
+    Others,
+    /// Nothing moves.
+    Not(Outcome, String),
+    /// This process is not there any more.
+    Nowhere,
+}
+
+/// The first share moves, to servers that were `asked`, each with whether it was drained. `None`: nobody wanted that.
+async fn depart(means: &Means, run: &Run, wanted: &Wanted, asked: Option<&[(Box<str>, bool)]>) -> Departed {
     let stages = wanted.stages.iter();
     let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     let stages: Vec<_> = stages.map(|stage| (stage.share, millis(stage.time))).collect();
     loop {
-        let Some(state) = means.state.upgrade() else { return false };
-        let Some(servers) = servers(&state, run) else {
-            state.slots.count_end(&run.service, Outcome::Refused.word());
-            run.is_at(Phase::Ended(Outcome::Refused, "the configuration has no such slots any more".to_owned()));
-            return false;
-        };
+        let Some(state) = means.state.upgrade() else { return Departed::Nowhere };
         if let Some(_held) = state.switches.hold() {
+            if run.is_aborted() {
+                return Departed::Not(Outcome::Aborted, wanted_back());
+            }
+            let Some(servers) = servers(&state.active(), run) else {
+                let why = "the configuration has no such slots any more".to_owned();
+                return Departed::Not(Outcome::Refused, why);
+            };
+            // Whoever is drained meanwhile gets nothing.
+            let same = |asked: &[(Box<str>, bool)]| {
+                asked.len() == servers.len()
+                    && asked.iter().zip(&servers).all(|(was, is)| was.0 == is.0 && was.1 <= is.1)
+            };
+            if !asked.is_none_or(same) {
+                return Departed::Others;
+            }
             let switch = Underway {
                 id: run.id.clone(),
                 from: run.from.clone(),
                 to: run.to.clone(),
-                servers,
+                servers: labels(servers),
                 stages,
                 at: 0,
                 errors: wanted.tolerance.percent,
@@ -89,7 +125,7 @@ async fn depart(means: &Means, run: &Run, wanted: &Wanted) -> bool {
             };
             let before = state.switches.slots(&run.service);
             keep(&state, run, InSlots { switch: Some(switch), ..before });
-            return true;
+            return Departed::Yes;
         }
         drop(state);
         tokio::time::sleep(TICK).await;
@@ -114,8 +150,8 @@ async fn watch(means: &Means, run: &Arc<Run>) {
             (machine, Watch::begin(means, run, &switch.servers, origin))
         });
         let next = if run.is_aborted() {
-            Err((Outcome::Aborted, "somebody wanted it".to_owned()))
-        } else if servers(&state, run).as_ref() != Some(&switch.servers) {
+            Err((Outcome::Aborted, wanted_back()))
+        } else if servers(&state.active(), run).map(labels).as_ref() != Some(&switch.servers) {
             Err((Outcome::Returned, "the configuration has other servers for it, which nobody has asked".to_owned()))
         } else {
             match machine.look(counts, watch.ready(), now) {
@@ -224,14 +260,17 @@ fn keep(state: &State, run: &Run, to: InSlots) {
     }
 }
 
-/// The servers of the slot, as they are written. `None`: there is no such slot, or not the one that requests come from.
-fn servers(state: &State, run: &Run) -> Option<Vec<Box<str>>> {
-    let active = state.active();
-    let (_, slots, servers) = find(&active, &run.service)?;
+/// The servers of the slot, as they are written, each with whether it is drained. `None`: there is no such slot, or not the one that requests come from.
+fn servers(active: &Active, run: &Run) -> Option<Vec<(Box<str>, bool)>> {
+    let (_, slots, servers) = find(active, &run.service)?;
     slots.index(&run.from)?;
     let slot = slots.index(&run.to)?;
     let own = servers.sites().iter().filter(|site| site.slot == Some(slot));
-    Some(own.map(|site| site.label.clone()).collect())
+    Some(own.map(|site| (site.label.clone(), site.state.is_drained())).collect())
+}
+
+fn labels(servers: Vec<(Box<str>, bool)>) -> Vec<Box<str>> {
+    servers.into_iter().map(|(label, _)| label).collect()
 }
 
 fn counts(state: &State, run: &Run) -> Counts {
