@@ -78,7 +78,8 @@ struct Lately {
 impl Lately {
     /// A call for what needs neither names nor a query.
     fn call<'a>(&'a self, state: &'a Arc<State>, active: &'a Active) -> Call<'a> {
-        Call { state, active, pulse: &self.pulse, feed: &self.feed, names: Vec::new(), query: Query::default() }
+        let (pulse, feed) = (&self.pulse, &self.feed);
+        Call { state, active, pulse, feed, names: Vec::new(), query: Query::default(), may_look: true }
     }
 }
 
@@ -111,7 +112,8 @@ impl Admin {
         tracing::info!(address = %socket.address, "admin listener");
         let (address, desk) = (socket.address, self.0.clone());
         let end = desk.clone().replaced(true);
-        local::start("admin", socket, move |request| desk.answer(Some(address), request), end)
+        let counts = Arc::clone(&desk.state.metrics.local);
+        local::start("admin", socket, counts, move |request| desk.answer(Some(address), request), end)
     }
 
     /// Answers at a path.
@@ -125,7 +127,8 @@ impl Admin {
         let desk = self.0.clone();
         let tells = desk.state.active().plan.admin.is_none();
         let end = desk.clone().replaced(tells);
-        local::start("admin-socket", Door::Unix(listener), move |request| desk.answer(None, request), end)
+        let counts = Arc::clone(&desk.state.metrics.local);
+        local::start("admin-socket", Door::Unix(listener), counts, move |request| desk.answer(None, request), end)
     }
 }
 
@@ -135,8 +138,10 @@ impl Desk {
         let mut teller = page::Teller::new();
         while !self.state.is_handed_over() {
             self.lately.pulse.beat(&self.state);
+            let active = self.state.active();
             if tells {
-                teller.tell(&self.lately.call(&self.state, &self.state.active()));
+                teller.tell(&self.lately.call(&self.state, &active));
+                self.audit.rest(active.plan.audit.as_deref());
             }
             tokio::time::sleep(TICK).await;
         }
@@ -160,17 +165,25 @@ impl Desk {
             }
         };
         let active = self.state.active();
-        let who = guard::judge(route.access, request, address, &active.plan.admin_tokens, unix_time());
-        let page = who.as_ref().map_err(Clone::clone).and_then(|_| self.act(route, names, &active, request));
+        let tokens = &active.plan.admin_tokens;
+        let judge = |access| guard::judge(access, request, address, tokens, unix_time());
+        let who = judge(route.access);
+        let may_look = if route.access == Access::Open { judge(Access::Read).is_ok() } else { who.is_ok() };
+        let page = who.as_ref().map_err(Clone::clone).and_then(|_| self.act(route, names, &active, request, may_look));
         if route.access != Access::Write {
-            return page.unwrap_or_else(|why| refusal(&why, &[]).into());
+            let mut page = page.unwrap_or_else(|why| refusal(&why, &[]).into());
+            if let (Answered::Now(Page { feed: Some(listener), .. }), Ok(who)) = (&mut page, &who) {
+                listener.until(guard::expiry(who, tokens));
+            }
+            return page;
         }
         let mut target = String::from_utf8_lossy(request.path).into_owned();
         if !request.query.is_empty() {
             target = format!("{target}?{}", String::from_utf8_lossy(request.query));
         }
+        let may = who.is_ok();
         let who = who.unwrap_or_else(|_| Who::of(request.peer));
-        let change = Change { who, method: route.method, target, status: 200, reason: None };
+        let change = Change { who, method: route.method, target, status: 200, reason: None, may };
         match page {
             Ok(Answered::Later(page)) => self.watch(change, page),
             Ok(Answered::Now(page)) => {
@@ -192,6 +205,7 @@ impl Desk {
         names: Vec<String>,
         active: &Active,
         request: &Request<'_>,
+        may_look: bool,
     ) -> Result<Answered, Refused> {
         if request.has_body {
             let text = "a body means nothing here: parameters stand in the query".to_owned();
@@ -209,7 +223,7 @@ impl Desk {
             // The other process may write its own switches at this moment.
             return Err((503, "handing_over", "processes change at this moment: ask again".to_owned()));
         }
-        let call = Call { names, query, ..self.lately.call(&self.state, active) };
+        let call = Call { names, query, may_look, ..self.lately.call(&self.state, active) };
         Ok(match route.answer {
             Answer::Page(make) => make(&call).into(),
             Answer::Json(make) => match make(&call) {

@@ -1,19 +1,26 @@
 //! A small server for the gateway's own pages: the admin listener, and the app of `probegate demo`.
 //!
 //! The same strict HTTP/1 as towards clients, one thread, small requests. Answers are whole, or go on as a [`feed`].
+//!
+//! Invariant: whoever is slow keeps nobody out. Connections are bounded ([`crowd`]), and so is the time of a head, of an answer, and of an event.
 
+pub mod crowd;
 pub mod feed;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixListener;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use probegate_policies::reason::Reason;
 use tokio::sync::oneshot;
 use tokio::task::{LocalSet, spawn_local};
 
+use self::crowd::{Counts, Crowd, Entered};
 use crate::listen::Listening;
+use crate::state::unix_time;
 use crate::wire::buffer::Buffer;
 use crate::wire::deadline::{Deadlines, TICK};
 use crate::wire::h1::body::Body;
@@ -21,7 +28,7 @@ use crate::wire::h1::framing::{self, Connection};
 use crate::wire::h1::io::{linger, read};
 use crate::wire::h1::reply::{Client, Reply};
 use crate::wire::h1::request::{HeadBounds, RequestParser};
-use crate::wire::head::{FieldView, RequestHead, Version};
+use crate::wire::head::{FieldView, Name, RequestHead, Version};
 use crate::wire::pace::Pace;
 use crate::wire::transport::{self, Transport};
 use crate::wire::{Answer, Framing, RequestBody, Responder};
@@ -29,6 +36,9 @@ use crate::worker::date::Date;
 
 /// Deadline of each step of a request.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long somebody may take to take an answer, however they go on.
+const WHOLE: Duration = Duration::from_secs(30);
 
 const BOUNDS: HeadBounds = HeadBounds { head: 32 * 1024, fields: 100, target: 8 * 1024 };
 
@@ -141,6 +151,7 @@ impl From<Socket> for Door {
 pub fn start<A: Into<Answered>>(
     name: &str,
     door: impl Into<Door>,
+    counts: Arc<Counts>,
     page: impl Fn(&Request<'_>) -> A + Send + 'static,
     end: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
@@ -150,7 +161,7 @@ pub fn start<A: Into<Answered>>(
     thread.spawn(move || {
         LocalSet::new().block_on(&runtime, async move {
             let ended = tokio::select! {
-                ended = accept(door, Rc::new(move |request: &Request<'_>| page(request).into())) => ended,
+                ended = accept(door, counts, Rc::new(move |request: &Request<'_>| page(request).into())) => ended,
                 // What was accepted before is served to its end.
                 () = end => std::future::pending().await,
             };
@@ -162,7 +173,11 @@ pub fn start<A: Into<Answered>>(
     Ok(())
 }
 
-async fn accept(door: Door, page: Rc<impl Fn(&Request<'_>) -> Answered + 'static>) -> io::Result<()> {
+async fn accept(
+    door: Door,
+    counts: Arc<Counts>,
+    page: Rc<impl Fn(&Request<'_>) -> Answered + 'static>,
+) -> io::Result<()> {
     let deadlines = Deadlines::new(Instant::now());
     let ticking = Rc::clone(&deadlines);
     spawn_local(async move {
@@ -171,12 +186,22 @@ async fn accept(door: Door, page: Rc<impl Fn(&Request<'_>) -> Answered + 'static
             ticking.sweep(Instant::now());
         }
     });
-    let listener = Listener::new(door)?;
+    let (listener, crowd) = (Listener::new(door)?, Crowd::new(counts));
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
                 let (page, deadlines) = (Rc::clone(&page), Rc::clone(&deadlines));
-                spawn_local(async move { serve(&stream, peer, &*page, &deadlines).await });
+                match crowd.enter(&deadlines, unix_time()) {
+                    Entered::Served(place) => spawn_local(async move {
+                        let _place = place;
+                        serve(&stream, peer, &*page, &deadlines).await;
+                    }),
+                    Entered::TurnedAway(place) => spawn_local(async move {
+                        let _place = place;
+                        crowd::turn_away(&stream, &deadlines.slot()).await;
+                    }),
+                    Entered::Dropped => continue,
+                };
             }
             Err(error) => {
                 tracing::warn!(%error, "a local server cannot accept a connection");
@@ -228,7 +253,8 @@ async fn serve(
     let mut head = RequestHead::default();
     loop {
         let mut parser = RequestParser::default();
-        deadline.arm(PATIENCE);
+        // For the whole head: a byte now and then wins no time.
+        deadline.arm_idle(PATIENCE);
         let broken = loop {
             match parser.advance(buffer.filled(), &BOUNDS, &mut head) {
                 Ok(true) => break false,
@@ -240,11 +266,17 @@ async fn serve(
                 _ => return,
             }
         };
+        deadline.arm(PATIENCE);
         date.refresh();
         let date = date.get();
         let bytes = buffer.filled();
-        let framed =
-            if broken { Err(probegate_policies::reason::Reason::FieldInvalid) } else { framing::request(&head, bytes) };
+        // One host, as RFC 9112 §3.2 demands: of two, another than the one that was judged might be meant.
+        let hosts = FieldView { bytes, fields: &head.fields }.of(Name::Host).count();
+        let framed = if broken || hosts > 1 || hosts == 0 && head.version == Version::Http11 {
+            Err(Reason::FieldInvalid)
+        } else {
+            framing::request(&head, bytes)
+        };
         let persists =
             framed.is_ok() && Connection::of(FieldView { bytes, fields: &head.fields }).persists(head.version);
         let method = head.method.of(bytes);
@@ -275,7 +307,10 @@ async fn serve(
             let head = feed::head(page.status, &date, &fields);
             return feed::follow(stream, &deadline, PATIENCE, &[head, page.body].concat(), listener).await;
         }
-        let sent = reply.answer(&Answer { status: page.status, fields: &fields, body: &page.body }).await;
+        let answer = Answer { status: page.status, fields: &fields, body: &page.body };
+        let Ok(sent) = tokio::time::timeout(WHOLE, reply.answer(&answer)).await else {
+            return stream.reset_on_close();
+        };
         let persists = reply.persists();
         let leftover = body.into_leftover();
         if sent.is_err() || !persists {

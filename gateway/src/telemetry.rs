@@ -7,3 +7,4 @@ pub mod history;
 pub mod json;
 pub mod metrics;
 pub mod redact;
+pub mod sparing;

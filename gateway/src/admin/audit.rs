@@ -1,14 +1,17 @@
 //! Who changed what: a line in the diagnostics log for every attempt, and one in a file where the configuration names one.
 //!
 //! A thread of its own writes the file, so that a disk that hangs holds up no answer. It opens the file for every line: whoever rotates it moves it away, and
-//! that is all. Refused attempts are written as well, some each second and no more: whoever has no token shall not fill the disk.
+//! that is all.
+//!
+//! Refused attempts are told of as well, in short, some in a minute and no more, with the number of those that were not: whoever may do nothing shall not
+//! fill the disk, nor hide among a thousand lines what is to be seen.
 
+use std::borrow::Cow;
 use std::fs::OpenOptions;
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -17,12 +20,19 @@ use serde_json::{Value, json};
 
 use super::guard::Who;
 use crate::state::unix_time;
+use crate::telemetry::sparing::Sparing;
 
 /// Lines on their way to the file; more are lost, and the log says so.
 const QUEUE: usize = 1024;
 
-/// Refused attempts that are written in one second.
-const REFUSED: u64 = 10;
+/// Attempts of those who may not that are told of in one span of seconds.
+const STRANGERS: (u64, u64) = (20, 60);
+
+/// The same of those who may, and were refused for another reason.
+const KNOWN: (u64, u64) = (10, 1);
+
+/// Bytes of a refused target that are told.
+const TARGET: usize = 200;
 
 /// What was to be changed, and how that ended.
 #[derive(Clone, Debug)]
@@ -37,14 +47,16 @@ pub(super) struct Change {
     pub status: u16,
     /// Why it was refused.
     pub reason: Option<&'static str>,
+    /// Whoever asked may do such things.
+    pub may: bool,
 }
 
 /// Where lines go.
 #[derive(Clone, Debug)]
 pub(super) struct Audit {
     outbox: SyncSender<(PathBuf, Vec<u8>)>,
-    /// The current second, and how many refused attempts were written in it: the upper 44 bits and the lower 20.
-    refused: Arc<AtomicU64>,
+    strangers: Arc<Sparing>,
+    known: Arc<Sparing>,
 }
 
 impl Audit {
@@ -67,42 +79,72 @@ impl Audit {
                 }
             }
         })?;
-        Ok(Self { outbox, refused: Arc::default() })
+        let sparing = |(most, span)| Arc::new(Sparing::new(most, span));
+        Ok(Self { outbox, strangers: sparing(STRANGERS), known: sparing(KNOWN) })
     }
 
     /// Writes down a change. `file`: where, beside the log.
     pub(super) fn write(&self, file: Option<&Path>, change: &Change) {
-        let Change { who, method, target, status, reason } = change;
-        let done = *status < 400;
-        if done {
+        let Change { who, method, target, status, reason, may } = change;
+        if *status < 400 {
             tracing::info!(%who, method, path = target, status, "changed over the admin listener");
-        } else {
-            tracing::warn!(%who, method, path = target, status, reason, "a change over the admin listener was refused");
+            return self.append(file, &told(change, target));
         }
-        let Some(file) = file.filter(|_| done || self.has_room()) else { return };
-        let line = format!("{}\n", told(change));
-        match self.outbox.try_send((file.to_owned(), line.into_bytes())) {
+        let sparing = if *may { &self.known } else { &self.strangers };
+        let Some(left_out) = sparing.pass(unix_time()) else { return };
+        let target = cut(target);
+        let left_out = Some(left_out).filter(|count| *count > 0);
+        let text = "a change over the admin listener was refused";
+        tracing::warn!(%who, method, path = &*target, status, reason, left_out, "{text}");
+        let mut value = told(change, &target);
+        if let (Some(fields), Some(count)) = (value.as_object_mut(), left_out) {
+            fields.insert("left_out".to_owned(), count.into());
+        }
+        self.append(file, &value);
+    }
+
+    /// Says how many attempts were not told of, where no other followed that could say it.
+    pub(super) fn rest(&self, file: Option<&Path>) {
+        for sparing in [&self.strangers, &self.known] {
+            if let Some(left_out) = sparing.rest(unix_time()) {
+                tracing::warn!(left_out, "more changes over the admin listener were refused");
+                self.append(file, &json!({"time": now(), "outcome": "refused", "left_out": left_out}));
+            }
+        }
+    }
+
+    fn append(&self, file: Option<&Path>, value: &Value) {
+        let Some(file) = file else { return };
+        match self.outbox.try_send((file.to_owned(), format!("{value}\n").into_bytes())) {
             Ok(()) => {}
             Err(TrySendError::Full(_)) => tracing::error!("a change was not written down: the disk is too slow"),
             Err(TrySendError::Disconnected(_)) => tracing::error!("a change was not written down: nobody writes"),
         }
     }
+}
 
-    /// Whether one more refused attempt may be written in this second.
-    fn has_room(&self) -> bool {
-        let now = unix_time() << 20;
-        let count = |written: u64| if written & !0xf_ffff == now { written & 0xf_ffff } else { 0 };
-        let more = |written| Some(now | (count(written) + 1)).filter(|_| count(written) < REFUSED);
-        self.refused.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+/// The beginning of a target.
+fn cut(target: &str) -> Cow<'_, str> {
+    let mut end = TARGET;
+    while !target.is_char_boundary(end.min(target.len())) {
+        end -= 1;
+    }
+    match target.get(..end) {
+        Some(start) if start.len() < target.len() => format!("{start}…").into(),
+        _ => target.into(),
     }
 }
 
-fn told(Change { who, method, target, status, reason }: &Change) -> Value {
+/// The time, to the millisecond.
+fn now() -> Option<String> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let now = i64::try_from(now.as_millis()).ok().and_then(DateTime::from_timestamp_millis);
-    let now = now.map(|now| now.to_rfc3339_opts(SecondsFormat::Millis, true));
+    now.map(|now| now.to_rfc3339_opts(SecondsFormat::Millis, true))
+}
+
+fn told(Change { who, method, status, reason, .. }: &Change, target: &str) -> Value {
     let mut value = json!({
-        "time": now,
+        "time": now(),
         "who": who.to_string(),
         "method": method,
         "target": target,
@@ -117,4 +159,18 @@ fn told(Change { who, method, target, status, reason }: &Change) -> Value {
 
 fn append(file: &Path, line: &[u8]) -> io::Result<()> {
     OpenOptions::new().append(true).create(true).mode(0o640).open(file)?.write_all(line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_target_is_cut_between_characters() {
+        assert_eq!(cut("/short"), "/short");
+        assert_eq!(cut(&"a".repeat(TARGET)), "a".repeat(TARGET));
+        assert_eq!(cut(&"a".repeat(TARGET + 1)), format!("{}…", "a".repeat(TARGET)));
+        let half = format!("{}ö{}", "a".repeat(TARGET - 1), "b".repeat(9));
+        assert_eq!(cut(&half), format!("{}…", "a".repeat(TARGET - 1)));
+    }
 }

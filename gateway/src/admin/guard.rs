@@ -8,7 +8,7 @@
 //! page may not add it without being allowed to (a preflight, which is refused); and a name that was made to lead here is not an address.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use probegate_policies::access::{Refusal, TokenSet};
 use probegate_policies::fields::Fields as _;
@@ -66,7 +66,7 @@ pub(super) fn judge(
     unix: u64,
 ) -> Result<Who, Refused> {
     let nobody = Who::of(request.peer);
-    if access == Access::Open || access == Access::Metrics && (tokens.is_empty() || tokens.open_metrics) {
+    if access == Access::Open || access == Access::Metrics && !tokens.is_empty() && tokens.open_metrics {
         return Ok(nobody);
     }
     let asked = request.fields.lines().any(|(name, _)| name.eq_ignore_ascii_case(FIELD.as_bytes()));
@@ -134,12 +134,62 @@ fn present(
     }
 }
 
+/// When the token ends to be good that was presented, in seconds since the epoch; `None`: never, or there was none.
+pub(super) fn expiry(who: &Who, tokens: &AdminTokens) -> Option<u64> {
+    let Who::Token(set, slot, _) = who else { return None };
+    let set = [&tokens.read, &tokens.write].into_iter().flatten().find(|known| known.name == *set)?;
+    set.slots().iter().find(|known| known.name == *slot)?.expires
+}
+
+/// Whether the one `Host` is an address or `localhost`, with a port or without.
 fn names_address(fields: FieldView<'_>) -> bool {
-    let Some(host) = fields.first(Name::Host).and_then(|host| std::str::from_utf8(host).ok()) else { return false };
-    let bracketed = |text: &str| text.strip_prefix('[')?.strip_suffix(']')?.parse::<IpAddr>().ok();
-    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+    let mut hosts = fields.of(Name::Host);
+    let (Some(host), None) = (hosts.next(), hosts.next()) else { return false };
+    let Ok(host) = std::str::from_utf8(host) else { return false };
+    let bracketed = |text: &str| text.strip_prefix('[')?.strip_suffix(']')?.parse::<Ipv6Addr>().ok();
+    let (name, port) = host.rsplit_once(':').map_or((host, None), |(name, port)| (name, Some(port)));
     host.parse::<SocketAddr>().is_ok()
         || host.parse::<IpAddr>().is_ok()
         || bracketed(host).is_some()
-        || name.eq_ignore_ascii_case("localhost")
+        || name.eq_ignore_ascii_case("localhost") && port.is_none_or(|port| port.parse::<u16>().is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::h1::request::{HeadBounds, RequestParser};
+    use crate::wire::head::RequestHead;
+
+    #[test]
+    fn a_host_is_one_address_or_localhost() {
+        let names = |fields: &str| {
+            let bytes = format!("GET / HTTP/1.1\r\n{fields}\r\n").into_bytes();
+            let mut head = RequestHead::default();
+            let bounds = HeadBounds { head: 1024, fields: 10, target: 100 };
+            assert_eq!(RequestParser::default().advance(&bytes, &bounds, &mut head), Ok(true), "{fields}");
+            names_address(FieldView { bytes: &bytes, fields: &head.fields })
+        };
+        for host in ["127.0.0.1", "127.0.0.1:9900", "[::1]", "[::1]:9900", "localhost", "LocalHost:9900", "192.0.2.7:1"]
+        {
+            assert!(names(&format!("Host: {host}\r\n")), "{host}");
+        }
+        for host in [
+            "evil.com",
+            "localhost:evil.com",
+            "localhost:",
+            "localhost:99999",
+            "localhost.evil.com",
+            "127.0.0.1.evil.com",
+            "127.0.0.1:evil.com",
+            "[127.0.0.1]",
+            "[::1].evil.com",
+            "evil.com:80",
+            "a@localhost",
+        ] {
+            assert!(!names(&format!("Host: {host}\r\n")), "{host}");
+        }
+        assert!(!names(""), "there is none");
+        assert!(!names("Host: 127.0.0.1\r\nHost: evil.com\r\n"), "there are two");
+        assert!(!names("Host: 127.0.0.1\r\nhost: 127.0.0.1\r\n"), "there are two, alike");
+    }
 }

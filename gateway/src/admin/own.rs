@@ -27,7 +27,7 @@ pub(super) const RESOURCE: Resource = Resource {
             summary: "Whether the gateway takes traffic (200), or why not (503)",
             parameters: &[],
             schema: "Ready",
-            answer: Answer::Page(|call| ready(&readiness::of(call.state))),
+            answer: Answer::Page(|call| ready(&readiness::of(call.state), call.may_look)),
         },
         Route {
             method: "GET",
@@ -44,9 +44,16 @@ pub(super) const RESOURCE: Resource = Resource {
     ],
 };
 
-/// Everything that speaks against it, the first in one word as well.
-fn ready(known: &Readiness) -> Page {
-    let told = |wrong: &Wrong| json!({"reason": wrong.reason, "about": wrong.about.as_deref(), "text": wrong.text});
+/// Everything that speaks against it, the first in one word as well. Without `names`, it is not told what that is about: names of services are not for
+/// anybody.
+fn ready(known: &Readiness, names: bool) -> Page {
+    let all = |wrongs: &[Wrong]| {
+        let about = |wrong: &Wrong| wrong.about.clone().filter(|_| names);
+        let mut all: Vec<_> = wrongs.iter().map(|wrong| Wrong { about: about(wrong), ..wrong.clone() }).collect();
+        all.dedup();
+        let told = |wrong: &Wrong| json!({"reason": wrong.reason, "about": wrong.about.as_deref(), "text": wrong.text});
+        all.iter().map(told).collect::<Value>()
+    };
     let Readiness { reasons, warnings } = known;
     let status = if reasons.is_empty() { "ready" } else { "not_ready" };
     let mut fields = Map::new();
@@ -54,8 +61,8 @@ fn ready(known: &Readiness) -> Page {
     if let Some(first) = reasons.first() {
         fields.insert("reason".to_owned(), first.reason.into());
     }
-    fields.insert("reasons".to_owned(), reasons.iter().map(told).collect());
-    fields.insert("warnings".to_owned(), warnings.iter().map(told).collect());
+    fields.insert("reasons".to_owned(), all(reasons));
+    fields.insert("warnings".to_owned(), all(warnings));
     json(if reasons.is_empty() { 200 } else { 503 }, Value::Object(fields).to_string())
 }
 

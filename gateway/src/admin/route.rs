@@ -91,6 +91,8 @@ pub(super) struct Call<'a> {
     pub names: Vec<String>,
     /// The query.
     pub query: Query,
+    /// Whoever asks may look at everything, not only at what is open to anybody.
+    pub may_look: bool,
 }
 
 impl Call<'_> {

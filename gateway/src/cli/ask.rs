@@ -28,7 +28,7 @@ pub(super) struct Gateway {
     /// Its admin listener, or `unix:PATH` for its admin socket.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9900")]
     admin: Place,
-    /// The header that carries the token in `PROBEGATE_ADMIN_TOKEN`, where the gateway asks for one (`admin.token`).
+    /// The header that carries the token in `PROBEGATE_ADMIN_TOKEN`, where the gateway asks for one (`admin.tokens`).
     #[arg(long, value_name = "NAME", default_value = "X-Probe-Token")]
     token_header: String,
 }

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use super::run::start;
 use super::{USAGE, colour, say};
@@ -20,7 +21,7 @@ pub(super) fn run(address: SocketAddr, admin: SocketAddr) -> ExitCode {
     let app = app.and_then(|listening| Socket::new(listening).map_err(|error| error.to_string()));
     let started = app.and_then(|socket| {
         let server = socket.address;
-        local::start("demo-app", socket, page, std::future::pending())
+        local::start("demo-app", socket, Arc::default(), page, std::future::pending())
             .map(|()| server)
             .map_err(|error| error.to_string())
     });

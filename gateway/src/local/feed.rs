@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use crate::state::unix_time;
 use crate::wire::deadline::Deadline;
 use crate::wire::h1::io::{Closed, poll_closed, write_all};
 use crate::wire::text::{push_number, reason_phrase};
@@ -42,7 +43,7 @@ impl Feed {
         (self.0.receiver_count() < MOST).then(|| {
             let told = self.0.subscribe();
             let turn = told.borrow().turn;
-            Listener { told, turn }
+            Listener { told, turn, until: None }
         })
     }
 
@@ -67,14 +68,21 @@ impl Feed {
 pub struct Listener {
     told: watch::Receiver<Told>,
     turn: u64,
+    until: Option<u64>,
 }
 
 impl Listener {
+    /// Lets this one go at the first text from then on, in seconds since the epoch; `None`: not before all are.
+    pub fn until(&mut self, end: Option<u64>) {
+        self.until = end;
+    }
+
     /// Waits for the next text; `None`: it is over.
     async fn next(&mut self) -> Option<Arc<[u8]>> {
         self.told.changed().await.ok()?;
         let told = self.told.borrow_and_update();
-        (told.turn == self.turn).then(|| Arc::clone(&told.text))
+        let goes_on = told.turn == self.turn && self.until.is_none_or(|end| unix_time() < end);
+        goes_on.then(|| Arc::clone(&told.text))
     }
 }
 
@@ -168,6 +176,19 @@ mod tests {
             feed.tell(b"on".to_vec());
             assert_eq!(early.next().await, None);
             assert_eq!(late.next().await.as_deref(), Some(&b"on"[..]));
+        });
+    }
+
+    #[test]
+    fn who_may_listen_for_a_while_is_let_go_then() {
+        run(async {
+            let feed = Feed::default();
+            let (mut over, mut not_yet) = (feed.listen().unwrap(), feed.listen().unwrap());
+            over.until(Some(unix_time()));
+            not_yet.until(Some(unix_time() + 3600));
+            feed.tell(b"on".to_vec());
+            assert_eq!(over.next().await, None);
+            assert_eq!(not_yet.next().await.as_deref(), Some(&b"on"[..]));
         });
     }
 

@@ -8,6 +8,7 @@ mod aggregates;
 mod bans;
 mod families;
 mod limits;
+mod local;
 mod servers;
 mod shard;
 mod shields;
@@ -25,6 +26,7 @@ use prometheus::{Encoder, TextEncoder};
 pub use limits::{LimitStats, Waiting};
 pub use shard::{BOUNDS, Sample, ServiceStats};
 
+use crate::local::crowd;
 use crate::shields::Counts;
 use crate::state::State;
 use crate::telemetry::denials::Denials;
@@ -57,6 +59,8 @@ pub struct Metrics {
     pub accept_failures: AtomicU64,
     /// Idle connections that were ended early to make room.
     pub idle_ended: AtomicU64,
+    /// Connections of the admin listener.
+    pub local: Arc<crowd::Counts>,
     /// Reloads that put a new configuration in force.
     pub reloads: AtomicU64,
     /// Reloads that were refused.
@@ -89,6 +93,7 @@ impl Metrics {
             accepted: AtomicU64::new(0),
             accept_failures: AtomicU64::new(0),
             idle_ended: AtomicU64::new(0),
+            local: Arc::default(),
             reloads: AtomicU64::new(0),
             reload_failures: AtomicU64::new(0),
             reload_failing: AtomicBool::new(false),

@@ -6,12 +6,13 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Command;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Config, Ended, Folder, Gateway, Response, TOKEN, Upstream, eventually, exchange, free_address, get, get_admin,
-    is_waited_on, listening_on, ok, probegate, run, venv, wait_ready,
+    Client, Config, Ended, Folder, Gateway, PATIENCE, Response, TOKEN, Upstream, eventually, exchange, free_address,
+    get, get_admin, is_waited_on, listening_on, ok, probegate, run, venv, wait_ready,
 };
 
 /// The field that keeps pages of the Web out.
@@ -114,6 +115,115 @@ fn metrics_can_be_open_and_a_set_for_reading_alone_changes_nothing() {
         let answer = ask(to, "PUT /services/app/maintenance", &fields);
         assert_eq!((answer.status, &answer.json()["reason"]), (403, &json!("token_read_only")));
     }
+}
+
+#[test]
+fn names_that_lead_here_get_neither_numbers_nor_names_of_services() {
+    let (app, storage) = (Upstream::answering(|_| ok("answered")), Folder::new());
+    let gateway = Gateway::start(config(&app, &storage));
+    let admin = gateway.admin();
+    wait_ready(&gateway);
+    let ask = |line: &str, hosts: &str| exchange(admin, format!("{line} HTTP/1.1\r\n{hosts}Connection: close\r\n\r\n"));
+    let drain = format!("PUT /services/app/servers/{}/drain?force=true", app.server());
+    assert_eq!(ask(&drain, &format!("Host: {admin}\r\n{FIELD}")).status, 200);
+    let about = |hosts: &str| {
+        let answer = ask("GET /readyz", hosts);
+        assert_eq!((answer.status, &answer.json()["warnings"][0]["reason"]), (200, &json!("servers_drained")));
+        answer.json()["warnings"][0]["about"].clone()
+    };
+    for host in ["127.0.0.1", "localhost", "LOCALHOST:9900", "[::1]:1"] {
+        let hosts = format!("Host: {host}\r\n");
+        assert_eq!((ask("GET /metrics", &hosts).status, ask("GET /status", &hosts).status), (200, 200), "{host}");
+        assert_eq!(about(&hosts), "app", "{host}");
+    }
+    for host in ["evil.example", "evil.example:9900", "localhost:evil.example", "localhost.evil.example"] {
+        let hosts = format!("Host: {host}\r\n");
+        for line in ["GET /metrics", "GET /status", "GET /events", "GET /services"] {
+            let answer = ask(line, &hosts);
+            assert_eq!(
+                (answer.status, &answer.json()["reason"]),
+                (403, &json!("host_not_an_address")),
+                "{line} {host}"
+            );
+        }
+        // Whoever only wants to know whether it is ready may call it as it likes.
+        assert_eq!(about(&hosts), Value::Null, "{host}");
+        assert_eq!(ask("GET /healthz", &hosts).status, 200);
+    }
+    let two = format!("Host: {admin}\r\nHost: evil.example\r\n");
+    for line in ["GET /metrics", "GET /status", "GET /readyz"] {
+        assert_eq!(ask(line, &two).status, 400, "{line}");
+        assert_eq!(ask(line, "").status, 400, "{line}");
+    }
+}
+
+#[test]
+fn beyond_loopback_whoever_has_a_token_is_told_names_and_scrapers_and_kubelets_need_none() {
+    let storage = Folder::new();
+    let admin = format!("{{address: \"{BOTH}\", tokens: {{read: viewers, write: operators}}, open_metrics: true}}");
+    let gateway = Gateway::start(format!("{}readiness: {{services: [app]}}\n", tokens(&admin, &storage)));
+    let to = local(&gateway);
+    let (reads, writes) = (format!("X-Probe-Token: {READER}\r\n"), format!("X-Operator-Token: {TOKEN}\r\n"));
+    eventually("it is ready", || (ask(to, "GET /readyz", "").status == 200).then_some(()));
+    assert_eq!(ask(to, "GET /metrics", "").status, 200);
+    let server = ask(to, "GET /services/app", &reads).json()["servers"][0]["server"].as_str().unwrap().to_owned();
+    let drain = format!("PUT /services/app/servers/{server}/drain?force=true");
+    assert_eq!(ask(to, &drain, &format!("{FIELD}{writes}")).status, 200);
+    for (fields, about) in [("", Value::Null), (&*reads, json!("app")), (&*writes, json!("app"))] {
+        let answer = ask(to, "GET /readyz", fields);
+        assert_eq!((answer.status, &answer.json()["reason"]), (503, &json!("servers_drained")), "{fields}");
+        assert_eq!((&answer.json()["reasons"][0]["about"], answer.text().contains("app")), (&about, !about.is_null()));
+    }
+}
+
+/// Asks for events with a token; `None`: it is refused.
+fn listen(to: SocketAddr, token: &str) -> Option<Client> {
+    let mut client = Client::connect(to);
+    client.send(format!("GET /events HTTP/1.1\r\nHost: {to}\r\nX-Probe-Token: {token}\r\n\r\n"));
+    let head = String::from_utf8(client.head()).unwrap();
+    assert!(head.starts_with("HTTP/1.1 200") || head.starts_with("HTTP/1.1 403"), "{head}");
+    head.starts_with("HTTP/1.1 200").then_some(client)
+}
+
+/// Reads events until there are no more.
+#[track_caller]
+fn ends(mut events: Client) {
+    let end = Instant::now() + PATIENCE;
+    while events.try_head().is_some() {
+        assert!(Instant::now() < end, "events go on and on");
+    }
+}
+
+#[test]
+fn events_end_with_the_token_that_they_were_asked_for_with() {
+    let storage = Folder::new();
+    let one = tokens("{address: \"127.0.0.1:0\", tokens: {read: viewers, write: operators}}", &storage);
+    let gateway = Gateway::start(&one);
+    let to = gateway.admin();
+    let reload = |text: &str| {
+        std::fs::write(gateway.config_path(), text).unwrap();
+        let fields = format!("{FIELD}X-Operator-Token: {TOKEN}\r\n");
+        assert_eq!(ask(to, "POST /reload", &fields).status, 200);
+    };
+    let short = eventually("somebody listens before the token ends", || {
+        let soon = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() + 2;
+        let soon = chrono::DateTime::from_timestamp(soon.try_into().unwrap(), 0).unwrap();
+        let soon = soon.to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
+        let slots = format!("[{{name: page, value: {READER}, expires: {soon:?}}}, {{name: new, value: {READER}new}}]");
+        reload(&one.replace(&format!("[{{name: page, value: {READER}}}]"), &slots));
+        listen(to, READER)
+    });
+    // The one ends by itself when its token does, or a moment after the reload, and is asked for again.
+    ends(short);
+    while let Some(short) = listen(to, READER) {
+        ends(short);
+    }
+    // Another goes on, until its token is taken out.
+    let mut long = listen(to, &format!("{READER}new")).unwrap();
+    long.exactly(100);
+    reload(&one);
+    ends(long);
+    assert!(listen(to, &format!("{READER}new")).is_none());
 }
 
 #[test]

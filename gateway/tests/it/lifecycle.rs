@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::harness::{
-    Client, Config, Folder, Gate, Gateway, Upstream, accepts, eventually, exchange, free_address, get, listening_on,
-    metric, ok, wait_ready,
+    Client, Config, Folder, Gate, Gateway, Upstream, accepts, eventually, exchange, free_address, get, get_admin,
+    listening_on, metric, ok, wait_ready,
 };
 
 /// Writes the configuration and asks for a reload; whether it was put in force.
@@ -44,7 +44,7 @@ fn in_flight(gateway: &Gateway, app: &Upstream) -> Client {
 }
 
 fn own_readiness(gateway: &Gateway) -> u16 {
-    get(gateway.admin(), "/readyz").status
+    get_admin(gateway.admin(), "/readyz").status
 }
 
 fn error_log(gateway: &Gateway, about: &str) -> String {
@@ -211,9 +211,9 @@ fn sigterm_fails_own_readiness_finishes_what_runs_refuses_newcomers_and_exits_0_
 
     gateway.signal("TERM");
     eventually("own readiness fails", || (own_readiness(&gateway) == 503).then_some(()));
-    let answer = get(gateway.admin(), "/readyz").json();
+    let answer = get_admin(gateway.admin(), "/readyz").json();
     assert_eq!((&answer["status"], &answer["reason"]), (&"not_ready".into(), &"draining".into()));
-    assert_eq!(get(gateway.admin(), "/healthz").status, 200, "alive all the same");
+    assert_eq!(get_admin(gateway.admin(), "/healthz").status, 200, "alive all the same");
     eventually("newcomers are refused", || (!accepts(gateway.address())).then_some(()));
     idle.expect_closed();
     assert!(gateway.is_running(), "a request is in flight");

@@ -6,7 +6,8 @@ use std::process::{Command, Stdio};
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Client, Config, Folder, Gateway, TOKEN, Upstream, accepts, eventually, exchange, free_address, get, ok, run,
+    Client, Config, Folder, Gateway, TOKEN, Upstream, accepts, eventually, exchange, free_address, get, get_admin, ok,
+    run,
 };
 
 fn app() -> Upstream {
@@ -337,7 +338,7 @@ fn a_standard_error_that_nobody_reads_holds_nobody_up() {
     let stderr = child.stderr.take().unwrap();
     eventually("it serves", || accepts(to).then_some(()));
     let lost = || {
-        let text = get(admin, "/metrics").text();
+        let text = get_admin(admin, "/metrics").text();
         let line = text.lines().find(|line| line.starts_with("probegate_diagnostics_dropped_total"));
         line.and_then(|line| line.rsplit(' ').next()).and_then(|count| count.parse::<f64>().ok())
     };

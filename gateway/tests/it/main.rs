@@ -12,6 +12,7 @@ mod acme;
 mod activation;
 mod admin;
 mod admin_access;
+mod admin_bounds;
 mod adversary;
 mod aggregates;
 mod attacks;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::harness::{Client, Config, Gate, Gateway, Upstream, eventually, get, ok};
+use crate::harness::{Client, Config, Gate, Gateway, Upstream, eventually, get, get_admin, ok};
 
 const PANIC: &str = "GET /.fault/panic HTTP/1.1\r\nHost: a\r\n\r\n";
 
@@ -80,6 +80,6 @@ fn what_a_panicked_request_held_is_given_back() {
         client.expect_closed();
     }
     assert_eq!(get(gateway.address(), "/next").text(), "alive");
-    let metrics = get(gateway.admin(), "/metrics").text();
+    let metrics = get_admin(gateway.admin(), "/metrics").text();
     assert!(metrics.lines().any(|line| line.contains("panicked") && line.ends_with(" 5")), "{metrics}");
 }

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use serde_json::{Value, json};
 
 use crate::harness::{
-    APP_TOKEN, Client, Ended, Folder, Gate, Gateway, Upstream, eventually, exchange, free_address, get, ok, probegate,
-    run,
+    APP_TOKEN, Client, Ended, Folder, Gate, Gateway, Upstream, eventually, exchange, free_address, get_admin, ok,
+    probegate, run,
 };
 
 /// An app that tells this version; other paths are fine.
@@ -180,7 +180,7 @@ fn the_gateway_tells_everything_that_speaks_against_it() {
     );
     let mut gateway = Gateway::start(&text);
     let own = |gateway: &Gateway| {
-        let answer = get(gateway.admin(), "/readyz");
+        let answer = get_admin(gateway.admin(), "/readyz");
         (answer.status, answer.json())
     };
     eventually("it is ready", || (own(&gateway).0 == 200).then_some(()));

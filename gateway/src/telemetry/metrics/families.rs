@@ -7,7 +7,7 @@ use probegate_policies::probe::ProbeKind;
 use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
 
 use super::shard::{BOUNDS, ServiceStats};
-use super::{Metrics, UNKNOWN_REASONS, aggregates, bans, limits, servers, shields, slots, store};
+use super::{Metrics, UNKNOWN_REASONS, aggregates, bans, limits, local, servers, shields, slots, store};
 use crate::acme::Acme;
 use crate::servers::{Health, Site};
 use crate::state::{Active, State};
@@ -230,6 +230,7 @@ pub(super) fn collect(metrics: &Metrics, state: &State) -> Vec<MetricFamily> {
             failures,
         ));
     }
+    families.extend(local::families(&metrics.local));
     families.extend(limits::families(&active));
     families.extend(store::families(&active));
     families.extend(bans::families(state, &active));

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::{Gateway, PATIENCE, Response, eventually, get};
+use super::{Gateway, PATIENCE, Response, eventually, get_admin};
 
 /// A token of 128 bits and more, for configurations that take theirs from the environment.
 pub(crate) const TOKEN: &str = "c0ffee00c0ffee00c0ffee00c0ffee00c0ffee00c0ffee00";
@@ -219,7 +219,7 @@ pub(crate) fn curl(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Re
 
 /// All series that a gateway shows, by name with labels. The text has to follow the format.
 pub(crate) fn metrics(gateway: &Gateway) -> BTreeMap<String, f64> {
-    let response = get(gateway.admin(), "/metrics");
+    let response = get_admin(gateway.admin(), "/metrics");
     assert_eq!(response.status, 200);
     let mut series = BTreeMap::new();
     for line in response.text().lines().filter(|line| !line.starts_with('#')) {
@@ -244,7 +244,7 @@ pub(crate) fn wait_for_metric(gateway: &Gateway, name: &str, value: f64) {
 
 /// Waits until the gateway says that it is ready, a moment after it has said where it listens.
 pub(crate) fn wait_ready(gateway: &Gateway) {
-    eventually("it is ready", || (get(gateway.admin(), "/readyz").status == 200).then_some(()));
+    eventually("it is ready", || (get_admin(gateway.admin(), "/readyz").status == 200).then_some(()));
 }
 
 /// One series that a gateway shows; one that is not there counts as 0.

@@ -1,0 +1,120 @@
+//! What strangers can do to the admin listener by asking too much: keep others out, fill the log, fill the disk.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+
+use crate::harness::{Config, Folder, Gateway, PATIENCE, Upstream, eventually, exchange, ok, wait_ready};
+
+/// With so few descriptors, the admin listener has this many places.
+const LIMITED: [&str; 4] = ["sh", "-c", "ulimit -n 512; exec \"$@\"", "sh"];
+const PLACES: usize = 32;
+/// Connections that are told to come back.
+const BEYOND: usize = 32;
+
+fn config(storage: &Folder, admin: &str) -> String {
+    let app = Upstream::answering(|_| ok("answered"));
+    let text = Config::before(&app).top(&format!("storage: {}", storage.path().display())).to_string();
+    text.replace("admin: {address: \"127.0.0.1:0\"}", &format!("admin: {{address: \"127.0.0.1:0\"{admin}}}"))
+}
+
+/// What is answered over a connection of its own; `None`: nothing.
+fn ask(gateway: &Gateway, path: &str) -> Option<String> {
+    let mut client = TcpStream::connect(gateway.admin()).ok()?;
+    client.set_read_timeout(Some(PATIENCE)).ok()?;
+    write!(client, "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", gateway.admin()).ok()?;
+    let mut text = String::new();
+    client.read_to_string(&mut text).ok()?;
+    Some(text)
+}
+
+/// Numbers in the metrics, for which there may be no room at first.
+fn counted<const N: usize>(gateway: &Gateway, names: [&str; N]) -> [f64; N] {
+    let text = eventually("there is room", || ask(gateway, "/metrics").filter(|text| text.starts_with("HTTP/1.1 200")));
+    names.map(|name| {
+        let line = text.lines().find_map(|line| line.strip_prefix("probegate_admin_connections")?.strip_prefix(name));
+        line.unwrap().trim().parse().unwrap()
+    })
+}
+
+#[test]
+fn connections_that_say_nothing_keep_nobody_out_and_take_no_more_than_their_share() {
+    let folder = Folder::new();
+    let path = folder.path().join("admin.sock");
+    let gateway =
+        Gateway::with(config(&folder, &format!(", socket: {{path: \"{}\"}}", path.display()))).inside(LIMITED).start();
+    wait_ready(&gateway);
+    let admin = gateway.admin();
+    let all = 400;
+    // Half of them begin a head, and never end it.
+    let silent: Vec<_> = (0..all)
+        .map(|number| {
+            let mut stream = TcpStream::connect(admin).unwrap();
+            if number % 2 == 0 {
+                stream.write_all(b"GET /status HT").ok();
+            }
+            stream
+        })
+        .collect();
+    eventually("each is open, was turned away, or made room", || {
+        let [refused, ended] = counted(&gateway, ["_refused_total ", "_idle_ended_total "]);
+        (refused + ended >= f64::from(u32::try_from(all - PLACES - BEYOND).unwrap())).then_some(())
+    });
+    let [open] = counted(&gateway, [" "]);
+    assert!(open <= 64.0, "{open} are open");
+    // Those at the address are no matter of those at the socket.
+    let mut stream = UnixStream::connect(&path).unwrap();
+    stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: any\r\nConnection: close\r\n\r\n").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    assert!(text.starts_with("HTTP/1.1 200"), "{text}");
+    drop(silent);
+    eventually("all have gone", || (counted(&gateway, [" "]) <= [1.0]).then_some(()));
+}
+
+#[test]
+fn one_too_many_is_told_to_come_back_and_the_log_says_it_now_and_then() {
+    let folder = Folder::new();
+    let gateway = Gateway::with(config(&folder, "")).inside(LIMITED).start();
+    wait_ready(&gateway);
+    let admin = gateway.admin();
+    eventually("somebody is turned away", || {
+        // All at once: nobody has waited for long.
+        let _crowd: Vec<_> = (0..PLACES).map(|_| TcpStream::connect(admin).unwrap()).collect();
+        let answer = ask(&gateway, "/healthz")?;
+        (answer.starts_with("HTTP/1.1 503") && answer.contains("\r\nRetry-After: 1\r\n")).then_some(())
+    });
+    let told = |line: &str| line.contains("a local server has too many connections");
+    eventually("it is told", || gateway.log_lines().iter().any(|line| told(line)).then_some(()));
+    counted(&gateway, [" "]);
+    assert!(gateway.log_lines().iter().filter(|line| told(line)).count() < 5);
+}
+
+#[test]
+fn refused_changes_fill_neither_the_log_nor_the_file() {
+    let folder = Folder::new();
+    let audit = folder.path().join("audit.log");
+    let gateway = Gateway::start(config(&folder, &format!(", audit: \"{}\"", audit.display())));
+    wait_ready(&gateway);
+    let admin = gateway.admin();
+    let put = |target: &str, field: &str| {
+        exchange(admin, format!("PUT {target} HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n{field}\r\n")).status
+    };
+    let long = format!("/services/{}/maintenance", "x".repeat(3000));
+    for _ in 0..150 {
+        assert_eq!(put(&long, ""), 403, "the field is missing");
+    }
+    // What is done is written down, however much was refused before.
+    assert_eq!(put("/services/app/maintenance", "X-Probegate-Control: 1\r\n"), 200);
+    let text = eventually("it is written down", || {
+        std::fs::read_to_string(&audit).ok().filter(|text| text.contains("\"outcome\":\"done\""))
+    });
+    let refused: Vec<_> = text.lines().filter(|line| line.contains("\"refused\"")).collect();
+    // Twenty in a minute, and one may have begun in between.
+    assert!((1..=40).contains(&refused.len()), "{} lines", refused.len());
+    assert!(refused.iter().all(|line| line.len() < 600 && line.contains("xxx…")), "{}", refused[0]);
+    gateway.wait_for_log(|line| line["message"] == "changed over the admin listener");
+    let lines = gateway.log_lines();
+    let lines: Vec<_> = lines.iter().filter(|line| line.contains("was refused")).collect();
+    assert!((1..=40).contains(&lines.len()) && lines.iter().all(|line| line.len() < 800), "{} lines", lines.len());
+}
