@@ -10,6 +10,7 @@ use probegate_policies::version::Agreement;
 use crate::plan::Certificate;
 use crate::servers::{Servers, Site};
 use crate::state::{Active, State};
+use crate::switches::Doubt;
 use crate::tls::store::Id;
 
 /// Something that is wrong.
@@ -74,6 +75,19 @@ fn warnings(state: &State, active: &Active) -> Vec<Wrong> {
     if active.store.as_ref().is_some_and(|store| store.breaker() != Breaking::Closed) {
         warnings
             .push(Wrong::new("store_out", "the store of shared limits does not answer: limits are counted otherwise"));
+    }
+    if let Some(doubt) = state.switches.doubt() {
+        warnings.push(Wrong::new(
+            "switches_unread",
+            match doubt {
+                Doubt::Closed => {
+                    "what was switched can not be read, and is not replaced: what is turned now is not kept"
+                }
+                Doubt::Bad | Doubt::Aside => {
+                    "what was switched was not understood: it lies in `switches.json.bad` until somebody removes it"
+                }
+            },
+        ));
     }
     for (index, servers) in active.servers.iter().enumerate() {
         if !active.plan.readiness.services.contains(&index)

@@ -7,6 +7,7 @@
 //!
 //! Invariant: a switch is turned by its command only. Nothing that fails, and no configuration, turns one.
 
+mod doubt;
 mod file;
 mod slots;
 
@@ -17,6 +18,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::Duration;
 
+pub use self::doubt::Doubt;
+use self::doubt::Doubts;
 pub use self::slots::{Ended, InSlots, Underway};
 use crate::plan::Plan;
 
@@ -29,6 +32,8 @@ pub struct Switches {
     kept: Mutex<Kept>,
     /// How often one was turned.
     changes: AtomicU64,
+    /// What is wrong with their file.
+    doubts: Doubts,
     /// Another process takes over. Locked while a switch is turned.
     frozen: Mutex<bool>,
 }
@@ -50,6 +55,8 @@ struct Kept {
     number: u64,
     /// The number of the newest that was written, locked while one is.
     written: Arc<Mutex<u64>>,
+    /// What is wrong with what lies there.
+    doubts: Doubts,
 }
 
 /// What is known about a service besides its switch.
@@ -121,7 +128,9 @@ pub struct Turned {
 impl Switches {
     /// The switches that `folder` holds.
     pub fn load(folder: &Path) -> Self {
-        let switches = Self::default();
+        let doubts = Doubts::default();
+        let kept = Mutex::new(Kept { doubts: doubts.clone(), ..Kept::default() });
+        let switches = Self { kept, doubts, ..Self::default() };
         switches.read_again(folder);
         switches
     }
@@ -130,39 +139,29 @@ impl Switches {
     pub fn read_again(&self, folder: &Path) {
         let mut kept = self.kept();
         folder.clone_into(&mut kept.folder);
-        match file::read(folder) {
-            Ok(record) => {
-                kept.record = record;
-                // What the plan in force does not have is no more kept than when that was taken up.
-                if !kept.cells.is_empty() {
-                    kept.forget_lifted();
-                }
-                kept.tell();
-            }
-            Err(error) => {
-                tracing::error!(path = %file::path(folder).display(), %error, "switches can not be read: none is on");
-            }
+        Self::read_into(&mut kept, folder);
+        // What the plan in force does not have is no more kept than when that was taken up.
+        if !kept.cells.is_empty() {
+            kept.forget_lifted();
         }
+        kept.tell();
     }
 
     /// The cells of a plan's services, in its order. What is on stays on.
     pub fn attach(&self, plan: &Plan) -> Vec<Arc<Maintenance>> {
         let mut kept = self.kept();
+        let first = kept.cells.is_empty();
         if kept.folder != plan.storage {
             kept.folder.clone_from(&plan.storage);
-            // What lies there already was told to another process, or to this one long ago.
-            let there = file::read(&plan.storage);
-            if there.as_ref().ok() != Some(&kept.record) {
-                if !matches!(&there, Ok(record) if *record == Record::default()) {
-                    let path = file::path(&plan.storage);
-                    tracing::warn!(path = %path.display(), "the switches there are replaced by those of this process");
-                }
-                if let Some(why) = kept.save() {
-                    tracing::error!(why, "switches can not be written");
-                }
+            if kept.look_there() {
+                kept.settle(true);
             }
+        } else if !first && kept.look_again() {
+            kept.settle(true);
         }
-        let first = kept.cells.is_empty();
+        if first {
+            kept.tell_assumed(plan);
+        }
         for cell in kept.cells.values_mut() {
             (cell.configured, cell.retry_after) = (false, None);
         }
@@ -176,7 +175,7 @@ impl Switches {
         kept.forget_slots(plan);
         // A process that starts may not be the one in charge yet, whose file this is.
         if !first {
-            kept.settle();
+            kept.settle(false);
         }
         kept.tell();
         for service in &plan.services {
@@ -194,7 +193,10 @@ impl Switches {
 
     /// This process is in charge: from now on the file is its own, and says what it knows.
     pub fn take_charge(&self) {
-        self.kept().settle();
+        let mut kept = self.kept();
+        // What was not understood is put aside now, where everybody sees it.
+        let bad = self.doubt() == Some(Doubt::Bad);
+        kept.settle(bad);
     }
 
     /// Puts a service into maintenance, or takes it out. Whether there is such a service is asked elsewhere.
@@ -259,6 +261,7 @@ impl Switches {
         let changed = change(&mut kept);
         if changed {
             self.changes.fetch_add(1, Ordering::Relaxed);
+            kept.doubts.turned();
             kept.tell();
         }
         // Written in any case: whoever asks again because it could not be written wants that.
@@ -275,12 +278,12 @@ impl Kept {
     fn save(&mut self) -> Option<String> {
         self.number += 1;
         let (number, folder, record) = (self.number, self.folder.clone(), self.record.clone());
-        let written = Arc::clone(&self.written);
+        let (written, unread) = (Arc::clone(&self.written), self.doubts.unread());
         let (tell, told) = mpsc::channel();
         let write = move || {
             let mut newest = written.lock().unwrap_or_else(PoisonError::into_inner);
             // What waited behind a slow one may be old by now.
-            let outcome = if *newest < number { file::write(&folder, &record) } else { Ok(()) };
+            let outcome = if *newest < number { file::write_anew(&folder, &record, &unread) } else { Ok(None) };
             if outcome.is_ok() {
                 *newest = number.max(*newest);
             }
@@ -290,8 +293,9 @@ impl Kept {
         let why = match thread::Builder::new().name("switches".to_owned()).spawn(write) {
             Err(error) => error.to_string(),
             Ok(_) => match told.recv_timeout(PATIENCE) {
-                Ok(Ok(())) => {
+                Ok(Ok(aside)) => {
                     self.unwritten = false;
+                    self.doubts.written(&self.folder, aside.as_deref());
                     return None;
                 }
                 Ok(Err(error)) => error.to_string(),
@@ -301,9 +305,9 @@ impl Kept {
         Some(format!("{}: {why}", file::path(&self.folder).display()))
     }
 
-    /// Writes what was forgotten since it was written last: at the next start it must not come back.
-    fn settle(&mut self) {
-        if self.unwritten
+    /// Writes what was forgotten since it was written last: at the next start it must not come back. `always`: also where nothing was.
+    fn settle(&mut self, always: bool) {
+        if (self.unwritten || always)
             && let Some(why) = self.save()
         {
             tracing::error!(why, "switches can not be written");

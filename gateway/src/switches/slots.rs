@@ -5,7 +5,9 @@
 use std::time::Duration;
 
 use probegate_policies::switch::{self, Stage, Tolerance};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::{Switches, Turned};
 use crate::plan;
@@ -13,7 +15,6 @@ use crate::slots::Share;
 
 /// What is kept about the slots of one service.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct InSlots {
     /// The slot that was switched to last; `None`: the configuration says it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -28,7 +29,6 @@ pub struct InSlots {
 
 /// A switch that goes on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Underway {
     /// What tells it from others.
     pub id: Box<str>,
@@ -69,7 +69,6 @@ impl Underway {
 
 /// A switch that ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Ended {
     /// What tells it from others.
     pub id: Box<str>,
@@ -86,7 +85,91 @@ pub struct Ended {
     pub at: u64,
 }
 
+/// What a file may say.
+mod bounds {
+    /// Characters of a name.
+    pub(super) const NAME: usize = 64;
+    /// Characters of a text for people.
+    pub(super) const TEXT: usize = 100_000;
+    /// Milliseconds of a stage: a day.
+    pub(super) const TIME: u64 = 86_400_000;
+    /// Servers of a slot.
+    pub(super) const SERVERS: usize = 128;
+}
+
+fn is_name(text: &str) -> bool {
+    (1..=bounds::NAME).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
+}
+
+fn is_text(text: &str) -> bool {
+    text.len() <= bounds::TEXT && !text.chars().any(char::is_control)
+}
+
+impl Underway {
+    /// Whether a switch can be like that.
+    fn check(&self) -> Result<(), &'static str> {
+        let shares = self.stages.iter().map(|(share, _)| *share);
+        let grow = shares.clone().zip(shares.skip(1)).all(|(one, next)| one < next);
+        match self {
+            _ if !is_name(&self.id) => Err("its `id` is none"),
+            _ if !is_name(&self.from) || !is_name(&self.to) || self.from == self.to => {
+                Err("`from` and `to` are no two slots")
+            }
+            _ if !grow || self.stages.last().is_none_or(|(share, _)| *share != switch::WHOLE) => {
+                Err("`stages` are no shares that grow to 100")
+            }
+            _ if self.stages.iter().any(|(share, time)| *share == 0 || *time > bounds::TIME) => {
+                Err("`stages` has a share of nothing, or a time longer than a day")
+            }
+            _ if self.at >= self.stages.len() => Err("`at` is behind the last of `stages`"),
+            _ if self.errors > 100 || self.min_requests > 1_000_000 => Err("`errors` or `min_requests` is too much"),
+            _ if self.servers.len() > bounds::SERVERS || !self.servers.iter().all(|server| !server.is_empty()) => {
+                Err("`servers` are none")
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Ended {
+    fn check(&self) -> Result<(), &'static str> {
+        let names = [&self.id, &self.from, &self.to, &self.outcome];
+        if names.into_iter().all(|name| is_name(name)) && is_text(&self.why) {
+            Ok(())
+        } else {
+            Err("it has no such names")
+        }
+    }
+}
+
+/// A part of what is kept about the slots of a service, if it is what it should be.
+fn part<T: DeserializeOwned>(
+    value: &mut Value,
+    key: &str,
+    check: impl FnOnce(&T) -> Result<(), &'static str>,
+    problem: &mut impl FnMut(String),
+) -> Option<T> {
+    let found = value.get_mut(key).map(Value::take).filter(|found| !found.is_null())?;
+    let read = serde_json::from_value::<T>(found).map_err(|error| error.to_string());
+    let checked = read.and_then(|found| check(&found).map(|()| found).map_err(str::to_owned));
+    checked.map_err(|why| problem(format!("`{key}`: {why}"))).ok()
+}
+
 impl InSlots {
+    /// What a file says; what can not be understood, or can not be, is told and left out.
+    pub(super) fn read(mut value: Value, mut problem: impl FnMut(String)) -> Self {
+        if !value.is_object() {
+            problem("they are no object".to_owned());
+        }
+        let name = |text: &String| if is_name(text) { Ok(()) } else { Err("it is no name of a slot") };
+        Self {
+            active: part(&mut value, "active", name, &mut problem).map(Into::into),
+            switch: part(&mut value, "switch", Underway::check, &mut problem),
+            last: part(&mut value, "last", Ended::check, &mut problem),
+        }
+    }
+
     /// The split of the requests in a plan with these slots. What the plan does not have any more does not count.
     pub fn share(&self, slots: &plan::Slots) -> Share {
         let active = self.active.as_deref().and_then(|name| slots.index(name)).unwrap_or(slots.active);

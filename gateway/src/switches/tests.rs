@@ -99,7 +99,7 @@ fn what_a_process_forgets_when_it_starts_the_next_one_does_not_know_either() {
     // The key is gone: whoever takes it up again says something new.
     let second = Switches::load(&folder);
     second.attach(&plan(&folder, ""));
-    let said = || file::read(&folder).unwrap().lifted;
+    let said = || file::read(&folder).unwrap().0.lifted;
     assert_eq!(said().len(), 1, "it is not in charge yet");
     second.take_charge();
     assert_eq!(said().len(), 0);
@@ -154,5 +154,122 @@ fn a_broken_file_turns_nothing_on() {
         std::fs::write(file::path(&folder), text).unwrap();
         assert_eq!(Switches::load(&folder).in_maintenance("shop"), None, "{text}");
     }
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+const GOOD: &str = r#"{"maintenance": {"blog": {"since": 7}}, "drained": {"blog": ["127.0.0.1:1"]}, "newer": [1],
+    "slots": {"blog": {"active": "green", "newer": 1}}}"#;
+
+/// A file that says this about the switch of `shop`, and something good about `blog`.
+fn with_switch(switch: &str) -> String {
+    GOOD.replace("\"slots\": {", &format!("\"slots\": {{\"shop\": {{\"active\": \"blue\", \"switch\": {switch}}}, "))
+}
+
+/// What a switch looks like in the file, with these words in it.
+fn underway(from: &str, to: &str, stages: &str, at: &str) -> String {
+    format!(
+        r#"{{"id": "a1", "from": "{from}", "to": "{to}", "servers": ["127.0.0.1:2"], "stages": {stages}, "at": {at},
+        "errors": 5, "min_requests": 50, "retry": true, "newer": {{}}}}"#
+    )
+}
+
+#[test]
+fn what_a_newer_version_wrote_besides_is_passed_over() {
+    let folder = folder("newer");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(file::path(&folder), with_switch(&underway("blue", "green", "[[5, 1000], [100, 60000]]", "0")))
+        .unwrap();
+    let switches = Switches::load(&folder);
+    assert_eq!(switches.doubt(), None);
+    assert!(switches.in_maintenance("blog").is_some() && switches.is_drained("blog", "127.0.0.1:1"));
+    assert_eq!(switches.slots("shop").switch.map(|switch| switch.share()), Some(5));
+    assert_eq!(switches.slots("blog").active.as_deref(), Some("green"));
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn a_switch_that_can_not_be_is_left_out_and_the_rest_holds() {
+    let folder = folder("strange");
+    std::fs::create_dir_all(&folder).unwrap();
+    let good = "[[5, 1000], [100, 60000]]";
+    for switch in [
+        underway("blue", "green", "[[200, 1000]]", "0"),
+        underway("blue", "green", "[[5, 1000], [5, 1000], [100, 1]]", "0"),
+        underway("blue", "green", "[[5, 1000]]", "0"),
+        underway("blue", "green", "[[0, 1000], [100, 1]]", "0"),
+        underway("blue", "green", "[[100, 86400001]]", "0"),
+        underway("blue", "green", "[]", "0"),
+        underway("blue", "green", good, "2"),
+        underway("blue", "green", good, "-1"),
+        underway("blue", "blue", good, "0"),
+        underway("", "green", good, "0"),
+        underway("blue", "gr een", good, "0"),
+        "7".to_owned(),
+        "{}".to_owned(),
+    ] {
+        let text = with_switch(&switch);
+        std::fs::write(file::path(&folder), &text).unwrap();
+        let switches = Switches::load(&folder);
+        assert_eq!((switches.doubt(), switches.slots("shop").switch), (Some(Doubt::Bad), None), "{switch}");
+        assert_eq!(switches.slots("shop").active.as_deref(), Some("blue"));
+        assert_eq!(switches.slots("blog").active.as_deref(), Some("green"));
+        // Not before this process is in charge.
+        assert!(file::path(&folder).exists() && !file::aside(&folder).exists());
+        switches.take_charge();
+        assert_eq!(
+            (switches.doubt(), std::fs::read_to_string(file::aside(&folder)).unwrap()),
+            (Some(Doubt::Aside), text)
+        );
+        let next = Switches::load(&folder);
+        assert_eq!(next.doubt(), Some(Doubt::Aside), "somebody has to look at it");
+        assert_eq!(next.slots("blog").active.as_deref(), Some("green"));
+        std::fs::remove_file(file::aside(&folder)).unwrap();
+        assert_eq!(Switches::load(&folder).doubt(), None);
+    }
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn what_was_not_understood_is_put_aside_and_never_over_another_one() {
+    let folder = folder("aside");
+    std::fs::create_dir_all(&folder).unwrap();
+    for text in ["one", "two", "three"] {
+        std::fs::write(file::path(&folder), text).unwrap();
+        let switches = Switches::load(&folder);
+        assert_eq!(switches.doubt(), Some(Doubt::Bad));
+        assert!(switches.maintain("shop", Some(InMaintenance::default())).unsaved.is_none());
+        assert!(Switches::load(&folder).in_maintenance("shop").is_some());
+    }
+    for (name, text) in [("bad", "one"), ("bad.2", "two"), ("bad.3", "three")] {
+        assert_eq!(std::fs::read_to_string(folder.join(format!("switches.json.{name}"))).unwrap(), text);
+    }
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn what_the_system_does_not_give_out_is_not_replaced() {
+    let folder = folder("closed");
+    std::fs::create_dir_all(&folder).unwrap();
+    let path = file::path(&folder);
+    // Nobody can open a link to itself, whoever they are.
+    std::os::unix::fs::symlink(&path, &path).unwrap();
+    let switches = Switches::load(&folder);
+    assert_eq!(switches.doubt(), Some(Doubt::Closed));
+    switches.attach(&plan(&folder, ""));
+    switches.take_charge();
+    let unsaved = switches.maintain("shop", Some(InMaintenance::default())).unsaved.unwrap();
+    assert!(unsaved.contains("is not replaced"), "{unsaved}");
+    assert!(std::fs::symlink_metadata(&path).unwrap().is_symlink());
+    assert!(switches.in_maintenance("shop").is_some());
+    // It can be read again, and somebody has turned a switch meanwhile.
+    std::fs::remove_file(&path).unwrap();
+    std::fs::write(&path, GOOD).unwrap();
+    switches.attach(&plan(&folder, ""));
+    assert_eq!((switches.doubt(), switches.in_maintenance("blog")), (Some(Doubt::Aside), None));
+    assert_eq!(std::fs::read_to_string(file::aside(&folder)).unwrap(), GOOD);
+    assert!(Switches::load(&folder).in_maintenance("shop").is_some());
+    std::fs::remove_file(file::aside(&folder)).unwrap();
+    switches.attach(&plan(&folder, ""));
+    assert_eq!(switches.doubt(), None);
     std::fs::remove_dir_all(&folder).unwrap();
 }

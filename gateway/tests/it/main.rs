@@ -87,6 +87,7 @@ mod shared_limits;
 mod shield;
 mod slots;
 mod slots_django;
+mod slots_kept;
 mod slots_watch;
 mod slow_clients;
 mod smuggling;
