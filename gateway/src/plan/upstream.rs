@@ -27,7 +27,7 @@ pub struct Upstream {
     pub response_timeout: Duration,
     /// How long an unused connection is kept. Must stay below the app's own keep-alive time (gunicorn: 2 s).
     pub idle_timeout: Duration,
-    /// Unused connections kept for each server and worker.
+    /// Unused connections kept for each server and worker that nobody needed for a tick; 0: none at all.
     pub max_idle: usize,
     /// What is spoken.
     pub protocol: UpstreamProtocol,

@@ -1,4 +1,9 @@
 //! Connections in HTTP/1 between two requests.
+//!
+//! How many are unused changes from moment to moment: the answers to many requests come together, and the next requests come a moment later. So
+//! a bound on unused connections is no bound on what lies here at one moment. It is one on what nobody needed from one sweep to the next;
+//! a connection that is closed because others came back with it would be made anew for the next request, which costs as much as the request.
+//! What can lie here is bounded all the same: by the requests that were in flight together.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -9,7 +14,18 @@ use super::Link;
 /// Unused connections by the key of their server.
 #[derive(Debug, Default)]
 pub(super) struct Idle {
-    links: RefCell<HashMap<u64, Vec<Unused>, ahash::RandomState>>,
+    links: RefCell<HashMap<u64, Server, ahash::RandomState>>,
+}
+
+/// Those to one server.
+#[derive(Debug, Default)]
+struct Server {
+    /// Taken from the end and put there: those in front have been unused for longest.
+    unused: Vec<Unused>,
+    /// So many in front were not needed since the last sweep.
+    spare: usize,
+    /// So many may be kept that are not needed.
+    most: usize,
 }
 
 #[derive(Debug)]
@@ -24,8 +40,9 @@ impl Idle {
     /// The connection that was used last is the one whose server has closed it least likely.
     pub(super) fn take(&self, key: u64) -> Option<(Link, u32)> {
         let mut links = self.links.borrow_mut();
-        let list = links.get_mut(&key)?;
-        while let Some(found) = list.pop() {
+        let server = links.get_mut(&key)?;
+        while let Some(found) = server.unused.pop() {
+            server.spare = server.spare.min(server.unused.len());
             if found.link.is_quiet() {
                 return Some((found.link, found.edition));
             }
@@ -33,20 +50,92 @@ impl Idle {
         None
     }
 
-    /// Keeps a connection, with the answer of the resolver that led to its server, unless `most` are kept already.
+    /// Keeps a connection, with the answer of the resolver that led to its server. What `most` says holds from the next sweep on, but for none at
+    /// all, which holds at once.
     pub(super) fn put(&self, key: u64, (link, edition): (Link, u32), most: usize, until: Instant) {
         let mut links = self.links.borrow_mut();
-        let list = links.entry(key).or_default();
-        if list.len() < most {
-            list.push(Unused { link, edition, until });
+        let server = links.entry(key).or_default();
+        server.most = most;
+        if most > 0 {
+            server.unused.push(Unused { link, edition, until });
         }
     }
 
-    /// Closes what was unused for too long or closed by its server.
+    /// Closes what was unused for too long or closed by its server, and what is too many and was not needed since the last sweep.
     pub(super) fn sweep(&self, now: Instant) {
-        self.links.borrow_mut().retain(|_, list| {
-            list.retain(|unused| now < unused.until && unused.link.is_quiet());
-            !list.is_empty()
+        self.links.borrow_mut().retain(|_, server| {
+            let surplus = server.spare.saturating_sub(server.most);
+            server.unused.drain(..surplus.min(server.unused.len()));
+            server.unused.retain(|unused| now < unused.until && unused.link.is_quiet());
+            server.spare = server.unused.len();
+            !server.unused.is_empty()
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::net::UnixStream;
+
+    use super::*;
+    use crate::wire::transport::Socket;
+
+    struct Kept {
+        idle: Idle,
+        most: usize,
+        now: Instant,
+        servers: Vec<UnixStream>,
+    }
+
+    impl Kept {
+        /// Requests at a time, one after the other.
+        fn in_flight(&mut self, requests: usize) {
+            let taken: Vec<_> = (0..requests).map(|_| self.idle.take(1)).collect();
+            for link in taken {
+                let link = link.unwrap_or_else(|| {
+                    let (ours, server) = UnixStream::pair().unwrap();
+                    self.servers.push(server);
+                    (Link::Plain(Socket::Unix(ours)), 0)
+                });
+                self.idle.put(1, link, self.most, self.now + Duration::from_secs(1));
+            }
+        }
+
+        fn unused(&self) -> usize {
+            self.idle.links.borrow().get(&1).map_or(0, |server| server.unused.len())
+        }
+    }
+
+    fn kept(most: usize) -> Kept {
+        Kept { idle: Idle::default(), most, now: Instant::now(), servers: Vec::new() }
+    }
+
+    #[tokio::test]
+    async fn connections_that_are_needed_again_and_again_are_kept_and_those_that_nobody_needs_are_closed() {
+        let mut kept = kept(2);
+        for _ in 0..3 {
+            kept.in_flight(10);
+            kept.idle.sweep(kept.now);
+        }
+        assert_eq!((kept.unused(), kept.servers.len()), (10, 10), "one connection for each, made once");
+        kept.in_flight(4);
+        kept.idle.sweep(kept.now);
+        assert_eq!(kept.unused(), 6, "two more than were needed");
+        kept.in_flight(1);
+        kept.idle.sweep(kept.now);
+        assert_eq!(kept.unused(), 3);
+        kept.idle.sweep(kept.now);
+        assert_eq!(kept.unused(), 2, "as many as may be unused");
+        kept.idle.sweep(kept.now + Duration::from_secs(1));
+        assert_eq!(kept.unused(), 0, "for too long");
+    }
+
+    #[tokio::test]
+    async fn none_is_kept_where_none_may_be() {
+        let mut kept = kept(0);
+        kept.in_flight(3);
+        assert_eq!(kept.unused(), 0);
     }
 }

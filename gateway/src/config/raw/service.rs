@@ -102,7 +102,8 @@ pub(in crate::config) struct Upstream {
     pub(in crate::config) response_timeout: Option<Leaf<Seconds>>,
     /// How long an unused connection is kept. Must stay below the app's own keep-alive time. Default: `1500ms`.
     pub(in crate::config) idle_timeout: Option<Leaf<Seconds>>,
-    /// Unused connections kept for each server and worker. Default: 64.
+    /// Unused connections kept for each server and worker. Those beyond are closed once nobody needed them for a moment, a twentieth of a second or
+    /// two; with 0, at once. Default: 64.
     pub(in crate::config) max_idle: Option<Leaf<Count>>,
     /// What the app speaks: `http1` (default) or `http2`, which gRPC needs.
     pub(in crate::config) protocol: Option<Leaf<ProtocolWord>>,
