@@ -23,7 +23,7 @@ use probegate_policies::reason::Reason;
 use tokio::task::spawn_local;
 
 use self::waits::Wait;
-use super::Facts;
+use super::{Facts, boxed};
 use crate::plan::{Bounds, Timeouts};
 use crate::request::finish::finish_unread;
 use crate::wire::buffer::Buffer;
@@ -301,7 +301,8 @@ impl<T: Transport + 'static> Driver<'_, T> {
                     let (worker, facts) = (Rc::clone(self.worker), Rc::clone(self.facts));
                     // Weak: a stream that still ends must not keep the socket open.
                     let below: Weak<dyn Below> = Rc::<Wire<T>>::downgrade(self.wire);
-                    spawn_local(stream::run(worker, facts, working, below, request, respond));
+                    // Made where it stays: a task is moved about until it runs, and this one is several KiB.
+                    spawn_local(boxed(move || stream::run(worker, facts, working, below, request, respond)));
                 }
             }
         }

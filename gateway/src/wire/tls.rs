@@ -8,18 +8,18 @@
 //! - An end of the stream that the other side did not announce (`close_notify`, RFC 8446 §6.1) is an error, not an end: whoever reads
 //!   until the end must be able to see that something may be missing.
 
+mod handshake;
 mod pipe;
 
 use std::cell::RefCell;
 use std::fmt;
-use std::future::poll_fn;
-use std::io::{self, IoSlice};
+use std::io::{self, BufRead as _, IoSlice, Read as _};
 use std::task::{Context, Poll, ready};
 
-use rustls::{Connection, ProtocolVersion};
+use rustls::Connection;
+use tokio::io::ReadBuf;
 
 pub(crate) use self::pipe::Pipe;
-use super::deadline::Deadline;
 use super::progress::Flow;
 use super::transport::Transport;
 
@@ -163,59 +163,6 @@ impl<T: Transport> Tls<T> {
         Self { transport, state: Box::new(RefCell::new(state)) }
     }
 
-    /// Shakes hands.
-    ///
-    /// # Errors
-    /// [`io::ErrorKind::TimedOut`] when the deadline, which the caller has armed, has passed; [`io::ErrorKind::UnexpectedEof`] when the
-    /// other side left; [`io::ErrorKind::InvalidData`] around a [`rustls::Error`] when the two can not agree, after the alert that says
-    /// so was sent; whatever else the socket says.
-    pub async fn handshake(&self, deadline: &Deadline) -> io::Result<()> {
-        poll_fn(|cx| self.poll_handshake(deadline, cx)).await
-    }
-
-    fn poll_handshake(&self, deadline: &Deadline, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut state = self.state.borrow_mut();
-        let state = &mut *state;
-        loop {
-            let over = !state.session.is_handshaking();
-            let tls13 = state.session.protocol_version() == Some(ProtocolVersion::TLSv1_3);
-            // After its handshake a server of TLS 1.3 has only tickets left to send.
-            if over && matches!(&state.session, Connection::Server(_)) && tls13 {
-                state.patient = true;
-                if would_block(&state.at_hand()) {
-                    // Nothing that is sent now tells the client that its last words came, and one that waits for that before it sends a request
-                    // (Nagle's algorithm) would wait for the kernel's delay, some 40 ms.
-                    self.transport.acknowledge();
-                }
-                return Poll::Ready(Ok(()));
-            }
-            let flushed = state.flush(&self.transport);
-            let full = would_block(&flushed);
-            if !full {
-                flushed?;
-                if over {
-                    return Poll::Ready(Ok(()));
-                }
-            }
-            let mut empty = false;
-            if !over && state.session.wants_read() {
-                match state.receive(&self.transport) {
-                    Ok(0) => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
-                    Ok(_) => continue,
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => empty = true,
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                    Err(error) => return Poll::Ready(Err(error)),
-                }
-            }
-            let writable = full && self.transport.poll_write_ready(cx)?.is_ready();
-            let readable = empty && self.transport.poll_read_ready(cx)?.is_ready();
-            if !writable && !readable {
-                let late = deadline.poll_expired(cx);
-                return if late { Poll::Ready(Err(io::ErrorKind::TimedOut.into())) } else { Poll::Pending };
-            }
-        }
-    }
-
     /// Looks at the session: what was agreed, and with whom.
     pub fn with_session<R>(&self, look: impl FnOnce(&Connection) -> R) -> R {
         look(&self.state.borrow().session)
@@ -224,24 +171,22 @@ impl<T: Transport> Tls<T> {
 
 impl<T: Transport> Transport for Tls<T> {
     fn try_read(&self, buf: &mut [u8]) -> io::Result<usize> {
-        let mut state = self.state.borrow_mut();
-        for _ in 0..ROUNDS {
-            let read = io::Read::read(&mut state.session.reader(), buf);
-            if !would_block(&read) {
-                return read;
-            }
-            if state.failed.is_some() {
-                return Err(state.failure());
-            }
-            state.receive(&self.transport)?;
-            if let Err(error) = state.speak(&self.transport)
-                && error.kind() != io::ErrorKind::WouldBlock
-            {
-                return Err(error);
-            }
+        self.read_with(|session| session.reader().read(buf))
+    }
+
+    fn try_read_into(&self, buf: &mut ReadBuf<'_>, most: usize) -> io::Result<usize> {
+        let room = buf.remaining().min(most);
+        if room == 0 {
+            return Ok(0);
         }
-        // The socket is still taken for readable, so that waiting for it ends soon.
-        Err(io::ErrorKind::WouldBlock.into())
+        self.read_with(|session| {
+            let mut reader = session.reader();
+            let chunk = reader.fill_buf()?;
+            let n = chunk.len().min(room);
+            buf.put_slice(chunk.get(..n).unwrap_or_default());
+            reader.consume(n);
+            Ok(n)
+        })
     }
 
     fn try_write(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
@@ -346,6 +291,29 @@ impl<T: Transport> Transport for Tls<T> {
 }
 
 impl<T: Transport> Tls<T> {
+    /// Has `read` take what the session has, once it has something.
+    #[inline]
+    fn read_with(&self, mut read: impl FnMut(&mut Connection) -> io::Result<usize>) -> io::Result<usize> {
+        let mut state = self.state.borrow_mut();
+        for _ in 0..ROUNDS {
+            let read = read(&mut state.session);
+            if !would_block(&read) {
+                return read;
+            }
+            if state.failed.is_some() {
+                return Err(state.failure());
+            }
+            state.receive(&self.transport)?;
+            if let Err(error) = state.speak(&self.transport)
+                && error.kind() != io::ErrorKind::WouldBlock
+            {
+                return Err(error);
+            }
+        }
+        // The socket is still taken for readable, so that waiting for it ends soon.
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+
     /// Tries to send what the session has to say, and waits for the socket to take it beside whatever else the task waits for.
     fn poll_speak(&self, state: &mut State, cx: &mut Context<'_>) -> io::Result<()> {
         loop {

@@ -9,7 +9,8 @@ use std::path::Path;
 use std::sync::OnceLock;
 use std::task::{Context, Poll};
 
-use tokio::io::Interest;
+use bytes::BufMut as _;
+use tokio::io::{Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 use super::piece::Piece;
@@ -20,6 +21,14 @@ use super::progress::Flow;
 pub trait Transport {
     /// Reads what is there. `Ok(0)` is the end of the stream.
     fn try_read(&self, buf: &mut [u8]) -> io::Result<usize>;
+    /// Reads what is there, up to `most` bytes, behind what `buf` holds already. Memory that nobody has written to is not cleared first where
+    /// that can be helped: a reader that asks until nothing is there would clear it as often.
+    fn try_read_into(&self, buf: &mut ReadBuf<'_>, most: usize) -> io::Result<usize> {
+        let room = buf.remaining().min(most);
+        let n = self.try_read(buf.initialize_unfilled_to(room))?;
+        buf.advance(n);
+        Ok(n)
+    }
     /// Writes what fits.
     fn try_write(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize>;
     /// Whether bytes can pass through a [`Pipe`].
@@ -77,9 +86,13 @@ pub trait Transport {
 /// A read that did not fill its buffer has emptied the socket: forget the readiness, so that the next read waits instead of asking
 /// the kernel in vain. New bytes raise the (edge-triggered) readiness again.
 macro_rules! read_and_forget {
-    ($stream:expr, $buf:expr) => {{
-        let n = $stream.try_read($buf)?;
-        if n > 0 && n < $buf.len() {
+    ($stream:expr, $buf:expr) => {
+        read_and_forget!($stream, $stream.try_read($buf), $buf.len())
+    };
+    ($stream:expr, $read:expr, $room:expr) => {{
+        let room = $room;
+        let n = $read?;
+        if n > 0 && n < room {
             let forgotten = $stream.try_io(Interest::READABLE, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
             debug_assert!(forgotten.is_err());
         }
@@ -110,6 +123,11 @@ impl Transport for TcpStream {
     #[inline]
     fn try_read(&self, buf: &mut [u8]) -> io::Result<usize> {
         read_and_forget!(self, buf)
+    }
+
+    fn try_read_into(&self, buf: &mut ReadBuf<'_>, most: usize) -> io::Result<usize> {
+        let room = buf.remaining().min(most);
+        read_and_forget!(self, self.try_read_buf(&mut buf.limit(room)), room)
     }
 
     #[inline]
@@ -149,7 +167,7 @@ impl Transport for TcpStream {
     #[inline]
     fn poll_peek(&self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let mut byte = [0];
-        Self::poll_peek(self, cx, &mut tokio::io::ReadBuf::new(&mut byte))
+        Self::poll_peek(self, cx, &mut ReadBuf::new(&mut byte))
     }
 
     fn acknowledge(&self) {

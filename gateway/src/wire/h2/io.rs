@@ -30,7 +30,7 @@ const SMALL: usize = 8 * 1024;
 /// Gathered bytes are sent when they are this many: the size of two TLS records.
 const FULL: usize = 32 * 1024;
 
-/// A read fills at most this much at once, so that a connection with little to say does not pay for clearing a large buffer.
+/// A read brings at most this much at once.
 const READ: usize = 16 * 1024;
 
 /// An HTTP/2 connection's transport, shared between `h2` (through [`Io`]) and whoever drives the connection.
@@ -253,18 +253,18 @@ impl<T: Transport> AsyncRead for Io<T> {
         }
         // A client that sends without end shares the worker with the others: `h2` reads until nothing is there.
         let turn = ready!(poll_proceed(cx));
+        let before = buf.filled().len();
         loop {
-            let room = buf.remaining().min(READ);
-            match wire.transport.try_read(buf.initialize_unfilled_to(room)) {
-                Ok(n) => {
+            match wire.transport.try_read_into(buf, READ) {
+                Ok(_) => {
                     if let Some((guard, clock)) = &wire.guard {
-                        let fresh = buf.initialize_unfilled_to(n);
+                        let fresh = buf.filled().get(before..).unwrap_or_default();
                         if !guard.borrow_mut().received(fresh, clock.now()) {
                             // Whoever drives the connection ends it: nothing else is read from a client that floods.
+                            buf.set_filled(before);
                             return Poll::Pending;
                         }
                     }
-                    buf.advance(n);
                     wire.heard.set(wire.heard.get().wrapping_add(1));
                     turn.made_progress();
                     return Poll::Ready(Ok(()));

@@ -1,4 +1,4 @@
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 use crate::wire::buffer::Buffer;
-use crate::wire::deadline::Deadlines;
+use crate::wire::deadline::{Deadline, Deadlines};
 use crate::wire::h1::io::{read, write_all};
 
 static TLS12: &[&SupportedProtocolVersion] = &[&rustls::version::TLS12];
