@@ -161,6 +161,11 @@ impl Run {
         self.abort.store(true, Ordering::Release);
     }
 
+    /// Whether anything is to move: else it is only asked which version runs.
+    pub fn moves(&self) -> bool {
+        self.from != self.to
+    }
+
     fn is_aborted(&self) -> bool {
         self.abort.load(Ordering::Acquire)
     }
@@ -205,7 +210,7 @@ impl Runs {
         self.all().get(service).cloned()
     }
 
-    /// Begins one. Whoever calls this has leave to ([`crate::switches::Switches::hold`]).
+    /// Begins one; to the slot that has the requests, where a version is expected: it moves nothing, and asks. Whoever calls this has leave to ([`crate::switches::Switches::hold`]).
     ///
     /// # Errors
     /// Why it does not begin.
@@ -225,7 +230,8 @@ impl Runs {
             return Err(Unwilling::Busy(switch.to.clone()));
         }
         let from = slots.get(kept.share(slots).to).map_or("", |slot| &*slot.name);
-        if from == to {
+        // Whoever expects a version is told whether it is that.
+        if from == to && (wanted.force || wanted.version.is_none()) {
             return Err(Unwilling::There);
         }
         let id = format!("{:016x}", fastrand::u64(..)).into();

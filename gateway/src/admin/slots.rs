@@ -205,7 +205,7 @@ fn begin(call: &Call<'_>) -> Answered {
     }
     let wanted = wanted(slots, query)?;
     let changed = match state.runs.begin(state, (&service.name, slots), to, wanted) {
-        Ok(_) => true,
+        Ok(run) => run.moves(),
         Err(Unwilling::There) => false,
         Err(Unwilling::Busy(other)) => {
             let text = format!("a switch of `{}` to `{other}` goes on: wait for it, or abort it", service.name);

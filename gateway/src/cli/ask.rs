@@ -66,39 +66,57 @@ impl fmt::Display for Place {
     }
 }
 
+/// Why there is no answer to go on with.
+#[derive(Debug)]
+pub(super) struct Unanswered {
+    /// What is to be told.
+    pub(super) text: String,
+    /// It may have been done all the same: it was sent, and no answer came back, or one that breaks off.
+    pub(super) unknown: bool,
+}
+
+impl Unanswered {
+    fn refused(text: &str) -> Self {
+        Self { text: plain(text), unknown: false }
+    }
+}
+
 impl Gateway {
     /// The JSON that answers. `None`: it does not, or refuses, which the person at the terminal has been told.
     pub(super) fn ask(&self, method: &str, target: &str) -> Option<Value> {
-        self.quietly(method, target).inspect_err(|text| say(text)).ok()
+        self.quietly(method, target).inspect_err(|why| say(&why.text)).ok()
     }
 
     /// The same, for somebody who may ask again.
     ///
     /// # Errors
     /// What is to be told.
-    pub(super) fn quietly(&self, method: &str, target: &str) -> Result<Value, String> {
+    pub(super) fn quietly(&self, method: &str, target: &str) -> Result<Value, Unanswered> {
         let mut fields = format!("{}: 1\r\n", admin::FIELD);
         if let Ok(token) = std::env::var("PROBEGATE_ADMIN_TOKEN") {
             let line = |text: &str| text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
             if !line(&token) || !line(&self.token_header) {
-                return Err("the token is not printable ASCII".to_owned());
+                return Err(Unanswered::refused("the token is not printable ASCII"));
             }
             write!(fields, "{}: {token}\r\n", self.token_header).ok();
         }
         let end = Instant::now() + PATIENCE;
         let (status, body) = loop {
-            match ask(&self.admin, method, target, &fields) {
+            let mut sent = false;
+            match put(&self.admin, method, target, &fields, &mut sent) {
                 // It starts, or another process takes over: a moment.
                 Ok((503, _)) if Instant::now() < end => std::thread::sleep(AGAIN),
                 Ok(answer) => break answer,
-                Err(error) => return Err(format!("no answer from {}: {error}", self.admin)),
+                Err(error) => {
+                    return Err(Unanswered { text: format!("no answer from {}: {error}", self.admin), unknown: sent });
+                }
             }
         };
         let Ok(value) = serde_json::from_str::<Value>(&body) else {
-            return Err(format!(
+            return Err(Unanswered::refused(&format!(
                 "{} is not the admin listener of a gateway with switches: status {status}",
                 self.admin
-            ));
+            )));
         };
         if status == 200 {
             return Ok(value);
@@ -106,7 +124,10 @@ impl Gateway {
         let text = value.get("detail").and_then(Value::as_str).unwrap_or("refused");
         let known = value.get("known").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
         let known: Vec<_> = known.map(|name| format!("`{name}`")).collect();
-        Err(if known.is_empty() { text.to_owned() } else { format!("{text}; there is {}", known.join(", ")) })
+        if known.is_empty() {
+            return Err(Unanswered::refused(text));
+        }
+        Err(Unanswered::refused(&format!("{text}; there is {}", known.join(", "))))
     }
 }
 
@@ -115,17 +136,24 @@ impl Gateway {
 /// # Errors
 /// There is none in time, or none that can be read.
 pub(super) fn ask(place: &Place, method: &str, target: &str, fields: &str) -> io::Result<(u16, String)> {
+    put(place, method, target, fields, &mut false)
+}
+
+/// The same. `sent`: it may have arrived.
+fn put(place: &Place, method: &str, target: &str, fields: &str, sent: &mut bool) -> io::Result<(u16, String)> {
     match place {
         Place::Tcp(address) => {
             let stream = TcpStream::connect_timeout(address, PATIENCE)?;
             stream.set_read_timeout(Some(PATIENCE))?;
             stream.set_write_timeout(Some(PATIENCE))?;
+            *sent = true;
             exchange(stream, &address.to_string(), method, target, fields)
         }
         Place::Unix(path) => {
             let stream = UnixStream::connect(path)?;
             stream.set_read_timeout(Some(PATIENCE))?;
             stream.set_write_timeout(Some(PATIENCE))?;
+            *sent = true;
             exchange(stream, "localhost", method, target, fields)
         }
     }
@@ -142,7 +170,21 @@ fn exchange(
     stream.write_all(head.as_bytes())?;
     let mut answer = String::new();
     stream.take(LIMIT).read_to_string(&mut answer)?;
+    if answer.is_empty() {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
     let status = answer.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)?.parse().ok());
-    let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned());
-    status.zip(body).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "not HTTP"))
+    let (head, body) = answer.split_once("\r\n\r\n").ok_or(io::ErrorKind::UnexpectedEof)?;
+    let lengths = head.lines().filter_map(|line| line.split_once(':'));
+    let length = lengths.filter(|(name, _)| name.eq_ignore_ascii_case("content-length")).map(|(_, value)| value).next();
+    if length.and_then(|length| length.trim().parse::<usize>().ok()).is_some_and(|length| body.len() < length) {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    let status = status.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "not HTTP"))?;
+    Ok((status, body.to_owned()))
+}
+
+/// Text that others wrote, as a terminal may get it: nothing of it is an order to the terminal.
+pub(super) fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }

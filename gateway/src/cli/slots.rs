@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::ask::Gateway;
+use super::ask::{Gateway, Unanswered, plain};
 use super::status::{list, text};
 use super::switch::encode;
 use super::{USAGE, print, say};
@@ -83,7 +83,10 @@ pub(super) fn run(arguments: &Switch) -> ExitCode {
         }
     };
     if arguments.abort {
-        let Some(answer) = arguments.gateway.ask("DELETE", &at) else { return ExitCode::from(REFUSED) };
+        let answer = match arguments.gateway.quietly("DELETE", &at) {
+            Ok(answer) => answer,
+            Err(why) => return unanswered(&why),
+        };
         if !is(&answer, "changed") {
             say("no switch goes on");
             return ExitCode::from(REFUSED);
@@ -92,8 +95,12 @@ pub(super) fn run(arguments: &Switch) -> ExitCode {
         return follow(arguments, &at, &id, ABORTED);
     }
     if arguments.slot.is_some() {
-        let Some(answer) = arguments.gateway.ask("PUT", &target) else { return ExitCode::from(REFUSED) };
-        if !is(&answer, "changed") {
+        let answer = match arguments.gateway.quietly("PUT", &target) {
+            Ok(answer) => answer,
+            Err(why) => return unanswered(&why),
+        };
+        // Where a version is expected, the servers are asked for it all the same.
+        if !is(&answer, "changed") && arguments.version.is_none() {
             say("it was so already");
             return ExitCode::SUCCESS;
         }
@@ -112,6 +119,16 @@ pub(super) fn run(arguments: &Switch) -> ExitCode {
     print(table(&answer).as_bytes())
 }
 
+/// The gateway has not done what it was told, or nobody knows.
+fn unanswered(why: &Unanswered) -> ExitCode {
+    if why.unknown {
+        say(&format!("{}: nobody knows whether it was done, `probegate switch SERVICE` tells", why.text));
+        return ExitCode::from(UNKNOWN);
+    }
+    say(&why.text);
+    ExitCode::from(REFUSED)
+}
+
 /// Tells what is seen until it is over. `aborted`: the code for a switch that was aborted here, which is what was wanted.
 fn follow(arguments: &Switch, at: &str, id: &str, wanted: u8) -> ExitCode {
     let (mut since, mut process, mut heard) = (0, String::new(), Instant::now());
@@ -123,7 +140,7 @@ fn follow(arguments: &Switch, at: &str, id: &str, wanted: u8) -> ExitCode {
                 continue;
             }
             Err(why) => {
-                say(&format!("{why}: nobody knows how it ended"));
+                say(&format!("{}: nobody knows how it ended", why.text));
                 return ExitCode::from(UNKNOWN);
             }
         };
@@ -209,8 +226,7 @@ fn is(answer: &Value, key: &str) -> bool {
 fn table(answer: &Value) -> String {
     let mut out = String::new();
     for slot in list(answer, "slots") {
-        let servers: Vec<_> =
-            slot.get("servers").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
+        let servers: Vec<_> = list(slot, "servers").filter_map(Value::as_str).map(plain).collect();
         writeln!(
             out,
             "{}: {} % of the clients, {} in flight, {} of {} requests went wrong, servers {}",

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use serde_json::Value;
 
-use super::ask::Gateway;
+use super::ask::{Gateway, plain};
 use super::ban::{moment, seconds};
 use super::print;
 
@@ -150,8 +150,7 @@ impl Table {
 
     /// What a client has sent is text, and not what moves a cursor.
     fn row(&mut self, cells: impl IntoIterator<Item = String>) {
-        let plain = |cell: String| cell.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
-        self.rows.push(cells.into_iter().map(plain).collect());
+        self.rows.push(cells.into_iter().map(|cell| plain(&cell)).collect());
     }
 
     /// Nothing where there are no rows.
@@ -198,9 +197,10 @@ pub(super) fn list<'a>(value: &'a Value, key: &str) -> impl Iterator<Item = &'a 
     value.get(key).and_then(Value::as_array).into_iter().flatten()
 }
 
+/// For a terminal.
 pub(super) fn text(value: &Value, key: &str) -> String {
     match value.get(key) {
-        Some(Value::String(text)) => text.clone(),
+        Some(Value::String(text)) => plain(text),
         Some(Value::Number(number)) => number.to_string(),
         _ => String::new(),
     }

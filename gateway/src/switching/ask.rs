@@ -16,15 +16,18 @@ use crate::state::Active;
 const ORDER: [ProbeKind; 4] = [ProbeKind::Healthz, ProbeKind::Startupz, ProbeKind::Readyz, ProbeKind::Version];
 
 /// Asks every server of a slot that is not drained everything that the app answers itself, all servers at a time.
-pub(super) async fn everything(means: &Means, active: &Arc<Active>, service: &str, slot: &str) -> Vec<Finding> {
+pub(super) async fn everything(means: &Means, active: &Arc<Active>, run: &Run) -> Vec<Finding> {
+    let (service, slot) = (&run.service, &run.to);
+    // Who has the requests has shown the rest.
+    let kinds: &'static [ProbeKind] = if run.moves() { &ORDER } else { &[ProbeKind::Version] };
     let tasks: Vec<_> = servers(active, service, slot)
         .into_iter()
         .map(|(index, label)| {
-            let (means, active, service) = (means.clone(), Arc::clone(active), Box::<str>::from(service));
+            let (means, active, service) = (means.clone(), Arc::clone(active), service.clone());
             let name = label.clone();
             let task = tokio::task::spawn_local(async move {
                 let mut findings = Vec::new();
-                for kind in ORDER {
+                for &kind in kinds {
                     findings.extend(one(&means, &active, &service, (index, &label), kind).await);
                 }
                 findings

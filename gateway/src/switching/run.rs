@@ -23,6 +23,9 @@ pub(super) async fn run(means: Means, run: Arc<Run>) {
         run.say("goes on: another process had begun it".to_owned());
         return watch(&means, &run).await;
     };
+    if !run.moves() {
+        return confirm(&means, &run, wanted).await;
+    }
     run.say(format!("from {} to {}", run.from, run.to));
     if wanted.force {
         run.say("no server is asked first, as wanted".to_owned());
@@ -51,6 +54,18 @@ pub(super) async fn run(means: Means, run: Arc<Run>) {
     }
 }
 
+/// The slot has the requests already. Whether it is the version that is expected.
+async fn confirm(means: &Means, run: &Run, wanted: &Wanted) {
+    run.say(format!("{} has the requests already, and is asked for its version", run.to));
+    let phase = match checks(means, run, wanted).await {
+        _ if run.is_aborted() => Phase::Ended(Outcome::Aborted, wanted_back()),
+        Ok(_) => Phase::Ended(Outcome::Done, String::new()),
+        Err(why) => Phase::Ended(Outcome::Refused, why),
+    };
+    run.say("nothing has moved".to_owned());
+    run.is_at(phase);
+}
+
 fn wanted_back() -> String {
     "somebody wanted it".to_owned()
 }
@@ -59,7 +74,7 @@ fn wanted_back() -> String {
 async fn checks(means: &Means, run: &Run, wanted: &Wanted) -> Result<Vec<(Box<str>, bool)>, String> {
     let Some(active) = means.state.upgrade().map(|state| state.active()) else { return Err(String::new()) };
     let asked = servers(&active, run).unwrap_or_default();
-    let findings = ask::everything(means, &active, &run.service, &run.to).await;
+    let findings = ask::everything(means, &active, run).await;
     for finding in &findings {
         let said = finding.said.as_ref().map(|said| format!(", {said}")).unwrap_or_default();
         let (server, probe) = (&finding.server, finding.probe.name());

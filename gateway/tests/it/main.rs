@@ -86,6 +86,7 @@ mod rewriting;
 mod shared_limits;
 mod shield;
 mod slots;
+mod slots_command;
 mod slots_django;
 mod slots_kept;
 mod slots_watch;
