@@ -109,6 +109,12 @@ step_counts() { build && benches/counts/run.py; }
 # Without `advisories`, which asks a database outside the package registry: see deny.toml.
 step_deny() { PATH=$tools/bin:$tools/venv/bin:$PATH cargo deny --locked check licenses bans sources; }
 
+# Every order in which threads may meet in a table of limits: see policies/src/limit/table/bucket/model.rs. Everything below it is compiled with this flag, and so apart.
+step_model() {
+  RUSTFLAGS="${RUSTFLAGS:-} --cfg loom" CARGO_TARGET_DIR=$root/target/loom \
+    timeout 600 cargo test --locked -p probegate-policies --lib bucket::model
+}
+
 # Each fuzz target for some seconds, from its seeds: a look, not a search. FUZZ_SECONDS=600 is one.
 #
 # With a nightly toolchain where rustup has one, else with this one told to take its flags. Without AddressSanitizer: what is fuzzed has no
@@ -185,7 +191,7 @@ prepare() {
 
 # --- running them ------------------------------------------------------------------------------------------------------
 
-all=(fmt scripts compose django clippy doc test fuzz examples peers counts deny)
+all=(fmt scripts compose django clippy doc test model fuzz examples peers counts deny)
 steps=("${@:-${all[@]}}")
 for name in "${steps[@]}"; do
   declare -F "step_$name" >/dev/null || { echo "no step $name; there are: ${all[*]}" >&2; exit 2; }

@@ -15,6 +15,7 @@ mod secret;
 pub mod shared;
 mod table;
 pub mod window;
+mod word;
 
 pub use key::{Key, KeyBuilder, KeyPart, KeyParts, Seed, cookies, query_values};
 pub use rate::{InvalidRate, Rate};

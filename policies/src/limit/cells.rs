@@ -4,11 +4,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Attempts to outrun threads that hold a guard, or a word, for a few dozen instructions.
-pub(super) const PATIENCE: usize = 64;
-
-/// After that, how often others are let run: the one with the guard may have lost its CPU to this one.
-const LENIENCE: usize = 64;
+use super::word::Word;
 
 /// The words of all buckets.
 pub(super) struct Cells<const WORDS: usize> {
@@ -72,17 +68,17 @@ impl<const WORDS: usize> Cells<WORDS> {
 }
 
 /// The right to bring a key into a bucket, given back when dropped.
-pub(super) struct Guard<'a>(&'a AtomicU64);
+pub(super) struct Guard<'a, W: Word>(&'a W);
 
-impl<'a> Guard<'a> {
+impl<'a, W: Word> Guard<'a, W> {
     /// Takes it. `None`: another thread has it, and kept it for longer than anybody should wait. `pause`: how others are let run.
-    pub(super) fn take(word: &'a AtomicU64, pause: fn()) -> Option<Self> {
-        for attempt in 0..PATIENCE + LENIENCE {
-            if word.compare_exchange_weak(0, 1, Ordering::Acquire, Ordering::Relaxed).is_ok() {
+    pub(super) fn take(word: &'a W, pause: fn()) -> Option<Self> {
+        for attempt in 0..W::PATIENCE + W::LENIENCE {
+            if word.exchange_weak(0, 1, Ordering::Acquire, Ordering::Relaxed).is_ok() {
                 return Some(Self(word));
             }
-            if attempt < PATIENCE {
-                std::hint::spin_loop();
+            if attempt < W::PATIENCE {
+                W::spin();
             } else {
                 pause();
             }
@@ -91,7 +87,7 @@ impl<'a> Guard<'a> {
     }
 }
 
-impl Drop for Guard<'_> {
+impl<W: Word> Drop for Guard<'_, W> {
     fn drop(&mut self) {
         self.0.store(0, Ordering::Release);
     }

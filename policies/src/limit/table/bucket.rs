@@ -4,7 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::BUSY;
 use crate::limit::Decision;
-use crate::limit::cells::{Guard, PATIENCE};
+use crate::limit::cells::Guard;
+use crate::limit::word::Word;
 
 /// Keys in a bucket.
 pub(super) const WAYS: usize = 7;
@@ -15,10 +16,10 @@ pub(super) const WORDS: usize = 2 + 2 * WAYS;
 /// What to do with the TAT of a slot: the new one, if it changes, and what to answer.
 type Judgement = (Option<u64>, Decision);
 
-pub(super) struct Bucket<'a> {
-    guard: &'a AtomicU64,
+pub(super) struct Bucket<'a, W = AtomicU64> {
+    guard: &'a W,
     /// The key, 0 for none, and its TAT.
-    ways: &'a [[AtomicU64; 2]],
+    ways: &'a [[W; 2]],
     pause: fn(),
 }
 
@@ -34,9 +35,9 @@ pub(super) enum Insertion {
     Contended,
 }
 
-impl<'a> Bucket<'a> {
+impl<'a, W: Word> Bucket<'a, W> {
     #[inline]
-    pub(super) fn new(words: &'a [AtomicU64; WORDS], pause: fn()) -> Self {
+    pub(super) fn new(words: &'a [W; WORDS], pause: fn()) -> Self {
         let [guard, _spare, ways @ ..] = words;
         Self { guard, ways: ways.as_chunks().0, pause }
     }
@@ -64,7 +65,7 @@ impl<'a> Bucket<'a> {
             let (after, decision) = judge(before);
             let Some(after) = after else { return Some(decision) };
             // Another thread can make this fail, but only by getting its own request through.
-            match tat.compare_exchange_weak(before, after, Ordering::AcqRel, Ordering::Acquire) {
+            match tat.exchange_weak(before, after, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => return Some(decision),
                 Err(current) => before = current,
             }
@@ -82,12 +83,12 @@ impl<'a> Bucket<'a> {
         let (Some(debt), decision) = judge(0) else {
             return Insertion::Contended;
         };
-        for _ in 0..PATIENCE {
+        for _ in 0..W::PATIENCE {
             let Some((key, tat, least)) = self.least_indebted() else {
                 break;
             };
             // Fails when the victim was charged since it was chosen; then somebody else may be the least indebted.
-            if tat.compare_exchange(least, BUSY, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+            if tat.exchange(least, BUSY, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
                 // Releases the exchange: who sees the new key does not see a TAT from before it.
                 key.store(wanted, Ordering::Release);
                 tat.store(debt, Ordering::Release);
@@ -98,13 +99,16 @@ impl<'a> Bucket<'a> {
     }
 
     #[inline]
-    fn find(&self, wanted: u64) -> Option<&'a [AtomicU64; 2]> {
+    fn find(&self, wanted: u64) -> Option<&'a [W; 2]> {
         self.ways.iter().find(|[key, _]| key.load(Ordering::Relaxed) == wanted)
     }
 
     /// The slot with the lowest TAT. An empty one has 0; none is [`BUSY`] while the guard is held.
-    fn least_indebted(&self) -> Option<(&'a AtomicU64, &'a AtomicU64, u64)> {
+    fn least_indebted(&self) -> Option<(&'a W, &'a W, u64)> {
         let slots = self.ways.iter().map(|[key, tat]| (key, tat, tat.load(Ordering::Acquire)));
         slots.min_by_key(|&(_, _, tat)| tat)
     }
 }
+
+#[cfg(all(test, loom))]
+mod model;
