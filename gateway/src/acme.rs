@@ -46,8 +46,35 @@ pub struct Acme {
     pub failed: AtomicU64,
     /// When the last one failed, in seconds since the epoch; 0: none has.
     pub last_failure: AtomicU64,
+    /// Certificates whose last attempt failed.
+    pub failing: AtomicU64,
     changed: Notify,
     started: AtomicBool,
+}
+
+/// Whether the last attempt for one certificate failed, counted in [`Acme::failing`] until this is dropped.
+#[derive(Debug)]
+struct Failing {
+    state: Arc<State>,
+    is: bool,
+}
+
+impl Failing {
+    fn set(&mut self, is: bool) {
+        let failing = &self.state.acme.failing;
+        match (self.is, is) {
+            (false, true) => _ = failing.fetch_add(1, Ordering::Relaxed),
+            (true, false) => _ = failing.fetch_sub(1, Ordering::Relaxed),
+            _ => {}
+        }
+        self.is = is;
+    }
+}
+
+impl Drop for Failing {
+    fn drop(&mut self) {
+        self.set(false);
+    }
 }
 
 /// Follows the plan in force; to be called whenever that has changed. The thread is started when a plan first orders certificates.

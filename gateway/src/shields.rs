@@ -4,6 +4,7 @@
 //! the service changes about requests. How long answers serve may change meanwhile.
 
 mod kept;
+mod question;
 mod room;
 mod shield;
 
@@ -15,8 +16,9 @@ use std::time::Instant;
 use secrecy::ExposeSecret as _;
 
 pub use self::kept::{Kept, LARGEST};
+pub use self::question::Question;
 pub use self::room::{Alone, Asker};
-pub use self::shield::{Asked, Flight, Flying, Found, Landed, Last, Question, Shield};
+pub use self::shield::{Asked, Flight, Flying, Found, Landed, Looked, Shield};
 use crate::plan::{Plan, Probe, ProbeForward, Serve, Service};
 use crate::telemetry::metrics::Metrics;
 

@@ -16,8 +16,8 @@ use super::failure::Failure;
 use super::issued::Issued;
 use super::order::{self, Wanted};
 use super::schedule::{self, Failures};
-use super::show;
 use super::storage::{Folder, file_stem};
+use super::{Failing, show};
 use crate::plan;
 use crate::state::{State, unix_time};
 use crate::tls::pem::moment;
@@ -52,6 +52,7 @@ pub(super) struct Keeper {
     wait_until: u64,
     unreached: u32,
     refused: u32,
+    failing: Failing,
     /// The authority takes that a new certificate replaces this one.
     replaceable: bool,
 }
@@ -70,6 +71,7 @@ impl Keeper {
     pub(super) fn new(state: Arc<State>, acme: Rc<RefCell<plan::Acme>>, authority: Rc<Authority>) -> Self {
         let domains = acme.borrow().domains.clone();
         let stem = file_stem(&domains);
+        let failing = Failing { state: Arc::clone(&state), is: false };
         Self {
             state,
             acme,
@@ -83,6 +85,7 @@ impl Keeper {
             wait_until: 0,
             unreached: 0,
             refused: 0,
+            failing,
             replaceable: true,
         }
     }
@@ -190,6 +193,7 @@ impl Keeper {
             Ok((text, issued)) => {
                 self.state.acme.issued.fetch_add(1, Ordering::Relaxed);
                 (self.unreached, self.refused, self.wait_until) = (0, 0, 0);
+                self.failing.set(false);
                 self.unsaved = Some(text);
                 tracing::info!(domains = ?self.domains, valid_until = moment(issued.life().not_after), "a certificate was issued");
                 Ok(())
@@ -225,6 +229,7 @@ impl Keeper {
     }
 
     async fn failed(&mut self, failure: &Failure) {
+        self.failing.set(true);
         let metrics = &self.state.acme;
         metrics.failed.fetch_add(1, Ordering::Relaxed);
         metrics.last_failure.store(unix_time(), Ordering::Relaxed);

@@ -7,6 +7,7 @@ use super::probes;
 use super::route::{Access, Answer, Answered, Call, Parameter, Refused, Resource, Route};
 use super::slots;
 use crate::plan::{Server, Service};
+use crate::readiness;
 use crate::servers::{Health, Servers, Site};
 use crate::state::{Active, State};
 use crate::switches::InMaintenance;
@@ -97,7 +98,8 @@ fn describe(call: &Call<'_>, index: usize, full: bool) -> Option<Value> {
     let (state, active) = (call.state, call.active);
     let (service, servers) = (active.plan.services.get(index)?, active.servers.get(index)?);
     let each = service.upstream.servers.iter().zip(servers.sites());
-    let each = each.map(|(server, site)| about(state, server, site, servers));
+    let slot = |site: &Site| service.upstream.slots.as_ref()?.get(site.slot?).map(|slot| &*slot.name);
+    let each = each.map(|(server, site)| about(state, server, site, servers, slot(site)));
     Some(json!({
         "service": &*service.name,
         "maintenance": maintenance(state.switches.in_maintenance(&service.name)),
@@ -113,7 +115,7 @@ fn describe(call: &Call<'_>, index: usize, full: bool) -> Option<Value> {
     }))
 }
 
-fn about(gateway: &State, server: &Server, site: &Site, servers: &Servers) -> Value {
+fn about(gateway: &State, server: &Server, site: &Site, servers: &Servers, slot: Option<&str>) -> Value {
     let state = &site.state;
     let checks = gateway.health.of(servers.service(), &server.label);
     let failing = checks.as_ref().and_then(|report| report.why.clone());
@@ -137,6 +139,8 @@ fn about(gateway: &State, server: &Server, site: &Site, servers: &Servers) -> Va
         "server": &*server.label,
         "state": word,
         "why": why,
+        "slot": slot,
+        "in_turn": readiness::is_in_turn(servers, site),
         "drained": state.is_drained(),
         "health": health,
         "checks": checks.map(|report| json!({"passed": report.passed, "failed": report.failed})),

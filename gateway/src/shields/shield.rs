@@ -14,34 +14,13 @@ use probegate_policies::shield::{Known, Step, Terms};
 use tokio::sync::Notify;
 
 use super::room::{Room, Singles};
-use super::{Alone, Asker, Counts, Kept, Source};
-
-/// Bytes of a question that is known.
-const LONGEST: usize = 1024;
+use super::{Alone, Asker, Counts, Kept, Question, Source};
 
 /// After how long a question that nobody asks gives its place to another.
 const IDLE: Duration = Duration::from_secs(60);
 
 /// After how long an app is asked again whether its answer is still too large to be kept.
 const LARGE: Duration = Duration::from_secs(10);
-
-/// What the app is asked beyond what the configuration says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Question {
-    /// The host, where the client says it. Lower-case.
-    pub host: Box<[u8]>,
-    /// The query with its `?`, or nothing.
-    pub query: Box<[u8]>,
-    /// `Accept`; `*/*` where none was sent.
-    pub accept: Box<[u8]>,
-}
-
-impl Question {
-    /// Whether it is short enough to be kept.
-    pub fn is_short(&self) -> bool {
-        self.host.len() + self.query.len() + self.accept.len() <= LONGEST
-    }
-}
 
 /// How the app was asked, for the log line of whoever had it asked.
 #[derive(Clone, Copy, Debug, Default)]
@@ -127,19 +106,29 @@ struct Cell {
     used: u64,
     /// Until when nobody tries to keep the answer.
     large: u64,
+    /// Until then: what is known to whoever wants no more than the status.
+    said: Known,
+    /// The status of the last answer that was too large to be kept.
+    status: u16,
     /// How often the app's servers had been found gone when it answered.
     gone: u64,
-    /// The ask that has landed last, and the status where its answer was too large.
-    last: Last,
+    /// The number of the ask that has landed last.
+    last: u64,
 }
 
-/// The ask that has landed last.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Last {
-    /// Its number.
-    pub number: u64,
-    /// The status of an answer that was too large to be kept.
-    pub large: Option<u16>,
+/// What becomes of somebody who wants to know no more than the status.
+#[derive(Debug)]
+pub enum Looked {
+    /// It is this one, of the ask with this number.
+    Status(u64, u16),
+    /// The app said nothing to the ask with this number, for this reason.
+    Silence(u64, Reason),
+    /// The app is being asked.
+    Wait(Arc<Flight>),
+    /// The app is to be asked.
+    Ask(Flying),
+    /// There is no room for the question.
+    Nothing,
 }
 
 impl Shield {
@@ -159,24 +148,55 @@ impl Shield {
 
     /// What becomes of somebody who asks. `gone`: how often the app's servers were found gone, ever: whoever was started may not be any more.
     pub fn find(self: &Arc<Self>, question: &Question, asker: Asker, terms: &Terms, gone: u64) -> Found {
-        self.look(question, asker, terms, gone).0
-    }
-
-    /// The same, and what is known about the ask that has landed last.
-    pub fn look(self: &Arc<Self>, question: &Question, asker: Asker, terms: &Terms, gone: u64) -> (Found, Last) {
         let now = self.now();
         let mut cells = self.lock();
         match cell(&mut cells, question, asker, terms, now) {
-            Some(cell) => (self.step(cell, terms, gone, now), cell.last),
-            None => (Found::Alone, Last::default()),
+            Some(cell) if cell.large > now => {
+                cell.used = now;
+                Found::Alone
+            }
+            Some(cell) => self.step(cell, terms, gone, now),
+            None => Found::Alone,
         }
+    }
+
+    /// The same for somebody who wants to know no more than the status. An answer that is too large to be kept has one too, and it serves as long as that of
+    /// any other.
+    pub fn look(self: &Arc<Self>, question: &Question, asker: Asker, terms: &Terms, gone: u64) -> Looked {
+        let now = self.now();
+        let mut cells = self.lock();
+        let Some(cell) = cell(&mut cells, question, asker, terms, now) else { return Looked::Nothing };
+        if cell.large <= now {
+            return match self.step(cell, terms, gone, now) {
+                Found::Answer(kept, ..) => Looked::Status(cell.last, kept.status()),
+                Found::Silence(reason) => Looked::Silence(cell.last, reason),
+                Found::Wait(flight) => Looked::Wait(flight),
+                Found::Ask(flying) => Looked::Ask(flying),
+                Found::Alone => Looked::Nothing,
+            };
+        }
+        cell.used = now;
+        if terms.latch && cell.gone != gone {
+            cell.said.forget();
+            cell.gone = gone;
+        }
+        match cell.said.step(now, terms) {
+            Step::Fresh | Step::Latched | Step::Stale => Looked::Status(cell.last, cell.status),
+            Step::Silent => Looked::Silence(cell.last, cell.reason),
+            Step::Wait => cell.flight.as_ref().map_or(Looked::Nothing, |flight| Looked::Wait(Arc::clone(flight))),
+            Step::Ask => Looked::Ask(self.fly(cell, now)),
+        }
+    }
+
+    /// An ask that begins.
+    fn fly(self: &Arc<Self>, cell: &mut Cell, now: u64) -> Flying {
+        let flight = Arc::new(Flight { number: now, ..Flight::default() });
+        cell.flight = Some(Arc::clone(&flight));
+        Flying { shield: Arc::clone(self), flight }
     }
 
     fn step(self: &Arc<Self>, cell: &mut Cell, terms: &Terms, gone: u64, now: u64) -> Found {
         cell.used = now;
-        if cell.large > now {
-            return Found::Alone;
-        }
         if terms.latch && cell.gone != gone {
             cell.known.forget();
             cell.gone = gone;
@@ -187,11 +207,7 @@ impl Shield {
             Step::Stale => Source::Stale,
             Step::Silent => return Found::Silence(cell.reason),
             Step::Wait => return cell.flight.as_ref().map_or(Found::Alone, |flight| Found::Wait(Arc::clone(flight))),
-            Step::Ask => {
-                let flight = Arc::new(Flight { number: now, ..Flight::default() });
-                cell.flight = Some(Arc::clone(&flight));
-                return Found::Ask(Flying { shield: Arc::clone(self), flight });
-            }
+            Step::Ask => return Found::Ask(self.fly(cell, now)),
         };
         match &cell.kept {
             Some(kept) => Found::Answer(Arc::clone(kept), source, cell.known.age(now)),
@@ -206,6 +222,17 @@ impl Shield {
         let cell = cells.iter().find(|cell| cell.question == *question)?;
         let kept = cell.kept.as_ref().filter(|_| cell.known.is_covered(now, terms))?;
         Some((Arc::clone(kept), cell.known.age(now)))
+    }
+
+    /// The status that covers the app's silence.
+    pub fn covering(&self, question: &Question, terms: &Terms) -> Option<u16> {
+        if let Some((kept, _)) = self.cover(question, terms) {
+            return Some(kept.status());
+        }
+        let now = self.now();
+        let cells = self.lock();
+        let cell = cells.iter().find(|cell| cell.question == *question)?;
+        Some(cell.status).filter(|_| cell.large > now && cell.said.is_covered(now, terms))
     }
 
     /// A place for a request that asks for itself alone; `None`: there is none. `known`: as in [`Asker`].
@@ -243,8 +270,10 @@ fn cell<'a>(
                 flight: None,
                 used: now,
                 large: 0,
+                said: Known::default(),
+                status: 0,
                 gone: 0,
-                last: Last::default(),
+                last: 0,
             });
             cells.len() - 1
         }
@@ -306,23 +335,30 @@ impl Flying {
         if let Some(cell) = cells.iter_mut().find(mine) {
             cell.flight = None;
             if !matches!(landed, Landed::Never) {
-                let large = asked.status.filter(|_| matches!(landed, Landed::Large));
-                cell.last = Last { number: self.flight.number, large };
+                cell.last = self.flight.number;
             }
             match landed {
                 Landed::Answer(kept) => {
                     cell.known.answered(now, (200..300).contains(&kept.status()));
                     cell.kept = Some(kept);
                     cell.gone = gone;
+                    cell.large = 0;
                 }
                 Landed::Silence(reason) => {
                     cell.known.silent(now, is_silence(reason));
+                    cell.said.silent(now, is_silence(reason));
                     cell.reason = reason;
                 }
-                Landed::Never => cell.known.cancelled(),
+                Landed::Never => {
+                    cell.known.cancelled();
+                    cell.said.cancelled();
+                }
                 Landed::Large => {
                     cell.known = Known::default();
                     cell.kept = None;
+                    cell.status = asked.status.unwrap_or_default();
+                    cell.said.answered(now, (200..300).contains(&cell.status));
+                    cell.gone = gone;
                     cell.large = now.saturating_add(u64::try_from(LARGE.as_nanos()).unwrap_or(u64::MAX));
                 }
             }

@@ -59,6 +59,7 @@ fn tokens_for_reading_read_and_tokens_for_writing_do_both() {
         &format!("{{address: \"{BOTH}\", tokens: {{read: viewers, write: operators}}}}"),
         &storage,
     ));
+    wait_ready(&gateway);
     let to = local(&gateway);
     let reads = format!("X-Probe-Token: {READER}\r\n");
     let writes = format!("X-Operator-Token: {TOKEN}\r\n");
@@ -199,6 +200,7 @@ fn events_end_with_the_token_that_they_were_asked_for_with() {
     let storage = Folder::new();
     let one = tokens("{address: \"127.0.0.1:0\", tokens: {read: viewers, write: operators}}", &storage);
     let gateway = Gateway::start(&one);
+    wait_ready(&gateway);
     let to = gateway.admin();
     let reload = |text: &str| {
         std::fs::write(gateway.config_path(), text).unwrap();
@@ -309,6 +311,7 @@ fn a_new_process_takes_the_socket_over() {
 fn changes_are_lines_of_the_log_with_who_asked() {
     let storage = Folder::new();
     let gateway = Gateway::start(tokens("{address: \"127.0.0.1:0\", token: operators}", &storage));
+    wait_ready(&gateway);
     let to = gateway.admin();
     let fields = format!("{FIELD}X-Operator-Token: {TOKEN}\r\n");
     assert_eq!(ask(to, "PUT /services/app/maintenance", &fields).status, 200);
@@ -333,6 +336,7 @@ fn a_body_is_not_taken() {
     let app = Upstream::answering(|_| ok("answered"));
     let storage = Folder::new();
     let gateway = Gateway::start(config(&app, &storage));
+    wait_ready(&gateway);
     let admin = gateway.admin();
     let put = |more: &str| {
         exchange(admin, format!("PUT /services/app/maintenance HTTP/1.1\r\nHost: {admin}\r\n{FIELD}{more}"))

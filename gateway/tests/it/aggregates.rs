@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -155,6 +156,36 @@ fn a_service_that_flaps_turns_the_answer_only_after_so_many_in_a_row() {
     assert_eq!((status, &body["checks"]["shop"]), (503, &json!({"status": "fail", "reason": "recovering"})));
     assert_eq!(readyz(&gateway).0, 200);
     gateway.wait_for_log(|line| line["message"] == "aggregate passes");
+}
+
+#[test]
+fn an_answer_too_large_to_be_kept_serves_no_longer_than_another() {
+    let mode = Arc::<AtomicUsize>::default();
+    let theirs = Arc::clone(&mode);
+    let large = "x".repeat(100_000);
+    let app = Upstream::answering(move |_| match theirs.load(Ordering::SeqCst) {
+        0 => ok(&large),
+        1 => b"HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n".to_vec(),
+        2 => format!("HTTP/1.1 500 No\r\nContent-Length: {}\r\n\r\n{large}", large.len()).into_bytes(),
+        _ => ok("{}"),
+    });
+    let text = config(
+        &[("shop", app.server(), "probes: {readyz: {cache: {ok: 1s, fail: 1s}}}"), ("blog", app.server(), "")],
+        "  all: {path: /readyz, services: {required: [shop]}}\n",
+    );
+    let gateway = Gateway::start(&text);
+    assert_eq!(readyz(&gateway).0, 200);
+    for (next, status, why) in [(1, 503, "status_503"), (0, 200, ""), (2, 503, "status_500"), (3, 200, "")] {
+        mode.store(next, Ordering::SeqCst);
+        let changed = Instant::now();
+        let body = eventually("the aggregate says what the app says", || {
+            let (now, body) = readyz(&gateway);
+            (now == status).then_some(body)
+        });
+        // It took ten seconds where nobody asked again.
+        assert!(changed.elapsed() < Duration::from_secs(8), "mode {next}: {:?}", changed.elapsed());
+        assert!(why.is_empty() || body["checks"]["shop"]["reason"] == why, "{body}");
+    }
 }
 
 #[test]

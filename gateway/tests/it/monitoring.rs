@@ -179,7 +179,7 @@ fn busy(app: &Upstream) -> Gateway {
     let tls = format!("{{certificates: [{{cert: cert.pem, key: key.pem}}, {{acme: {{{acme}}}}}]}}");
     let config = Config::before(app)
         .top(&format!(
-            "storage: {}\nlimit_store: {{redis: \"redis://{nobody}\"}}\nnetworks: {{nobody: [192.0.2.1/32]}}\n\
+            "storage: {}\naggregates: {{all: {{path: /all, hosts: [status.example], services: {{required: [app]}}}}}}\nlimit_store: {{redis: \"redis://{nobody}\"}}\nnetworks: {{nobody: [192.0.2.1/32]}}\n\
              limits: {{few: {{rate: 1/d, burst: 1}}, room: {{max_in_flight: 5}}, all: {{rate: 9/s, shared: true}}}}\n\
              bans: {{scanners: {{offences: {{status: [404]}}, mode: enforce}}}}",
             storage.path().display()
@@ -201,6 +201,7 @@ fn busy(app: &Upstream) -> Gateway {
     for target in ["/", "/broken", "/few", "/few", "/few", "/shut", "/healthz", "/readyz", "/startupz", "/version"] {
         get(gateway.address(), target);
     }
+    exchange(gateway.address(), "GET /all HTTP/1.1\r\nHost: status.example\r\n\r\n");
     exchange(gateway.address(), "nonsense\r\n\r\n");
     gateway
 }

@@ -9,8 +9,8 @@ use std::net::{SocketAddr, TcpStream};
 use serde_json::Value;
 
 use crate::harness::{
-    Authority, Browser, Client, Gateway, PATIENCE, TOKEN, Upstream, eventually, exchange, get_admin, ok,
-    wait_for_metric, wait_ready,
+    Authority, Browser, Client, Gateway, PATIENCE, TOKEN, Upstream, eventually, exchange, free_address, get_admin,
+    metric, ok, wait_for_metric, wait_ready,
 };
 
 const FILES: [&str; 11] = [
@@ -410,19 +410,56 @@ fn a_token_is_asked_for_and_kept_nowhere() {
     assert_eq!(client.response().status, 403);
 }
 
-#[test]
-fn slots_are_shown_and_switched_after_a_question() {
-    let (blue, green) = (Upstream::answering(|_| ok("blue")), Upstream::answering(|_| ok("green")));
+/// A gateway before a service with two slots, of which the first gets requests.
+fn slotted(blue: &str, green: &str) -> Gateway {
+    let app = Upstream::answering(|_| ok("answered"));
     let slots = format!(
-        "    slots: {{blue: {{servers: [{:?}]}}, green: {{servers: [{:?}]}}}}\n    active: blue\n    routes:",
-        blue.server(),
-        green.server()
+        "    slots: {{blue: {{servers: [{blue:?}]}}, green: {{servers: [{green:?}]}}}}\n    active: blue\n    routes:"
     );
-    let text = config(&[("shop", &[&blue])], "", "");
-    let text = text.replace(&format!("servers: [{:?}], ", blue.server()), "").replace("    routes:", &slots);
+    let text = config(&[("shop", &[&app])], "", "");
+    let text = text.replace(&format!("servers: [{:?}], ", app.server()), "").replace("    routes:", &slots);
     let issued = Authority::new("Test").issue(&["shop.example"]);
     let gateway = Gateway::with(text).file("cert.pem", &issued.cert).file("key.pem", &issued.key).start();
     wait_ready(&gateway);
+    gateway
+}
+
+#[test]
+fn a_slot_that_gets_no_requests_may_be_stopped_and_one_that_does_may_not() {
+    let app = Upstream::answering(|_| ok("answered"));
+    let (up, down) = (app.server(), free_address().to_string());
+    let mut browser = Browser::start();
+    for (blue, green, level) in [(&up, &down, "good"), (&down, &up, "bad")] {
+        let gateway = slotted(blue, green);
+        let failed = format!("probegate_upstream_checks_total{{service=\"shop\",server=\"{down}\",result=\"failed\"}}");
+        eventually("the one that is stopped is down", || {
+            (metric(&gateway, &failed) >= 3.0
+                && (metric(&gateway, &format!("probegate_upstream_server_up{{service=\"shop\",server=\"{up}\"}}"))
+                    - 1.0)
+                    .abs()
+                    < 0.1)
+                .then_some(())
+        });
+        let in_turn = |server: &str| {
+            metric(&gateway, &format!("probegate_upstream_server_in_turn{{service=\"shop\",server=\"{server}\"}}"))
+                > 0.5
+        };
+        assert_eq!((in_turn(blue), in_turn(green)), (true, false));
+        let told = get_admin(gateway.admin(), "/status").json()["services"][0]["servers"].clone();
+        assert_eq!((&told[0]["slot"], &told[0]["in_turn"]), (&"blue".into(), &true.into()), "{told}");
+        assert_eq!((&told[1]["slot"], &told[1]["in_turn"]), (&"green".into(), &false.into()), "{told}");
+        look(&mut browser, &gateway);
+        browser.wait(&format!("document.querySelector('#service-shop').classList.contains('{level}')"));
+        let said = browser.eval("document.querySelector('#service-shop .badge').textContent");
+        assert_eq!(said, if level == "good" { "fine" } else { "no server takes requests" });
+        nothing_wrong(&mut browser, level);
+    }
+}
+
+#[test]
+fn slots_are_shown_and_switched_after_a_question() {
+    let (blue, green) = (Upstream::answering(|_| ok("blue")), Upstream::answering(|_| ok("green")));
+    let gateway = slotted(&blue.server(), &green.server());
     let mut browser = Browser::start();
     browser.size(1280, 800);
     look(&mut browser, &gateway);

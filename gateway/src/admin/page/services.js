@@ -57,9 +57,9 @@ function server(service, one, act) {
   const what = one.drained
     ? { title: "Undrain this server?", text: `${one.server} gets requests to ${service.service} again.`, verb: "Undrain", method: "DELETE", path, done: `${one.server} is not drained any more.` }
     : { title: "Drain this server?", text: `${one.server} gets no new requests to ${service.service}. Those that run are finished.`, verb: "Drain", method: "PUT", path, done: `${one.server} is drained.`, force: true };
-  const level = isAsked(one) ? "good" : one.drained ? "note" : "bad";
+  const level = isAsked(one) ? "good" : one.drained || !one.in_turn ? "note" : "bad";
   return h("tr", { key: one.server },
-    h("th", { scope: "row" }, h("bdi", { class: "mono" }, one.server), one.backup && h("span", { class: "tag" }, "backup")),
+    h("th", { scope: "row" }, h("bdi", { class: "mono" }, one.server), one.slot && h("span", { key: "slot", class: "tag" }, one.slot), one.backup && h("span", { class: "tag" }, "backup")),
     h("td", { class: "wide" }, h("span", { class: `badge ${level}` }, one.state), one.why && h("span", { class: "why" }, one.why)),
     h("td", { class: "num" }, number(one.in_flight), one.max_in_flight ? ` of ${number(one.max_in_flight)}` : ""),
     h("td", { class: "num" }, number(one.requests)),
@@ -71,9 +71,10 @@ function server(service, one, act) {
 function servers(service, act, isFew) {
   const all = service.servers ?? [];
   if (!all.length) return null;
-  const asked = all.filter(isAsked).length;
-  return h("details", { key: "servers", class: "servers", once: { open: isFew || asked < all.length } },
-    h("summary", null, `${asked} of ${count(all.length, "server takes", "servers take")} requests`),
+  const turn = all.filter((one) => one.in_turn);
+  const asked = turn.filter(isAsked).length;
+  return h("details", { key: "servers", class: "servers", once: { open: isFew || asked < turn.length } },
+    h("summary", null, `${asked} of ${count(turn.length, "server takes", "servers take")} requests`),
     h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": `Servers of ${service.service}` },
       h("table", null,
         h("thead", null, h("tr", null, ["Server", "State", "In flight", "Requests", "Failed"].map((name, i) => h("th", { key: name, scope: "col", class: i > 1 ? "num" : null }, name)), h("td", { key: "act" }))),

@@ -8,7 +8,8 @@ const ORDER = { bad: 0, warn: 1, note: 2 };
 export function ofService(service) {
   const found = [];
   const add = (level, text) => found.push({ level, text });
-  const servers = service.servers ?? [];
+  // Whoever stands in a slot that gets no requests may be as it likes.
+  const servers = (service.servers ?? []).filter((server) => server.in_turn);
   const takes = servers.filter(isAsked);
   if (servers.length && !takes.length) add("bad", "no server takes requests");
   for (const probe of service.probes ?? []) {

@@ -16,7 +16,7 @@ use crate::aggregates::{self, Seen, Standing, Why};
 use crate::connection::Facts;
 use crate::plan::{Aggregate, AggregateMember, ProbeForward, Serve};
 use crate::request::shield::{self, ask};
-use crate::shields::{Asker, Flight, Found, Landed, Question, Shield};
+use crate::shields::{self, Asker, Flight, Landed, Question, Shield};
 use crate::state::Active;
 use crate::versions::{self, Fleet};
 use crate::wire::Responder;
@@ -109,16 +109,14 @@ impl Asking<'_> {
         };
         let question = shield::plain(service, probe);
         let asker = Asker { known: true, plain: true };
-        let (found, last) = shield.look(&question, asker, terms, servers.gone());
-        let flight = match found {
-            Found::Answer(kept, ..) => return Looked::Known(Some(seen(last.number, status(kept.status())))),
-            Found::Silence(reason) => {
-                return Looked::Known(Some(seen(last.number, Err(Why::Reason(timed_out(reason))))));
+        let flight = match shield.look(&question, asker, terms, servers.gone()) {
+            shields::Looked::Status(number, found) => return Looked::Known(Some(seen(number, status(found)))),
+            shields::Looked::Silence(number, reason) => {
+                return Looked::Known(Some(seen(number, Err(Why::Reason(timed_out(reason))))));
             }
-            // One that is too large to be kept says something all the same.
-            Found::Alone => return Looked::Known(last.large.map(|large| seen(last.number, status(large)))),
-            Found::Wait(flight) => flight,
-            Found::Ask(flying) => {
+            shields::Looked::Nothing => return Looked::Known(None),
+            shields::Looked::Wait(flight) => flight,
+            shields::Looked::Ask(flying) => {
                 let flight = flying.flight();
                 let Self { permit, worker, active, facts, id } = self;
                 // Where it does not begin, the flight says so.
@@ -142,8 +140,8 @@ impl Looked<'_> {
             Some((Landed::Large, asked)) => asked.status.map_or(Err(Why::Unknown), status),
             // The plan has changed meanwhile: that says nothing about the app.
             Some((Landed::Never, _)) => return None,
-            Some((Landed::Silence(reason), _)) => match shield.cover(question, terms) {
-                Some((kept, _)) => status(kept.status()),
+            Some((Landed::Silence(reason), _)) => match shield.covering(question, terms) {
+                Some(found) => status(found),
                 None => Err(Why::Reason(timed_out(*reason))),
             },
             None => Err(Why::Reason(Reason::ProbeTimeout)),

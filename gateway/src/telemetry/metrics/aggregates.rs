@@ -3,7 +3,7 @@
 use prometheus::proto::{MetricFamily, MetricType};
 
 use super::families::{family, gauge};
-use crate::aggregates::{Board, conclude, gateway, standings};
+use crate::aggregates::{Board, Why, conclude, gateway, standings};
 use crate::state::{Active, State};
 
 /// Whether aggregates pass, and each of their services.
@@ -14,6 +14,10 @@ pub(super) fn collect(state: &State, active: &Active) -> [MetricFamily; 2] {
         let name = || ("aggregate", aggregate.name.to_string());
         let versions = active.aggregates.get(index).map(Board::versions).unwrap_or_default();
         let own = gateway(aggregate, active, state);
+        if standings.iter().all(|standing| standing.why == Some(Why::Unknown)) {
+            // Nobody has asked: what nobody wants to know shall wake nobody either.
+            continue;
+        }
         let passes = conclude(aggregate, &standings, &versions, own).passes();
         all.push(gauge(vec![name()], f64::from(u8::from(passes))));
         for (member, standing) in aggregate.members.iter().zip(&standings) {
@@ -22,7 +26,7 @@ pub(super) fn collect(state: &State, active: &Active) -> [MetricFamily; 2] {
             each.push(gauge(labels, f64::from(u8::from(standing.passes))));
         }
     }
-    let all_help = "Whether an aggregate passes, as far as it is known: 0 also where nobody has asked it yet.";
+    let all_help = "Whether an aggregate passes, as far as it is known; not there before somebody has asked.";
     let each_help = "Whether a service passes in an aggregate, as far as it is known.";
     [
         family("probegate_aggregate_passing", all_help, MetricType::GAUGE, all),

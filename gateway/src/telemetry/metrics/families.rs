@@ -239,13 +239,20 @@ pub(super) fn collect(metrics: &Metrics, state: &State) -> Vec<MetricFamily> {
 }
 
 /// What became of orders for certificates; nothing before the first one.
-fn acme(acme: &Acme) -> [MetricFamily; 2] {
-    let [issued, failed, last] =
-        [&acme.issued, &acme.failed, &acme.last_failure].map(|counter| counter.load(Ordering::Relaxed));
+fn acme(acme: &Acme) -> [MetricFamily; 3] {
+    let [issued, failed, last, failing] =
+        [&acme.issued, &acme.failed, &acme.last_failure, &acme.failing].map(|counter| counter.load(Ordering::Relaxed));
     let ordered = |result: &str, count| counter(vec![("result", result.to_owned())], count);
     let results =
         if issued + failed == 0 { vec![] } else { vec![ordered("issued", issued), ordered("failed", failed)] };
+    let failing = if results.is_empty() { vec![] } else { vec![gauge(vec![], float(failing))] };
     [
+        family(
+            "probegate_acme_failing",
+            "Certificates whose last order failed, and that none succeeded since.",
+            MetricType::GAUGE,
+            failing,
+        ),
         family("probegate_acme_orders_total", "Orders for certificates.", MetricType::COUNTER, results),
         family(
             "probegate_acme_last_failure_timestamp_seconds",

@@ -3,6 +3,7 @@
 use prometheus::proto::{MetricFamily, MetricType};
 
 use super::families::{counter, family, float, gauge};
+use crate::readiness;
 use crate::servers::{Servers, Site};
 use crate::state::Active;
 
@@ -30,7 +31,17 @@ pub(super) fn collect(active: &Active) -> Vec<MetricFamily> {
         .iter()
         .filter(|servers| servers.is_bounded())
         .map(|servers| gauge(vec![("service", servers.service().to_owned())], float(servers.waiting() as u64)));
+    let in_turn = active.servers.iter().flat_map(|servers| {
+        let is_in_turn = |site| f64::from(u8::from(readiness::is_in_turn(servers, site)));
+        servers.sites().iter().map(move |site| gauge(labels(servers, site), is_in_turn(site)))
+    });
     vec![
+        family(
+            "probegate_upstream_server_in_turn",
+            "Whether a server is in a slot that gets requests; all are where a service has no slots.",
+            MetricType::GAUGE,
+            in_turn.collect(),
+        ),
         counted(
             "probegate_upstream_requests_total",
             "Requests sent to a server, those sent again included.",
