@@ -31,7 +31,10 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
 /// Everything that a person wants to see first.
 fn told(answer: &Value, colour: bool) -> String {
     let mut out = gateway(answer);
-    let mut servers = Table::new(&["SERVICE", "SERVER", "STATE", "IN FLIGHT", "WHY"]);
+    let slotted =
+        list(answer, "services").flat_map(|service| list(service, "servers")).any(|server| server["slot"].is_string());
+    let columns = ["SERVICE", "SLOT", "SERVER", "STATE", "IN FLIGHT", "WHY"];
+    let mut servers = Table::new(if slotted { &columns } else { &["SERVICE", "SERVER", "STATE", "IN FLIGHT", "WHY"] });
     let mut traffic = Table::new(&["SERVICE", "REQUESTS/S", "ERRORS/S", "REFUSED/S", "P50", "P99"]);
     let mut probes = Table::new(&["SERVICE", "PROBE", "STATE", "SINCE", "LAST"]);
     let mut notes = String::new();
@@ -45,7 +48,8 @@ fn told(answer: &Value, colour: bool) -> String {
         }
         for server in list(service, "servers") {
             let keys = ["server", "state", "in_flight", "why"];
-            servers.row(std::iter::once(name.clone()).chain(keys.map(|key| text(server, key))));
+            let slot = slotted.then(|| slot(server));
+            servers.row(std::iter::once(name.clone()).chain(slot).chain(keys.map(|key| text(server, key))));
         }
         if let Some(rates) = service.pointer("/traffic/windows/1m").filter(|rates| !rates.is_null()) {
             let per_second = ["requests_per_second", "errors_per_second", "refused_per_second"];
@@ -88,6 +92,12 @@ fn gateway(answer: &Value) -> String {
         at("/configuration/generation"),
         moment(at("/configuration/since")),
     )
+}
+
+/// The slot of a server, and whether it gets no requests.
+fn slot(server: &Value) -> String {
+    let idle = server.get("in_turn") == Some(&Value::Bool(false));
+    if idle { format!("{}, not in turn", text(server, "slot")) } else { text(server, "slot") }
 }
 
 /// What the app said last: `503 in 12.1 ms`.

@@ -186,7 +186,7 @@ fn busy(app: &Upstream) -> Gateway {
         ))
         .upstream("health: {path: /healthz, interval: 1s, timeout: 30s}")
         .service(
-            "limits: [room, all]\nprobes: {startupz: {allow: {network: nobody}}}\n\
+            "hosts: [\"*\"]\nlimits: [room, all]\nprobes: {startupz: {allow: {network: nobody}}}\n\
              routes:\n  - {path: /few, limits: [few]}\n  - {path: /shut, allow: {network: nobody}}",
         );
     let text = config.to_string().replacen(
@@ -197,6 +197,11 @@ fn busy(app: &Upstream) -> Gateway {
     // Where a server is bounded, there is a queue.
     let server = format!("{:?}", app.server());
     let text = text.replace(&format!("[{server}]"), &format!("[{{address: {server}, max_in_flight: 9}}]"));
+    // Two releases of another service, one of which gets requests.
+    let text = format!(
+        "{text}  shop:\n    hosts: [shop.example.com]\n    upstream: {{health: {{path: /healthz, interval: 1s, timeout: 30s}}}}\n    \
+         slots: {{blue: {{servers: [{server}]}}, green: {{servers: [\"{nobody}\"]}}}}\n    active: blue\n"
+    );
     let gateway = Gateway::with(text).file("cert.pem", &issued.cert).file("key.pem", &issued.key).start();
     for target in ["/", "/broken", "/few", "/few", "/few", "/shut", "/healthz", "/readyz", "/startupz", "/version"] {
         get(gateway.address(), target);

@@ -113,6 +113,8 @@ fn a_good_release_gets_everything_and_everybody_is_told() {
     let status = command(admin, &["status", "--json"]);
     let status: Value = serde_json::from_str(&status.out).unwrap();
     assert_eq!(status["services"][0]["slots"][1]["percent"], 100);
+    let status = command(admin, &["status"]).out;
+    assert!(status.contains("blue, not in turn") && !status.contains("green, not in turn"), "{status}");
 }
 
 #[test]
