@@ -17,6 +17,9 @@ use crate::plan::{Plan, Slots as Planned, Upstream};
 /// No slot: the service has none, or there is no other one.
 const NONE: u8 = u8::MAX;
 
+/// More than slots ever take turns under one plan.
+const PLAN: u64 = 1 << 32;
+
 /// Where one request goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Chosen {
@@ -24,7 +27,7 @@ pub struct Chosen {
     slot: u8,
     /// The slot that it may be sent to when that one fails it.
     old: u8,
-    /// It may be sent there also when it was answered with an error, or not in time: GET and HEAD.
+    /// It may be sent there also when it was answered with an error, or not in time: it does no harm twice.
     safe: bool,
 }
 
@@ -113,6 +116,8 @@ pub struct Split {
     counted: Box<[Arc<Counted>]>,
     /// How often the slot that is asked for probes changed: whoever had started may not have.
     turns: Arc<AtomicU64>,
+    /// What that begins with: another number for each plan that has another slot there than the plan before.
+    base: u64,
 }
 
 /// What is counted of a slot. Aligned, so that no two lie in one cache line.
@@ -149,11 +154,11 @@ impl Split {
 
     /// How often the slot that is asked for probes changed.
     pub fn turns(&self) -> u64 {
-        self.turns.load(Ordering::Acquire)
+        self.base.wrapping_add(self.turns.load(Ordering::Acquire))
     }
 
     /// Where a request goes. `key`: what stands for its client, asked for only while two slots get requests; who has none stays in the old one. `safe`:
-    /// GET or HEAD.
+    /// it does no harm twice.
     #[inline]
     pub fn choose(&self, safe: bool, key: impl FnOnce() -> Option<u64>) -> Chosen {
         let share = self.get();
@@ -205,6 +210,8 @@ pub struct Slots(Mutex<BTreeMap<Box<str>, Kept>>);
 struct Kept {
     counted: BTreeMap<Box<str>, Arc<Counted>>,
     turns: Arc<AtomicU64>,
+    /// The split of the plan before, and the names of its slots.
+    last: Option<(Arc<Split>, Vec<Box<str>>)>,
     /// How often a switch ended so.
     ended: BTreeMap<&'static str, u64>,
 }
@@ -216,13 +223,22 @@ impl Slots {
         let split = |service: &str, slots: &Planned| {
             let kept = kept.entry(service.into()).or_default();
             let counted = slots.each.iter().map(|slot| Arc::clone(kept.counted.entry(slot.name.clone()).or_default()));
-            let split = Split {
-                word: AtomicU64::new(share(service, slots).word()),
+            let share = share(service, slots);
+            let names: Vec<_> = slots.each.iter().map(|slot| slot.name.clone()).collect();
+            let base = kept.last.as_ref().map_or(0, |(last, known)| {
+                // Also a reload may give everything to another slot.
+                let same = known.get(usize::from(last.get().main())) == names.get(usize::from(share.main()));
+                if same { last.base } else { last.base.wrapping_add(PLAN) }
+            });
+            let split = Arc::new(Split {
+                word: AtomicU64::new(share.word()),
                 counted: counted.collect(),
                 salts: slots.each.iter().map(|slot| balance::hash(slot.name.as_bytes())).collect(),
                 turns: Arc::clone(&kept.turns),
-            };
-            Arc::new(split)
+                base,
+            });
+            kept.last = Some((Arc::clone(&split), names));
+            split
         };
         let mut split = split;
         plan.services

@@ -64,7 +64,7 @@ pub struct Wanted {
     pub stages: Vec<Stage>,
     /// How many errors are too many.
     pub tolerance: Tolerance,
-    /// GET and HEAD that fail are sent to the old slot.
+    /// Requests with idempotent methods that fail are sent to the old slot.
     pub retry: bool,
     /// The version that the new slot has to be.
     pub version: Option<Box<str>>,

@@ -88,7 +88,7 @@ const PARAMETERS: [Parameter; 9] = [
     },
     Parameter {
         name: "retry",
-        text: "Whether GET and HEAD that it fails are sent to the old slot. Default: as the service says.",
+        text: "Whether requests with idempotent methods that it fails are sent to the old slot. Default: as the service says.",
         schema: r#"{"type": "boolean"}"#,
     },
     Parameter {

@@ -69,7 +69,7 @@ pub struct Switching {
     pub bake: Duration,
     /// When there are too many errors.
     pub tolerance: Tolerance,
-    /// GET and HEAD that went wrong in the new slot are sent to the old one while it is watched.
+    /// Requests with idempotent methods that went wrong in the new slot are sent to the old one while it is watched.
     pub retry: bool,
 }
 
@@ -95,6 +95,6 @@ impl fmt::Display for Switching {
             HashKey::Header(name) => write!(f, "by the header {name}")?,
             HashKey::Cookie(name) => write!(f, "by the cookie {name}")?,
         }
-        f.write_str(if *retry { "; GET and HEAD that fail are sent to the old slot" } else { "" })
+        f.write_str(if *retry { "; requests with idempotent methods that fail are sent to the old slot" } else { "" })
     }
 }

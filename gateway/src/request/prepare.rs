@@ -186,7 +186,9 @@ impl<'a> Case<'a> {
             return Chosen::NONE;
         };
         let key = || self.of(&slots.switch.sticky).or_else(|| self.of(&HashKey::ClientIp));
-        split.choose(matches!(method, b"GET" | b"HEAD"), key)
+        // What does no harm twice; GET and HEAD whatever is said about other servers.
+        let methods = &self.service.upstream.balancing.retries.methods;
+        split.choose(matches!(method, b"GET" | b"HEAD") || methods.has(method), key)
     }
 
     /// What stands for what the request has in common with others.

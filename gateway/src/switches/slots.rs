@@ -46,7 +46,7 @@ pub struct Underway {
     pub errors: u32,
     /// Requests over which they are counted at least.
     pub min_requests: u64,
-    /// GET and HEAD that fail are sent to the old slot.
+    /// Requests with idempotent methods that fail are sent to the old slot.
     pub retry: bool,
 }
 

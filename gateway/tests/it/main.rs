@@ -89,6 +89,7 @@ mod slots;
 mod slots_command;
 mod slots_django;
 mod slots_kept;
+mod slots_meets;
 mod slots_watch;
 mod slow_clients;
 mod smuggling;

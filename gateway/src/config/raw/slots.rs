@@ -29,6 +29,7 @@ pub(in crate::config) struct Switching {
     pub(in crate::config) errors: Option<Leaf<Percent>>,
     /// Requests over which that share is counted at least. Default: 50.
     pub(in crate::config) min_requests: Option<Leaf<Count>>,
-    /// Whether GET and HEAD that went wrong in the new slot are sent to the old one while it is watched. Default: `true`.
+    /// Whether requests with idempotent methods (GET, HEAD, OPTIONS, PUT and DELETE, or what `retries.methods` says) that went wrong in the new slot
+    /// are sent to the old one while it is watched. Default: `true`.
     pub(in crate::config) retry: Option<Leaf<Flag>>,
 }
