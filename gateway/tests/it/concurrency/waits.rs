@@ -54,3 +54,24 @@ fn who_waited_for_a_place_is_spaced_from_when_the_store_was_asked() {
     assert!(released_at.elapsed() >= Duration::from_millis(450), "{:?}", released_at.elapsed());
     assert!(metric(&gateway, "probegate_limit_store_decisions_total{by=\"store\"}") > 3.5);
 }
+
+/// It came while its key had nothing left, and got its place when the rate had let one more through.
+#[test]
+fn who_waited_for_a_place_is_judged_when_he_has_it_and_not_when_he_came() {
+    let (app, released) = app();
+    let limits = "limits:\n  slow: {rate: 30/m, burst: 0, shared: true}\n  exports: {max_in_flight: 1, queue: 1, queue_timeout: 30s}";
+    // Nobody is there: the gateway counts alone.
+    let store = format!("limit_store: {{redis: \"redis://{}\", replicas: 1}}", crate::harness::free_address());
+    let gateway = Gateway::start(Config::before(&app).top(limits).top(&store).service("limits: [slow, exports]"));
+    let mut first = ask(&gateway, "/hold");
+    app.wait_for_requests(1);
+    let began = Instant::now();
+    let mut second = ask(&gateway, "/waits");
+    waiting(&gateway, 1.0);
+    // Until the rate lets the next one through.
+    while began.elapsed() < Duration::from_millis(2050) {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    released.release("/hold");
+    assert_eq!([first.response().status, second.response().status], [200, 200]);
+}
