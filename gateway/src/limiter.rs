@@ -135,7 +135,8 @@ impl Limiter {
                 table.admit(key, &limit.quota, asking.now)
             };
             self.watch(index, (limit, key), &decision, asking);
-            if limit.shadow {
+            // Of a shared limit there is nothing here but a refusal, and who is spared has not been refused.
+            if limit.shadow || !limit.shared && limit.spares(|| key.hundredth()) {
                 if !decision.admitted {
                     pending.get_or_insert_default().shadows.push(index);
                 }
@@ -218,6 +219,8 @@ impl Limiter {
             let key = key(table, limit, asking);
             let decision = if limit.shared {
                 self.shared.standing(index, &limit.quota, key, asking.now)
+            } else if limit.spares(|| key.hundredth()) {
+                None
             } else {
                 // Of those under way that may come to count, nobody knows.
                 Some(table.peek(key, &limit.quota, asking.now, 1))

@@ -89,6 +89,7 @@ fn told(call: &Call<'_>, index: usize, limit: &Limit, keys: usize) -> Option<Val
         "limit": limit.name,
         "terms": terms(limit),
         "mode": mode(limit.shadow),
+        "enforced": if limit.shadow { 0 } else { limit.enforced },
         "key": limit.key.to_string(),
         "shared": limit.shared,
         "services": services.map(|service| &*service.name).collect::<Vec<_>>(),

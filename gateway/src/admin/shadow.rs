@@ -22,7 +22,8 @@ pub(super) const RESOURCE: Resource = Resource {
 
 fn answer(call: &Call<'_>) -> Value {
     let active = call.active;
-    let limits = active.plan.limits.iter().zip(&active.limited).filter(|(limit, _)| limit.shadow);
+    let limits =
+        active.plan.limits.iter().zip(&active.limited).filter(|(limit, _)| limit.shadow || limit.enforced < 100);
     let limits = limits.map(|(limit, stats)| {
         json!({
             "limit": &*limit.name,

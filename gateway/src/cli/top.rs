@@ -139,6 +139,12 @@ fn notes(out: &mut String, limit: &Value) {
         writeln!(out, "  shadow: would have refused {} of {requests} requests since {since}", share(over, requests))
             .ok();
     }
+    let enforced = number(limit, "enforced");
+    if (1..100).contains(&enforced) {
+        let (refused, would) = (number(limit, "refused"), number(limit, "would_refuse"));
+        writeln!(out, "  enforced for {enforced} % of the keys: refused {refused}, would have refused {would} more")
+            .ok();
+    }
     let Some(hot) = limit.get("hot") else { return };
     for key in list(hot, "keys") {
         let shown = text(key, "shown");

@@ -83,6 +83,8 @@ pub struct Question {
     pub key: Key,
     /// Requests of the key that are under way here, this one included, where answers decide which of them count; `None`: it counts now.
     pub under_way: Option<u64>,
+    /// It only counts this request.
+    pub spared: bool,
 }
 
 /// One request that was charged to a key.

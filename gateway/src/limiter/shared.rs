@@ -127,13 +127,14 @@ impl Shared {
     ) -> Option<Vec<u8>> {
         let (sharing, limit, store) = (self.of(index)?, plan.limits.get(index)?, plan.limit_store.as_ref()?);
         let key = shared_key(store, limit, asking);
-        asked.limits.push(Question { limit: index, key: local, under_way });
+        let spared = limit.spares(|| key.hundredth());
+        asked.limits.push(Question { limit: index, key: local, under_way, spared });
         let name = name(&store.prefix, sharing.slot.as_deref(), &limit.name, key);
         let again = under_way.map(|_| name.clone());
         asked.keys.push(name);
         let charge = match under_way {
-            Some(under_way) => Charge::look(&limit.quota, !limit.shadow, under_way, store.replicas),
-            None => Charge::of(&limit.quota, !limit.shadow),
+            Some(under_way) => Charge::look(&limit.quota, !spared, under_way, store.replicas),
+            None => Charge::of(&limit.quota, !spared),
         };
         asked.arguments.extend(charge.in_windows_of(local).words());
         asked.labels.extend(shown::label(limit, asking).map(|label| (index, label)));
@@ -144,7 +145,10 @@ impl Shared {
 /// The memory that an earlier plan had for this limit.
 fn kept(limit: &Limit, earlier: Option<(&Plan, &Shared)>) -> Option<Arc<Table>> {
     let (plan, shared) = earlier?;
-    let same = |other: &Limit| other.name == limit.name && other.key == limit.key && other.quota == limit.quota;
+    let same = |other: &Limit| {
+        let alike = (other.shadow, other.enforced) == (limit.shadow, limit.enforced);
+        alike && other.name == limit.name && other.key == limit.key && other.quota == limit.quota
+    };
     let index = plan.limits.iter().position(same)?;
     shared.of(index).map(|sharing| Arc::clone(&sharing.over))
 }
@@ -246,13 +250,13 @@ impl Limiter {
     fn told(&self, plan: &Plan, asked: &Asked, answer: &Answer, now: Now) -> Settled {
         let mut settled = Settled { limited: None, delay: (0, 0), refused: None, shadows: Vec::new() };
         for (position, question) in asked.limits.iter().enumerate() {
-            let Question { limit: index, key, under_way } = question;
+            let Question { limit: index, key, under_way, spared } = question;
             let (Some(limit), Some(sharing)) = (plan.limits.get(*index), self.shared.of(*index)) else { continue };
             let Some((decision, lasts)) = said(answer, position, &limit.quota, *under_way) else { continue };
             self.watch_asked(asked, *index, (limit, *key), &decision, now);
             match answer.refused {
                 // Not only the first: whoever comes back when that one lets him pass is refused by another.
-                Some(refused) if refused == position || !limit.shadow && !decision.admitted => {
+                Some(refused) if refused == position || !spared && !decision.admitted => {
                     if lasts {
                         // From the moment at which it was judged, which is before the store did: never longer than the store would refuse it.
                         sharing.over.remember(*key, now.nanos.saturating_add(decision.retry_after), now.nanos);
@@ -262,14 +266,14 @@ impl Limiter {
                     settled.limited = Some(longest);
                     settled.refused = Some(Reason::LimitExceeded);
                 }
-                _ if limit.shadow && !decision.admitted => settled.shadows.push(*index),
+                _ if *spared && !decision.admitted => settled.shadows.push(*index),
                 Some(_) => {}
                 None => {
                     if let Some(table) = self.tables.get(*index).filter(|_| under_way.is_none()) {
                         // Refused or not: it is full then, as it should be.
                         let _ = table.admit(*key, &sharing.share, now);
                     }
-                    if !limit.shadow {
+                    if !spared {
                         settled.add(*index, decision);
                     }
                 }
@@ -290,7 +294,7 @@ impl Limiter {
     fn alone(&self, plan: &Plan, asked: &Asked, now: Now) -> Settled {
         let mut settled = Settled { limited: None, delay: (0, 0), refused: None, shadows: Vec::new() };
         for (position, question) in asked.limits.iter().enumerate() {
-            let Question { limit: index, key, under_way } = question;
+            let Question { limit: index, key, under_way, spared } = question;
             let (Some(limit), Some(table), Some(sharing)) =
                 (plan.limits.get(*index), self.tables.get(*index), self.shared.of(*index))
             else {
@@ -304,7 +308,7 @@ impl Limiter {
                 None => table.admit(*key, &sharing.share, now),
             };
             self.watch_asked(asked, *index, (limit, *key), &decision, now);
-            if limit.shadow {
+            if *spared {
                 if !decision.admitted {
                     settled.shadows.push(*index);
                 }
@@ -321,10 +325,8 @@ impl Limiter {
                         table.refund(earlier.key, share);
                     }
                 }
-                let rest = asked.limits.iter().skip(position + 1).filter(|other| {
-                    // One that is watched refuses nobody.
-                    plan.limits.get(other.limit).is_some_and(|limit| !limit.shadow)
-                });
+                // One that is watched refuses nobody.
+                let rest = asked.limits.iter().skip(position + 1).filter(|other| !other.spared);
                 let limited = rest.fold(Limited { limit: *index, decision }, |longest, other| {
                     let tables = self.tables.get(other.limit).zip(self.shared.share(other.limit));
                     let peeked = tables.map(|(table, share)| table.peek(other.key, share, now, 1));

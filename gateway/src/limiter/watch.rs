@@ -77,7 +77,7 @@ pub(super) fn watches(plan: &Plan, earlier: Option<(&Plan, &[Watch])>) -> Vec<Wa
         let shards = Arc::clone(&earlier.shards);
         let is_same = limit.quota == other.quota
             && limit.key == other.key
-            && limit.shadow == other.shadow
+            && (limit.shadow, limit.enforced) == (other.shadow, other.enforced)
             && limit.methods == other.methods
             && limit.show_keys == other.show_keys;
         if is_same {

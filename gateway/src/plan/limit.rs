@@ -29,6 +29,8 @@ pub struct Limit {
     pub count: Option<Counted>,
     /// It counts, and refuses nobody.
     pub shadow: bool,
+    /// For how many hundredths of its keys it does more than count, where it is not in shadow mode.
+    pub enforced: u32,
     /// Which answers tell a client what it has left.
     pub tells: Tells,
     /// How many keys are remembered.
@@ -46,6 +48,12 @@ impl Limit {
     #[inline]
     pub fn counts(&self, method: &[u8]) -> bool {
         self.methods.is_empty() || self.methods.iter().any(|counted| counted.as_bytes() == method)
+    }
+
+    /// Whether it only counts those whose key is in this hundredth of all.
+    #[inline]
+    pub fn spares(&self, hundredth: impl FnOnce() -> u64) -> bool {
+        self.shadow || self.enforced < 100 && hundredth() >= u64::from(self.enforced)
     }
 
     /// Whether this limit, in the place of another one, can go on with what that one has counted.

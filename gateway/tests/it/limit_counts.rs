@@ -148,6 +148,39 @@ fn a_limit_in_shadow_mode_counts_and_refuses_nobody() {
 }
 
 #[test]
+fn a_share_of_the_keys_is_refused_and_each_of_them_always() {
+    let app = login();
+    let limit = |share: &str| format!("limits: {{tenant: {{rate: 1/h, key: {{header: X-Tenant}}, enforce: {share}}}}}");
+    let config = |share: &str| Config::before(&app).top(&limit(share)).service("limits: [tenant]").to_string();
+    let gateway = Gateway::start(config("30%"));
+    let ask = |tenant: usize| {
+        let asked = format!("GET /?right HTTP/1.1\r\nHost: a\r\nX-Tenant: {tenant}\r\n\r\n");
+        exchange(gateway.address(), asked).status
+    };
+    let refused = || -> Vec<usize> {
+        (0..100)
+            .filter(|tenant| {
+                let seen = [ask(*tenant), ask(*tenant)];
+                assert!(seen == [429; 2] || seen == [200; 2], "{tenant}: {seen:?}");
+                seen == [429; 2]
+            })
+            .collect()
+    };
+    assert!((0..100).all(|tenant| ask(tenant) == 200), "each has one");
+    let few = refused();
+    // Thirty in all likelihood; less than one run in a million is outside of this.
+    assert!((8..55).contains(&few.len()), "{few:?}");
+    let would = 2.0 * f64::from(u32::try_from(100 - few.len()).unwrap());
+    wait_for_metric(&gateway, "probegate_limit_shadow_total{limit=\"tenant\"}", would);
+    std::fs::write(gateway.config_path(), config("70%")).unwrap();
+    gateway.signal("HUP");
+    gateway.wait_for_log(|line| line["message"] == "configuration reloaded");
+    let more = refused();
+    assert!(few.iter().all(|tenant| more.contains(tenant)), "who was in stays in");
+    assert!((45..93).contains(&more.len()) && more.len() > few.len(), "{more:?}");
+}
+
+#[test]
 fn fixed_windows_let_exactly_the_count_pass() {
     let app = login();
     let config = Config::before(&app)

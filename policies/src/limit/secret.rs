@@ -24,6 +24,14 @@ impl fmt::Debug for KeySecret {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SharedKey(pub [u8; 16]);
 
+impl SharedKey {
+    /// In which hundredth of all keys this one is, from 0: the same on all gateways.
+    pub const fn hundredth(self) -> u64 {
+        let [a, b, c, d, ..] = self.0;
+        ((u32::from_be_bytes([a, b, c, d]) as u64) * 100) >> 32
+    }
+}
+
 impl KeySecret {
     /// The secret that follows from some text, for one purpose. Not the text itself, which may be a password.
     pub fn derive(text: &[u8]) -> Self {
@@ -107,6 +115,17 @@ mod tests {
         expected.update(Sha256::digest(b"probegate: keys of shared limits\nhunter2"));
         expected.update(b"\x04\x03\0\0\0\0\0\0\0abc\x01\0\0\x7f");
         assert_eq!(key.0, expected.finalize()[..16]);
+    }
+
+    #[test]
+    fn hundredths_are_alike_in_size() {
+        let mut counts = [0_u32; 100];
+        for number in 0..20_000_u32 {
+            let key = KeySecret::derive(b"one").key(|hash| hash.write_u32(number));
+            counts[usize::try_from(key.hundredth()).unwrap()] += 1;
+        }
+        assert!(counts.iter().all(|count| (120..290).contains(count)), "{counts:?}");
+        assert_eq!([SharedKey([0; 16]), SharedKey([255; 16])].map(SharedKey::hundredth), [0, 99]);
     }
 
     #[test]

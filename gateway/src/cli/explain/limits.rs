@@ -38,6 +38,9 @@ fn text(limit: &Limit) -> String {
         text.push_str("; in shadow mode: it refuses nobody");
         return text;
     }
+    if limit.enforced < 100 {
+        text.push_str(&format!("; for {} % of its keys: others are only counted", limit.enforced));
+    }
     text.push_str(&format!("; a new client has {left} left after it"));
     text
 }

@@ -8,7 +8,7 @@ use probegate_policies::limit::{Algorithm, Quota, Rate, window};
 use super::{Context, Names};
 use crate::config::shape::{List, Named};
 use crate::config::value::{
-    AlgorithmWord, Count, DelayWord, Flag, Leaf, Method, MethodsWord, ModeWord, Name, Status, TellingWord,
+    AlgorithmWord, Count, DelayWord, Flag, Leaf, Method, MethodsWord, ModeWord, Name, Percent, Status, TellingWord,
 };
 use crate::config::{ConfigPath, lint, raw};
 use crate::plan::{self, Counted, Delay, Telling, Tells};
@@ -47,6 +47,7 @@ fn compile(name: &str, raw: raw::Limit, path: &ConfigPath, cx: &mut Context<'_>)
         methods,
         count,
         mode,
+        enforce,
         headers,
         legacy_headers,
         ipv4_prefix,
@@ -77,6 +78,7 @@ fn compile(name: &str, raw: raw::Limit, path: &ConfigPath, cx: &mut Context<'_>)
         Algorithm::FixedWindow => (fixed(rate, burst.is_some(), delays, path, cx), Delay::None),
     };
     let shadow = matches!(mode, Some(Leaf(ModeWord::Shadow)));
+    let enforced = compile_enforce(enforce, shadow, path, cx);
     let key = plan::LimitKey { parts: parts.into(), v4_prefix, v6_prefix };
     lint::chosen(&key, shadow, path, cx);
     Some(plan::Limit {
@@ -89,6 +91,7 @@ fn compile(name: &str, raw: raw::Limit, path: &ConfigPath, cx: &mut Context<'_>)
         methods,
         count,
         shadow,
+        enforced,
         tells,
         max_keys,
         show_keys: show_keys.is_some_and(|Leaf(Flag(show))| show),
@@ -136,6 +139,17 @@ fn fixed(rate: Rate, burst: bool, delay: bool, path: &ConfigPath, cx: &mut Conte
         cx.error(&path.key("rate"), message, "write a shorter period, or remove `algorithm: fixed_window`");
     }
     Quota::fixed_window(rate)
+}
+
+fn compile_enforce(raw: Option<Leaf<Percent>>, shadow: bool, path: &ConfigPath, cx: &mut Context<'_>) -> u32 {
+    let Some(Leaf(Percent(share))) = raw else { return 100 };
+    if shadow {
+        let message = "`enforce` and `mode: shadow` do not go together: in shadow mode nobody is refused";
+        cx.error(&path.key("enforce"), message, "remove one of the two");
+    } else if share == 0 {
+        cx.error(&path.key("enforce"), "with `0%` nobody is refused", "write `mode: shadow` instead");
+    }
+    share
 }
 
 fn compile_methods(raw: Option<raw::Methods>, path: &ConfigPath, cx: &mut Context<'_>) -> Vec<Box<str>> {

@@ -12,7 +12,7 @@ use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use crate::config::shape::List;
 use crate::config::value::{
     AlgorithmWord, CookieName, Count, DelayWord, FieldText, Flag, Leaf, LimitPartWord, Method, MethodsWord, ModeWord,
-    Seconds, Status, TellingWord, Text, Word,
+    Percent, Seconds, Status, TellingWord, Text, Word,
 };
 
 /// A limit on how often, or on how many at a time. Exactly one of `rate` and `max_in_flight`.
@@ -37,6 +37,8 @@ pub(in crate::config) struct Limit {
     pub(in crate::config) count: Option<Counted>,
     /// `enforce`, or `shadow`: it counts, and tells in logs and metrics whom it would have refused. Default: `enforce`.
     pub(in crate::config) mode: Option<Leaf<ModeWord>>,
+    /// For which share of its keys it refuses, such as `10%`: the others are counted as in shadow mode. Default: `100%`.
+    pub(in crate::config) enforce: Option<Leaf<Percent>>,
     /// Which answers say in `RateLimit` what is left: `refused`, `always` or `never`. Default: `refused`.
     pub(in crate::config) headers: Option<Leaf<TellingWord>>,
     /// Whether these answers have `X-RateLimit-Limit`, `-Remaining` and `-Reset` as well. Default: `false`.

@@ -183,3 +183,24 @@ fn a_window_goes_on_with_a_share_of_its_count_when_the_store_goes() {
     // A third of nine, of which two were used; all three again, where the window ended just now.
     assert!([[200, 200, 200, 429, 429], [200; 5]].map(Vec::from).contains(&seen), "{seen:?}");
 }
+
+#[test]
+fn a_share_of_the_keys_is_the_same_on_all_gateways() {
+    let redis = Redis::start();
+    let app = login();
+    let limits = "limits: {tenant: {rate: 1/h, key: {header: X-Tenant}, enforce: 40%, shared: true}}";
+    let gateways = [(); 2].map(|()| gateway(&app, &redis, limits, "limits: [tenant]"));
+    let ask = |gateway: &Gateway, tenant: usize| {
+        let asked = format!("GET /?right HTTP/1.1\r\nHost: a\r\nX-Tenant: {tenant}\r\n\r\n");
+        exchange(gateway.address(), asked).status
+    };
+    let mut refused = 0;
+    for tenant in 0..50 {
+        assert_eq!(ask(&gateways[tenant % 2], tenant), 200);
+        let seen = [ask(&gateways[0], tenant), ask(&gateways[1], tenant), ask(&gateways[0], tenant)];
+        assert!(seen == [429; 3] || seen == [200; 3], "{tenant}: {seen:?}");
+        refused += usize::from(seen == [429; 3]);
+    }
+    // The secret is the same each time, and so are they.
+    assert!((5..40).contains(&refused), "{refused}");
+}

@@ -73,6 +73,7 @@ pub(super) fn compile(name: &str, raw: raw::Limit, path: &ConfigPath, cx: &mut C
         methods,
         count: None,
         shadow,
+        enforced: 100,
         tells: Tells { when, legacy: false },
         max_keys,
         show_keys: raw.show_keys.is_some_and(|Leaf(Flag(show))| show),
@@ -94,6 +95,7 @@ fn strange(raw: &raw::Limit, path: &ConfigPath, cx: &mut Context<'_>) {
         ("count", raw.count.is_some()),
         ("legacy_headers", raw.legacy_headers.is_some()),
         ("shared", raw.shared.is_some()),
+        ("enforce", raw.enforce.is_some()),
     ];
     for (key, _) in keys.into_iter().filter(|(_, written)| *written) {
         let message = format!("`max_in_flight` has no `{key}`: that is about a rate");
