@@ -120,7 +120,8 @@ fn what_it_runs_counts_together_and_goes_on_when_redis_is_gone() {
     assert!(keys.len() == 1 && !keys[0].contains("127.0.0.1"), "{keys:?}");
     redis.kill();
     for gateway in &gateways {
-        let line = gateway.wait_for_log(|line| line["level"] == "WARN" && line["reason"].is_string());
+        let line = gateway
+            .wait_for_log(|line| line["message"].as_str().is_some_and(|said| said.contains("limit store is not")));
         let message = line["message"].as_str().unwrap();
         assert_eq!(message, "the limit store is not asked any more: each gateway counts alone, with 1/2 of the limit");
     }
