@@ -36,7 +36,6 @@ use tokio::sync::oneshot;
 
 use self::audit::{Audit, Change};
 pub use self::guard::FIELD;
-use self::guard::Who;
 pub use self::path::Bound;
 use self::pulse::Pulse;
 use self::query::Query;
@@ -182,7 +181,7 @@ impl Desk {
             target = format!("{target}?{}", String::from_utf8_lossy(request.query));
         }
         let may = who.is_ok();
-        let who = who.unwrap_or_else(|_| Who::of(request.peer));
+        let who = who.unwrap_or_else(|_| guard::known(request, address, tokens, unix_time()));
         let change = Change { who, method: route.method, target, status: 200, reason: None, may };
         match page {
             Ok(Answered::Later(page)) => self.watch(change, page),
@@ -192,7 +191,7 @@ impl Desk {
             }
             Err(why) => {
                 let page = refusal(&why, &[]);
-                self.note(Change { reason: Some(why.1), ..change }, &page);
+                self.note(change, &page);
                 page.into()
             }
         }
@@ -259,7 +258,7 @@ impl Desk {
 
     fn note(&self, change: Change, page: &Page) {
         let active = self.state.active();
-        self.audit.write(active.plan.audit.as_deref(), &Change { status: page.status, ..change });
+        self.audit.write(active.plan.audit.as_deref(), &Change { status: page.status, reason: page.reason, ..change });
     }
 }
 

@@ -99,6 +99,8 @@ pub struct Page {
     pub body: Vec<u8>,
     /// Further fields.
     pub fields: Vec<(&'static str, String)>,
+    /// Why it was refused, in one word, for whoever writes that down.
+    pub reason: Option<&'static str>,
     /// What follows the body: the answer goes on, and its end is the connection's. HEAD has none of it.
     pub feed: Option<feed::Listener>,
 }
@@ -106,7 +108,14 @@ pub struct Page {
 impl Page {
     /// Plain text.
     pub fn new(status: u16, body: impl Into<Vec<u8>>) -> Self {
-        Self { status, content_type: "text/plain; charset=utf-8", body: body.into(), fields: Vec::new(), feed: None }
+        Self {
+            status,
+            content_type: "text/plain; charset=utf-8",
+            body: body.into(),
+            fields: Vec::new(),
+            reason: None,
+            feed: None,
+        }
     }
 }
 

@@ -134,6 +134,14 @@ fn present(
     }
 }
 
+/// Who asks, as far as they show it, whatever they may do.
+pub(super) fn known(request: &Request<'_>, address: Option<SocketAddr>, tokens: &AdminTokens, unix: u64) -> Who {
+    let nobody = Who::of(request.peer);
+    let (Peer::Tcp(from), Some(_)) = (request.peer, address) else { return nobody };
+    let shown = present(Access::Read, request.fields, tokens, unix);
+    shown.map_or(nobody, |(set, slot)| Who::Token(set, slot, from))
+}
+
 /// When the token ends to be good that was presented, in seconds since the epoch; `None`: never, or there was none.
 pub(super) fn expiry(who: &Who, tokens: &AdminTokens) -> Option<u64> {
     let Who::Token(set, slot, _) = who else { return None };

@@ -1,5 +1,6 @@
 //! The description of the admin API (`OpenAPI` 3.1), made from the list of what is answered.
 
+use probegate_policies::access::TokenSet;
 use serde_json::{Map, Value, json};
 
 use super::RESOURCES;
@@ -33,7 +34,11 @@ fn describe(call: &Call<'_>) -> Value {
         }
     }
     let tokens = &call.active.plan.admin_tokens;
-    let field = tokens.write.as_ref().or(tokens.read.as_ref()).map_or("x-probe-token", |set| set.field.as_str());
+    let (read, write) = (tokens.read.as_deref(), tokens.write.as_deref());
+    let scheme = |set: Option<&TokenSet>, text| {
+        let field = set.map_or("x-probe-token", |set| set.field.as_str());
+        json!({"type": "apiKey", "in": "header", "name": field, "description": text})
+    };
     json!({
         "openapi": "3.1.0",
         "info": {
@@ -48,7 +53,8 @@ fn describe(call: &Call<'_>) -> Value {
         "components": {
             "schemas": schemas,
             "securitySchemes": {
-                "token": {"type": "apiKey", "in": "header", "name": field, "description": "Where the configuration names tokens."},
+                "read": scheme(read.or(write), "A token of those who may look, where the configuration names tokens."),
+                "write": scheme(write.or(read), "A token of those who may look, and change something, where the configuration names tokens."),
             },
         },
     })
@@ -107,7 +113,11 @@ fn operation(route: &Route) -> Value {
         "summary": route.summary,
         "parameters": parameters,
         "responses": responses,
-        "security": if route.access == Access::Open { json!([]) } else { json!([{"token": []}, {}]) },
+        "security": match route.access {
+            Access::Open => json!([]),
+            Access::Metrics | Access::Read => json!([{"read": []}, {"write": []}, {}]),
+            Access::Write => json!([{"write": []}, {}]),
+        },
     })
 }
 

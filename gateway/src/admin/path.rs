@@ -1,17 +1,22 @@
 //! The Unix socket of the admin listener.
 //!
-//! It is made beside its place, gets its owner and mode, and is then moved there: nobody finds one that is open to more people than it is to be, and in a
-//! hand-over there is always one that answers.
+//! It is made beside its place, gets its owner and mode, is listened at from then on, and is moved to its place: nobody finds one that is open to more people
+//! than it is to be, whatever the umask, as nobody can connect to one that is not listened at; and in a hand-over there is always one that answers.
 
 use std::fs::{self, Permissions};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _, chown};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use nix::unistd::{Group, User};
+use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::plan::AdminSocket;
+
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 128;
 
 /// The file of a socket, which goes when this does, unless another process has put its own there.
 #[derive(Debug)]
@@ -40,25 +45,32 @@ pub(super) fn bind(socket: &AdminSocket, takes_over: bool) -> io::Result<(UnixLi
     let new = PathBuf::from(new);
     // What a process that died left behind.
     fs::remove_file(&new).ok();
-    let listener = UnixListener::bind(&new).map_err(at)?;
+    let made = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(at)?;
+    let prepared = made.bind(&SockAddr::unix(&new)?).and_then(|()| restrict(&new, socket));
     let ready = || {
-        let owner = socket.owner.as_deref().map(user).transpose()?;
-        let group = socket.group.as_deref().map(group).transpose()?;
-        if owner.is_some() || group.is_some() {
-            chown(&new, owner, group)?;
-        }
-        fs::set_permissions(&new, Permissions::from_mode(socket.mode))?;
-        listener.set_nonblocking(true)?;
+        prepared?;
+        made.set_nonblocking(true)?;
+        made.listen(BACKLOG)?;
         fs::rename(&new, &socket.path)?;
         identity(&socket.path)
     };
     match ready() {
-        Ok(file) => Ok((listener, Bound { path: socket.path.clone(), file })),
+        Ok(file) => Ok((OwnedFd::from(made).into(), Bound { path: socket.path.clone(), file })),
         Err(error) => {
             fs::remove_file(&new).ok();
             Err(at(error))
         }
     }
+}
+
+/// Gives a socket at which nobody listens yet its owner and mode.
+fn restrict(new: &Path, socket: &AdminSocket) -> io::Result<()> {
+    let owner = socket.owner.as_deref().map(user).transpose()?;
+    let group = socket.group.as_deref().map(group).transpose()?;
+    if owner.is_some() || group.is_some() {
+        chown(new, owner, group)?;
+    }
+    fs::set_permissions(new, Permissions::from_mode(socket.mode))
 }
 
 /// Sees to it that nothing is there that must stay.
@@ -121,6 +133,24 @@ mod tests {
         fs::write(&wanted.path, "a file").unwrap();
         assert_eq!(bind(&wanted, true).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(fs::read(&wanted.path).unwrap(), b"a file");
+    }
+
+    #[test]
+    fn nobody_can_connect_before_the_socket_has_its_mode() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut wanted = socket(folder.path().join("admin.sock"));
+        wanted.group = Some("nobody-of-this-name".into());
+        // What fails between the two leaves nothing behind that somebody could have found.
+        assert!(bind(&wanted, false).is_err());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        let path = folder.path().join("one");
+        let made = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        made.bind(&SockAddr::unix(&path).unwrap()).unwrap();
+        assert_eq!(UnixStream::connect(&path).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+        restrict(&path, &socket(path.clone())).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o660);
+        made.listen(BACKLOG).unwrap();
+        assert!(UnixStream::connect(&path).is_ok());
     }
 
     #[test]

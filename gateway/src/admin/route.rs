@@ -175,7 +175,7 @@ pub(super) fn problem((status, reason, text): &Refused, more: impl IntoIterator<
     if let Some(fields) = value.as_object_mut() {
         fields.extend(more.into_iter().map(|(name, value)| (name.to_owned(), value)));
     }
-    page(*status, "application/problem+json", &value)
+    Page { reason: Some(reason), ..page(*status, "application/problem+json", &value) }
 }
 
 /// An answer.

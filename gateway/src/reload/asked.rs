@@ -34,10 +34,15 @@ impl From<&Problem> for Finding {
             is_error: problem.severity == Severity::Error,
             path: problem.path.to_string(),
             place: problem.span.as_ref().map(|span| (span.line, span.column)),
-            message: problem.message.clone(),
+            message: wanted(&problem.message).to_owned(),
             hint: problem.hint.clone(),
         }
     }
+}
+
+/// What was expected, without what was found, which may be a secret that stands in the wrong place.
+fn wanted(message: &str) -> &str {
+    message.split_once(", found ").map_or(message, |(wanted, _)| wanted)
 }
 
 /// How a reload ended: what was odd, or why the configuration before stays in force.

@@ -320,11 +320,19 @@ fn changes_are_lines_of_the_log_with_who_asked() {
     assert_eq!((&line["path"], &line["status"]), (&json!("/services/app/maintenance"), &json!(200)));
     assert_eq!(ask(to, "PUT /services/shop/maintenance", &fields).status, 404);
     assert_eq!(ask(to, "DELETE /bans", FIELD).status, 403);
-    for (target, status) in [("/services/shop/maintenance", 404), ("/bans", 403)] {
+    assert_eq!(ask(to, "PUT /services/app/switch?to=a", &fields).status, 409);
+    assert_eq!(ask(to, "DELETE /services/app/maintenance", &fields.replace(FIELD, "")).status, 403);
+    let ops = "token operators/ops from 127.0.0.1";
+    for (target, status, reason, who) in [
+        ("/services/shop/maintenance", 404, "unknown_service", ops),
+        ("/bans", 403, "token_missing", "127.0.0.1"),
+        ("/services/app/switch?to=a", 409, "no_slots", ops),
+        ("/services/app/maintenance", 403, "field_missing", ops),
+    ] {
         let line = gateway.wait_for_log(|line| {
             line["message"] == "a change over the admin listener was refused" && line["path"] == target
         });
-        assert_eq!(line["status"], status);
+        assert_eq!((&line["status"], &line["reason"], &line["who"]), (&json!(status), &json!(reason), &json!(who)));
     }
     // What was only read is nobody's business.
     assert_eq!(ask(to, "GET /status", &fields).status, 200);
@@ -363,7 +371,7 @@ fn a_reload_over_the_api_says_what_is_wrong_and_then_changes_nothing() {
     let secret = "a-secret-that-nobody-may-see-0123456789";
     std::fs::write(
         gateway.config_path(),
-        format!("{text}tokens: {{a: {{slots: [{{name: b, value: {secret}, expires: soon}}]}}}}\nlimit: 1\n"),
+        format!("{text}tokens: {{a: {{slots: [{{name: b, value: {secret}, expires: soon}}]}}}}\nlimit: 1\ntimeouts: {{head: {secret}}}\n"),
     )
     .unwrap();
     let answer = reload();

@@ -74,6 +74,7 @@ mod monitoring;
 #[cfg(feature = "fault-injection")]
 mod names;
 mod page;
+mod page_tokens;
 mod panic;
 mod paths;
 mod probe_policies;

@@ -28,7 +28,7 @@ const FILES: [&str; 11] = [
 ];
 
 /// A gateway with these services, each before its servers.
-fn config(services: &[(&str, &[&Upstream])], admin: &str, top: &str) -> String {
+pub(crate) fn config(services: &[(&str, &[&Upstream])], admin: &str, top: &str) -> String {
     let mut text = format!(
         "listeners:\n  - address: \"127.0.0.1:0\"\n  - {{address: \"127.0.0.1:0\", tls: {{certificates: [{{cert: cert.pem, key: key.pem}}]}}}}\n\
          admin: {{address: \"127.0.0.1:0\"{admin}}}\nstorage: storage\nworkers: 1\nnetworks: {{office: [192.0.2.0/24]}}\n{top}services:\n"
@@ -45,7 +45,7 @@ fn config(services: &[(&str, &[&Upstream])], admin: &str, top: &str) -> String {
     text
 }
 
-fn start(services: &[(&str, &[&Upstream])], admin: &str, top: &str) -> Gateway {
+pub(crate) fn start(services: &[(&str, &[&Upstream])], admin: &str, top: &str) -> Gateway {
     let issued = Authority::new("Test").issue(&["shop.example"]);
     let gateway =
         Gateway::with(config(services, admin, top)).file("cert.pem", &issued.cert).file("key.pem", &issued.key);
@@ -62,7 +62,7 @@ fn ask(gateway: &Gateway, service: &str, target: &str) -> u16 {
     .status
 }
 
-fn page(gateway: &Gateway) -> String {
+pub(crate) fn page(gateway: &Gateway) -> String {
     format!("http://{}/", gateway.admin())
 }
 
@@ -73,7 +73,7 @@ fn look(browser: &mut Browser, gateway: &Gateway) {
 }
 
 #[track_caller]
-fn nothing_wrong(browser: &mut Browser, state: &str) {
+pub(crate) fn nothing_wrong(browser: &mut Browser, state: &str) {
     let found = browser.axe();
     assert!(found.is_empty(), "{state}: {found:#?}");
     let wider = browser.eval("document.documentElement.scrollWidth - innerWidth");
@@ -133,7 +133,7 @@ fn the_page_comes_from_the_program_alone_and_browsers_are_told_so() {
 }
 
 /// Asks for events and reads the first of them.
-fn listen(admin: SocketAddr) -> (TcpStream, String) {
+pub(crate) fn listen(admin: SocketAddr) -> (TcpStream, String) {
     use std::io::Write as _;
     let mut stream = TcpStream::connect(admin).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();

@@ -6,7 +6,7 @@ import { refusal } from "./feed.js";
 // One to look with, one to change with: a token that may not change anything is no reason to stop looking.
 export class Secrets {
   constructor() {
-    this.field = "X-Probe-Token";
+    this.fields = { look: "X-Probe-Token", change: "X-Probe-Token" };
     this.forget();
   }
 
@@ -16,13 +16,21 @@ export class Secrets {
     this.wanted = false;
   }
 
+  // The field of a token, for people.
+  field(changes) {
+    const { look, change } = this.fields;
+    return changes || look.toLowerCase() === change.toLowerCase() ? change : `${look} or ${change}`;
+  }
+
   known() {
     return Boolean(this.look || this.change);
   }
 
   headers(changes) {
     const token = changes ? this.change || this.look : this.look || this.change;
-    return token ? { [this.field]: token } : {};
+    if (!token) return {};
+    // Nobody has to say of which set a token is that was asked for to look: either will do, each in its own field.
+    return changes && this.change ? { [this.fields.change]: token } : { [this.fields.look]: token, [this.fields.change]: token };
   }
 }
 
@@ -85,7 +93,7 @@ export function ask(what, secrets, after) {
     h("form", { onsubmit: go, autocomplete: "off" },
       h("h2", { id: "ask-title" }, what.title),
       h("p", { id: "ask-text" }, what.text),
-      state.token && h("label", { key: "token" }, `Token, as sent in ${secrets.field}`,
+      state.token && h("label", { key: "token" }, `Token, as sent in ${secrets.field(true)}`,
         h("input", { type: "password", name: "token", autocomplete: "off", spellcheck: "false", required: true })),
       state.refused && h("p", { key: "refused", class: "refused", role: "alert" }, `Refused: ${state.refused}.`),
       h("div", { class: "buttons" },

@@ -114,7 +114,7 @@ function locked() {
   return h("section", { key: "locked", class: "locked", "aria-labelledby": "locked-name" },
     h("h2", { id: "locked-name" }, "This gateway shows itself to those who have a token"),
     h("form", { onsubmit: enter, autocomplete: "off" },
-      h("label", null, `Token, as sent in ${secrets.field}`, h("input", { type: "password", name: "token", autocomplete: "off", spellcheck: "false", required: true })),
+      h("label", null, `Token, as sent in ${secrets.field(false)}`, h("input", { type: "password", name: "token", autocomplete: "off", spellcheck: "false", required: true })),
       h("button", { type: "submit", class: "main" }, "Show")),
     secrets.known() && h("p", { key: "refused", class: "refused", role: "alert" }, `Refused: ${going.detail}.`));
 }
@@ -147,9 +147,11 @@ async function learn() {
   try {
     const described = await (await fetch("/openapi.json")).json();
     paths = described.paths ?? {};
-    secrets.field = described.components?.securitySchemes?.token?.name ?? secrets.field;
+    const { read, write } = described.components.securitySchemes;
+    secrets.fields = { look: read.name, change: write.name };
   } catch {
-    // Without it, the page shows what it can.
+    // Without it, the page shows what it can, and asks again.
+    setTimeout(() => learn().then(draw), 5000);
   }
 }
 
