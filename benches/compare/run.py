@@ -248,6 +248,18 @@ def print_scaling(rows, peers):
             print(f"\n{peer}: two cores do {statistics.median(times):.2f} ({spread(times)}) times what one does")
 
 
+def print_limits(rows, peers):
+    """What two limits more add to a request, as a ratio to the one with one."""
+    for peer in peers:
+        cost = {
+            name: {row["round"]: row["us"] for row in rows if (row["peer"], row["scenario"]) == (peer, name)}
+            for name in ("plain", "three")
+        }
+        ratios = [us / cost["plain"][number] for number, us in cost["three"].items() if number in cost["plain"]]
+        if ratios:
+            print(f"\n{peer}: with three limits a request costs {statistics.median(ratios):.2f} ({spread(ratios)}) of one with one")
+
+
 def print_memory(name, rows, peers):
     print(f"\n{name}: resident KiB alone, with {IDLE_CONNECTIONS} idle connections, after them; bytes for each connection")
     print(f"  {'peer':14}{'alone':>9}{'with':>9}{'after':>9}{'bytes':>8}")
@@ -366,6 +378,7 @@ def main():
                 for scenario in chosen:
                     print_table(scenario.name, rows, options.peers)
                 print_scaling(rows, options.peers)
+                print_limits(rows, options.peers)
                 for memory in MEMORY.keys() & set(options.scenarios):
                     print_memory(memory, rows, options.peers)
                 if options.chart:

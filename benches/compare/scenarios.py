@@ -71,6 +71,7 @@ ALL = {
         ),
         Scenario("deny", "/deny", status=403, about="refused at the edge: not internal"),
         Scenario("limited", "/limited", status=429, reached_after=300, about="refused at the edge: above the limit"),
+        Scenario("three", "/three", length=1024, about="1 KiB proxied, three limits that let it pass"),
         Scenario("probe", "/version", about="a guarded probe, answered at the edge"),
         Scenario("b100k", "/100k", length=100 << 10, connections=16, reference="nginx-tuned", about="100 KiB proxied"),
         Scenario("b10m", "/10m", length=10 << 20, connections=4, reference="nginx-tuned", about="10 MiB proxied"),

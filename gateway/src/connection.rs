@@ -13,7 +13,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use probegate_policies::reason::Reason;
 use tokio::task::coop::consume_budget;
@@ -242,6 +242,8 @@ struct Came {
     started: Instant,
     /// The last one of its head.
     complete: Instant,
+    /// The same, since the worker's origin.
+    at: Duration,
 }
 
 /// Reads a request head. `None`: the connection ended before one began.
@@ -258,12 +260,15 @@ async fn read_head<T: Transport>(
     // Bytes that came with the request before are a part that was read, too.
     let mut reads = usize::from(!workspace.head.is_empty());
     let started = Instant::now();
-    worker.deadlines.observe(started);
+    let at = worker.deadlines.observe(started);
     deadline.arm(active.plan.timeouts.head);
     loop {
         if !workspace.head.is_empty() && parser.advance(workspace.head.filled(), &bounds, &mut workspace.request)? {
-            let complete = if reads > 1 { Instant::now() } else { started };
-            return Ok(Some(Came { started, complete }));
+            if reads == 1 {
+                return Ok(Some(Came { started, complete: started, at }));
+            }
+            let complete = Instant::now();
+            return Ok(Some(Came { started, complete, at: worker.deadlines.observe(complete) }));
         }
         if workspace.head.room() == 0 {
             workspace.head.compact();
@@ -358,6 +363,7 @@ async fn exchange<T: Transport>(
         demands_upgrade: false,
         started: came.started,
         complete: came.complete,
+        at: came.at,
         facts,
         ended: None,
     };

@@ -19,6 +19,7 @@ pub mod health;
 pub mod limiter;
 pub mod listen;
 pub mod local;
+pub mod memory;
 pub mod plan;
 pub mod readiness;
 pub mod reload;

@@ -32,6 +32,7 @@ mod refuse;
 pub mod relay;
 pub mod release;
 mod remember;
+pub mod repeat;
 pub mod rewrite;
 pub mod shield;
 pub mod stall;
@@ -42,7 +43,7 @@ pub mod values;
 pub mod wait;
 
 use std::cell::Cell;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use probegate_policies::forwarded::{Scheme, scheme};
 use probegate_policies::probe::ProbeKind;
@@ -88,6 +89,8 @@ pub struct Received<'a> {
     pub started: Instant,
     /// When its head was complete: limits count it then. A client can not save rate up by being slow.
     pub complete: Instant,
+    /// The same, since the origin that all deadlines and clocks of the worker have.
+    pub at: Duration,
     /// What is known about its connection.
     pub facts: &'a Facts,
     /// Set when the gateway ends the connection for something else that came on it.
@@ -158,7 +161,7 @@ pub async fn serve<B: RequestBody, R: Responder>(
     let Tools { judge: scratch, errand: head, answer, response, text, deadline } = tools;
     let plan = &active.plan;
     let id = worker.request_id();
-    let now = worker.clock.at(received.complete);
+    let now = worker.clock.since(received.at);
     let fields = received.fields();
 
     // What it asks for.
@@ -270,7 +273,7 @@ pub async fn serve<B: RequestBody, R: Responder>(
                 outcome.answered_here = true;
                 // A gateway that goes down is alive, and has started: only its readiness ends.
                 let passing = probe.kind != ProbeKind::Readyz || !worker.state.is_ending();
-                probe::answer(probe.kind, version, passing, &worker.date.get(), body, reply).await;
+                probe::answer(worker, active, &judgement, (probe.kind, version, passing), &id, body, reply).await;
             } else if let Some(edits) =
                 service.handling(judgement.part.route()).edits.as_deref().filter(|_| probe.is_none())
                 && let Some(values) = &values

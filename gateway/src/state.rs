@@ -144,7 +144,7 @@ impl State {
         let switches = Switches::load(&plan.storage);
         let bans = Bans::load(&plan.storage, seed);
         let slots = Slots::default();
-        let origin = Instant::now();
+        let origin = metrics.origin;
         let active = activate(plan, listeners, None, &seed, &metrics, (&switches, &bans, &slots), origin);
         Ok(Arc::new(Self {
             active: ArcSwap::from_pointee(active),

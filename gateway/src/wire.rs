@@ -13,6 +13,7 @@ pub mod edits;
 pub mod h1;
 pub mod h2;
 pub mod head;
+pub mod known;
 pub mod own;
 pub mod pace;
 pub mod piece;
@@ -30,6 +31,7 @@ use probegate_policies::reason::Reason;
 use self::edits::Edits;
 pub use self::head::Framing;
 use self::head::{Name, ResponseHead};
+use self::known::Known;
 use self::piece::Piece;
 use self::pipe::Pipe;
 use self::progress::Wait;
@@ -336,6 +338,20 @@ pub trait Responder {
     /// Answers with a response of the gateway's own. Only before `start`.
     fn answer(&mut self, answer: &Answer<'_>) -> impl Future<Output = Result<(), ClientGone>>;
 
+    /// Prepares an answer that was given before, if that is what this client would get again. `true`: it is to be [`Self::deliver`]ed. Only before `start`.
+    fn recall(&mut self, known: &Known, id: &[u8; 32]) -> bool {
+        let _ = (known, id);
+        false
+    }
+    /// Sends what was [`Self::recall`]ed.
+    fn deliver(&mut self) -> impl Future<Output = Result<(), ClientGone>> {
+        std::future::ready(Err(ClientGone::Closed))
+    }
+    /// The answer in a form that can be [`Self::recall`]ed; `id`: what it says of its request. `None`: this client gets it in another one.
+    fn keep(&mut self, answer: &Answer<'_>, id: Option<&[u8; 32]>) -> Option<Known> {
+        let _ = (answer, id);
+        None
+    }
     /// Nothing else will be answered on this connection after this response.
     fn close(&mut self);
 

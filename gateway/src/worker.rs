@@ -18,6 +18,8 @@ use self::clock::Clock;
 use self::date::Date;
 use self::workspace::Workspaces;
 use crate::files::Shelf;
+use crate::memory::{self, Tide};
+use crate::request::repeat::Repeats;
 use crate::state::{Active, State};
 use crate::store::Store;
 use crate::store::link::Link;
@@ -29,20 +31,17 @@ use crate::wire::pipe::Pipes;
 /// How long a connection may exist without a request once the listeners are closed, or when there is no room.
 pub const NEWCOMER: Duration = Duration::from_secs(1);
 
-/// The digits of each byte in hexadecimal.
-const HEX: [[u8; 2]; 256] = {
-    let digits = b"0123456789abcdef";
-    let mut pairs = [[0; 2]; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        #[expect(clippy::indexing_slicing, reason = "the loop ends at 256, and half a byte is below 16")]
-        {
-            pairs[byte] = [digits[byte >> 4], digits[byte & 0xf]];
-        }
-        byte += 1;
-    }
-    pairs
-};
+/// Four bytes as eight hexadecimal digits, all of them at once.
+const fn hexadecimal(bytes: u32) -> [u8; 8] {
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    let mut digits = bytes as u64;
+    digits = (digits | (digits << 16)) & 0x0000_ffff_0000_ffff;
+    digits = (digits | (digits << 8)) & 0x00ff_00ff_00ff_00ff;
+    digits = (digits | (digits << 4)) & 0x0f0f_0f0f_0f0f_0f0f;
+    // Ten and more are letters, which begin 39 behind what would be the next digit.
+    let letters = ((digits + 6 * EACH) >> 4) & EACH;
+    (digits + b'0' as u64 * EACH + letters * 39).to_le_bytes()
+}
 
 /// What the connections of a worker share.
 #[derive(Debug)]
@@ -73,6 +72,8 @@ pub struct Worker {
     pub refusals: RefCell<LineBuffer>,
     /// The current `Date`.
     pub date: Date,
+    /// Answers of its own that it gave lately.
+    repeats: Repeats,
     /// The wall clock.
     pub clock: Clock,
     /// The plan in force and its generation. A counter that only this thread touches keeps it for the requests that run.
@@ -80,6 +81,8 @@ pub struct Worker {
     /// The connection to the store of shared limits.
     link: RefCell<Option<Rc<Link>>>,
     random: RefCell<fastrand::Rng>,
+    /// Whether memory is to be given back.
+    tide: Tide,
     /// Whether idle connections have been told that the gateway is going down, and that its listeners are closed.
     hurried: Cell<(bool, bool)>,
 }
@@ -89,6 +92,7 @@ impl Worker {
     pub fn new(id: usize, state: Arc<State>) -> Rc<Self> {
         let active = Rc::new(state.active());
         let deadlines = Deadlines::new(state.origin());
+        let date = Date::default();
         Rc::new_cyclic(|me| Self {
             me: Weak::clone(me),
             id,
@@ -99,11 +103,13 @@ impl Worker {
             files: Shelf::new(state.metrics.workers()),
             lines: RefCell::new(LineBuffer::new(state.access_log.clone())),
             refusals: RefCell::new(LineBuffer::new(state.access_log.clone())),
-            date: Date::default(),
+            repeats: Repeats::new(date.get()),
+            date,
             clock: Clock::new(state.origin()),
             active: RefCell::new((state.generation(), active)),
             link: RefCell::default(),
             random: RefCell::new(fastrand::Rng::new()),
+            tide: Tide::default(),
             hurried: Cell::new((false, false)),
             state,
         })
@@ -120,8 +126,17 @@ impl Worker {
         let mut active = self.active.borrow_mut();
         if active.0 != generation {
             *active = (generation, Rc::new(self.state.active()));
+            self.repeats.clear(self.date.get());
         }
         Rc::clone(&active.1)
+    }
+
+    /// Answers that were given lately under this plan. `None`: it is in force no longer.
+    #[inline]
+    pub fn repeats(&self, plan: &Active) -> Option<&Repeats> {
+        let active = self.active.borrow();
+        let current: &Active = &active.1;
+        std::ptr::eq(current, plan).then_some(&self.repeats)
     }
 
     /// Sees to it that the worker has a connection to the store of the plan in force, if there is one.
@@ -143,9 +158,9 @@ impl Worker {
     pub fn request_id(&self) -> [u8; 32] {
         let bytes = self.random.borrow_mut().u128(..).to_le_bytes();
         let mut id = [0; 32];
-        let (pairs, _) = id.as_chunks_mut::<2>();
-        for (pair, byte) in pairs.iter_mut().zip(bytes) {
-            *pair = HEX.get(usize::from(byte)).copied().unwrap_or_default();
+        let ((places, _), (words, _)) = (id.as_chunks_mut::<8>(), bytes.as_chunks::<4>());
+        for (place, word) in places.iter_mut().zip(words) {
+            *place = hexadecimal(u32::from_le_bytes(*word));
         }
         id
     }
@@ -167,10 +182,17 @@ impl Worker {
             self.deadlines.wake_all();
         }
         self.make_room();
+        if self.tide.turns(self.deadlines.len(), self.deadlines.now()) {
+            self.deadlines.shrink();
+            self.workspaces.shrink();
+            memory::give_back();
+        }
         self.keep_link();
         self.pools.sweep(now);
         self.files.sweep(self.deadlines.now());
-        self.date.refresh();
+        if self.date.refresh() {
+            self.repeats.clear(self.date.get());
+        }
         self.clock.look(now, SystemTime::now());
         self.lines.borrow_mut().flush();
         self.refusals.borrow_mut().flush();
@@ -186,6 +208,21 @@ impl Worker {
             // Each worker gives its share; what it can not give, the next tick finds again.
             let ended = self.deadlines.hurry_idle(surplus.div_ceil(self.state.metrics.workers()), NEWCOMER);
             self.state.metrics.idle_ended.fetch_add(ended as u64, Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_digit_of_an_id_is_hexadecimal() {
+        let mut seen = std::collections::HashSet::new();
+        for number in (0..=u32::from(u16::MAX)).map(|number| number * 0x1_0001) {
+            let digits = hexadecimal(number);
+            assert!(digits.iter().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f')), "{number} {digits:?}");
+            assert!(seen.insert(digits), "{number}");
         }
     }
 }

@@ -142,6 +142,12 @@ fn pingora_is_named_in_three_places() {
 }
 
 #[test]
+fn unsafe_has_two_places() {
+    let allowed = |path: &str| matches!(path, "gateway/src/listen/inherit.rs" | "gateway/src/memory.rs");
+    none("`unsafe` is allowed in", &naming(|path| !allowed(path), &["allow(unsafe_code", "expect(unsafe_code"]));
+}
+
+#[test]
 fn layers_do_not_know_what_is_above_them() {
     let src = |path: &str, layer: &str| {
         path.strip_prefix("gateway/src/")

@@ -8,6 +8,7 @@ use probegate_policies::reason::Reason;
 use super::judge::Refused;
 use super::page::Told;
 use super::quota::Texts;
+use super::repeat::{Key, Repeats};
 use crate::plan::{self, Deny, Limit, Page};
 use crate::spool::{Budget, Held};
 use crate::state::Active;
@@ -103,6 +104,8 @@ pub struct Telling<'a> {
     pub refused: Refused,
     /// In which form.
     pub form: Form<'a>,
+    /// Answers that were given lately; `None`: this one is none that is given often.
+    pub repeats: Option<&'a Repeats>,
     /// The request's id.
     pub id: &'a [u8; 32],
     /// The limit that refused it.
@@ -117,13 +120,29 @@ pub struct Telling<'a> {
 
 /// Answers a refusal.
 pub async fn refusal<R: Responder>(text: &mut Vec<u8>, telling: &Telling<'_>, reply: &mut R) {
-    let Telling { refused, form, id, limited, allow, back, header } = *telling;
+    let Telling { refused, form, repeats, id, limited, allow, back, header } = *telling;
     let status = status(refused);
     let retry_after = match limited {
         Some((_, decision)) => Some(headers::retry_after_seconds(&decision)),
         // RFC 9110 §10.2.3: whole seconds.
         None => back.map(|back| back.as_secs().max(1)),
     };
+    let key = Key::Refusal {
+        status,
+        reason: refused.reason,
+        header,
+        retry_after,
+        limited: limited.map(|(limit, decision)| {
+            (std::ptr::from_ref(limit).addr(), decision.remaining, headers::reset_seconds(&decision))
+        }),
+    };
+    // A page has many forms, and `Allow` depends on what is asked.
+    let repeats = repeats.filter(|_| matches!(form, Form::Document) && status != 405);
+    if repeats.is_some_and(|repeats| repeats.recall(key, id, reply)) {
+        // A client that is gone has no use for the answer; the log line is written either way.
+        reply.deliver().await.ok();
+        return;
+    }
     let limit = limited.map(|(limit, _)| &*limit.name);
     let banned = status == 403 && refused.reason == Reason::Banned;
     form.write(&Told { status, detail: detail(status, refused.reason), id, retry_after, limit, banned }, text);
@@ -144,14 +163,18 @@ pub async fn refusal<R: Responder>(text: &mut Vec<u8>, telling: &Telling<'_>, re
     if header {
         fields.push(ERROR_HEADER, code(status, refused.reason).as_bytes());
     }
-    // A client that is gone has no use for the answer; the log line is written either way.
-    reply.answer(&Answer { status, fields: fields.as_slice(), body: text }).await.ok();
+    let answer = Answer { status, fields: fields.as_slice(), body: text };
+    if let Some(repeats) = repeats {
+        repeats.keep(key, &answer, Some(id), reply);
+    }
+    reply.answer(&answer).await.ok();
 }
 
 /// Answers what never became a request, of which nobody knows what it takes.
 pub async fn unread<R: Responder>(text: &mut Vec<u8>, reason: Reason, id: &[u8; 32], header: bool, reply: &mut R) {
     let refused = Refused::from(reason);
-    let telling = Telling { refused, form: Form::Document, id, limited: None, allow: "", back: None, header };
+    let telling =
+        Telling { refused, form: Form::Document, repeats: None, id, limited: None, allow: "", back: None, header };
     refusal(text, &telling, reply).await;
 }
 

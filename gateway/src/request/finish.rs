@@ -87,11 +87,15 @@ pub fn finish(
 ) {
     let plan = &active.plan;
     let now = Instant::now();
-    worker.deadlines.observe(now);
+    let at = worker.deadlines.observe(now);
     let service = judgement.service.and_then(|index| Some((plan.services.get(index)?, active.stats.get(index)?)));
     let status = status(outcome);
     let decision = decision(outcome);
-    let duration = now.saturating_duration_since(received.started);
+    let mut duration = at.saturating_sub(received.at);
+    // Most heads come whole.
+    if received.complete != received.started {
+        duration += received.complete.saturating_duration_since(received.started);
+    }
     let sample = Sample {
         status,
         decision,
@@ -110,7 +114,7 @@ pub fn finish(
         Some((_, stats)) => stats.record(worker.id, &sample),
         None => worker.state.metrics.unserved().record(worker.id, &sample),
     }
-    remember::judged(worker, active, (received, asked), judgement, outcome, &sample, (id, now));
+    remember::judged(worker, active, (received, asked), judgement, outcome, &sample, (id, at));
     if !plan.bans.is_empty()
         && let Some(offence) = offend::offence(plan, judgement, outcome, status)
     {

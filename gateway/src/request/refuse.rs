@@ -44,6 +44,7 @@ pub(super) async fn refuse<B: RequestBody, R: Responder>(
     let telling = Telling {
         refused,
         form,
+        repeats: worker.repeats(active),
         id,
         limited: limited.filter(|(limit, _)| refused.reason == limit.reason() && !is_hidden(refused)),
         allow: match judgement.part {

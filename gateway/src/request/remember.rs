@@ -2,7 +2,7 @@
 //!
 //! Requests that are let in and ask for no probe are not remembered.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use probegate_policies::client::Identity;
 
@@ -28,10 +28,10 @@ pub(super) fn judged(
     judgement: &Judgement<'_>,
     outcome: &Outcome,
     sample: &Sample,
-    (id, now): (&[u8; 32], Instant),
+    (id, at): (&[u8; 32], Duration),
 ) {
     if sample.reason.is_some() && is_denial(sample.decision) {
-        denied(worker, active, (received, asked), judgement, outcome, sample, (id, now));
+        denied(worker, active, (received, asked), judgement, outcome, sample, (id, at));
     } else if let Part::Probe(probe) = judgement.part
         // Asks for everybody are remembered by the task that asks.
         && matches!(outcome.probe_cache, None | Some(Source::Bypass))
@@ -69,7 +69,7 @@ pub(super) fn unread(worker: &Worker, facts: &Facts, sample: &Sample, (method, t
         host: b"",
         path: path.split(|&byte| byte == b'?').next().unwrap_or_default(),
     };
-    worker.state.metrics.denials.add(worker.id, Instant::now(), &denied);
+    worker.state.metrics.denials.add(worker.id, worker.deadlines.observe(Instant::now()), &denied);
 }
 
 /// Remembers how an app answered a probe, `(service, probe)` by their indices. `begun`: when it was asked.
@@ -101,7 +101,7 @@ fn denied(
     judgement: &Judgement<'_>,
     outcome: &Outcome,
     sample: &Sample,
-    (id, now): (&[u8; 32], Instant),
+    (id, at): (&[u8; 32], Duration),
 ) {
     let Some(reason) = outcome.reason else { return };
     let plan = &active.plan;
@@ -121,5 +121,5 @@ fn denied(
         host: asked.host,
         path: asked.path,
     };
-    worker.state.metrics.denials.add(worker.id, now, &denied);
+    worker.state.metrics.denials.add(worker.id, at, &denied);
 }

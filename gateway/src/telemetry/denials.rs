@@ -92,6 +92,7 @@ struct Place {
     client: (IpAddr, bool),
     id: [u8; 32],
     policy: (&'static str, u32),
+    /// Behind the last end, it is what an earlier refusal left.
     text: [u8; TEXT],
     ends: [u16; PARTS],
     is_cut: bool,
@@ -116,24 +117,28 @@ pub struct Denials {
 }
 
 impl Denials {
-    /// Empty rings for this many workers.
-    pub fn new(workers: usize) -> Self {
+    /// Empty rings for this many workers, whose times count from `origin`.
+    pub fn new(workers: usize, origin: Instant) -> Self {
         let ring = || Ring(Mutex::new(Places { places: Vec::with_capacity(LENGTH), next: 0 }));
-        Self { rings: (0..workers.max(1)).map(|_| ring()).collect(), origin: Instant::now() }
+        Self { rings: (0..workers.max(1)).map(|_| ring()).collect(), origin }
     }
 
-    /// Remembers a refusal by `worker`, at this time.
-    pub fn add(&self, worker: usize, now: Instant, denied: &Denied<'_>) {
+    /// Remembers a refusal by `worker`, so long after the origin.
+    pub fn add(&self, worker: usize, at: Duration, denied: &Denied<'_>) {
         let Some(Ring(ring)) = self.rings.get(worker).or_else(|| self.rings.first()) else { return };
-        let place = Place::of(now.saturating_duration_since(self.origin), denied);
         let mut ring = ring.lock().unwrap_or_else(PoisonError::into_inner);
         let next = ring.next;
-        match ring.places.get_mut(next) {
-            Some(oldest) => *oldest = place,
-            // There is room for it.
-            None => ring.places.push(place),
-        }
         ring.next = (next + 1) % LENGTH;
+        match ring.places.get_mut(next) {
+            // In its place: no copy of it is made.
+            Some(oldest) => oldest.write(at, denied),
+            None => {
+                let mut place = Place::empty(denied);
+                place.write(at, denied);
+                // There is room for it.
+                ring.places.push(place);
+            }
+        }
     }
 
     /// The last refusals of all workers, the latest first, and no more than this many.
@@ -151,22 +156,38 @@ impl Denials {
 }
 
 impl Place {
-    fn of(at: Duration, denied: &Denied<'_>) -> Self {
+    fn empty(denied: &Denied<'_>) -> Self {
+        let Denied { reason, decision, status, client, id, .. } = *denied;
+        Self {
+            at: Duration::ZERO,
+            reason,
+            decision,
+            status,
+            client,
+            id: *id,
+            policy: ("", 0),
+            text: [0; TEXT],
+            ends: [0; PARTS],
+            is_cut: false,
+        }
+    }
+
+    fn write(&mut self, at: Duration, denied: &Denied<'_>) {
         let Denied { reason, decision, status, client, id, service, policy, method, host, path } = *denied;
         let (kind, name, line) = policy.unwrap_or_default();
-        let (mut text, mut ends, mut end) = ([0; TEXT], [0; PARTS], 0);
-        let mut is_cut = false;
+        (self.at, self.reason, self.decision, self.status) = (at, reason, decision, status);
+        (self.client, self.id, self.policy) = (client, *id, (kind, line));
+        let mut end = 0;
         let parts = [service.as_bytes(), name.as_bytes(), method, host, path];
-        for ((part, known), most) in parts.into_iter().zip(&mut ends).zip(MOST.into_iter().chain([TEXT])) {
+        for ((part, known), most) in parts.into_iter().zip(&mut self.ends).zip(MOST.into_iter().chain([TEXT])) {
             let length = part.len().min(most).min(TEXT - end);
-            is_cut = length < part.len();
-            if let (Some(to), Some(from)) = (text.get_mut(end..end + length), part.get(..length)) {
+            self.is_cut = length < part.len();
+            if let (Some(to), Some(from)) = (self.text.get_mut(end..end + length), part.get(..length)) {
                 to.copy_from_slice(from);
             }
             end += length;
             *known = u16::try_from(end).unwrap_or_default();
         }
-        Self { at, reason, decision, status, client, id: *id, policy: (kind, line), text, ends, is_cut }
     }
 
     /// `origin`: when the rings were made, since the epoch.
@@ -217,8 +238,8 @@ mod tests {
 
     #[test]
     fn the_latest_come_first_and_push_out_the_oldest() {
-        let denials = Denials::new(2);
-        let start = Instant::now();
+        let denials = Denials::new(2, Instant::now());
+        let start = Duration::ZERO;
         for number in 0..LENGTH + 3 {
             let path = format!("/{number}");
             let at = start + Duration::from_millis(number as u64);
@@ -235,10 +256,10 @@ mod tests {
 
     #[test]
     fn texts_come_back_cut_and_in_their_places() {
-        let denials = Denials::new(1);
+        let denials = Denials::new(1, Instant::now());
         let (host, path) = (vec![b'h'; 300], vec![b'p'; 300]);
-        denials.add(0, Instant::now(), &denied(&host, &path));
-        denials.add(7, Instant::now(), &denied(b"\xff", b""));
+        denials.add(0, Duration::ZERO, &denied(&host, &path));
+        denials.add(7, Duration::from_nanos(1), &denied(b"\xff", b""));
         let all = denials.last(9);
         let [short, long] = &*all else { panic!("{all:?}") };
         assert_eq!((&*long.service, &*long.policy.1, &*long.method, long.host.len()), ("shop", "/admin", "GET", 64));

@@ -18,6 +18,7 @@ mod store;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use probegate_policies::client::UnknownReason;
 use probegate_policies::probe::ProbeKind;
@@ -36,6 +37,8 @@ use crate::telemetry::history::Histories;
 #[derive(Debug)]
 pub struct Metrics {
     workers: usize,
+    /// When counting began; all clocks of the workers count from here as well.
+    pub origin: Instant,
     /// By service name. Locked when plans change and at scrapes only.
     services: Mutex<BTreeMap<Box<str>, Arc<ServiceStats>>>,
     /// Requests that belong to no service.
@@ -79,6 +82,7 @@ const UNKNOWN_REASONS: [&str; 3] = ["missing", "malformed", "too_long"];
 impl Metrics {
     /// Counters for this many workers.
     pub fn new(workers: usize) -> Self {
+        let origin = Instant::now();
         Self {
             workers,
             services: Mutex::default(),
@@ -86,7 +90,8 @@ impl Metrics {
             limited: Mutex::default(),
             shields: Mutex::default(),
             identity_unknown: Default::default(),
-            denials: Denials::new(workers),
+            denials: Denials::new(workers, origin),
+            origin,
             histories: Histories::default(),
             connections: AtomicI64::new(0),
             accepting: AtomicI64::new(0),

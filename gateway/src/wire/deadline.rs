@@ -84,16 +84,26 @@ impl Deadlines {
         self.slots.borrow().len()
     }
 
+    /// Gives back memory that many more slots than there are now once needed.
+    pub fn shrink(&self) {
+        let (mut slots, mut alarms) = (self.slots.borrow_mut(), self.alarms.borrow_mut());
+        let room = slots.len() * 2;
+        slots.shrink_to(room);
+        alarms.shrink_to(room);
+    }
+
     /// Whether no slot exists.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Tells the time. Called at every tick, and wherever the time is read anyway.
+    /// Tells the time, and says how long that is since the origin. Called at every tick, and wherever the time is read anyway.
     #[inline]
-    pub fn observe(&self, now: Instant) {
-        let millis = now.saturating_duration_since(self.origin).as_millis();
-        self.now.set(u64::try_from(millis).unwrap_or(OVER).max(self.now.get()));
+    pub fn observe(&self, now: Instant) -> Duration {
+        let since = now.saturating_duration_since(self.origin);
+        let millis = since.as_secs().saturating_mul(1000).saturating_add(since.subsec_millis().into());
+        self.now.set(millis.min(OVER).max(self.now.get()));
+        since
     }
 
     /// The time as it was last told, since the origin: off by up to a tick.

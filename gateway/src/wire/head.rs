@@ -74,27 +74,31 @@ impl Name {
     /// Which name this is. Runs for every field line.
     pub fn of(name: &[u8]) -> Self {
         let known = match name.len() {
-            2 => &[("te", Self::HopByHop)][..],
-            4 => &[("host", Self::Host), ("date", Self::Date)][..],
-            6 => &[("accept", Self::Accept), ("expect", Self::Expect), ("server", Self::Server)],
-            7 => &[("referer", Self::Referer), ("upgrade", Self::Upgrade), ("trailer", Self::Trailer)],
-            10 => &[("connection", Self::Connection), ("user-agent", Self::UserAgent), ("keep-alive", Self::HopByHop)],
-            12 => &[("content-type", Self::ContentType)],
-            13 => &[("authorization", Self::Authorization)],
-            14 => &[("content-length", Self::ContentLength), ("http2-settings", Self::HopByHop)],
-            15 => &[("x-gateway-error", Self::GatewayError)],
-            16 => &[("proxy-connection", Self::HopByHop)],
-            17 => &[("transfer-encoding", Self::TransferEncoding)],
-            19 => &[("proxy-authorization", Self::HopByHop)],
-            25 => &[("strict-transport-security", Self::StrictTransportSecurity)],
-            _ => &[],
+            2 if is(name, b"te") => Self::HopByHop,
+            4 if is(name, b"host") => Self::Host,
+            4 if is(name, b"date") => Self::Date,
+            6 if is(name, b"accept") => Self::Accept,
+            6 if is(name, b"expect") => Self::Expect,
+            6 if is(name, b"server") => Self::Server,
+            7 if is(name, b"referer") => Self::Referer,
+            7 if is(name, b"upgrade") => Self::Upgrade,
+            7 if is(name, b"trailer") => Self::Trailer,
+            10 if is(name, b"connection") => Self::Connection,
+            10 if is(name, b"user-agent") => Self::UserAgent,
+            10 if is(name, b"keep-alive") => Self::HopByHop,
+            12 if is(name, b"content-type") => Self::ContentType,
+            13 if is(name, b"authorization") => Self::Authorization,
+            14 if is(name, b"content-length") => Self::ContentLength,
+            14 if is(name, b"http2-settings") => Self::HopByHop,
+            15 if is(name, b"x-gateway-error") => Self::GatewayError,
+            16 if is(name, b"proxy-connection") => Self::HopByHop,
+            17 if is(name, b"transfer-encoding") => Self::TransferEncoding,
+            19 if is(name, b"proxy-authorization") => Self::HopByHop,
+            25 if is(name, b"strict-transport-security") => Self::StrictTransportSecurity,
+            _ => Self::Other,
         };
-        // Two letters tell nearly always that it is another one, before all are compared.
-        let ends = |name: &[u8]| name.first().zip(name.last()).map(|(first, last)| [first | 0x20, last | 0x20]);
-        let (named, received) = (|known: &str| ends(known.as_bytes()), ends(name));
-        let is = |known: &str| named(known) == received && is_spelled(name, known.as_bytes());
-        if let Some((_, known)) = known.iter().find(|(known, _)| is(known)) {
-            *known
+        if known != Self::Other {
+            known
         } else if is_forwarding_field(name) {
             Self::Forwarding
         } else if matches!(name, [b'x' | b'X', b'-', ..]) && is_accel(name) {
@@ -105,6 +109,16 @@ impl Name {
             Self::Other
         }
     }
+}
+
+/// Compares without regard to case with a lower-case name of the same length, eight bytes at a time.
+#[inline]
+fn is<const LENGTH: usize>(name: &[u8], lower: &[u8; LENGTH]) -> bool {
+    let Some(name) = name.first_chunk::<LENGTH>() else { return false };
+    if LENGTH >= 8 {
+        return is_spelled(name, lower);
+    }
+    name.iter().zip(lower).fold(0, |other, (byte, lower)| other | (byte.to_ascii_lowercase() ^ lower)) == 0
 }
 
 /// Compares without regard to case with a lower-case name of the same length, eight bytes at a time.

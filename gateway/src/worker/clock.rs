@@ -34,7 +34,13 @@ impl Clock {
     /// The time as the policies want it, from one reading of the monotonic clock.
     #[inline]
     pub fn at(&self, instant: Instant) -> Now {
-        let since = nanos(instant.saturating_duration_since(self.origin));
+        self.since(instant.saturating_duration_since(self.origin))
+    }
+
+    /// The same, so long after the origin.
+    #[inline]
+    pub fn since(&self, origin: Duration) -> Now {
+        let since = nanos(origin);
         let wall = self.wall.get().saturating_add(since).saturating_sub(self.monotonic.get());
         Now { nanos: since.max(1), unix: wall / 1_000_000_000 }
     }
@@ -42,7 +48,7 @@ impl Clock {
 
 #[inline]
 fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+    duration.as_secs().saturating_mul(1_000_000_000).saturating_add(duration.subsec_nanos().into())
 }
 
 #[cfg(test)]

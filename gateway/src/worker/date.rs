@@ -30,16 +30,17 @@ impl Date {
         self.text.get()
     }
 
-    /// Reads the clock.
-    pub fn refresh(&self) {
+    /// Reads the clock. `true`: the date is another one now.
+    pub fn refresh(&self) -> bool {
         let second = unix_time();
         if second == self.second.get() {
-            return;
+            return false;
         }
         let text = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(second));
         if let Ok(text) = text.as_bytes().try_into() {
             self.text.set(text);
             self.second.set(second);
         }
+        true
     }
 }

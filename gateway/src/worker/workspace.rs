@@ -19,6 +19,9 @@ const LARGE: usize = 32 * 1024;
 /// Workspaces kept by a worker for later.
 const KEPT: usize = 256;
 
+/// Of those, how many stay when many connections have ended.
+const FEW: usize = 8;
+
 /// Everything a request needs memory for.
 #[derive(Debug)]
 pub struct Workspace {
@@ -82,6 +85,13 @@ impl Workspaces {
     /// A workspace with empty buffers.
     pub fn take(&self) -> Box<Workspace> {
         self.unused.borrow_mut().pop().unwrap_or_else(Workspace::new)
+    }
+
+    /// Gives back memory: few are needed again soon.
+    pub fn shrink(&self) {
+        let mut unused = self.unused.borrow_mut();
+        unused.truncate(FEW);
+        unused.shrink_to(FEW);
     }
 
     /// Gives a workspace back.

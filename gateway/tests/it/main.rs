@@ -68,6 +68,7 @@ mod limit_oracle;
 mod limits;
 mod logs;
 mod maintenance;
+mod memory;
 mod metrics;
 mod misdirected;
 mod monitoring;

@@ -1,6 +1,6 @@
 //! What the configuration changes about the request and its answer.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Out;
 use crate::connection::Facts;
@@ -116,6 +116,7 @@ pub(super) fn received<'a>(head: &'a RequestHead, bytes: &'a [u8], facts: &'a Fa
         demands_upgrade: false,
         started: Instant::now(),
         complete: Instant::now(),
+        at: Duration::ZERO,
         facts,
         ended: None,
     }

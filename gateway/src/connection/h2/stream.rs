@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::rc::{Rc, Weak};
 use std::task::Poll;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ::h2::server::SendResponse;
 use ::h2::{Reason as Code, RecvStream};
@@ -40,7 +40,7 @@ pub(super) async fn run(
     respond: SendResponse<Bytes>,
 ) {
     let started = Instant::now();
-    worker.deadlines.observe(started);
+    let at = worker.deadlines.observe(started);
     let waits = Waits::new(&worker);
     let mut workspace = worker.workspaces.take();
     workspace.furnish_answer();
@@ -57,7 +57,7 @@ pub(super) async fn run(
             parts,
             &mut receive,
             (&mut way, &below),
-            started,
+            (started, at),
             &answered
         ));
         // As on a connection of HTTP/1: what a panic may leave half-changed is memory of this request alone.
@@ -100,7 +100,7 @@ async fn exchange(
     parts: http::request::Parts,
     receive: &mut RecvStream,
     (way, below): (&mut Way, &Weak<dyn Below>),
-    started: Instant,
+    (started, at): (Instant, Duration),
     answered: &Cell<bool>,
 ) -> Option<(Link, request::Held)> {
     let active = worker.active();
@@ -132,6 +132,7 @@ async fn exchange(
         demands_upgrade: tunnel.is_some(),
         started,
         complete: started,
+        at,
         facts,
         ended: Some(&shared.ended),
     };

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use probegate_policies::access::Permit;
 use probegate_policies::client::{Hops, Identity, Unknown, UnknownReason};
@@ -118,6 +118,7 @@ async fn run(ask: Ask) {
         demands_upgrade: false,
         started: Instant::now(),
         complete: Instant::now(),
+        at: Duration::ZERO,
         facts: &facts,
         ended: None,
     };

@@ -1,5 +1,7 @@
 //! Lines of a head, taken one by one as bytes arrive. Every byte is looked at once, however slowly they come.
 
+mod quick;
+
 use memchr::memchr;
 use probegate_policies::reason::Reason;
 
@@ -34,6 +36,28 @@ impl Lines {
         self.start = feed + 1;
         self.searched = feed + 1;
         Ok(Some((start, end)))
+    }
+
+    /// The next line as a field, if it is a valid one, all of it is there, and it ends within the first `most` bytes. What is none is left to [`Self::next`].
+    #[inline]
+    pub fn field(&mut self, bytes: &[u8], most: usize) -> Option<Field> {
+        if self.searched != self.start {
+            return None;
+        }
+        let (field, end) = quick::field(bytes, self.start).filter(|(_, end)| *end <= most)?;
+        (self.start, self.searched) = (end, end);
+        Some(field)
+    }
+
+    /// Takes the line without anything in it, if that is the next one.
+    #[inline]
+    pub fn empty(&mut self, bytes: &[u8], most: usize) -> bool {
+        let end = self.start + 2;
+        let is_there = self.searched == self.start && end <= most && bytes.get(self.start..end) == Some(b"\r\n");
+        if is_there {
+            (self.start, self.searched) = (end, end);
+        }
+        is_there
     }
 
     /// Start of the first line that was not taken yet.

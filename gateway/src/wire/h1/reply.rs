@@ -12,12 +12,13 @@ use super::chunked;
 use super::fields::copy_fields;
 use super::io::{Closed, poll_closed, poll_send, poll_write_paced, write_paced};
 use crate::wire::deadline::Deadline;
-use crate::wire::edits::{self, Edits};
+use crate::wire::edits::Edits;
 use crate::wire::head::{Name, ResponseHead, Version};
+use crate::wire::known::Known;
 use crate::wire::pace::Pace;
 use crate::wire::piece::Piece;
 use crate::wire::pipe::Pipe;
-use crate::wire::text::{push_number, reason_phrase};
+use crate::wire::text::push_number;
 use crate::wire::transport::Transport;
 use crate::wire::{Answer, ClientFraming, ClientGone, Responder, Stamp, Written};
 
@@ -326,45 +327,40 @@ impl<T: Transport> Responder for Reply<'_, T> {
 
     async fn answer(&mut self, answer: &Answer<'_>) -> Result<(), ClientGone> {
         self.begin();
-        self.out.reserve(512 + answer.body.len().min(COPIED));
-        self.status_line(answer.status, reason_phrase(answer.status).as_bytes());
-        self.field(b"Date", self.date);
-        for (name, value) in answer.fields {
-            self.field(name.as_bytes(), value);
-        }
-        match self.edits.as_deref() {
-            None => self.out.extend_from_slice(&self.lines),
-            Some(edits) => {
-                // What such an answer says of itself stays: an error is not to be kept because the app's answers may be.
-                let has =
-                    |name: &[u8]| answer.fields.iter().any(|(known, _)| name.eq_ignore_ascii_case(known.as_bytes()));
-                let lines = edits::lines(&self.lines).filter(|line| !edits::yields(line, has));
-                lines.chain(edits.missing(has)).for_each(|text| self.out.extend_from_slice(text));
-            }
-        }
-        // RFC 9110 §8.6: never with 204.
-        if answer.status != 204 {
-            self.out.extend_from_slice(b"Content-Length: ");
-            push_number(self.out, answer.body.len() as u64);
-            self.out.extend_from_slice(b"\r\n");
-        }
-        self.connection_line();
-        self.out.extend_from_slice(b"\r\n");
-        let mut body = if self.client.to_head { &[] } else { answer.body };
+        let mut body = self.compose(answer);
         self.sent += body.len() as u64;
         if body.len() <= COPIED {
             self.out.extend_from_slice(body);
             body = &[];
         }
-        let out = std::mem::take(self.out);
         // A larger one is not copied: it waits for its client.
-        let sent = match body {
-            [] => self.send(&mut [IoSlice::new(&out)]).await,
-            body => self.send(&mut [IoSlice::new(&out), IoSlice::new(body)]).await,
-        };
-        *self.out = out;
-        self.out.clear();
-        sent
+        self.send_out(body).await
+    }
+
+    #[inline]
+    fn recall(&mut self, known: &Known, id: &[u8; 32]) -> bool {
+        let recalls = self.is_usual() && *known.lines == *self.lines;
+        if recalls {
+            self.begin();
+            known.write(id, self.out);
+            self.sent += known.body;
+        }
+        recalls
+    }
+
+    async fn deliver(&mut self) -> Result<(), ClientGone> {
+        self.send_out(&[]).await
+    }
+
+    fn keep(&mut self, answer: &Answer<'_>, id: Option<&[u8; 32]>) -> Option<Known> {
+        if !self.is_usual() || answer.body.len() > COPIED {
+            return None;
+        }
+        let out = std::mem::take(self.out);
+        let body = self.compose(answer);
+        self.out.extend_from_slice(body);
+        let bytes = std::mem::replace(self.out, out);
+        Known::new(bytes, id, answer.body.len(), &self.lines)
     }
 
     fn close(&mut self) {

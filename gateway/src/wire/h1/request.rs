@@ -31,6 +31,18 @@ impl RequestParser {
     /// The reason to refuse the request; the connection cannot be used any further.
     pub fn advance(&mut self, bytes: &[u8], bounds: &HeadBounds, head: &mut RequestHead) -> Result<bool, Reason> {
         loop {
+            if self.started {
+                // Nearly every head is well formed and comes whole.
+                while head.fields.len() < bounds.fields
+                    && let Some(field) = self.lines.field(bytes, bounds.head)
+                {
+                    head.fields.push(field);
+                }
+                if self.lines.empty(bytes, bounds.head) {
+                    head.len = self.lines.position();
+                    return Ok(true);
+                }
+            }
             let invalid = if self.started { Reason::FieldInvalid } else { Reason::RequestLineInvalid };
             let Some((start, end)) = self.lines.next(bytes).map_err(|_| invalid)? else {
                 return self.partial(bytes, bounds);
@@ -83,7 +95,11 @@ fn request_line(
 ) -> Result<(), Reason> {
     let line = bytes.get(start..end).unwrap_or_default();
     let method = line.iter().position(|&byte| byte == b' ').ok_or(Reason::RequestLineInvalid)?;
-    let version = line.iter().rposition(|&byte| byte == b' ').ok_or(Reason::RequestLineInvalid)?;
+    // Eight bytes behind the last space, if it is any that is known.
+    let version = match line.len().checked_sub(9) {
+        Some(at) if line.get(at) == Some(&b' ') && line.last_chunk() == Some(b"HTTP/1.1") => at,
+        _ => line.iter().rposition(|&byte| byte == b' ').ok_or(Reason::RequestLineInvalid)?,
+    };
     let (name, rest) = line.split_at(method);
     if name.is_empty() || name.len() > 32 || !name.iter().all(|&byte| is_method_byte(byte)) || version <= method {
         return Err(Reason::RequestLineInvalid);

@@ -23,6 +23,18 @@ impl ResponseParser {
     /// Looks at the bytes received so far, which must begin with the same bytes as in earlier calls. `true`: `head` is complete.
     pub fn advance(&mut self, bytes: &[u8], head: &mut ResponseHead) -> Result<bool, InvalidResponse> {
         loop {
+            if self.started {
+                // Nearly every head is well formed and comes whole.
+                while head.fields.len() < MAX_FIELDS
+                    && let Some(field) = self.lines.field(bytes, MAX_HEAD)
+                {
+                    head.fields.push(field);
+                }
+                if self.lines.empty(bytes, MAX_HEAD) {
+                    head.len = self.lines.position();
+                    return Ok(true);
+                }
+            }
             let Some((start, end)) = self.lines.next(bytes).map_err(|_| InvalidResponse)? else {
                 // TLS, HTTP/2 and other protocols: say so at once instead of at the deadline.
                 let alien = !self.started && bytes.iter().zip(b"HTTP/1.").any(|(byte, expected)| byte != expected);

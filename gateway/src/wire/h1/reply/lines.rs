@@ -1,9 +1,13 @@
 //! How the head of a response is written, and what of its client decides about it.
 
-use super::Reply;
+use std::io::IoSlice;
+
+use super::{COPIED, Reply};
+use crate::wire::edits;
 use crate::wire::head::Version;
-use crate::wire::text::push_number;
+use crate::wire::text::{push_number, reason_phrase};
 use crate::wire::transport::Transport;
+use crate::wire::{Answer, ClientGone};
 
 /// Everything about the client that decides how a response is written.
 #[derive(Clone, Copy, Debug)]
@@ -37,5 +41,67 @@ impl<T: Transport> Reply<'_, T> {
         for part in [name, b": ", value, b"\r\n"] {
             self.out.extend_from_slice(part);
         }
+    }
+
+    /// Whether an answer of the gateway's own goes out as it usually does.
+    pub(super) fn is_usual(&self) -> bool {
+        self.client.persists
+            && self.client.version == Version::Http11
+            && !self.client.to_head
+            && self.edits.is_none()
+            && !self.started
+            && self.out.is_empty()
+    }
+
+    /// Writes the head of an answer of the gateway's own, and gives the body that follows it.
+    pub(super) fn compose<'b>(&mut self, answer: &Answer<'b>) -> &'b [u8] {
+        self.out.reserve(512 + answer.body.len().min(COPIED));
+        self.status_line(answer.status, reason_phrase(answer.status).as_bytes());
+        self.field(b"Date", self.date);
+        for (name, value) in answer.fields {
+            self.field(name.as_bytes(), value);
+        }
+        match self.edits.as_deref() {
+            None => self.out.extend_from_slice(&self.lines),
+            Some(edits) => {
+                // What such an answer says of itself stays: an error is not to be kept because the app's answers may be.
+                let has =
+                    |name: &[u8]| answer.fields.iter().any(|(known, _)| name.eq_ignore_ascii_case(known.as_bytes()));
+                let lines = edits::lines(&self.lines).filter(|line| !edits::yields(line, has));
+                lines.chain(edits.missing(has)).for_each(|text| self.out.extend_from_slice(text));
+            }
+        }
+        // RFC 9110 §8.6: never with 204.
+        if answer.status != 204 {
+            self.out.extend_from_slice(b"Content-Length: ");
+            push_number(self.out, answer.body.len() as u64);
+            self.out.extend_from_slice(b"\r\n");
+        }
+        self.connection_line();
+        self.out.extend_from_slice(b"\r\n");
+        if self.client.to_head { &[] } else { answer.body }
+    }
+
+    /// Sends what is in `out`, and the body behind it.
+    pub(super) async fn send_out(&mut self, body: &[u8]) -> Result<(), ClientGone> {
+        let mut done = 0;
+        if body.is_empty() {
+            // Nearly always, all of it goes at once. Every kind of failure is what follows.
+            done = self.transport.try_write(&[IoSlice::new(self.out)]).unwrap_or(0);
+        }
+        let sent = if body.is_empty() && done == self.out.len() {
+            Ok(())
+        } else {
+            let out = std::mem::take(self.out);
+            let rest = out.get(done..).unwrap_or_default();
+            let sent = match body {
+                [] => self.send(&mut [IoSlice::new(rest)]).await,
+                body => self.send(&mut [IoSlice::new(rest), IoSlice::new(body)]).await,
+            };
+            *self.out = out;
+            sent
+        };
+        self.out.clear();
+        sent
     }
 }
