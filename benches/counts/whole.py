@@ -6,6 +6,7 @@ own ticks are: some thousandths.
 
 import contextlib
 import pathlib
+import random
 import re
 import socket
 import subprocess
@@ -16,7 +17,7 @@ import time
 FEW, MANY = 100, 700
 
 CONFIGURATION = """
-listeners: [{{address: "127.0.0.1:{port}"}}]
+listeners: [{{address: "{host}:{port}"}}]
 workers: 1
 client_ip: {{trusted_proxies: [127.0.0.0/8], header: X-Forwarded-For, missing: peer}}
 networks: {{internal: [10.0.0.0/8], local: [127.0.0.0/8]}}
@@ -68,18 +69,20 @@ def app(listener):
             threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
 
 
-def free_port():
+def free_address():
+    """Of this machine's own, and of no program that takes a free port meanwhile: the gateway binds it seconds later."""
+    host = f"127.{random.randrange(100, 250)}.{random.randrange(250)}.{random.randrange(1, 250)}"
     with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
+        one.bind((host, 0))
+        return one.getsockname()
 
 
-def connect(port, program):
+def connect(address, program):
     """A connection, once the gateway takes one: under callgrind that takes seconds."""
     deadline = time.monotonic() + 120
     while True:
         with contextlib.suppress(OSError):
-            return socket.create_connection(("127.0.0.1", port), 60)
+            return socket.create_connection(address, 60)
         if program.poll() is not None or time.monotonic() > deadline:
             raise SystemExit("the gateway does not start under callgrind")
         time.sleep(0.1)
@@ -104,19 +107,20 @@ def ask(connection, path):
 def threads(program, path, status, times):
     """The instructions of each thread over a whole run with so many requests."""
     with tempfile.TemporaryDirectory(prefix="probegate-counts-") as name, socket.create_server(("127.0.0.1", 0)) as listener:
-        folder, port = pathlib.Path(name), free_port()
+        folder, address = pathlib.Path(name), free_address()
         threading.Thread(target=app, args=(listener,), daemon=True).start()
-        (folder / "probegate.yaml").write_text(CONFIGURATION.format(port=port, app=listener.getsockname()[1]))
+        (folder / "probegate.yaml").write_text(CONFIGURATION.format(host=address[0], port=address[1], app=listener.getsockname()[1]))
         command = ["valgrind", "--tool=callgrind", "--separate-threads=yes", f"--callgrind-out-file={folder}/out", program]
         with (folder / "log").open("wb") as log:
             running = subprocess.Popen([*command, "run", "-c", folder / "probegate.yaml"], cwd=folder, stdout=log, stderr=log)
             try:
-                with connect(port, running) as connection:
+                with connect(address, running) as connection:
                     seen = [ask(connection, path) for _ in range(times)]
             finally:
                 running.terminate()
                 running.wait(60)
-        if set(seen[1:]) != {status}:
+        # The first two are below the limit of those that are limited.
+        if set(seen[2:]) != {status}:
             raise SystemExit(f"{path}: {set(seen)} instead of {status}")
         totals = {}
         for file in folder.glob("out-*"):
