@@ -19,7 +19,7 @@ use crate::state::{Active, State};
 use crate::versions::Fleet;
 
 /// The name under which the gateway itself is told among services.
-pub const GATEWAY: &str = "gateway";
+pub const GATEWAY: &str = Aggregate::GATEWAY;
 
 /// What an observation found wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

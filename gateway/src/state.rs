@@ -240,11 +240,6 @@ impl State {
         self.ready.load(Ordering::Acquire)
     }
 
-    /// Whether the gateway can take traffic.
-    pub fn is_ready(&self) -> bool {
-        self.is_open() && !self.is_ending()
-    }
-
     /// Everything is bound and running.
     pub fn set_ready(&self) {
         self.ready.store(true, Ordering::Release);

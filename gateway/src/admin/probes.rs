@@ -7,10 +7,14 @@ use super::route::{Access, Answer, Answered, Call, Parameter, Resource, Route, i
 use super::services::{names, unknown_service};
 use crate::plan::{Probe, Serve};
 use crate::shields::Source;
+use crate::state::unix_time;
 use crate::telemetry::history::{Heard, LENGTH};
 
 /// How much of a history stands where there is much else.
 pub(super) const FEW: usize = 30;
+
+/// How long a bad answer stands when nobody asks again, in seconds.
+const STANDS: u64 = 300;
 
 /// This resource.
 pub(super) const RESOURCE: Resource = Resource {
@@ -71,17 +75,20 @@ pub(super) fn of(call: &Call<'_>, service: usize, most: usize) -> Value {
 
 fn describe(call: &Call<'_>, (service, index): (usize, usize), probe: &Probe, most: usize) -> Value {
     let history = call.active.histories.get(service).and_then(|of| of.get(index)?.as_ref());
-    let (heard, since) = history.map(|history| history.last(most.max(1))).unwrap_or_default();
+    let heard = history.map(|history| history.last(most.max(1))).unwrap_or_default();
+    let (settled, since) = history.and_then(|history| history.settled()).unzip();
     let shield = call.active.shields.of(service, index).map(|shield| {
         let counts = shield.counts();
         let answers = Source::ALL.into_iter().map(|source| (source.label().to_owned(), counts.of(source).into()));
         json!({"asks": counts.asks(), "answers": answers.collect::<serde_json::Map<_, _>>()})
     });
-    let state = match (&probe.serve, heard.last()) {
+    // What strangers who make up questions hear is shown, but says nothing of how the app is unless it is good.
+    let last = settled.as_ref().or_else(|| heard.last());
+    let state = match (&probe.serve, last) {
         (Serve::Answer(_), _) => "answered",
-        (Serve::Forward(_), None) => "unknown",
         (Serve::Forward(_), Some(last)) if last.is_good() => "good",
-        (Serve::Forward(_), Some(_)) => "bad",
+        (Serve::Forward(_), Some(last)) if settled.is_some() && is_recent(last) => "bad",
+        (Serve::Forward(_), _) => "unknown",
     };
     let skip = heard.len().saturating_sub(most);
     json!({
@@ -89,13 +96,18 @@ fn describe(call: &Call<'_>, (service, index): (usize, usize), probe: &Probe, mo
         "path": &*probe.path,
         "origin": if matches!(probe.serve, Serve::Answer(_)) { "gateway" } else { "app" },
         "state": state,
-        "since": (since > 0).then_some(since),
-        "last": heard.last().map(told),
+        "since": since,
+        "last": last.map(told),
         "open": probe.allow.is_for_anyone(),
         "line": probe.origin.line,
         "shield": shield,
         "history": heard.iter().skip(skip).map(told).collect::<Vec<_>>(),
     })
+}
+
+/// Whether a bad answer still stands: who has not been asked since may be well by now.
+fn is_recent(heard: &Heard) -> bool {
+    unix_time().saturating_sub(heard.at / 1000) < STANDS
 }
 
 fn told(heard: &Heard) -> Value {

@@ -38,6 +38,11 @@ pub struct Aggregate {
     pub origin: Origin,
 }
 
+impl Aggregate {
+    /// The name of the gateway itself among the services in an answer.
+    pub const GATEWAY: &str = "gateway";
+}
+
 /// When the gateway itself is ready.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Readiness {

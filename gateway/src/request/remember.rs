@@ -5,11 +5,12 @@
 use std::time::{Duration, Instant};
 
 use probegate_policies::client::Identity;
+use probegate_policies::reason::Reason;
 
 use super::finish::{Outcome, policy};
 use super::judge::{Judgement, Part};
 use super::target::Target;
-use super::{NOBODY, Received};
+use super::{NOBODY, Received, shield};
 use crate::connection::Facts;
 use crate::shields::{Asked, Source};
 use crate::state::Active;
@@ -38,6 +39,8 @@ pub(super) fn judged(
         && outcome.passed
         && !outcome.answered_here
         && sample.status != NOBODY
+        // Nobody was asked.
+        && sample.reason != Some(Reason::ProbeBusy)
     {
         let heard = Asked {
             server: outcome.server,
@@ -46,7 +49,8 @@ pub(super) fn judged(
             sent: outcome.sent,
         };
         let service = judgement.service.unwrap_or(usize::MAX);
-        probe_heard(active, (service, probe), &heard, sample.reason, received.started, Source::Bypass);
+        let settles = shield::settles(active, received, asked, judgement);
+        probe_heard(active, (service, probe), &heard, sample.reason, received.started, (Source::Bypass, settles));
     }
 }
 
@@ -72,20 +76,21 @@ pub(super) fn unread(worker: &Worker, facts: &Facts, sample: &Sample, (method, t
     worker.state.metrics.denials.add(worker.id, worker.deadlines.observe(Instant::now()), &denied);
 }
 
-/// Remembers how an app answered a probe, `(service, probe)` by their indices. `begun`: when it was asked.
+/// Remembers how an app answered a probe, `(service, probe)` by their indices. `begun`: when it was asked; `settles`: as in
+/// [`History::add`](crate::telemetry::history::History::add).
 pub(super) fn probe_heard(
     active: &Active,
     (service, probe): (usize, usize),
     asked: &Asked,
-    reason: Option<probegate_policies::reason::Reason>,
+    reason: Option<Reason>,
     begun: Instant,
-    source: Source,
+    (source, settles): (Source, bool),
 ) {
     let Some(history) = active.histories.get(service).and_then(|of| of.get(probe)?.as_ref()) else { return };
     let took = asked.answered.map_or_else(|| begun.elapsed(), |at| at.saturating_duration_since(begun));
     let servers = active.plan.services.get(service).map(|service| &service.upstream.servers);
     let server = asked.server.and_then(|index| Some(servers?.get(index)?.label.clone()));
-    history.add(Heard { at: 0, status: asked.status, reason, took, source, server });
+    history.add(Heard { at: 0, status: asked.status, reason, took, source, server }, settles);
 }
 
 /// Whether somebody was kept out, rather than let in and failed.

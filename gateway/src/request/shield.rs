@@ -25,12 +25,14 @@ use probegate_policies::shield::Terms;
 use self::keeper::Again;
 use super::deliver::{self, Delivery, Progress};
 use super::exchange::{self, Exchanged, Tools};
-use super::judge::Part;
+use super::judge::{Judgement, Part};
 use super::prepare::Case;
-use super::stamp;
-use crate::plan::{Plan, ProbeForward, Service};
+use super::target::Target;
+use super::{Received, stamp};
+use crate::connection::Facts;
+use crate::plan::{Edits, Plan, ProbeForward, Serve, Service};
 use crate::shields::{Asked, Asker, Flight, Found, Kept, Landed, Question, Shield, Source};
-use crate::state::unix_time;
+use crate::state::{Active, unix_time};
 use crate::wire::deadline::{Deadline, TICK};
 use crate::wire::head::{FieldView, Name};
 use crate::wire::text::push_number;
@@ -65,9 +67,12 @@ pub async fn serve<B: RequestBody, R: Responder>(
     if !body.discard() {
         reply.close();
     }
-    let known = is_known(case);
-    let found = question(case, probe).map(|question| {
-        let asker = Asker { known, plain: is_plain(&question, case, probe) };
+    let known = is_known(&case.active.plan, case.service, case.judgement);
+    let mut settles = known;
+    let put = question(&case.active.plan, case.received, case.asked, case.handling.edits.as_deref(), probe);
+    let found = put.map(|question| {
+        let asker = Asker { known, plain: is_plain(&question, case.received.facts, probe) };
+        settles |= asker.plain;
         (shield.find(&question, asker, terms, case.servers.gone()), question)
     });
     let (flight, source, question) = match found {
@@ -81,7 +86,7 @@ pub async fn serve<B: RequestBody, R: Responder>(
         Some((Found::Wait(flight), question)) => (flight, Source::Coalesced, question),
         Some((Found::Ask(flying), question)) => {
             let flight = flying.flight();
-            if !ask::start(permit.clone(), flying, worker, case, &question) {
+            if !ask::start(permit.clone(), flying, worker, case, &question, settles) {
                 return alone(permit, case, probe, (shield, known), head, tools, body, reply).await;
             }
             (flight, Source::Miss, question)
@@ -103,19 +108,25 @@ pub async fn serve<B: RequestBody, R: Responder>(
 }
 
 /// What is asked beyond what the configuration says; `None`: that is this client's alone.
-fn question(case: &Case<'_>, probe: &ProbeForward) -> Option<Question> {
-    let fields = case.received.fields();
-    if is_own(&fields, &case.active.plan) {
+fn question(
+    plan: &Plan,
+    received: &Received<'_>,
+    asked: &Target<'_>,
+    edits: Option<&Edits>,
+    probe: &ProbeForward,
+) -> Option<Question> {
+    let fields = received.fields();
+    if is_own(&fields, plan) {
         return None;
     }
     let mut forms = fields.of(Name::Accept);
     let (accept, None) = (forms.next(), forms.next()) else { return None };
-    let fixed = probe.host.is_some() || case.handling.edits.as_ref().is_some_and(|edits| edits.request.host.is_some());
-    let own = probe.own.as_deref().filter(|_| case.received.facts.probes_only);
-    let host = if fixed { &[][..] } else { own.map_or(case.asked.authority, str::as_bytes) };
+    let fixed = probe.host.is_some() || edits.is_some_and(|edits| edits.request.host.is_some());
+    let own = probe.own.as_deref().filter(|_| received.facts.probes_only);
+    let host = if fixed { &[][..] } else { own.map_or(asked.authority, str::as_bytes) };
     let question = Question {
         host: host.to_ascii_lowercase().into(),
-        query: if probe.query { case.asked.query.into() } else { Box::default() },
+        query: if probe.query { asked.query.into() } else { Box::default() },
         accept: accept.unwrap_or(b"*/*").into(),
     };
     question.is_short().then_some(question)
@@ -131,19 +142,29 @@ pub fn plain(service: &Service, probe: &ProbeForward) -> Question {
 }
 
 /// Whether a client is not just anyone: it is inside `internal`, or there is a rule that it had to satisfy.
-fn is_known(case: &Case<'_>) -> bool {
-    let Part::Probe(index) = case.judgement.part else { return false };
-    case.service.probes.get(index).is_some_and(|probe| !probe.allow.is_for_anyone())
-        || case.judgement.identity.known().is_some_and(|ip| case.active.plan.internal.contains(ip))
+fn is_known(plan: &Plan, service: &Service, judgement: &Judgement<'_>) -> bool {
+    let Part::Probe(index) = judgement.part else { return false };
+    service.probes.get(index).is_some_and(|probe| !probe.allow.is_for_anyone())
+        || judgement.identity.known().is_some_and(|ip| plan.internal.contains(ip))
+}
+
+/// Whether what the app says to a request for a probe tells how the app is: its client is not just anyone, or asks what is asked by whoever makes nothing
+/// up. Anybody else could have it fail at will, with a query, a form or a host that it does not know.
+pub(super) fn settles(active: &Active, received: &Received<'_>, asked: &Target<'_>, judgement: &Judgement<'_>) -> bool {
+    let Part::Probe(index) = judgement.part else { return false };
+    let Some(service) = judgement.service.and_then(|index| active.plan.services.get(index)) else { return false };
+    let Some(Serve::Forward(probe)) = service.probes.get(index).map(|probe| &probe.serve) else { return false };
+    let put = || question(&active.plan, received, asked, service.handling.edits.as_deref(), probe);
+    is_known(&active.plan, service, judgement)
+        || put().is_some_and(|question| is_plain(&question, received.facts, probe))
 }
 
 /// Whether a question is what is asked by whoever makes nothing up. Of hosts, these are the service's first name, and the address that the
 /// connection was made to, as kubelets say it, each with and without its port: few, and none that a client can choose.
-fn is_plain(question: &Question, case: &Case<'_>, probe: &ProbeForward) -> bool {
+fn is_plain(question: &Question, facts: &Facts, probe: &ProbeForward) -> bool {
     if !question.query.is_empty() || *question.accept != *b"*/*" {
         return false;
     }
-    let facts = case.received.facts;
     let port = || format!(":{}", facts.local_port).into_bytes();
     let names =
         |name: &str| question.host.strip_prefix(name.as_bytes()).is_some_and(|rest| rest.is_empty() || rest == port());

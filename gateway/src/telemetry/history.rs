@@ -46,18 +46,38 @@ pub struct History(Mutex<Told>);
 #[derive(Debug, Default)]
 struct Told {
     ring: VecDeque<Heard>,
-    /// Since when it answers as it does, in milliseconds since the epoch.
+    /// The latest that tells how the app is.
+    settled: Option<Heard>,
+    /// Since when those are as they are, in milliseconds since the epoch.
     since: u64,
+    /// How many of those there were ever.
+    counts: Counts,
+}
+
+/// How often an app passed and failed a probe.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// With 2xx.
+    pub passed: u64,
+    /// With anything else, or without an answer.
+    pub failed: u64,
 }
 
 impl History {
-    /// Remembers one more. The time is now.
-    pub fn add(&self, mut heard: Heard) {
+    /// Remembers one more. The time is now. `settles`: it tells how the app is. What it says to strangers who make up questions does not: they would
+    /// have it fail at will.
+    pub fn add(&self, mut heard: Heard, settles: bool) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         heard.at = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
         let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.ring.back().is_none_or(|last| last.is_good() != heard.is_good()) {
-            told.since = heard.at;
+        if settles {
+            let good = heard.is_good();
+            if told.settled.as_ref().is_none_or(|last| last.is_good() != good) {
+                told.since = heard.at;
+            }
+            let count = if good { &mut told.counts.passed } else { &mut told.counts.failed };
+            *count += 1;
+            told.settled = Some(heard.clone());
         }
         if told.ring.len() >= LENGTH {
             told.ring.pop_front();
@@ -65,11 +85,22 @@ impl History {
         told.ring.push_back(heard);
     }
 
-    /// The latest, the oldest of them first, and since when it is good or bad as it is (milliseconds since the epoch).
-    pub fn last(&self, most: usize) -> (Vec<Heard>, u64) {
+    /// The latest, the oldest of them first.
+    pub fn last(&self, most: usize) -> Vec<Heard> {
         let told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let skip = told.ring.len().saturating_sub(most);
-        (told.ring.iter().skip(skip).cloned().collect(), told.since)
+        told.ring.iter().skip(skip).cloned().collect()
+    }
+
+    /// The latest that tells how the app is, and since when those are good or bad as it is (milliseconds since the epoch).
+    pub fn settled(&self) -> Option<(Heard, u64)> {
+        let told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Some((told.settled.clone()?, told.since))
+    }
+
+    /// How many of those there were ever.
+    pub fn counts(&self) -> Counts {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).counts
     }
 }
 
@@ -115,17 +146,22 @@ mod tests {
     fn the_latest_stay_and_a_turn_is_remembered() {
         let history = History::default();
         for _ in 0..LENGTH + 5 {
-            history.add(heard(Some(200), None));
+            history.add(heard(Some(200), None), true);
         }
-        let (all, good) = history.last(usize::MAX);
+        let all = history.last(usize::MAX);
+        let good = history.settled().unwrap().1;
         assert_eq!(all.len(), LENGTH);
         assert!(all.iter().all(Heard::is_good) && good > 0 && good <= all[0].at);
-        history.add(heard(None, Some(Reason::UpstreamTimeout)));
-        let (two, bad) = history.last(2);
-        assert_eq!(two.iter().map(Heard::is_good).collect::<Vec<_>>(), [true, false]);
-        assert_eq!(bad, two[1].at);
-        history.add(heard(Some(503), None));
-        assert_eq!(history.last(1).1, bad, "bad as before");
+        history.add(heard(Some(406), None), false);
+        assert!(history.settled().unwrap().0.is_good(), "a question that somebody made up");
+        history.add(heard(None, Some(Reason::UpstreamTimeout)), true);
+        let three = history.last(3);
+        assert_eq!(three.iter().map(Heard::is_good).collect::<Vec<_>>(), [true, false, false]);
+        let bad = history.settled().unwrap().1;
+        assert_eq!(bad, three[2].at);
+        history.add(heard(Some(503), None), true);
+        assert_eq!(history.settled().unwrap().1, bad, "bad as before");
+        assert_eq!(history.counts(), Counts { passed: LENGTH as u64 + 5, failed: 2 });
         assert!(!heard(Some(200), Some(Reason::UpstreamInvalid)).is_good());
     }
 }

@@ -79,6 +79,7 @@ mod page_tokens;
 mod panic;
 mod paths;
 mod probe_policies;
+mod probe_results;
 mod probes;
 mod proxy;
 mod proxy_protocol;

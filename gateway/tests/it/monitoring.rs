@@ -170,8 +170,8 @@ impl Prometheus {
     }
 }
 
-/// A gateway that has done a bit of everything, so that every metric is there.
-fn busy(app: &Upstream) -> Gateway {
+/// A gateway that has done a bit of everything, so that every metric is there, and its storage.
+fn busy(app: &Upstream) -> (Gateway, Folder) {
     let (storage, nobody) = (Folder::new(), free_address());
     let issued = Authority::new("Test").issue(&["shop.example.com"]);
     let acme =
@@ -208,7 +208,7 @@ fn busy(app: &Upstream) -> Gateway {
     }
     exchange(gateway.address(), "GET /all HTTP/1.1\r\nHost: status.example\r\n\r\n");
     exchange(gateway.address(), "nonsense\r\n\r\n");
-    gateway
+    (gateway, storage)
 }
 
 #[test]
@@ -217,7 +217,7 @@ fn every_query_finds_what_it_names_in_the_metrics_of_a_real_gateway() {
         "/broken" | "/readyz" => "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n".into(),
         _ => ok("answered"),
     });
-    let gateway = busy(&app);
+    let (gateway, _storage) = busy(&app);
     for part in [
         "probegate_requests_total{service=\"app\",code=\"503\"}",
         "probegate_upstream_server_up{",

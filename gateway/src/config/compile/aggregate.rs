@@ -124,6 +124,14 @@ fn compile(
             cx.error(path, message, "switch it on with `serve: forward`, or leave the service out");
         }
     });
+    let gateway = gateway.map_or(kind == ProbeKind::Readyz, |Leaf(Flag(gateway))| gateway);
+    let own = plan::Aggregate::GATEWAY;
+    let services = &services?.0;
+    if gateway && members.iter().any(|member| services.get(member.service).is_some_and(|service| &*service.name == own))
+    {
+        let message = format!("service `{own}` and the gateway itself would stand under one name in the answer");
+        cx.error(path, message, "write `gateway: false`, leave the service out, or call it something else");
+    }
     Some(plan::Aggregate {
         name,
         path: at?,
@@ -132,7 +140,7 @@ fn compile(
         source,
         kind,
         one_version,
-        gateway: gateway.map_or(kind == ProbeKind::Readyz, |Leaf(Flag(gateway))| gateway),
+        gateway,
         allow,
         deny,
         details,

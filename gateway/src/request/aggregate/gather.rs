@@ -120,7 +120,7 @@ impl Asking<'_> {
                 let flight = flying.flight();
                 let Self { permit, worker, active, facts, id } = self;
                 // Where it does not begin, the flight says so.
-                ask::begin(permit.clone(), flying, worker, active, (at, index), &question, id, facts);
+                ask::begin(permit.clone(), flying, worker, active, (at, index), &question, true, id, facts);
                 flight
             }
         };

@@ -43,19 +43,27 @@ struct Ask {
     id: [u8; 32],
     local: SocketAddr,
     listener: Rc<SocketAddr>,
+    settles: bool,
 }
 
 /// Has the app asked. `false`: it can not be for everybody, because the request belongs to a plan that is not in force any more. That tells
 /// nothing about the app: whoever asks next begins anew.
-pub(super) fn start(permit: Permit, flying: Flying, worker: &Worker, case: &Case<'_>, question: &Question) -> bool {
+pub(super) fn start(
+    permit: Permit,
+    flying: Flying,
+    worker: &Worker,
+    case: &Case<'_>,
+    question: &Question,
+    settles: bool,
+) -> bool {
     let (Some(service), Part::Probe(probe)) = (case.judgement.service, case.judgement.part) else {
         flying.cancel();
         return false;
     };
-    begin(permit, flying, worker, case.active, (service, probe), question, case.id, case.received.facts)
+    begin(permit, flying, worker, case.active, (service, probe), question, settles, case.id, case.received.facts)
 }
 
-/// The same for the probe with these indices. `id` and `facts` are those of the request for which it begins.
+/// The same for the probe with these indices. `settles`: as in [`History::add`](crate::telemetry::history::History::add). `id` and `facts` are those of the request for which it begins.
 #[expect(clippy::too_many_arguments, reason = "what a task of its own needs, and cannot borrow")]
 pub fn begin(
     permit: Permit,
@@ -64,6 +72,7 @@ pub fn begin(
     asked_under: &Active,
     (service, probe): (usize, usize),
     question: &Question,
+    settles: bool,
     id: &[u8; 32],
     facts: &Facts,
 ) -> bool {
@@ -84,13 +93,14 @@ pub fn begin(
         id: *id,
         local: SocketAddr::new(facts.local, facts.local_port),
         listener: Rc::clone(&facts.listener),
+        settles,
     };
     tokio::task::spawn_local(run(ask));
     true
 }
 
 async fn run(ask: Ask) {
-    let Ask { permit, flying, worker, active, service: at, probe: index, question, id, local, listener } = ask;
+    let Ask { permit, flying, worker, active, service: at, probe: index, question, id, local, listener, settles } = ask;
     let Some((service, servers)) = active.plan.services.get(at).zip(active.servers.get(at)) else { return };
     let Some(Serve::Forward(probe)) = service.probes.get(index).map(|probe| &probe.serve) else { return };
     let gone = servers.gone();
@@ -176,6 +186,8 @@ async fn run(ask: Ask) {
     };
     let asked = Asked { server, status, answered, sent };
     let reason = if let Landed::Silence(reason) = &landed { Some(*reason) } else { None };
-    remember::probe_heard(&active, (at, index), &asked, reason, received.started, Source::Miss);
+    // An ask that was cut off because this process ends tells nothing about the app.
+    let settles = settles && reason != Some(Reason::ShuttingDown);
+    remember::probe_heard(&active, (at, index), &asked, reason, received.started, (Source::Miss, settles));
     flying.land(landed, asked, gone);
 }

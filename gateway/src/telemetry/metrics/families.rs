@@ -9,6 +9,7 @@ use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, Me
 use super::shard::{BOUNDS, ServiceStats};
 use super::{Metrics, UNKNOWN_REASONS, aggregates, bans, limits, local, servers, shields, slots, store};
 use crate::acme::Acme;
+use crate::readiness;
 use crate::servers::{Health, Site};
 use crate::state::{Active, State};
 use crate::telemetry::diagnostics;
@@ -141,9 +142,9 @@ pub(super) fn collect(metrics: &Metrics, state: &State) -> Vec<MetricFamily> {
         ),
         family(
             "probegate_ready",
-            "Whether the gateway takes traffic.",
+            "Whether the gateway is ready, as its own /readyz says.",
             MetricType::GAUGE,
-            vec![gauge(vec![], f64::from(u8::from(state.is_ready())))],
+            vec![gauge(vec![], f64::from(u8::from(readiness::reasons(state, &active).is_empty())))],
         ),
         family(
             "probegate_build_info",
@@ -154,6 +155,7 @@ pub(super) fn collect(metrics: &Metrics, state: &State) -> Vec<MetricFamily> {
     ];
     families.extend(servers::collect(&active));
     families.extend(shields::collect(metrics));
+    families.push(shields::results(&active));
     families.extend(aggregates::collect(state, &active));
     families.extend(slots::collect(state, &active));
     families.extend(acme(&state.acme));

@@ -17,12 +17,15 @@ pub const BOUNDS: [u64; 14] = [
 const STATUSES: usize = 500;
 
 /// What became of a request for a probe, as its number and its label.
-const OUTCOMES: [&str; 3] = ["passed", "failed", "denied"];
+const OUTCOMES: [&str; 5] = ["passed", "failed", "denied", "left", "busy"];
 
-/// Which of [`OUTCOMES`]: whoever was not let in was denied; of the others, only success passes.
+/// Which of [`OUTCOMES`]: whoever was not let in was denied; of the others, only success passes. Whoever left before the answer, or found no place for a
+/// question of its own, has heard nothing of the app: anybody can do both at will.
 fn outcome(sample: &Sample) -> usize {
-    match sample.decision {
-        Decision::Deny | Decision::Refuse | Decision::Limit => 2,
+    match (sample.decision, sample.reason) {
+        (Decision::Deny | Decision::Refuse | Decision::Limit, _) => 2,
+        (_, Some(Reason::ClientClosed)) => 3,
+        (_, Some(Reason::ProbeBusy)) => 4,
         _ => usize::from(!(200..300).contains(&sample.status)),
     }
 }

@@ -7,6 +7,31 @@ use prometheus::proto::{MetricFamily, MetricType};
 use super::Metrics;
 use super::families::{counter, family};
 use crate::shields::Source;
+use crate::state::Active;
+
+/// What apps said to their probes, whoever asked: aggregates as well.
+pub(super) fn results(active: &Active) -> MetricFamily {
+    let services = active.plan.services.iter().zip(&active.histories);
+    let probes = services.flat_map(|(service, of)| {
+        service
+            .probes
+            .iter()
+            .zip(of)
+            .filter_map(move |(probe, history)| Some((service, probe, history.as_ref()?.counts())))
+    });
+    let results = probes.flat_map(|(service, probe, counts)| {
+        [("passed", counts.passed), ("failed", counts.failed)].map(|(result, count)| {
+            let labels = [("service", &*service.name), ("probe", probe.kind.name()), ("result", result)];
+            counter(labels.map(|(label, value)| (label, value.to_owned())).to_vec(), count)
+        })
+    });
+    family(
+        "probegate_probe_results_total",
+        "What apps said to their probes when they were asked by those who are known or make nothing up.",
+        MetricType::COUNTER,
+        results.collect(),
+    )
+}
 
 /// What became of probes, where answers came from, and how often apps were asked.
 pub(super) fn collect(metrics: &Metrics) -> [MetricFamily; 3] {
