@@ -74,6 +74,8 @@ impl Builder {
             .arg("--config")
             .arg(&self.config)
             .args(&self.arguments)
+            // Bans and switches of others, and of whoever uses this machine, are none of this gateway's.
+            .env("STATE_DIRECTORY", self.folder.path())
             .envs(self.environment)
             .current_dir(self.folder.path())
             .stdin(Stdio::null())
