@@ -10,6 +10,7 @@ mod heard;
 mod jail;
 pub mod keeper;
 mod letter;
+mod lifts;
 pub mod outbox;
 mod own;
 

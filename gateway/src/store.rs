@@ -27,7 +27,7 @@ use self::redis::Script;
 use self::stats::Stats;
 use crate::plan::{LimitStore, OnFailure};
 
-/// What each call of a trial may take, when the breaker is half open.
+/// What each call of a trial may take at least, when the breaker is half open.
 const TRIAL: Duration = Duration::from_millis(250);
 
 /// Calls of one trial. One of them has to be answered as soon as a request would need it; a busy processor alone must not keep the breaker open.
@@ -141,9 +141,14 @@ impl Store {
         self.failed(&Failed { kind, text: text.to_owned() });
     }
 
+    /// What each call of a trial may take: never less than a request waits, which decides whether it has succeeded.
+    fn trial(&self) -> Duration {
+        TRIAL.max(self.plan.timeout)
+    }
+
     /// Whether it is up to the caller to try whether the store is back.
     fn is_due(&self) -> bool {
-        let patience = u64::try_from((TRIAL * (TRIALS + 1)).as_nanos()).unwrap_or(u64::MAX);
+        let patience = u64::try_from((self.trial() * (TRIALS + 1)).as_nanos()).unwrap_or(u64::MAX);
         self.breaker.is_due(self.now(), patience)
     }
 

@@ -5,7 +5,8 @@
 //!
 //! Invariants:
 //! * Whoever may never be banned here is not banned because another gateway says so.
-//! * What could not be told is told when the store is back. A store that has forgotten everything is told everything.
+//! * What could not be told is told when the store is back. A store that has begun anew, because it has forgotten something, is told everything: who is banned,
+//!   and who was let in.
 
 use std::io;
 use std::sync::atomic::Ordering;
@@ -16,6 +17,7 @@ use tokio::task::LocalSet;
 use tokio::time::{sleep, timeout};
 
 use super::letter;
+use super::lifts::Lifts;
 use super::outbox::Taken;
 use crate::state::{Active, State, unix_time};
 use crate::store::Store;
@@ -60,6 +62,8 @@ struct Session {
     number: String,
     /// Everything is to be told.
     all: bool,
+    /// What was lifted.
+    lifts: Lifts,
     /// When it may connect again, and how long it waits after the next failure.
     again: Instant,
     pause: Duration,
@@ -76,6 +80,7 @@ async fn exchange(state: Weak<State>) {
         epoch: String::new(),
         number: "0".to_owned(),
         all: true,
+        lifts: Lifts::default(),
         again: Instant::now(),
         pause: TICK,
         failing: false,
@@ -144,6 +149,7 @@ impl Session {
         loop {
             let mut taken = outbox.take();
             taken.all |= std::mem::take(&mut self.all);
+            taken.changes.iter().for_each(|change| self.lifts.note(change, unix_time()));
             let told = self.told(state, active, &taken);
             let heard = match self.send(store, &told).await {
                 Ok(heard) => heard,
@@ -167,6 +173,11 @@ impl Session {
                 number.clone_into(&mut self.number);
                 let more = more == "more";
                 for change in records.iter().filter_map(|record| letter::read(&self.own, record)) {
+                    if self.all && self.lifts.lifted(&change) {
+                        // Somebody has told it of a ban, and nobody yet of the lift.
+                        continue;
+                    }
+                    self.lifts.note(&change, unix_time());
                     if state.bans.heard(active, change, unix_time()) {
                         outbox.received.fetch_add(1, Ordering::Relaxed);
                     }
@@ -187,7 +198,11 @@ impl Session {
         let remember = |name: &str| {
             active.plan.bans.iter().find(|policy| *policy.name == *name).map_or(0, |policy| policy.remember.as_secs())
         };
-        let known = if taken.all { state.bans.known(active, unix_time()) } else { Vec::new() };
+        let (known, lifts) = if taken.all {
+            (state.bans.known(active, unix_time()), self.lifts.known(unix_time()).collect())
+        } else {
+            (Vec::new(), Vec::new())
+        };
         let write = |change: &super::Change| {
             let remember = match change {
                 super::Change::Ban { policy, .. } => remember(policy),
@@ -195,7 +210,7 @@ impl Session {
             };
             letter::write(&self.own, change, remember)
         };
-        known.iter().chain(&taken.changes).map(write).collect()
+        known.iter().chain(&lifts).chain(&taken.changes).map(write).collect()
     }
 
     /// Tells all of this in pieces. The answer to the last one.

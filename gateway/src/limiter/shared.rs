@@ -50,6 +50,8 @@ pub(super) struct Shared {
 struct Sharing {
     /// What this gateway may let pass alone.
     share: Quota,
+    /// What it is called in the store.
+    title: Box<str>,
     /// Until when the store refuses whom.
     over: Arc<Table>,
     /// The slot in a cluster; `None`: that of each key.
@@ -77,6 +79,7 @@ impl Shared {
         let limits = plan.limits.iter().enumerate().map(|(index, limit)| {
             limit.shared.then(|| Sharing {
                 share: limit.quota.share(store.replicas),
+                title: title(limit),
                 over: kept(limit, earlier).unwrap_or_else(|| {
                     Arc::new(Table::new(limit.max_keys.min(REMEMBERED), *seed).pausing(std::thread::yield_now))
                 }),
@@ -129,7 +132,7 @@ impl Shared {
         let key = shared_key(store, limit, asking);
         let spared = limit.spares(|| key.hundredth());
         asked.limits.push(Question { limit: index, key: local, under_way, spared });
-        let name = name(&store.prefix, sharing.slot.as_deref(), &limit.name, key);
+        let name = name(&store.prefix, sharing.slot.as_deref(), &sharing.title, key);
         let again = under_way.map(|_| name.clone());
         asked.keys.push(name);
         let charge = match under_way {
@@ -147,7 +150,7 @@ fn kept(limit: &Limit, earlier: Option<(&Plan, &Shared)>) -> Option<Arc<Table>> 
     let (plan, shared) = earlier?;
     let same = |other: &Limit| {
         let alike = (other.shadow, other.enforced) == (limit.shadow, limit.enforced);
-        alike && other.name == limit.name && other.key == limit.key && other.quota == limit.quota
+        alike && title(other) == title(limit) && other.key == limit.key && other.quota == limit.quota
     };
     let index = plan.limits.iter().position(same)?;
     shared.of(index).map(|sharing| Arc::clone(&sharing.over))
@@ -184,12 +187,26 @@ fn slot(plan: &Plan, index: usize) -> Option<Box<str>> {
     limits.iter().map(|limit| &limit.name).min().cloned()
 }
 
+/// What a limit is called in the store: `per_client`. Definitions whose states mean different things differ in it, so that each has a bucket of its own: fixed
+/// windows say how long they are (`per_client:w3600`), and where answers decide what is counted, it says so (`per_client:answers`).
+fn title(limit: &Limit) -> Box<str> {
+    let mut title = limit.name.to_string();
+    let Charge { period, .. } = Charge::of(&limit.quota, true);
+    if period > 0 {
+        title.push_str(&format!(":w{period}"));
+    }
+    if limit.count.is_some() {
+        title.push_str(":answers");
+    }
+    title.into()
+}
+
 /// The key in the store: `probegate:{slot}:per_client:0123…`. What stands in braces decides about the slot.
-fn name(prefix: &str, slot: Option<&str>, limit: &str, key: SharedKey) -> Vec<u8> {
+fn name(prefix: &str, slot: Option<&str>, title: &str, key: SharedKey) -> Vec<u8> {
     let key = format!("{:032x}", u128::from_be_bytes(key.0));
     match slot {
-        Some(slot) => format!("{prefix}:{{{slot}}}:{limit}:{key}"),
-        None => format!("{prefix}:{{{key}}}:{limit}"),
+        Some(slot) => format!("{prefix}:{{{slot}}}:{title}:{key}"),
+        None => format!("{prefix}:{{{key}}}:{title}"),
     }
     .into_bytes()
 }

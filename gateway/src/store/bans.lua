@@ -4,16 +4,26 @@
 -- ARGV: an epoch, should there be none; the epoch that the caller knows; the number of the last change that it knows; how many records it wants at the most;
 -- then five for each change: its name, whom a ban is about (empty: it lifts), when it was made, when it may be forgotten (both in seconds since 1970), the record.
 -- Returns the epoch, the number up to which the caller knows everything now, `more` or `all`, and the records, the oldest first. Bans that were lifted are left out.
+-- The four belong together. A server that evicts takes one of them and leaves the others: where one is missing, or holds something else than the others, all are
+-- deleted, and a new epoch begins, in which everybody tells again. So that none of them is ever missing because it is empty, the epoch is in three of them (as a
+-- record, and as the name number 0), and the fourth has as many names as the third.
 -- A record is kept as `WHEN|RECORD`. The newer one of a name stays; a ban that is older than a lift of its client, or of everybody, is not taken.
 local about, records, numbers, ends = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local MOST, AT_ONCE, DAY = 65536, 1000, 86400
 local now = tonumber(redis.call('TIME')[1])
 
 local epoch = redis.call('HGET', about, 'epoch')
-if not epoch then
+local is_whole = epoch and redis.call('HGET', records, 'epoch') == epoch and redis.call('ZSCORE', numbers, epoch)
+  and redis.call('ZCARD', numbers) == redis.call('ZCARD', ends) + 1
+if not is_whole then
+  redis.call('DEL', about, records, numbers, ends)
   epoch = ARGV[1]
   redis.call('HSET', about, 'epoch', epoch)
-  redis.call('EXPIREAT', about, now + DAY)
+  redis.call('HSET', records, 'epoch', epoch)
+  redis.call('ZADD', numbers, 0, epoch)
+  for _, key in ipairs(KEYS) do
+    redis.call('EXPIREAT', key, now + DAY)
+  end
 end
 
 local function made(name)

@@ -12,7 +12,7 @@ use tokio::task::{spawn_local, yield_now};
 use tokio::time::{sleep, timeout, timeout_at};
 
 use super::client::{Client, Failed, Failure};
-use super::{Store, TRIAL, TRIALS};
+use super::{Store, TRIALS};
 
 /// What connecting may take: the name, the socket, TLS, the password.
 pub(super) const CONNECT: Duration = Duration::from_secs(2);
@@ -158,7 +158,7 @@ impl Link {
         for _ in 0..TRIALS {
             let began = Instant::now();
             // It writes: a server that only reads is of no use.
-            failure = match timeout(TRIAL, client.run(&key, &TRIED)).await {
+            failure = match timeout(self.store.trial(), client.run(&key, &TRIED)).await {
                 Ok(Ok(_)) if began.elapsed() <= self.store.plan.timeout => None,
                 // It is there, and no request would have waited for it: so much for this time, unless it was this worker that was late.
                 Ok(Ok(_)) => Some(Failure::Timeout),

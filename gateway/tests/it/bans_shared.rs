@@ -1,6 +1,7 @@
 //! Bans that gateways tell each other through the store of shared limits: added, lifted, grown, kept to those who may be banned, and what happens without the store.
 
 use std::net::SocketAddr;
+use std::time::UNIX_EPOCH;
 
 use serde_json::Value;
 
@@ -247,4 +248,74 @@ fn clusters_tell_as_well_and_whoever_does_not_want_to_is_left_alone() {
     one.guess(CLIENT);
     two.is_out(CLIENT, true);
     assert_eq!(alone.ask(CLIENT, "/"), 200);
+}
+
+/// Of a ban and a lift within one second, the one that is told last would hold.
+fn next_second() {
+    let second = || UNIX_EPOCH.elapsed().unwrap().as_secs();
+    let now = second();
+    eventually("it is later", || (second() > now).then_some(()));
+}
+
+/// A server that is short of memory takes one key and leaves the others.
+#[test]
+fn a_store_that_has_lost_one_of_its_four_keys_is_told_everything_again() {
+    let (redis, app) = (Redis::start(), app());
+    let [one, two] = [(); 2].map(|()| gateway(&app, &redis.url(), GUESSES));
+    let add = |gateway: &One, client: &str| drop(gateway.ban(&["add", client, "--for", "1h"]));
+    for (number, key) in (10..).zip(["about", "records", "numbers", "ends"]) {
+        let [before, stays, goes, comes] = [1, 2, 3, 4].map(|part| format!("203.0.113.{number}{part}"));
+        for client in [&before, &stays, &goes] {
+            add(&one, client);
+            two.is_out(client, true);
+        }
+        two.ban(&["lift", &before]);
+        one.is_out(&before, false);
+
+        assert_eq!(redis.run(&["DEL", &format!("probegate:{{bans}}:{key}")]), Reply::Number(1));
+        add(&two, &comes);
+        one.is_out(&comes, true);
+        next_second();
+        one.ban(&["lift", &goes]);
+        two.is_out(&goes, false);
+        let three = gateway(&app, &redis.url(), GUESSES);
+        for gateway in [&one, &two, &three] {
+            gateway.is_out(&stays, true);
+            gateway.is_out(&comes, true);
+            gateway.is_out(&goes, false);
+            gateway.is_out(&before, false);
+        }
+        // Each of them is known to the store in full, and will be forgotten in time.
+        for client in [&stays, &comes] {
+            let name = format!("ban by_hand enforce {client}");
+            for (command, key) in [("HGET", "records"), ("ZSCORE", "numbers"), ("ZSCORE", "ends")] {
+                eventually("it is there", || {
+                    let reply = redis.run(&[command, &format!("probegate:{{bans}}:{key}"), &name]);
+                    matches!(reply, Reply::Text(_)).then_some(())
+                });
+            }
+        }
+    }
+}
+
+#[test]
+fn a_lift_that_not_everybody_has_heard_of_survives_a_store_that_forgets() {
+    let (redis, app) = (Redis::start(), app());
+    let [one, two] = [(); 2].map(|()| gateway(&app, &redis.url(), GUESSES));
+    one.guess(CLIENT);
+    two.is_out(CLIENT, true);
+    next_second();
+    two.gateway.signal("STOP");
+    one.ban(&["lift", CLIENT]);
+    let text = |words: &[&str]| if let Reply::Text(text) = redis.run(words) { Some(text) } else { None };
+    let lift = format!("lift {CLIENT}");
+    eventually("the store has heard of it", || text(&["HGET", "probegate:{bans}:records", &lift]));
+    redis.run(&["DEL", "probegate:{bans}:records"]);
+    eventually("it hears of it again", || text(&["HGET", "probegate:{bans}:records", &lift]));
+    two.gateway.signal("CONT");
+    two.is_out(CLIENT, false);
+    // It has told of its ban, and nobody has believed it.
+    let three = gateway(&app, &redis.url(), GUESSES);
+    three.is_out(CLIENT, false);
+    assert_eq!(one.ask(CLIENT, "/"), 200);
 }

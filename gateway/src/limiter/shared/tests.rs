@@ -11,6 +11,24 @@ fn keys_of_one_request_lie_in_one_slot() {
     assert_eq!(text(Some("api")), "shop:{api}:login:30313233343536373839616263646566");
 }
 
+#[test]
+fn what_changes_the_meaning_of_a_state_is_part_of_its_name() {
+    let definitions = [
+        ("rate: 5/h", "x"),
+        ("rate: 9/m, burst: 4, delay: 2", "x"),
+        ("rate: 5/h, count: {status: [401]}", "x:answers"),
+        ("rate: 5/h, algorithm: fixed_window", "x:w3600"),
+        ("rate: 9/h, algorithm: fixed_window", "x:w3600"),
+        ("rate: 5/2h, algorithm: fixed_window", "x:w7200"),
+        ("rate: 5/d, algorithm: fixed_window, count: {status: [401]}", "x:w86400:answers"),
+    ];
+    for (definition, expected) in definitions {
+        let rest = "limit_store: {redis: \"redis://127.0.0.1\", replicas: 2}\nservices: {one: {upstream: {servers: [\"127.0.0.1:1\"]}, limits: [x]}}\n";
+        let plan = plan(&format!("limits: {{x: {{{definition}, shared: true}}}}\n{rest}"));
+        assert_eq!(&*title(&plan.limits[0]), expected, "{definition}");
+    }
+}
+
 fn plan(text: &str) -> Plan {
     let source = Source { name: "test".to_owned(), text: text.to_owned() };
     config::compile(&source, &System::new(Path::new("")))

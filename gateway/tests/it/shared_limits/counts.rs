@@ -26,7 +26,7 @@ fn guess(gateway: &Gateway, password: &str) -> u16 {
 
 /// Milliseconds of debt in the store: how long the only key lives, about; 0: there is none.
 fn debt(redis: &Redis) -> i64 {
-    let Some(key) = redis.run(&["KEYS", "*login"]).texts().pop() else { return 0 };
+    let Some(key) = redis.run(&["KEYS", "*login*"]).texts().pop() else { return 0 };
     let Reply::Number(left) = redis.run(&["PTTL", &key]) else { panic!() };
     left
 }
@@ -151,7 +151,7 @@ fn gateways_have_their_fixed_windows_in_common() {
     let gateways = [(); 2].map(|()| gateway(&app, &redis, limits, "limits: [window]"));
     let seen: Vec<u16> = (0..8).map(|number| get(gateways[number % 2].address(), "/?right").status).collect();
     let refused = get(gateways[0].address(), "/?right");
-    let said = redis.run(&["KEYS", "*window"]).texts();
+    let said = redis.run(&["KEYS", "*window*"]).texts();
     let Reply::Text(state) = redis.run(&["GET", &said[0]]) else { panic!() };
     let (end, counted) = state.strip_prefix('w').unwrap().split_once(':').unwrap();
     let (end, counted): (u64, u64) = (end.parse().unwrap(), counted.parse().unwrap());
@@ -203,4 +203,36 @@ fn a_share_of_the_keys_is_the_same_on_all_gateways() {
     }
     // The secret is the same each time, and so are they.
     assert!((5..40).contains(&refused), "{refused}");
+}
+
+/// A roll-out: some gateways have the old definition, others the new one. States of one kind say nothing to the other, and neither wipes them out.
+#[test]
+fn each_of_two_definitions_has_a_budget_of_its_own_and_no_more() {
+    let redis = Redis::start();
+    let app = login();
+    let definitions = [
+        "rate: 5/h, burst: 4",
+        "rate: 5/d, algorithm: fixed_window",
+        "rate: 5/12h, algorithm: fixed_window",
+        "rate: 5/h, burst: 4, count: {status: [401]}",
+    ];
+    let gateways = definitions.map(|definition| {
+        let limits = format!("limits: {{x: {{{definition}, shared: true}}}}");
+        gateway(&app, &redis, &limits, "limits: [x]")
+    });
+    let mut passed = [0; 4];
+    for number in 0..48 {
+        match guess(&gateways[number % 4], "wrong") {
+            401 => passed[number % 4] += 1,
+            429 => {}
+            status => panic!("{status}"),
+        }
+    }
+    assert_eq!([passed[0], passed[3]], [5; 2], "{passed:?}");
+    // A window may have ended meanwhile.
+    assert!(passed[1..3].iter().all(|passed| (5..=10).contains(passed)), "{passed:?}");
+    let keys = redis.run(&["KEYS", "*"]).texts();
+    let mut titles: Vec<&str> = keys.iter().map(|key| key.split_once("}:").unwrap().1).collect();
+    titles.sort_unstable();
+    assert_eq!(titles, ["x", "x:answers", "x:w43200", "x:w86400"]);
 }

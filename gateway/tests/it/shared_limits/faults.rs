@@ -129,14 +129,19 @@ fn a_worker_that_can_not_connect_does_not_keep_the_others_from_asking() {
 
 /// Passes bytes on in both directions, later than they came while it is told to.
 fn relay(to: SocketAddr, late: &'static AtomicBool) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    relay_on("127.0.0.1:0".parse().unwrap(), to, late, 220)
+}
+
+/// The same at this address, and by so many milliseconds.
+fn relay_on(address: SocketAddr, to: SocketAddr, late: &'static AtomicBool, by: u64) -> SocketAddr {
+    let listener = TcpListener::bind(address).unwrap();
     let address = listener.local_addr().unwrap();
     let pass = move |mut from: TcpStream, mut to: TcpStream, slow: bool| {
         std::thread::spawn(move || {
             let mut bytes = [0; 4096];
             while let Ok(count @ 1..) = from.read(&mut bytes) {
                 if slow && late.load(Ordering::Relaxed) {
-                    std::thread::sleep(Duration::from_millis(220));
+                    std::thread::sleep(Duration::from_millis(by));
                 }
                 if to.write_all(&bytes[..count]).is_err() {
                     break;
@@ -182,4 +187,26 @@ fn a_store_that_is_always_late_is_not_taken_for_recovered() {
     assert!(of("probegate_limit_store_breaker{state=\"closed\"}") < 0.5 && (of(opened) - openings).abs() < 0.5);
     LATE.store(false, Ordering::Relaxed);
     gateway.wait_for_log(|line| line["message"] == "the limit store is asked again");
+}
+
+/// A request would wait for this one: so does a trial.
+#[test]
+fn a_store_that_is_slow_and_within_the_timeout_is_asked_again() {
+    static LATE: AtomicBool = AtomicBool::new(true);
+    let redis = Redis::start();
+    let app = app();
+    let address = free_address();
+    let limits = "limits: {all: {rate: 3600/h, burst: 3599, shared: true}}";
+    let url = format!("redis://{address}");
+    let gateway = gateway_with(&app, &url, limits, "limits: [all]", "timeout: 1s").start();
+    eventually("it is given up", || {
+        assert_eq!(get(gateway.address(), "/").status, 200);
+        (metric(&gateway, "probegate_limit_store_breaker_opened_total") > 0.5).then_some(())
+    });
+    relay_on(address, redis.address(), &LATE, 300);
+    gateway.wait_for_log(|line| line["message"] == "the limit store is asked again");
+    eventually("it decides", || {
+        assert_eq!(get(gateway.address(), "/").status, 200);
+        (metric(&gateway, "probegate_limit_store_decisions_total{by=\"store\"}") > 0.5).then_some(())
+    });
 }
