@@ -18,7 +18,7 @@ use secrecy::ExposeSecret as _;
 pub use self::kept::{Kept, LARGEST};
 pub use self::question::Question;
 pub use self::room::{Alone, Asker};
-pub use self::shield::{Asked, Flight, Flying, Found, Landed, Looked, Shield};
+pub use self::shield::{Asked, Flight, Flying, Found, Landed, Looked, Shield, Told};
 use crate::plan::{Plan, Probe, ProbeForward, Serve, Service};
 use crate::telemetry::metrics::Metrics;
 

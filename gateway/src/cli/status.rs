@@ -235,5 +235,6 @@ mod tests {
         }
         assert_eq!(bare, plain);
         assert_eq!(Table::new(&["A"]).show(true), "");
+        assert_eq!(super::plain("a\u{202e}b\u{2067}c\u{200f}"), "a\u{fffd}b\u{fffd}c\u{fffd}");
     }
 }

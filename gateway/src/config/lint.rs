@@ -2,6 +2,7 @@
 //!
 //! Invariant: a lint never keeps a plan from being made, and never repeats a secret.
 
+mod aggregate;
 mod ban;
 mod front;
 mod limit;
@@ -17,6 +18,7 @@ use super::compile::{Context, Definitions, Names, Network, is_open};
 use crate::plan;
 use crate::tls::pem::moment;
 
+pub(super) use aggregate::aggregate_timeout;
 pub(super) use ban::{honest, offences};
 pub(super) use front::{acme_name, buffers, client_name, hosts_without_certificate, plain_challenges, ramp, storage};
 pub(super) use limit::chosen;
@@ -48,11 +50,11 @@ pub(super) fn probe(probe: &plan::Probe, path: &ConfigPath, cx: &mut Context<'_>
 }
 
 /// A probe whose path the app answers like any other.
-pub(super) fn switched_off(kind: ProbeKind, path: &ConfigPath, cx: &mut Context<'_>) {
+pub(super) fn switched_off(kind: ProbeKind, prefix: Option<&str>, path: &ConfigPath, cx: &mut Context<'_>) {
     if kind == ProbeKind::Healthz {
         return;
     }
-    let (name, at) = (kind.name(), kind.default_path());
+    let (name, at) = (kind.name(), format!("{}{}", prefix.unwrap_or_default(), kind.default_path()));
     let message = format!("probe `{name}` is off: `{at}` goes to the app like any other path, and anyone may ask");
     cx.lint(path, message, "leave the probe on, or guard its path with a route");
 }

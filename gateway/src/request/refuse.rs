@@ -67,7 +67,8 @@ fn form<'a>(
     judgement: &Judgement<'_>,
     refused: Refused,
 ) -> Form<'a> {
-    if matches!(judgement.seen, Part::Probe(_) | Part::Aggregate(_)) {
+    // On a listener for probes nobody else is expected.
+    if received.facts.probes_only || matches!(judgement.seen, Part::Probe(_) | Part::Aggregate(_)) {
         return Form::Document;
     }
     let errors = match service {

@@ -54,6 +54,8 @@ pub struct Flight {
     /// Grows with time: no two asks of a question have the same, also those of shields that came one after the other.
     pub number: u64,
     landed: OnceLock<(Landed, Asked)>,
+    /// How long it took to the end.
+    took: OnceLock<Duration>,
     /// Told when it has landed.
     pub told: Notify,
 }
@@ -62,6 +64,11 @@ impl Flight {
     /// How it ended; `None`: it has not.
     pub fn landed(&self) -> Option<&(Landed, Asked)> {
         self.landed.get()
+    }
+
+    /// How long it took, where it has landed.
+    pub fn took(&self) -> Duration {
+        self.took.get().copied().unwrap_or_default()
     }
 }
 
@@ -114,13 +121,26 @@ struct Cell {
     gone: u64,
     /// The number of the ask that has landed last.
     last: u64,
+    /// How long the app took to answer it; nothing where it said nothing.
+    took: Duration,
+}
+
+/// The ask that an answer belongs to.
+#[derive(Clone, Copy, Debug)]
+pub struct Told {
+    /// Its number.
+    pub number: u64,
+    /// How long the app took; nothing where an older answer covers its silence.
+    pub took: Duration,
+    /// The answer serves for good, however old it is.
+    pub is_latched: bool,
 }
 
 /// What becomes of somebody who wants to know no more than the status.
 #[derive(Debug)]
 pub enum Looked {
-    /// It is this one, of the ask with this number.
-    Status(u64, u16),
+    /// It is this one, of this ask.
+    Status(Told, u16),
     /// The app said nothing to the ask with this number, for this reason.
     Silence(u64, Reason),
     /// The app is being asked.
@@ -168,7 +188,7 @@ impl Shield {
         let Some(cell) = cell(&mut cells, question, asker, terms, now) else { return Looked::Nothing };
         if cell.large <= now {
             return match self.step(cell, terms, gone, now) {
-                Found::Answer(kept, ..) => Looked::Status(cell.last, kept.status()),
+                Found::Answer(kept, source, _) => Looked::Status(cell.told(source == Source::Latched), kept.status()),
                 Found::Silence(reason) => Looked::Silence(cell.last, reason),
                 Found::Wait(flight) => Looked::Wait(flight),
                 Found::Ask(flying) => Looked::Ask(flying),
@@ -181,7 +201,9 @@ impl Shield {
             cell.gone = gone;
         }
         match cell.said.step(now, terms) {
-            Step::Fresh | Step::Latched | Step::Stale => Looked::Status(cell.last, cell.status),
+            step @ (Step::Fresh | Step::Latched | Step::Stale) => {
+                Looked::Status(cell.told(step == Step::Latched), cell.status)
+            }
             Step::Silent => Looked::Silence(cell.last, cell.reason),
             Step::Wait => cell.flight.as_ref().map_or(Looked::Nothing, |flight| Looked::Wait(Arc::clone(flight))),
             Step::Ask => Looked::Ask(self.fly(cell, now)),
@@ -249,6 +271,12 @@ impl Shield {
     }
 }
 
+impl Cell {
+    fn told(&self, is_latched: bool) -> Told {
+        Told { number: self.last, took: self.took, is_latched }
+    }
+}
+
 /// The place of a question; a new one where there is room.
 fn cell<'a>(
     cells: &'a mut Vec<Cell>,
@@ -274,6 +302,7 @@ fn cell<'a>(
                 status: 0,
                 gone: 0,
                 last: 0,
+                took: Duration::ZERO,
             });
             cells.len() - 1
         }
@@ -326,6 +355,9 @@ impl Flying {
 
     fn tell(&self, landed: Landed, asked: Asked, gone: u64) {
         let now = self.shield.now();
+        let took = Duration::from_nanos(now.saturating_sub(self.flight.number));
+        // Before it has landed: who finds the end finds this as well.
+        self.flight.took.set(took).ok();
         if self.flight.landed.set((landed.clone(), asked)).is_err() {
             return;
         }
@@ -336,6 +368,7 @@ impl Flying {
             cell.flight = None;
             if !matches!(landed, Landed::Never) {
                 cell.last = self.flight.number;
+                cell.took = if matches!(landed, Landed::Silence(_)) { Duration::ZERO } else { took };
             }
             match landed {
                 Landed::Answer(kept) => {

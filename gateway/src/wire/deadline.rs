@@ -1,8 +1,8 @@
 //! Deadlines for the connections of one worker.
 //!
 //! A timer of the runtime costs a registration in a wheel for every wait. A connection here owns a slot for its whole life and arms
-//! it by storing a number; one task of the worker looks at the slots at every [`TICK`] and wakes whoever is late. Deadlines are
-//! therefore kept to within one tick, never early.
+//! it by storing a number; one task of the worker looks at the slots at every [`TICK`] and wakes whoever is late. The time is known to
+//! within a tick as well, so deadlines are kept to within two ticks, never early.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;

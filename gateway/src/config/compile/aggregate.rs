@@ -15,7 +15,7 @@ use crate::config::shape::{List, Named};
 use crate::config::value::{
     AggregateKindWord, AggregateSourceWord, Count, DenyWord, ExactPath, Flag, Leaf, Name, Percent,
 };
-use crate::config::{ConfigPath, raw, suggest};
+use crate::config::{ConfigPath, lint, raw, suggest};
 use crate::plan::{self, AggregateMember, AggregateSource, Serve, Service};
 
 /// For all questions together. Kubelet gives up after one second.
@@ -118,6 +118,9 @@ fn compile(
     let at = cx.required(at, path, "path", "path: /readyz").map(|Leaf(ExactPath(at))| at);
     let place = place::place(at.as_deref(), hosts, services, listeners, path, cx);
     let members = self::members(members, (kind, checks), &services?.0, path, cx);
+    if let AggregateSource::Probes { timeout, .. } = source {
+        lint::aggregate_timeout(timeout, &members, &services?.0, path, cx);
+    }
     let one_version = named(one_version, &path.key("one_version"), &services?.0, cx, |service, path, cx| {
         if !is_told(service) {
             let message = format!("service `{}` has no probe `version` that its app answers", service.name);

@@ -39,7 +39,9 @@ pub(super) fn probes(
     for kind in ProbeKind::ALL {
         let layers = Layers::of(kind, [(&raw, path.key("probes")), (defaults, ConfigPath::root().key("probes"))]);
         let Some(layers) = layers else {
-            lint::switched_off(kind, &path.key("probes").key(kind.name()), cx);
+            let prefix =
+                raw.prefix.as_ref().or(defaults.prefix.as_ref()).map(|prefix| prefix.0.0.trim_end_matches('/'));
+            lint::switched_off(kind, prefix, &path.key("probes").key(kind.name()), cx);
             continue;
         };
         let path = path.key("probes").key(kind.name());

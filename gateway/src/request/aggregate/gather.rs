@@ -16,7 +16,7 @@ use crate::aggregates::{self, Seen, Standing, Why};
 use crate::connection::Facts;
 use crate::plan::{Aggregate, AggregateMember, ProbeForward, Serve};
 use crate::request::shield::{self, ask};
-use crate::shields::{self, Asker, Flight, Landed, Question, Shield};
+use crate::shields::{self, Asker, Flight, Landed, Question, Shield, Told};
 use crate::state::Active;
 use crate::versions::{self, Fleet};
 use crate::wire::Responder;
@@ -55,7 +55,7 @@ enum Looked<'a> {
     /// It is known; `None`: nothing is.
     Known(Option<Seen>),
     /// The app is being asked.
-    Asked { flight: Arc<Flight>, shield: &'a Shield, terms: Terms, question: Question },
+    Asked { flight: Arc<Flight>, shield: &'a Shield, terms: Terms, question: Question, within: Duration },
 }
 
 impl Asking<'_> {
@@ -71,7 +71,7 @@ impl Asking<'_> {
         deadline: &Deadline,
         reply: &mut R,
     ) -> Result<(Vec<Standing>, Vec<Standing>), Reason> {
-        let looked: Vec<_> = aggregate.members.iter().map(|member| self.look(member)).collect();
+        let looked: Vec<_> = aggregate.members.iter().map(|member| self.look(member, timeout)).collect();
         let flights: Vec<_> = looked
             .iter()
             .filter_map(|looked| match looked {
@@ -98,8 +98,8 @@ impl Asking<'_> {
         Version { told: Some(versions::ask(&self.worker.state, name)), fleet: None }
     }
 
-    /// What is known about a member; whoever has to be asked is asked.
-    fn look(&self, member: &AggregateMember) -> Looked<'_> {
+    /// What is known about a member; whoever has to be asked is asked. It has to answer `within` this time.
+    fn look(&self, member: &AggregateMember, within: Duration) -> Looked<'_> {
         let AggregateMember { service: at, probe: index, .. } = *member;
         let found = self.active.plan.services.get(at).zip(self.active.servers.get(at));
         let shield = self.active.shields.of(at, index);
@@ -110,7 +110,7 @@ impl Asking<'_> {
         let question = shield::plain(service, probe);
         let asker = Asker { known: true, plain: true };
         let flight = match shield.look(&question, asker, terms, servers.gone()) {
-            shields::Looked::Status(number, found) => return Looked::Known(Some(seen(number, status(found)))),
+            shields::Looked::Status(told, found) => return Looked::Known(Some(recalled(told, found, within))),
             shields::Looked::Silence(number, reason) => {
                 return Looked::Known(Some(seen(number, Err(Why::Reason(timed_out(reason))))));
             }
@@ -124,20 +124,23 @@ impl Asking<'_> {
                 flight
             }
         };
-        Looked::Asked { flight, shield, terms: *terms, question }
+        Looked::Asked { flight, shield, terms: *terms, question, within }
     }
 }
 
 impl Looked<'_> {
     /// What was seen, now that nobody is waited for any more.
     fn seen(&self) -> Option<Seen> {
-        let (flight, shield, terms, question) = match self {
+        let (flight, shield, terms, question, within) = match self {
             Self::Known(seen) => return *seen,
-            Self::Asked { flight, shield, terms, question } => (flight, shield, terms, question),
+            Self::Asked { flight, shield, terms, question, within } => (flight, shield, terms, question, *within),
         };
+        let took = flight.took();
         let found = match flight.landed() {
-            Some((Landed::Answer(kept), _)) => status(kept.status()),
-            Some((Landed::Large, asked)) => asked.status.map_or(Err(Why::Unknown), status),
+            Some((Landed::Answer(kept), _)) => in_time(took, within).and_then(|()| status(kept.status())),
+            Some((Landed::Large, asked)) => {
+                in_time(took, within).and_then(|()| asked.status.map_or(Err(Why::Unknown), status))
+            }
             // The plan has changed meanwhile: that says nothing about the app.
             Some((Landed::Never, _)) => return None,
             Some((Landed::Silence(reason), _)) => match shield.covering(question, terms) {
@@ -150,10 +153,23 @@ impl Looked<'_> {
     }
 }
 
-/// What was seen of the ask with this number. That it was not answered in time is one observation together with a bad answer that comes later; a good one
-/// that comes later is another.
+/// What was seen of the ask with this number: one observation, whoever sees it, and when. The first who sees it is believed.
 fn seen(number: u64, found: Result<(), Why>) -> Seen {
-    Seen { number: number.saturating_mul(2).saturating_add(u64::from(found.is_ok())), found }
+    Seen { number: number.saturating_mul(2), found }
+}
+
+/// What an answer says that is known already. One that came too late came too late for everybody, however many have asked meanwhile; but what has
+/// started for good has, although that took long: that is an observation of its own.
+fn recalled(told: Told, found: u16, within: Duration) -> Seen {
+    if told.is_latched {
+        return Seen { number: told.number.saturating_mul(2).saturating_add(1), found: status(found) };
+    }
+    seen(told.number, in_time(told.took, within).and_then(|()| status(found)))
+}
+
+/// Whether an answer came in time.
+fn in_time(took: Duration, within: Duration) -> Result<(), Why> {
+    if took <= within { Ok(()) } else { Err(Why::Reason(Reason::ProbeTimeout)) }
 }
 
 fn status(status: u16) -> Result<(), Why> {
