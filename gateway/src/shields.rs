@@ -3,6 +3,7 @@
 //! Shared by all workers. A shield outlives a reload where the question is the same: the probe as it is put to the app, the app's servers, and what
 //! the service changes about requests. How long answers serve may change meanwhile.
 
+mod flight;
 mod kept;
 mod question;
 mod room;
@@ -15,10 +16,11 @@ use std::time::Instant;
 
 use secrecy::ExposeSecret as _;
 
+pub use self::flight::{Asked, Flight, Landed};
 pub use self::kept::{Kept, LARGEST};
 pub use self::question::Question;
 pub use self::room::{Alone, Asker};
-pub use self::shield::{Asked, Flight, Flying, Found, Landed, Looked, Shield, Told};
+pub use self::shield::{Flying, Found, Looked, Shield, Told};
 use crate::plan::{Plan, Probe, ProbeForward, Serve, Service};
 use crate::telemetry::metrics::Metrics;
 
