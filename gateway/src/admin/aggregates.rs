@@ -22,9 +22,13 @@ pub(super) const RESOURCE: Resource = Resource {
 };
 
 fn all(call: &Call<'_>) -> Value {
+    json!({"aggregates": list(call)})
+}
+
+/// Each of them.
+pub(super) fn list(call: &Call<'_>) -> Value {
     let aggregates = call.active.plan.aggregates.iter().enumerate();
-    let aggregates = aggregates.map(|(index, aggregate)| describe(call, index, aggregate));
-    json!({"aggregates": aggregates.collect::<Vec<_>>()})
+    aggregates.map(|(index, aggregate)| describe(call, index, aggregate)).collect()
 }
 
 fn describe(call: &Call<'_>, index: usize, aggregate: &Aggregate) -> Value {

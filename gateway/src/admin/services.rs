@@ -104,6 +104,7 @@ fn describe(call: &Call<'_>, index: usize, full: bool) -> Option<Value> {
         "service": &*service.name,
         "maintenance": maintenance(state.switches.in_maintenance(&service.name)),
         "slots": slots::brief(service, servers),
+        "switching_to": slots::under_way(state, &service.name),
         "waiting": servers.waiting(),
         "servers": each.collect::<Vec<_>>(),
         "probes": probes::of(call, index, if full { usize::MAX } else { probes::FEW }),

@@ -191,6 +191,12 @@ fn ended(last: &Ended) -> Value {
     })
 }
 
+/// The slot to which a switch of this service goes on; `None`: none does.
+pub(super) fn under_way(state: &State, service: &str) -> Option<String> {
+    let run = state.runs.of(service).filter(|run| !run.is_over())?;
+    Some(run.to.to_string())
+}
+
 /// Begins a switch.
 fn begin(call: &Call<'_>) -> Answered {
     let (state, query) = (call.state, &call.query);

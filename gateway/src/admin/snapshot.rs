@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use serde_json::{Value, json};
 
 use super::route::{Access, Answer, Call, Resource, Route};
-use super::{bans, certificates, configuration, denials, limits, services};
+use super::{aggregates, bans, certificates, configuration, denials, limits, services};
 use crate::state::unix_time;
 
 /// This resource.
@@ -29,6 +29,7 @@ pub(super) fn answer(call: &Call<'_>) -> Value {
         "gateway": gateway(call),
         "configuration": configuration::answer(call),
         "services": services::list(call),
+        "aggregates": aggregates::list(call),
         "unserved": call.pulse.traffic("", call.state.metrics.unserved(), false),
         "limits": limits::list(call, limits::FEW),
         "bans": bans::list(call.state, call.active, Some(bans::FEW)),

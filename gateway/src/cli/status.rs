@@ -35,6 +35,7 @@ fn told(answer: &Value, colour: bool) -> String {
         list(answer, "services").flat_map(|service| list(service, "servers")).any(|server| server["slot"].is_string());
     let columns = ["SERVICE", "SLOT", "SERVER", "STATE", "IN FLIGHT", "WHY"];
     let mut servers = Table::new(if slotted { &columns } else { &["SERVICE", "SERVER", "STATE", "IN FLIGHT", "WHY"] });
+    let mut slots = Table::new(&["SERVICE", "SLOT", "SHARE", "IN FLIGHT", "REQUESTS", "ERRORS"]);
     let mut traffic = Table::new(&["SERVICE", "REQUESTS/S", "ERRORS/S", "REFUSED/S", "P50", "P99"]);
     let mut probes = Table::new(&["SERVICE", "PROBE", "STATE", "SINCE", "LAST"]);
     let mut notes = String::new();
@@ -45,6 +46,14 @@ fn told(answer: &Value, colour: bool) -> String {
             let until =
                 until.map(|seconds| format!(", clients are told to come back after {seconds} s")).unwrap_or_default();
             writeln!(notes, "{name}: in maintenance{until}").ok();
+        }
+        for slot in list(service, "slots") {
+            let share = format!("{} %", text(slot, "percent"));
+            let counts = ["in_flight", "requests", "errors"].map(|key| text(slot, key));
+            slots.row([name.clone(), text(slot, "slot"), share].into_iter().chain(counts));
+        }
+        if let Some(to) = service.get("switching_to").and_then(Value::as_str) {
+            writeln!(notes, "{name}: a switch to {} goes on", plain(to)).ok();
         }
         for server in list(service, "servers") {
             let keys = ["server", "state", "in_flight", "why"];
@@ -64,7 +73,9 @@ fn told(answer: &Value, colour: bool) -> String {
             probes.row([name.clone(), text(probe, "probe"), text(probe, "state"), since, last(probe)]);
         }
     }
-    for table in [servers, traffic, probes, limits(answer), certificates(answer), denials(answer)] {
+    for table in
+        [servers, slots, aggregates(answer), traffic, probes, limits(answer), certificates(answer), denials(answer)]
+    {
         let shown = table.show(colour);
         if !shown.is_empty() {
             write!(out, "\n{shown}").ok();
@@ -106,6 +117,21 @@ fn last(probe: &Value) -> String {
     let what = last.get("status").and_then(Value::as_u64).map_or_else(|| text(last, "reason"), |code| code.to_string());
     let ms = last.get("ms").and_then(Value::as_f64).unwrap_or_default();
     format!("{what} in {ms:.1} ms")
+}
+
+/// What is said about several services at once, and who of them does not pass, or has something said about it.
+fn aggregates(answer: &Value) -> Table {
+    let mut table = Table::new(&["AGGREGATE", "PATH", "STATE", "FROM", "WHY"]);
+    for aggregate in list(answer, "aggregates") {
+        let wrong = |check: &Value| {
+            let why = text(check, "reason");
+            (!why.is_empty()).then(|| format!("{} {why}", text(check, "name")))
+        };
+        let wrong: Vec<_> = list(aggregate, "checks").filter_map(wrong).collect();
+        let row = ["aggregate", "path", "status", "from"].map(|key| text(aggregate, key));
+        table.row(row.into_iter().chain([wrong.join(", ")]));
+    }
+    table
 }
 
 /// Limits that somebody has met.
@@ -196,9 +222,9 @@ impl Table {
 fn shade(is_title: bool, cell: &str) -> &'static str {
     match cell {
         _ if is_title => "\u{1b}[1m",
-        "up" | "good" | "valid" => "\u{1b}[32m",
-        "down" | "bad" | "expired" | "missing" => "\u{1b}[31m",
-        "left out" | "on trial" | "drained" | "not yet valid" => "\u{1b}[33m",
+        "up" | "good" | "valid" | "pass" => "\u{1b}[32m",
+        "down" | "bad" | "fail" | "expired" | "missing" => "\u{1b}[31m",
+        "warn" | "left out" | "on trial" | "drained" | "not yet valid" => "\u{1b}[33m",
         _ => "",
     }
 }

@@ -10,6 +10,7 @@ use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use probegate_policies::forwarded::Scheme;
 use probegate_policies::reason::Reason;
 
 use super::access_log::Decision;
@@ -43,6 +44,8 @@ pub struct Denied<'a> {
     pub service: &'a str,
     /// What decided: its kind, its name and its line in the configuration.
     pub policy: Option<(&'static str, &'a str, u32)>,
+    /// How the connection is protected, and the port of its listener, as it is configured.
+    pub entrance: (Scheme, u16),
     /// The method.
     pub method: &'a [u8],
     /// The host.
@@ -72,12 +75,16 @@ pub struct Denial {
     pub service: String,
     /// What decided: its kind and its name, and its line; an empty kind: nothing of the configuration.
     pub policy: (&'static str, String, u32),
+    /// How the connection was protected, and the port of its listener, as it is configured.
+    pub entrance: (Scheme, u16),
     /// The method.
     pub method: String,
     /// The host, cut.
     pub host: String,
     /// The path, cut.
     pub path: String,
+    /// The host goes on.
+    pub host_is_cut: bool,
     /// The path goes on.
     pub is_cut: bool,
 }
@@ -92,10 +99,11 @@ struct Place {
     client: (IpAddr, bool),
     id: [u8; 32],
     policy: (&'static str, u32),
+    entrance: (Scheme, u16),
     /// Behind the last end, it is what an earlier refusal left.
     text: [u8; TEXT],
     ends: [u16; PARTS],
-    is_cut: bool,
+    cut: [bool; PARTS],
 }
 
 /// One worker's. Aligned, so that no two workers write to one cache line.
@@ -157,7 +165,7 @@ impl Denials {
 
 impl Place {
     fn empty(denied: &Denied<'_>) -> Self {
-        let Denied { reason, decision, status, client, id, .. } = *denied;
+        let Denied { reason, decision, status, client, id, entrance, .. } = *denied;
         Self {
             at: Duration::ZERO,
             reason,
@@ -166,22 +174,24 @@ impl Place {
             client,
             id: *id,
             policy: ("", 0),
+            entrance,
             text: [0; TEXT],
             ends: [0; PARTS],
-            is_cut: false,
+            cut: [false; PARTS],
         }
     }
 
     fn write(&mut self, at: Duration, denied: &Denied<'_>) {
-        let Denied { reason, decision, status, client, id, service, policy, method, host, path } = *denied;
+        let Denied { reason, decision, status, client, id, service, policy, entrance, method, host, path } = *denied;
         let (kind, name, line) = policy.unwrap_or_default();
         (self.at, self.reason, self.decision, self.status) = (at, reason, decision, status);
-        (self.client, self.id, self.policy) = (client, *id, (kind, line));
+        (self.client, self.id, self.policy, self.entrance) = (client, *id, (kind, line), entrance);
         let mut end = 0;
         let parts = [service.as_bytes(), name.as_bytes(), method, host, path];
-        for ((part, known), most) in parts.into_iter().zip(&mut self.ends).zip(MOST.into_iter().chain([TEXT])) {
+        let places = self.ends.iter_mut().zip(&mut self.cut);
+        for ((part, (known, cut)), most) in parts.into_iter().zip(places).zip(MOST.into_iter().chain([TEXT])) {
             let length = part.len().min(most).min(TEXT - end);
-            self.is_cut = length < part.len();
+            *cut = length < part.len();
             if let (Some(to), Some(from)) = (self.text.get_mut(end..end + length), part.get(..length)) {
                 to.copy_from_slice(from);
             }
@@ -192,6 +202,7 @@ impl Place {
 
     /// `origin`: when the rings were made, since the epoch.
     fn told(&self, origin: Duration) -> Denial {
+        let [_, _, _, host_is_cut, is_cut] = self.cut;
         let mut start = 0;
         let [service, policy, method, host, path] = self.ends.map(|end| {
             let end = usize::from(end);
@@ -209,10 +220,12 @@ impl Place {
             id: String::from_utf8_lossy(&self.id).into_owned(),
             service,
             policy: (self.policy.0, policy, self.policy.1),
+            entrance: self.entrance,
             method,
             host,
             path,
-            is_cut: self.is_cut,
+            host_is_cut,
+            is_cut,
         }
     }
 }
@@ -230,6 +243,7 @@ mod tests {
             id: b"0123456789abcdef0123456789abcdef",
             service: "shop",
             policy: Some(("route", "/admin", 7)),
+            entrance: (Scheme::Https, 443),
             method: b"GET",
             host,
             path,
@@ -264,6 +278,7 @@ mod tests {
         let [short, long] = &*all else { panic!("{all:?}") };
         assert_eq!((&*long.service, &*long.policy.1, &*long.method, long.host.len()), ("shop", "/admin", "GET", 64));
         assert_eq!((long.path.len(), long.is_cut), (TEXT - 4 - 6 - 3 - 64, true));
+        assert_eq!((long.host_is_cut, short.host_is_cut, long.entrance), (true, false, (Scheme::Https, 443)));
         assert_eq!((&*short.host, &*short.path, short.is_cut), ("\u{fffd}", "", false));
         assert!(short.at >= long.at && short.at > 1_700_000_000_000);
     }

@@ -122,6 +122,9 @@ fn the_last_denials_say_who_was_kept_out_and_by_what() {
     for (key, value) in [
         ("path", json!("/inside/a")),
         ("path_cut", json!(false)),
+        ("host_cut", json!(false)),
+        ("scheme", json!("http")),
+        ("port", json!(null)),
         ("service", json!("app")),
         ("policy", json!("route:/inside")),
         ("method", json!("GET")),

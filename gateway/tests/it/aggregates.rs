@@ -1,5 +1,7 @@
 //! Aggregates: one answer from what several services say, however they behave.
 
+mod observed;
+
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -156,52 +158,6 @@ fn a_service_that_flaps_turns_the_answer_only_after_so_many_in_a_row() {
     assert_eq!((status, &body["checks"]["shop"]), (503, &json!({"status": "fail", "reason": "recovering"})));
     assert_eq!(readyz(&gateway).0, 200);
     gateway.wait_for_log(|line| line["message"] == "aggregate passes");
-}
-
-#[test]
-fn whoever_answers_too_late_fails_however_often_somebody_asks() {
-    // Later than the aggregate waits, and in time for the probe.
-    let app = Upstream::answering(|_| {
-        std::thread::sleep(Duration::from_millis(600));
-        ok("{}")
-    });
-    let quick = saying("200 OK");
-    for fall in [1, 3] {
-        let text = config(
-            &[
-                ("shop", app.server(), "probes: {readyz: {timeout: 30s, cache: {ok: 100ms}}}"),
-                ("blog", quick.server(), ""),
-            ],
-            &format!(
-                "  all: {{path: /readyz, timeout: 300ms, fall: {fall}, rise: 2, services: {{required: [shop]}}}}\n"
-            ),
-        );
-        let gateway = Gateway::start(&text);
-        // Somebody else had the app asked, so that nobody here waits for all of it.
-        let probe = ask(&gateway, 1, NEAR, "GET /shop/readyz HTTP/1.1\r\nHost: a");
-        assert_eq!(probe.status, 200);
-        let until = Instant::now() + Duration::from_secs(4);
-        while Instant::now() < until {
-            let (status, body) = readyz(&gateway);
-            assert_eq!(status, 503, "{body}");
-            assert_eq!(body["checks"]["shop"]["reason"], "probe_timeout", "{body}");
-        }
-    }
-}
-
-#[test]
-fn what_has_started_slowly_has_started() {
-    let app = Upstream::answering(|_| {
-        std::thread::sleep(Duration::from_millis(600));
-        ok("{}")
-    });
-    let text = config(
-        &[("shop", app.server(), "probes: {startupz: {latch: true, timeout: 30s}}"), ("blog", app.server(), "")],
-        "  all: {path: /readyz, probe: startupz, timeout: 300ms, services: {required: [shop]}}\n",
-    );
-    let gateway = Gateway::start(&text);
-    assert_eq!(readyz(&gateway).0, 503);
-    eventually("it has started", || (readyz(&gateway).0 == 200).then_some(()));
 }
 
 #[test]

@@ -4,7 +4,7 @@ import { Secrets, ask, say } from "./act.js";
 import { h, patch } from "./dom.js";
 import { Feed } from "./feed.js";
 import { services } from "./services.js";
-import { bans, certificates, denials, limits } from "./tables.js";
+import { aggregates, bans, certificates, denials, limits } from "./tables.js";
 import { ofAll } from "./trouble.js";
 import { ago, number, percent, span } from "./words.js";
 
@@ -136,6 +136,7 @@ function draw() {
     going.word === "lost" && h("p", { key: "lost", class: "notice" }, `The gateway does not answer since ${new Date(status.time * 1000).toLocaleTimeString([], { hour12: false })}: this is what it said last.`),
     attention(),
     services(status, series, act, look, draw),
+    aggregates(status),
     h("div", { key: "beside", class: "beside" }, limits(status), certificates(status)),
     bans(status, act),
     denials(status, copy),

@@ -41,6 +41,23 @@ export function limits(status) {
     all.length ? table("Limits", [["Limit"], ["Allows"], ["Asked", "num"], ["Refused", "num"], ["Wait now", "num"], ["Forgotten", "num"], ["Most lately"]], rows) : null);
 }
 
+// What balancers are told about several services at once. Nobody is asked for this.
+export function aggregates(status) {
+  const all = status.aggregates ?? [];
+  if (!all.length) return null;
+  const words = { pass: ["good", "passes"], warn: ["warn", "passes, not all do"], fail: ["bad", "does not pass"] };
+  const rows = all.map((one) => {
+    const unknown = one.status === "fail" && one.checks.every((check) => check.passes || check.reason === "unknown");
+    const [level, word] = unknown ? ["note", "not asked yet"] : words[one.status] ?? ["note", one.status];
+    return h("tr", { key: one.aggregate },
+      h("th", { scope: "row" }, h("bdi", null, one.aggregate), h("span", { class: "why" }, mono(one.path))),
+      h("td", null, h("span", { class: `badge ${level}` }, word)),
+      h("td", null, one.from === "checks" ? "health checks" : one.probe),
+      h("td", { class: "wide" }, one.checks.map((check, i) => [i > 0 && ", ", h("bdi", { key: check.name }, check.name), ` ${check.passes ? "passes" : check.reason === "unknown" ? "not asked yet" : "fails"}${check.reason && check.reason !== "unknown" ? ` (${check.reason})` : ""}${check.required ? "" : ", optional"}`])));
+  });
+  return section("aggregates", "Aggregates", number(all.length), "", table("Aggregates", [["Aggregate"], ["State"], ["From"], ["Services"]], rows));
+}
+
 export function bans(status, act) {
   const known = status.bans?.bans ?? [];
   const total = status.bans?.count ?? known.length;
@@ -77,7 +94,7 @@ export function certificates(status) {
 
 function command(denial, copy) {
   const text = explain(denial);
-  if (!text) return h("span", { class: "none" }, denial.path_cut ? "the path is cut" : "–");
+  if (!text) return h("span", { class: "none" }, denial.host_cut ? "the host is cut" : denial.path_cut ? "the path is cut" : "–");
   return h("details", { class: "explain" },
     h("summary", { "aria-label": `Explain ${denial.method} ${denial.path}` }, "explain"),
     h("div", { class: "command" }, h("code", null, text), h("button", { type: "button", class: "small", onclick: () => copy(text) }, "Copy")));
@@ -88,7 +105,7 @@ export function denials(status, copy) {
   const rows = all.map((one) => h("tr", { key: one.request_id },
     h("td", { class: "time" }, h("time", { datetime: new Date(one.time).toISOString(), title: ago(status.time - one.time / 1000) }, clock(one.time / 1000))),
     h("td", null, mono(one.client ?? "–"), one.client_known === false && h("span", { class: "tag" }, "peer")),
-    h("td", { class: "wide asked" }, one.method && h("span", { class: "method" }, one.method), h("bdi", { class: "mono" }, `${one.host ?? ""}${one.path ?? ""}` || "no request that could be read", one.path_cut ? "…" : "")),
+    h("td", { class: "wide asked" }, one.method && h("span", { class: "method" }, one.method), h("bdi", { class: "mono" }, `${one.host ?? ""}${one.host_cut ? "…" : ""}${one.path ?? ""}` || "no request that could be read", one.path_cut ? "…" : "")),
     h("td", { class: "num" }, one.status),
     h("td", { class: "wide" }, one.text, one.policy && h("span", { class: "why" }, h("bdi", null, one.policy), one.line ? `, line ${one.line}` : "")),
     h("td", { class: "act" }, command(one, copy))));

@@ -60,10 +60,13 @@ export function quoted(text) {
 
 // What to ask `probegate explain` about a refused request; null: not enough of it is known.
 export function explain(denial) {
-  if (!denial.path || denial.path_cut || !/^[A-Z]+$/.test(denial.method ?? "")) return null;
+  if (!denial.path || denial.path_cut || denial.host_cut || !/^[A-Z]+$/.test(denial.method ?? "")) return null;
   // Nothing that a terminal could take for anything but text.
   const plain = (text) => text.replace(/[^\x21-\x7e]/gu, (c) => encodeURIComponent(c));
-  const host = denial.host ? `http://${plain(denial.host)}` : "";
+  // The port says which listener it was.
+  const scheme = denial.scheme === "https" ? "https" : "http";
+  const port = denial.port && denial.port !== (scheme === "https" ? 443 : 80) ? `:${denial.port}` : "";
+  const host = denial.host ? `${scheme}://${plain(denial.host)}${port}` : "";
   const from = denial.client ? ` --from ${quoted(plain(denial.client))}` : "";
   return `probegate explain -c /etc/probegate/probegate.yaml${from} ${denial.method} ${quoted(host + plain(denial.path))}`;
 }
