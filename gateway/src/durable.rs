@@ -15,7 +15,7 @@ pub struct Lock {
 }
 
 /// How old the half of a file must be that somebody's end left behind: nobody writes for so long.
-const FORSAKEN: Duration = Duration::from_mins(5);
+const FORSAKEN: Duration = Duration::from_secs(5 * 60);
 
 /// Replaces a file. Whoever reads it meanwhile, or after a power failure, sees the old content or the new one. What writers left that were killed
 /// in the middle goes.
@@ -86,7 +86,9 @@ mod tests {
         let old = SystemTime::now() - FORSAKEN * 2;
         let write = |name: &str, when: Option<SystemTime>| {
             let file = File::create(folder.join(name)).unwrap();
-            when.iter().for_each(|&when| file.set_modified(when).unwrap());
+            if let Some(when) = when {
+                file.set_modified(when).unwrap();
+            }
         };
         write(".bans.json.0123456789abcdef", Some(old));
         write(".bans.json.fedcba9876543210", None);
