@@ -9,7 +9,7 @@ use crate::harness::{Client, Config, Gate, Gateway, Upstream, eventually, exchan
 use crate::http2::with_http2;
 
 /// An app that lets in whoever knows the password.
-fn login() -> Upstream {
+pub(crate) fn login() -> Upstream {
     Upstream::answering(|request| {
         if request.target().contains("right") {
             ok("welcome")
@@ -19,7 +19,8 @@ fn login() -> Upstream {
     })
 }
 
-fn guess(gateway: &Gateway, password: &str) -> u16 {
+/// Tries a password, and says what came of it.
+pub(crate) fn guess(gateway: &Gateway, password: &str) -> u16 {
     exchange(gateway.address(), format!("POST /login?{password} HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n"))
         .status
 }

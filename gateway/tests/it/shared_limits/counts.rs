@@ -4,25 +4,10 @@ use std::sync::Arc;
 use std::thread;
 
 use super::{gateway, gateway_with};
-use crate::harness::{Gate, Gateway, Redis, Reply, Upstream, eventually, exchange, get, metric, ok, wait_for_metric};
+use crate::harness::{Gate, Gateway, Redis, Reply, Upstream, eventually, exchange, get, metric, wait_for_metric};
+use crate::limit_counts::{guess, login};
 
 const FAILURES: &str = "limits: {login: {rate: 5/h, count: {status: [401]}, shared: true}}";
-
-/// An app that lets in whoever knows the password.
-fn login() -> Upstream {
-    Upstream::answering(|request| {
-        if request.target().contains("right") {
-            ok("welcome")
-        } else {
-            b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n".to_vec()
-        }
-    })
-}
-
-fn guess(gateway: &Gateway, password: &str) -> u16 {
-    let asked = format!("POST /login?{password} HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n");
-    exchange(gateway.address(), asked).status
-}
 
 /// Milliseconds of debt in the store: how long the only key lives, about; 0: there is none.
 fn debt(redis: &Redis) -> i64 {
