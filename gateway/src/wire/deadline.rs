@@ -154,7 +154,10 @@ impl Deadlines {
     /// `grace` ago. Says how many.
     pub fn hurry_idle(&self, most: usize, grace: Duration) -> usize {
         let now = self.now.get();
-        let latest = now.saturating_sub(u64::try_from(grace.as_millis()).unwrap_or(NEVER));
+        let Some(latest) = now.checked_sub(u64::try_from(grace.as_millis()).unwrap_or(NEVER)) else {
+            // Nobody can have waited for longer than there is time.
+            return 0;
+        };
         let slots = self.slots.borrow();
         let idle = slots.iter().enumerate().map(|(index, slot)| (slot.idle.get(), index));
         let mut idle: Vec<_> = idle.filter(|(since, _)| *since <= latest).collect();
