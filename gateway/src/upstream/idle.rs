@@ -24,8 +24,6 @@ struct Server {
     unused: Vec<Unused>,
     /// So many in front were not needed since the last sweep.
     spare: usize,
-    /// So many may be kept that are not needed.
-    most: usize,
 }
 
 #[derive(Debug)]
@@ -34,6 +32,9 @@ struct Unused {
     /// Which answer of the resolver led to the server.
     edition: u32,
     until: Instant,
+    /// It stays although nobody needs it, where fewer than these were put there after it and are not needed either. The bound of who used it last:
+    /// services with one server share its connections, and one that keeps few takes away none of another's.
+    most: u32,
 }
 
 impl Idle {
@@ -54,19 +55,21 @@ impl Idle {
     /// all, which holds at once.
     pub(super) fn put(&self, key: u64, (link, edition): (Link, u32), most: usize, until: Instant) {
         let mut links = self.links.borrow_mut();
-        let server = links.entry(key).or_default();
-        server.most = most;
         if most > 0 {
-            server.unused.push(Unused { link, edition, until });
+            let most = u32::try_from(most).unwrap_or(u32::MAX);
+            links.entry(key).or_default().unused.push(Unused { link, edition, until, most });
         }
     }
 
     /// Closes what was unused for too long or closed by its server, and what is too many and was not needed since the last sweep.
     pub(super) fn sweep(&self, now: Instant) {
         self.links.borrow_mut().retain(|_, server| {
-            let surplus = server.spare.saturating_sub(server.most);
-            server.unused.drain(..surplus.min(server.unused.len()));
-            server.unused.retain(|unused| now < unused.until && unused.link.is_quiet());
+            let mut rest = server.spare;
+            server.unused.retain(|unused| {
+                let needed = rest == 0;
+                rest = rest.saturating_sub(1);
+                (needed || rest < unused.most as usize) && now < unused.until && unused.link.is_quiet()
+            });
             server.spare = server.unused.len();
             !server.unused.is_empty()
         });
@@ -130,6 +133,23 @@ mod tests {
         assert_eq!(kept.unused(), 2, "as many as may be unused");
         kept.idle.sweep(kept.now + Duration::from_secs(1));
         assert_eq!(kept.unused(), 0, "for too long");
+    }
+
+    #[tokio::test]
+    async fn a_service_that_keeps_few_takes_nothing_from_one_with_the_same_server_that_keeps_many() {
+        let mut kept = kept(64);
+        kept.in_flight(60);
+        for most in [1, 0] {
+            kept.most = most;
+            kept.in_flight(1);
+            kept.idle.sweep(kept.now);
+            kept.idle.sweep(kept.now);
+        }
+        assert_eq!(
+            (kept.unused(), kept.servers.len()),
+            (59, 60),
+            "all but the one that was used last by who keeps none"
+        );
     }
 
     #[tokio::test]

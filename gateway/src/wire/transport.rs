@@ -103,7 +103,7 @@ macro_rules! read_and_forget {
 /// Asks the kernel how many bytes of a socket the other side has not acknowledged.
 pub type Unacknowledged = fn(BorrowedFd<'_>) -> io::Result<usize>;
 
-/// Who asks. Handed in, because asking takes a call that is `unsafe`, which has its one place in a layer that this one does not know.
+/// Who asks. Handed in, because asking takes a call that is `unsafe`, which has its places in layers that this one does not know.
 static UNACKNOWLEDGED: OnceLock<Unacknowledged> = OnceLock::new();
 
 /// Hands in who asks the kernel, once for the process. Without, [`Transport::flow`] is not known, and progress is seen in the steps in which the
