@@ -216,9 +216,23 @@ async fn keep(link: Weak<Link>) {
         short = if is_connected && began.elapsed() < FIRST { short + 1 } else { 0 };
         // A server that takes connections and closes them at once, again and again, is as good as gone.
         if !is_connected || short > SHORT {
-            sleep(pause / 2 + (pause / 2).mul_f64(fastrand::f64())).await;
+            rest(&store, pause / 2 + (pause / 2).mul_f64(fastrand::f64())).await;
             pause = (pause * 2).min(LONGEST);
         }
+    }
+}
+
+/// Waits for so long, or until another worker has found the store to be back: from then on its requests are counted there, and those of this one not yet.
+async fn rest(store: &Store, pause: Duration) {
+    let (began, mut was_asked) = (Instant::now(), store.is_asked());
+    loop {
+        let left = pause.saturating_sub(began.elapsed());
+        let is_back = !was_asked && store.is_asked();
+        if left.is_zero() || is_back {
+            return;
+        }
+        was_asked = store.is_asked();
+        sleep(left.min(LOOK)).await;
     }
 }
 

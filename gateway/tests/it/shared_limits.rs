@@ -4,6 +4,7 @@ mod basics;
 mod counts;
 mod faults;
 mod load;
+mod outages;
 mod script;
 mod servers;
 
