@@ -7,6 +7,7 @@ mod demo;
 mod dev;
 mod explain;
 mod healthcheck;
+mod reload;
 mod run;
 mod slots;
 mod status;
@@ -92,6 +93,8 @@ enum Command {
     Status(status::Arguments),
     /// Say which versions the servers of a running gateway run, side by side; exit 0 if each service runs one.
     Versions(versions::Arguments),
+    /// Have a running gateway load its configuration again, and say what came of it.
+    Reload(reload::Arguments),
     /// Put a service of a running gateway into maintenance, or take it out.
     Maintenance(switch::Maintenance),
     /// Let a server of a running gateway get no new requests.
@@ -136,6 +139,7 @@ pub fn main() -> ExitCode {
         Command::Healthcheck { address } => healthcheck::run(&address),
         Command::Status(arguments) => status::run(&arguments),
         Command::Versions(arguments) => versions::run(&arguments),
+        Command::Reload(arguments) => reload::run(&arguments),
         Command::Maintenance(arguments) => switch::maintenance(&arguments),
         Command::Drain(arguments) => switch::drain(&arguments),
         Command::Undrain(arguments) => switch::undrain(&arguments),

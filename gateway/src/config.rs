@@ -167,7 +167,10 @@ pub fn default_source(server: &str) -> Source {
 /// It is none, for people.
 pub fn duration(text: &str) -> Result<std::time::Duration, String> {
     use self::value::Word as _;
-    value::Seconds::from_text(text).map(|value::Seconds(time)| time).map_err(|error| error.to_string())
+    value::Seconds::from_text(text).map(|value::Seconds(time)| time).map_err(|error| match error.parts() {
+        (message, Some(hint)) => format!("{message}: {hint}"),
+        (message, None) => message.to_owned(),
+    })
 }
 
 /// The JSON Schema of a configuration, for editors and for CI.

@@ -38,35 +38,42 @@ impl Reloader {
     pub fn reload(&self) {
         self.state.reloads.run(|| {
             let metrics = &self.state.metrics;
-            match self.try_reload() {
-                Ok(findings) => {
+            let mut outcome = Outcome { file: None, digest: None, generation: None, findings: Vec::new() };
+            match self.try_reload(&mut outcome) {
+                Ok(()) => {
                     metrics.reloads.fetch_add(1, Ordering::Relaxed);
                     metrics.reload_failing.store(false, Ordering::Relaxed);
                     metrics.loaded_at.store(unix_time(), Ordering::Relaxed);
                     tracing::info!("configuration reloaded");
-                    Ok(findings)
                 }
                 Err(Refused { text, findings }) => {
                     metrics.reload_failing.store(true, Ordering::Relaxed);
                     metrics.reload_failures.fetch_add(1, Ordering::Relaxed);
                     tracing::error!("reload refused, the configuration before stays in force:\n{text}");
-                    Err(findings)
+                    outcome.findings = findings;
                 }
             }
+            outcome
         });
     }
 
-    fn try_reload(&self) -> Result<Vec<Finding>, Refused> {
+    /// Tells `outcome` what it knows as it goes on.
+    fn try_reload(&self, outcome: &mut Outcome) -> Result<(), Refused> {
         let path = self.path.as_ref().ok_or("started without a configuration file: there is nothing to reload")?;
+        outcome.file = std::path::absolute(path).ok();
         let loaded = config::load(path).map_err(|failure| Refused {
             text: failure.to_string(),
             findings: match &failure {
-                config::Failure::Invalid { problems, .. } => problems.iter().map(Finding::from).collect(),
+                config::Failure::Invalid { problems, source } => {
+                    outcome.digest = Some(digest(&source.text));
+                    problems.iter().map(|problem| Finding::of(problem, &source.text)).collect()
+                }
                 config::Failure::Unreadable { .. } => vec![Finding::about(failure.to_string())],
             },
         })?;
-        let findings = loaded.lints.iter().map(Finding::from).collect();
+        let mut findings: Vec<_> = loaded.lints.iter().map(|lint| Finding::of(lint, &loaded.source.text)).collect();
         let digest = digest(&loaded.source.text);
+        outcome.digest = Some(digest.clone());
         if self.state.is_draining() {
             return Err("the gateway is going down".into());
         }
@@ -80,6 +87,7 @@ impl Reloader {
         let admin = (plan.admin, &plan.admin_socket) != (before.plan.admin, &before.plan.admin_socket);
         for (what, changed) in [("workers", plan.workers != before.plan.workers), ("admin", admin)] {
             if changed {
+                findings.push(Finding::later(what));
                 tracing::warn!("`{what}` has changed: that takes effect at the next start");
             }
         }
@@ -101,7 +109,8 @@ impl Reloader {
         self.fleet.close_surplus(&self.state.active().plan);
         acme::follow(&self.state);
         self.state.set_digest(digest);
-        Ok(findings)
+        (outcome.generation, outcome.findings) = (Some(self.state.generation()), findings);
+        Ok(())
     }
 }
 

@@ -9,7 +9,7 @@ use super::query::Query;
 use super::refused;
 use super::route::{self, Access, Answer, Resource, Route};
 use crate::local::Page;
-use crate::reload::Finding;
+use crate::reload::{Finding, Outcome};
 use crate::state::State;
 
 /// How long a reload may take until whoever asked for it is told to look for its end in the log. A disk may hang.
@@ -35,13 +35,13 @@ fn answer(state: &Arc<State>, _names: &[String], _query: &Query) -> Page {
     }
     match state.reloads.ask(PATIENCE) {
         None => refused(504, "reload_slow", "the reload has not ended yet: the log says how it ends"),
-        Some(Ok(lints)) => {
-            let value = json!({"generation": state.generation(), "problems": told(&lints)});
+        Some(Outcome { file, digest, generation: Some(generation), findings }) => {
+            let value = json!({"generation": generation, "file": file, "sha256": digest, "problems": told(&findings)});
             route::page(200, "application/json", &value)
         }
-        Some(Err(problems)) => {
+        Some(Outcome { file, digest, generation: None, findings }) => {
             let text = "the configuration cannot be used, and the one before stays in force".to_owned();
-            let more = [("problems", told(&problems))];
+            let more = [("file", json!(file)), ("sha256", json!(digest)), ("problems", told(&findings))];
             route::problem(&(422, "configuration_invalid", text), more)
         }
     }
@@ -52,8 +52,9 @@ fn told(findings: &[Finding]) -> Value {
         json!({
             "severity": if finding.is_error { "error" } else { "lint" },
             "path": Some(&finding.path).filter(|path| !path.is_empty()),
-            "line": finding.place.map(|(line, _)| line),
-            "column": finding.place.map(|(_, column)| column),
+            "line": finding.place.map(|(line, ..)| line),
+            "column": finding.place.map(|(_, column, _)| column),
+            "length": finding.place.map(|(.., length)| length),
             "message": finding.message,
             "hint": finding.hint,
         })

@@ -92,6 +92,15 @@ impl Gateway {
     /// # Errors
     /// What is to be told.
     pub(super) fn quietly(&self, method: &str, target: &str) -> Result<Value, Unanswered> {
+        let (status, value) = self.answer(method, target, PATIENCE)?;
+        if status == 200 { Ok(value) } else { Err(refusal(&value)) }
+    }
+
+    /// Status and JSON of what it answers within `patience`.
+    ///
+    /// # Errors
+    /// What is to be told.
+    pub(super) fn answer(&self, method: &str, target: &str, patience: Duration) -> Result<(u16, Value), Unanswered> {
         let mut fields = format!("{}: 1\r\n", admin::FIELD);
         if let Ok(token) = std::env::var("PROBEGATE_ADMIN_TOKEN") {
             let line = |text: &str| text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
@@ -103,7 +112,7 @@ impl Gateway {
         let end = Instant::now() + PATIENCE;
         let (status, body) = loop {
             let mut sent = false;
-            match put(&self.admin, method, target, &fields, &mut sent) {
+            match put(&self.admin, method, target, &fields, patience, &mut sent) {
                 // It starts, or another process takes over: a moment.
                 Ok((503, _)) if Instant::now() < end => std::thread::sleep(AGAIN),
                 Ok(answer) => break answer,
@@ -118,17 +127,19 @@ impl Gateway {
                 self.admin
             )));
         };
-        if status == 200 {
-            return Ok(value);
-        }
-        let text = value.get("detail").and_then(Value::as_str).unwrap_or("refused");
-        let known = value.get("known").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
-        let known: Vec<_> = known.map(|name| format!("`{name}`")).collect();
-        if known.is_empty() {
-            return Err(Unanswered::refused(text));
-        }
-        Err(Unanswered::refused(&format!("{text}; there is {}", known.join(", "))))
+        Ok((status, value))
     }
+}
+
+/// Why it refuses.
+pub(super) fn refusal(value: &Value) -> Unanswered {
+    let text = value.get("detail").and_then(Value::as_str).unwrap_or("refused");
+    let known = value.get("known").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
+    let known: Vec<_> = known.map(|name| format!("`{name}`")).collect();
+    if known.is_empty() {
+        return Unanswered::refused(text);
+    }
+    Unanswered::refused(&format!("{text}; there is {}", known.join(", ")))
 }
 
 /// One request: the status and the body of its answer.
@@ -136,22 +147,29 @@ impl Gateway {
 /// # Errors
 /// There is none in time, or none that can be read.
 pub(super) fn ask(place: &Place, method: &str, target: &str, fields: &str) -> io::Result<(u16, String)> {
-    put(place, method, target, fields, &mut false)
+    put(place, method, target, fields, PATIENCE, &mut false)
 }
 
 /// The same. `sent`: it may have arrived.
-fn put(place: &Place, method: &str, target: &str, fields: &str, sent: &mut bool) -> io::Result<(u16, String)> {
+fn put(
+    place: &Place,
+    method: &str,
+    target: &str,
+    fields: &str,
+    patience: Duration,
+    sent: &mut bool,
+) -> io::Result<(u16, String)> {
     match place {
         Place::Tcp(address) => {
             let stream = TcpStream::connect_timeout(address, PATIENCE)?;
-            stream.set_read_timeout(Some(PATIENCE))?;
+            stream.set_read_timeout(Some(patience))?;
             stream.set_write_timeout(Some(PATIENCE))?;
             *sent = true;
             exchange(stream, &address.to_string(), method, target, fields)
         }
         Place::Unix(path) => {
             let stream = UnixStream::connect(path)?;
-            stream.set_read_timeout(Some(PATIENCE))?;
+            stream.set_read_timeout(Some(patience))?;
             stream.set_write_timeout(Some(PATIENCE))?;
             *sent = true;
             exchange(stream, "localhost", method, target, fields)

@@ -7,6 +7,7 @@ mod render;
 use std::fmt;
 use std::ops::Range;
 
+use super::value::Said;
 use super::{ConfigPath, Source};
 
 pub use render::render;
@@ -31,6 +32,22 @@ pub struct Span {
     pub bytes: Range<usize>,
 }
 
+impl Span {
+    /// The piece of one line of `text` that begins at `column` and has `length` characters.
+    pub fn at(line: u32, column: u32, length: u32, text: &str) -> Self {
+        let lines = text.split_inclusive('\n');
+        let before: usize =
+            lines.clone().take(usize::try_from(line).unwrap_or_default().saturating_sub(1)).map(str::len).sum();
+        let rest = text.get(before..).unwrap_or_default();
+        let behind = |count: u32| {
+            let index = rest.char_indices().nth(usize::try_from(count).unwrap_or(usize::MAX));
+            before + index.map_or(rest.len(), |(index, _)| index)
+        };
+        let start = column.saturating_sub(1);
+        Self { line, column, bytes: behind(start)..behind(start.saturating_add(length)) }
+    }
+}
+
 /// One thing that is wrong or odd.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
@@ -42,8 +59,25 @@ pub struct Problem {
     pub message: String,
     /// What to write instead.
     pub hint: Option<String>,
+    /// Message and hint without the value that was found, which may be a secret in the wrong place. `None`: there is none in them but names.
+    pub(super) discreet: Option<Box<Said>>,
     /// The text to point at; `None` when there is nothing to point at, as in an empty file.
     pub span: Option<Span>,
+}
+
+impl Problem {
+    /// One that another process tells of.
+    pub fn told(severity: Severity, message: String, hint: Option<String>, span: Option<Span>) -> Self {
+        Self { severity, path: ConfigPath::root(), message, hint, discreet: None, span }
+    }
+
+    /// Message and hint for whoever may not read the file.
+    pub fn discreetly(&self) -> (&str, Option<&str>) {
+        match &self.discreet {
+            Some(said) => (&said.message, said.hint.as_deref()),
+            None => (&self.message, self.hint.as_deref()),
+        }
+    }
 }
 
 /// All errors of a configuration, in the order of the file. Never empty.
@@ -120,6 +154,7 @@ pub(super) fn unexplained() -> Problem {
         path: ConfigPath::root(),
         message: "this configuration gives no plan, for a reason that was not written down".to_owned(),
         hint: Some("this is a mistake in probegate; please report it with the configuration".to_owned()),
+        discreet: None,
         span: None,
     }
 }

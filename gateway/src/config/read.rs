@@ -47,7 +47,7 @@ pub(super) fn read(text: &str) -> Result<Reading, Problem> {
             Err(error) => error,
         };
         let mut path = config_path(error.path());
-        let Fault { message, hint, at_key, meant } = wording::fault(&error.inner().to_string());
+        let Fault { message, hint, discreet, at_key, meant } = wording::fault(&error.inner().to_string());
         if !is_cut(&value, &path) {
             let span = if at_key { locations.key(&path) } else { locations.value(&path) };
             if let Some(meant) = meant
@@ -55,7 +55,7 @@ pub(super) fn read(text: &str) -> Result<Reading, Problem> {
             {
                 broken.insert(parent.key(&meant));
             }
-            problems.push(Problem { severity: Severity::Error, path: path.clone(), message, hint, span });
+            problems.push(Problem { severity: Severity::Error, path: path.clone(), message, hint, discreet, span });
         } else if let Some(parent) = path.parent() {
             // The hole itself is what cannot be read here; what it leaves behind is of no use without it.
             path = parent;

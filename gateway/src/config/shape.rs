@@ -60,7 +60,7 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for ListVisitor<T> {
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
-        Err(E::custom(Invalid::new(format!("expected a list, found `{text}`")).hint(format!("write `[{text}]`"))))
+        Err(E::custom(Invalid::found("a list", &format!("`{text}`")).hint(format!("write `[{text}]`"))))
     }
 }
 
@@ -171,19 +171,19 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for ToggleVisitor<T> {
         match text {
             "off" => Ok(Toggle::Off),
             "on" => Err(E::custom(
-                Invalid::new("expected a mapping or `off`, found `on`")
+                Invalid::found("a mapping or `off`", "`on`")
                     .hint("write `{}`, or leave the key out to get its default"),
             )),
             "no" | "none" | "false" | "disabled" => {
-                Err(E::custom(Invalid::new(format!("expected a mapping or `off`, found `{text}`")).hint("write `off`")))
+                Err(E::custom(Invalid::found("a mapping or `off`", &format!("`{text}`")).hint("write `off`")))
             }
-            _ => Err(E::custom(Invalid::new(format!("expected a mapping or `off`, found `{text}`")))),
+            _ => Err(E::custom(Invalid::found("a mapping or `off`", &format!("`{text}`")))),
         }
     }
 
     fn visit_bool<E: Error>(self, value: bool) -> Result<Self::Value, E> {
         let hint = if value { "write `{}`, or leave the key out to get its default" } else { "write `off`" };
-        Err(E::custom(Invalid::new(format!("expected a mapping or `off`, found `{value}`")).hint(hint)))
+        Err(E::custom(Invalid::found("a mapping or `off`", &format!("`{value}`")).hint(hint)))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {

@@ -14,6 +14,7 @@ mod ban;
 mod choice;
 mod files;
 mod headers;
+mod invalid;
 mod limit;
 mod pages;
 mod protocol;
@@ -38,6 +39,7 @@ pub(super) use ban::OffenceStatus;
 pub(super) use choice::{DenyWord, Flag, ListenerWord, Method, MissingWord, QueryWord, ServeWord, Upgrade};
 pub(super) use files::{AbsentWord, CacheControlWord, FileName, IndexWord, MediaType, NamePattern};
 pub(super) use headers::{FieldOrAny, FramesWord, OriginWord, RedirectStatus, ValueOrOff};
+pub(super) use invalid::{Invalid, Said, UNTOLD};
 pub(super) use limit::{AlgorithmWord, DelayWord, LimitPartWord, MethodsWord, ModeWord, Status, TellingWord};
 pub(super) use pages::{PageWord, StatusesWord};
 pub(super) use protocol::{AcmeDirectory, ChallengeWord, DomainName, ProtocolWord, RedirectWord, ServerHeaderWord};
@@ -77,48 +79,6 @@ pub(super) trait Word: Sized {
             json_schema!({"type": "string"})
         } else {
             json_schema!({"type": "string", "pattern": Self::PATTERN})
-        }
-    }
-}
-
-/// Why a word cannot be read, and what to write instead.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Invalid {
-    message: String,
-    hint: Option<String>,
-}
-
-impl Invalid {
-    /// A message of its own.
-    pub(super) fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), hint: None }
-    }
-
-    /// "expected a duration such as `10s`, found `soon`"
-    pub(super) fn expected<T: Word>(found: &str) -> Self {
-        Self::new(format!("expected {}, found {found}", T::EXPECTED))
-    }
-
-    /// With what to write instead.
-    pub(super) fn hint(self, hint: impl Into<String>) -> Self {
-        Self { hint: Some(hint.into()), ..self }
-    }
-
-    /// Splits what [`fmt::Display`] wrote into message and hint again.
-    pub(super) fn split(message: &str) -> (&str, Option<&str>) {
-        message.split_once(HINT).map_or((message, None), |(message, hint)| (message, Some(hint)))
-    }
-}
-
-/// serde's errors are text. This keeps the hint in it apart.
-const HINT: char = '\u{1f}';
-
-impl fmt::Display for Invalid {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)?;
-        match &self.hint {
-            Some(hint) => write!(f, "{HINT}{hint}"),
-            None => Ok(()),
         }
     }
 }

@@ -91,7 +91,14 @@ impl<'t> Reader<'t> {
     }
 
     fn report(&mut self, path: ConfigPath, message: String, hint: &str, span: Option<Span>) {
-        self.problems.push(Problem { severity: Severity::Error, path, message, hint: Some(hint.to_owned()), span });
+        self.problems.push(Problem {
+            severity: Severity::Error,
+            path,
+            message,
+            hint: Some(hint.to_owned()),
+            discreet: None,
+            span,
+        });
     }
 
     /// Reads one value with `path` extended by one step.

@@ -1,6 +1,7 @@
 //! A reload that somebody asks for and waits for. It goes the way of a SIGHUP, so that it comes behind what came before it, and no two run at a time.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::{Condvar, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -13,8 +14,8 @@ pub struct Finding {
     pub is_error: bool,
     /// The value that it is about; empty: none.
     pub path: String,
-    /// Where that stands; `None`: nowhere.
-    pub place: Option<(u32, u32)>,
+    /// Where that stands: line, column, and how many characters; `None`: nowhere.
+    pub place: Option<(u32, u32, usize)>,
     /// What was found and what was expected.
     pub message: String,
     /// What to write instead.
@@ -26,27 +27,41 @@ impl Finding {
     pub(super) fn about(message: String) -> Self {
         Self { is_error: true, path: String::new(), place: None, message, hint: None }
     }
-}
 
-impl From<&Problem> for Finding {
-    fn from(problem: &Problem) -> Self {
+    /// A key that a reload does not take up.
+    pub(super) fn later(key: &str) -> Self {
+        let message = format!("`{key}` has changed: that takes effect at the next start");
+        Self { is_error: false, path: key.to_owned(), ..Self::about(message) }
+    }
+
+    /// `text`: what was read.
+    pub(super) fn of(problem: &Problem, text: &str) -> Self {
+        let (message, hint) = problem.discreetly();
         Self {
             is_error: problem.severity == Severity::Error,
             path: problem.path.to_string(),
-            place: problem.span.as_ref().map(|span| (span.line, span.column)),
-            message: wanted(&problem.message).to_owned(),
-            hint: problem.hint.clone(),
+            place: problem.span.as_ref().map(|span| {
+                let length = text.get(span.bytes.clone()).map_or(1, |piece| piece.chars().count().max(1));
+                (span.line, span.column, length)
+            }),
+            message: message.to_owned(),
+            hint: hint.map(str::to_owned),
         }
     }
 }
 
-/// What was expected, without what was found, which may be a secret that stands in the wrong place.
-fn wanted(message: &str) -> &str {
-    message.split_once(", found ").map_or(message, |(wanted, _)| wanted)
+/// How a reload ended.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The file; `None`: there is none.
+    pub file: Option<PathBuf>,
+    /// Which text it was; `None`: it could not be read.
+    pub digest: Option<String>,
+    /// The number of the configuration that is in force now; `None`: it was refused, and the one before stays in force.
+    pub generation: Option<u64>,
+    /// What is wrong, or odd.
+    pub findings: Vec<Finding>,
 }
-
-/// How a reload ended: what was odd, or why the configuration before stays in force.
-pub type Outcome = Result<Vec<Finding>, Vec<Finding>>;
 
 /// Reloads, for those who ask for one.
 #[derive(Default)]

@@ -367,20 +367,34 @@ fn a_reload_over_the_api_says_what_is_wrong_and_then_changes_nothing() {
     let told = || get_admin(admin, "/configuration").json();
     let first = told();
     assert_eq!((&first["generation"], first["sha256"].as_str().map(str::len)), (&json!(1), Some(64)));
-    // What is wrong stands in the answer; what stands in the file does not.
+    // What is wrong stands in the answer; what stands in the file does not, neither in a message nor in a hint that quotes it.
     let secret = "a-secret-that-nobody-may-see-0123456789";
-    std::fs::write(
-        gateway.config_path(),
-        format!("{text}tokens: {{a: {{slots: [{{name: b, value: {secret}, expires: soon}}]}}}}\nlimit: 1\ntimeouts: {{head: {secret}}}\n"),
-    )
-    .unwrap();
+    let wrong = [
+        format!("tokens: {{a: {{slots: [{{name: b, value: {secret}, expires: soon}}]}}}}"),
+        "limit: 1".to_owned(),
+        format!("timeouts: {{head: {secret}}}"),
+        format!("limits: {{a: {{rate: {secret}}}, b: {{rate: 1/s, key: {secret}}}}}"),
+        format!("networks: {{a: {secret}}}"),
+        format!("log: {{level: \"info,{secret}=x, found y\", file: {secret}}}"),
+        format!("aggregates: {{a: {{path: {secret}, details: {secret}}}}}"),
+    ];
+    std::fs::write(gateway.config_path(), format!("{text}{}\n", wrong.join("\n"))).unwrap();
     let answer = reload();
     let problem = answer.json();
     assert_eq!((answer.status, &problem["reason"]), (422, &json!("configuration_invalid")), "{problem}");
     let problems = problem["problems"].as_array().unwrap();
     assert!(problems.iter().all(|one| one["severity"] == "error" && one["line"].as_u64().unwrap() > 1), "{problem}");
     assert!(problems.iter().any(|one| one["message"].as_str().unwrap().contains("`limit`") && !one["hint"].is_null()));
-    assert!(!answer.text().contains(secret));
+    assert!(!answer.text().contains(secret), "{problem}");
+    for (path, message, hint) in [
+        ("timeouts.head", "expected a duration such as `10s`", Value::Null),
+        ("networks.a", "expected a list", Value::Null),
+        ("limits.a.rate", "expected ", Value::Null),
+    ] {
+        let one = problems.iter().find(|one| one["path"] == path).unwrap_or_else(|| panic!("{path}: {problem}"));
+        assert!(one["message"].as_str().unwrap().starts_with(message) && one["hint"] == hint, "{one}");
+    }
+    assert_ne!((problem["file"].as_str(), problem["sha256"].as_str()), (None, first["sha256"].as_str()));
     assert_eq!((&told()["generation"], &told()["sha256"]), (&json!(1), &first["sha256"]));
     assert_eq!(get(gateway.address(), "/").status, 200);
     // A lint is told of, and keeps nothing from being used.

@@ -85,6 +85,7 @@ mod proxy;
 mod proxy_protocol;
 mod readme;
 mod redirects;
+mod reload_command;
 mod rewriting;
 mod shared_limits;
 mod shield;

@@ -159,5 +159,5 @@ fn add(problems: &mut Vec<Problem>, problem: Problem) {
 }
 
 fn problem(severity: Severity, path: &ConfigPath, message: String, hint: String, span: Option<Span>) -> Problem {
-    Problem { severity, path: path.clone(), message, hint: (!hint.is_empty()).then_some(hint), span }
+    Problem { severity, path: path.clone(), message, hint: (!hint.is_empty()).then_some(hint), discreet: None, span }
 }

@@ -90,8 +90,7 @@ impl<'de> Visitor<'de> for AllowVisitor {
         if word == "anyone" {
             return Ok(Allow::Anyone);
         }
-        let invalid =
-            Invalid::new(format!("expected `anyone` or a condition such as `{{network: internal}}`, found `{word}`"));
+        let invalid = Invalid::found("`anyone` or a condition such as `{network: internal}`", &format!("`{word}`"));
         Err(E::custom(match word {
             "all" | "any" | "everyone" | "public" | "*" => invalid.hint("write `anyone`"),
             "none" | "nobody" | "deny" => invalid

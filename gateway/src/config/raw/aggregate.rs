@@ -86,8 +86,8 @@ impl<'de> Visitor<'de> for DetailsVisitor {
 
     fn visit_bool<E: Error>(self, value: bool) -> Result<AggregateDetails, E> {
         let hint = if value { "write `anyone`, or who" } else { "write `off`" };
-        let text = format!("expected `off`, `anyone` or a condition such as `{{network: internal}}`, found `{value}`");
-        Err(E::custom(Invalid::new(text).hint(hint)))
+        let wanted = "`off`, `anyone` or a condition such as `{network: internal}`";
+        Err(E::custom(Invalid::found(wanted, &format!("`{value}`")).hint(hint)))
     }
 
     fn visit_str<E: Error>(self, word: &str) -> Result<AggregateDetails, E> {

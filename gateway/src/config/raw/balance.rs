@@ -171,7 +171,7 @@ impl<'de> Deserialize<'de> for HashKey {
                 if word == "client_ip" {
                     return Ok(HashKey::ClientIp);
                 }
-                let invalid = Invalid::new(format!("expected {EXPECTED}, found `{word}`"));
+                let invalid = Invalid::found(EXPECTED, &format!("`{word}`"));
                 Err(E::custom(match suggest::nearest(word, ["client_ip"]) {
                     Some(_) => invalid.hint("did you mean `client_ip`?"),
                     None => invalid.hint(format!("write `{{cookie: {word}}}` or `{{header: {word}}}`")),

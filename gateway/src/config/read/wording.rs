@@ -1,12 +1,14 @@
 //! serde's error messages in our own words.
 
 use crate::config::suggest;
-use crate::config::value::Invalid;
+use crate::config::value::{Said, UNTOLD};
 
 /// What serde complained about.
 pub(super) struct Fault {
     pub(super) message: String,
     pub(super) hint: Option<String>,
+    /// Both without what was found.
+    pub(super) discreet: Option<Box<Said>>,
     /// Whether it is about a key and not about its value.
     pub(super) at_key: bool,
     /// The key that a misspelt one was meant to be.
@@ -19,17 +21,22 @@ pub(super) fn fault(message: &str) -> Fault {
         return unknown_key(rest);
     }
     if let Some((found, expected)) =
-        message.strip_prefix("invalid type: ").and_then(|rest| rest.split_once(", expected "))
+        message.strip_prefix("invalid type: ").and_then(|rest| rest.rsplit_once(", expected "))
     {
         return Fault {
             message: format!("expected {expected}, found {}", shape(found)),
             hint: None,
+            discreet: Some(Box::new(Said { message: format!("expected {expected}"), hint: None })),
             at_key: false,
             meant: None,
         };
     }
-    let (message, hint) = Invalid::split(message);
-    Fault { message: message.to_owned(), hint: hint.map(str::to_owned), at_key: false, meant: None }
+    let (whole, discreet) = Said::of(message).unwrap_or_else(|| {
+        let said = |message: &str| Said { message: message.to_owned(), hint: None };
+        (said(message), said(UNTOLD))
+    });
+    let Said { message, hint } = whole;
+    Fault { message, hint, discreet: Some(Box::new(discreet)), at_key: false, meant: None }
 }
 
 /// `` `hots`, expected one of `hosts`, `upstream` ``
@@ -46,6 +53,8 @@ fn unknown_key(rest: &str) -> Fault {
     Fault {
         message: format!("unknown key `{key}`"),
         hint,
+        // Names of keys are told.
+        discreet: None,
         at_key: true,
         meant: suggest::nearest(key, known).map(str::to_owned),
     }

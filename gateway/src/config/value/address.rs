@@ -62,7 +62,7 @@ impl Word for ServerWord {
         } else {
             let authority = bare.strip_suffix('/').unwrap_or(bare);
             if authority.contains(['/', '?']) {
-                return Err(Invalid::new(format!("a server has no path, found `{text}`"))
+                return Err(Invalid::but("a server has no path", &format!("`{text}`"))
                     .hint("clients' paths are passed on as they are"));
             }
             tcp(authority).ok_or_else(|| {

@@ -21,7 +21,7 @@ pub(super) fn problem(text: &str, error: &serde_yaml::Error) -> Problem {
     } else {
         format!("this is not YAML: {short}")
     };
-    Problem { severity: Severity::Error, path: ConfigPath::root(), message, hint, span }
+    Problem { severity: Severity::Error, path: ConfigPath::root(), message, hint, discreet: None, span }
 }
 
 /// What is behind most mistakes of each kind. `around` is the text before and after the place where the parser stopped.

@@ -100,8 +100,7 @@ fn valued(
         let field = match FieldText::from_text(&name) {
             Ok(field) => field,
             Err(invalid) => {
-                let text = invalid.to_string();
-                let (message, hint) = crate::config::value::Invalid::split(&text);
+                let (message, hint) = invalid.parts();
                 cx.key_error(&path, message, hint.unwrap_or_default());
                 continue;
             }
