@@ -13,6 +13,7 @@ pub mod cli;
 pub mod clients;
 pub mod config;
 pub mod connection;
+pub mod draws;
 pub mod durable;
 pub mod files;
 pub mod health;

@@ -3,6 +3,7 @@
 //! Invariant: [`Limiter::admit`] does not wait, lock or read a clock, and allocates only for what has to wait ([`pending`]), and for what is written into a list of
 //! those who are over a limit or near it ([`watch`]).
 
+mod draw;
 mod held;
 pub mod in_flight;
 mod key;
@@ -19,6 +20,7 @@ use probegate_policies::fields::Fields;
 use probegate_policies::limit::{Decision, Key, Seed, Table};
 use probegate_policies::now::Now;
 
+pub use self::draw::Draw;
 pub use self::held::Held;
 use self::in_flight::Room;
 pub use self::key::Asking;
@@ -45,6 +47,8 @@ pub struct Limiter {
     order: Vec<usize>,
     /// What people see of them.
     watches: Vec<Watch>,
+    /// Who is among those whom a limit refuses that is enforced for a share.
+    draw: Draw,
 }
 
 /// What a list of limits says about a request.
@@ -93,7 +97,14 @@ impl Limiter {
         let shared = Shared::new(plan, earlier.map(|(plan, limiter)| (plan, &limiter.shared)), seed);
         let watches = watch::watches(plan, earlier.map(|(plan, limiter)| (plan, limiter.watches.as_slice())));
         let (rooms, order) = (in_flight::rooms(plan, earlier, seed), in_flight::order(plan, earlier));
-        Self { tables, flights, shared, rooms, order, watches }
+        let draw = earlier.map_or_else(|| Draw::new(seed), |(_, limiter)| limiter.draw.clone());
+        Self { tables, flights, shared, rooms, order, watches, draw }
+    }
+
+    /// With what `keep` makes of the one that draws shares of keys.
+    #[must_use]
+    pub fn drawing(self, keep: impl FnOnce(Draw) -> Draw) -> Self {
+        Self { draw: keep(self.draw), ..self }
     }
 
     /// Charges a request to every limit in `limits` that counts it: all of them, or none where one refuses (nginx's rule for several `limit_req`). A limit in
@@ -136,7 +147,7 @@ impl Limiter {
             };
             self.watch(index, (limit, key), &decision, asking);
             // Of a shared limit there is nothing here but a refusal, and who is spared has not been refused.
-            if limit.shadow || !limit.shared && limit.spares(|| key.hundredth()) {
+            if limit.shadow || !limit.shared && limit.spares(|| self.draw.hundredth(limit, asking)) {
                 if !decision.admitted {
                     pending.get_or_insert_default().shadows.push(index);
                 }
@@ -219,7 +230,7 @@ impl Limiter {
             let key = key(table, limit, asking);
             let decision = if limit.shared {
                 self.shared.standing(index, &limit.quota, key, asking.now)
-            } else if limit.spares(|| key.hundredth()) {
+            } else if limit.spares(|| self.draw.hundredth(limit, asking)) {
                 None
             } else {
                 // Of those under way that may come to count, nobody knows.

@@ -14,6 +14,7 @@ use crate::admin;
 use crate::aggregates::Aggregates;
 use crate::bans::{Bans, Gate};
 use crate::clients::Clients;
+use crate::draws;
 use crate::health::Reports;
 use crate::limiter::Limiter;
 use crate::plan::Plan;
@@ -326,6 +327,7 @@ fn activate(
     origin: Instant,
 ) -> Active {
     let limiter = Limiter::new(&plan, before.map(|before| (&before.plan, &before.limiter)), seed);
+    let limiter = limiter.drawing(|draw| draws::keep(draw, &plan));
     let store = Store::new(plan.limit_store.as_ref(), before.and_then(|before| before.store.as_ref()));
     // First, as it forgets what the configuration says as well.
     let maintenance = switches.attach(&plan);

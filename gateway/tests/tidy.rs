@@ -194,6 +194,7 @@ fn layers_do_not_know_what_is_above_them() {
     only("limiter", &["limiter", "plan"]);
     only("acme", &["acme", "durable", "plan", "state", "tls"]);
     only("bans", &["bans", "durable", "plan", "state"]);
+    only("draws", &["draws", "durable", "limiter", "plan"]);
     only("switches", &["switches", "durable", "plan"]);
     only("upstream", &["upstream", "plan", "wire"]);
 

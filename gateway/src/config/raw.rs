@@ -91,7 +91,7 @@ pub(super) struct Config {
     pub(super) error_header: Option<Leaf<Flag>>,
     /// Where metrics, the gateway's own probes and the admin API are served. Default: `127.0.0.1:9900`.
     pub(super) admin: Option<Toggle<Admin>>,
-    /// The folder for what must survive the gateway: switches, bans, ACME accounts and certificates. Default: `$STATE_DIRECTORY`, which systemd sets,
+    /// The folder for what must survive the gateway: switches, bans, whom `enforce: 10%` meets, ACME accounts and certificates. Default: `$STATE_DIRECTORY`, which systemd sets,
     /// or `/var/lib/probegate`.
     pub(super) storage: Option<Leaf<FilePath>>,
     /// What is logged.

@@ -1,11 +1,15 @@
 //! Limits that count otherwise: by answers, in shadow mode, in fixed windows.
 
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 
 use serde_json::json;
 
-use crate::harness::{Client, Config, Gate, Gateway, Upstream, eventually, exchange, get, metric, ok, wait_for_metric};
+use crate::harness::{
+    Client, Config, Folder, Gate, Gateway, Upstream, eventually, exchange, get, metric, ok, wait_for_metric,
+};
 use crate::http2::with_http2;
 
 /// An app that lets in whoever knows the password.
@@ -179,6 +183,45 @@ fn a_share_of_the_keys_is_refused_and_each_of_them_always() {
     let more = refused();
     assert!(few.iter().all(|tenant| more.contains(tenant)), "who was in stays in");
     assert!((45..93).contains(&more.len()) && more.len() > few.len(), "{more:?}");
+}
+
+#[test]
+fn the_keys_that_a_limit_refuses_are_the_same_after_a_restart() {
+    let (app, storage) = (login(), Folder::new());
+    let limits = "limits: {tenant: {rate: 1/h, key: {header: X-Tenant}, enforce: 50%}}";
+    let start = |folder: &Path| {
+        let top = format!("{limits}\nstorage: {}", folder.display());
+        Gateway::start(Config::before(&app).top(&top).service("limits: [tenant]"))
+    };
+    let refused = |gateway: &Gateway| -> Vec<usize> {
+        let ask = |tenant: usize| {
+            let asked = format!("GET /?right HTTP/1.1\r\nHost: a\r\nX-Tenant: {tenant}\r\n\r\n");
+            exchange(gateway.address(), asked).status
+        };
+        (0..40).filter(|tenant| [ask(*tenant), ask(*tenant)] == [200, 429]).collect()
+    };
+    let folder = storage.path().join("made/when/needed");
+    let first = refused(&start(&folder));
+    assert!((4..37).contains(&first.len()), "{first:?}");
+    assert_eq!(refused(&start(&folder)), first, "once in forty billion by chance");
+    let file = folder.join("limits.secret");
+    let secret = std::fs::read_to_string(&file).unwrap();
+    assert_eq!((secret.len(), std::fs::metadata(&file).unwrap().permissions().mode() & 0o777), (33, 0o600));
+    // With another secret, others are in; one that says nothing is not overwritten, and told of.
+    std::fs::write(&file, "another\n").unwrap();
+    assert_ne!(refused(&start(&folder)), first);
+    std::fs::write(&file, "\n").unwrap();
+    let gateway = start(&folder);
+    gateway
+        .wait_for_log(|line| line["message"] == "whom a limit with `enforce` refuses is drawn anew at the next start");
+    assert!((4..37).contains(&refused(&gateway).len()));
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "\n");
+    // Nothing is written where nothing is drawn.
+    let unused = storage.path().join("unused");
+    let plain = Config::before(&app).top(&format!("limits: {{all: {{rate: 9/s}}}}\nstorage: {}", unused.display()));
+    let plain = Gateway::start(plain.service("limits: [all]"));
+    assert_eq!(get(plain.address(), "/?right").status, 200);
+    assert!(!unused.exists());
 }
 
 #[test]

@@ -106,13 +106,6 @@ impl Key {
         self.hash.get()
     }
 
-    /// In which hundredth of all keys this one is, from 0: always in the same, for as long as the seed is.
-    #[inline]
-    pub const fn hundredth(self) -> u64 {
-        // The upper half: the lower one tells the place in a table.
-        ((self.bits() >> 32) * 100) >> 32
-    }
-
     #[inline]
     pub(super) const fn stagger(self) -> u32 {
         self.stagger
