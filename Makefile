@@ -10,7 +10,7 @@ django: # the gateway in front of Django under gunicorn
 test: # everything that must hold before a change is in
 	gateway/tests/all.sh
 
-bench: # CPU time per request beside nginx and HAProxy
+bench: # CPU time per request beside nginx and HAProxy, and Envoy and Caddy where installed
 	cargo build --release -p probegate
 	benches/compare/run.py
 

@@ -11,6 +11,7 @@ import pathlib
 import statistics
 
 import scenarios
+import tables
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 SHOWN = {
@@ -36,11 +37,11 @@ def ratios(files):
     found = {}
     for file in files:
         rows = [json.loads(line) for line in file.read_text().splitlines()]
-        cost = {(row["peer"], row["scenario"], row["round"]): row["us"] for row in rows if "us" in row}
-        for (peer, name, round_), us in cost.items():
-            reference = cost.get((scenarios.ALL[name].reference, name, round_))
+        measured = {(row["peer"], row["scenario"], row["round"]): row for row in rows if "us" in row}
+        for (peer, name, round_), row in measured.items():
+            reference = measured.get((scenarios.ALL[name].reference, name, round_))
             if peer == "probegate" and reference:
-                found.setdefault(name, []).append(us / reference)
+                found.setdefault(name, []).append(tables.ratio(row, reference))
     return found
 
 

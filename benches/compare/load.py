@@ -13,10 +13,31 @@ import tempfile
 import time
 
 REPORT = pathlib.Path(__file__).with_name("report.lua")
+# Seconds beyond its time after which a load generator is taken to hang. Set by run.py.
+PATIENCE = 30
 
 
 class Wrong(Exception):
-    """A peer does not do the same work as the others."""
+    """A peer does not do the same work as the others, or could not be asked."""
+
+
+def generate(command, seconds, core, settings=None):
+    """Runs a load generator that is to end after some seconds; what it printed. It is killed when it does not end."""
+    program = pathlib.Path(command[0] if command[0] != sys.executable else command[1]).name
+    try:
+        done = subprocess.run(
+            # With whoever started it, however that ends.
+            ["setpriv", "--pdeathsig", "KILL", "taskset", "-c", core, *map(str, command)],
+            capture_output=True,
+            text=True,
+            timeout=seconds + PATIENCE,
+            env={**os.environ, **(settings or {})},
+        )
+    except subprocess.TimeoutExpired:
+        raise Wrong(f"{program} was to run for {seconds} s and had not ended {PATIENCE} s after that") from None
+    if done.returncode:
+        raise Wrong(f"{program} ended with {done.returncode}: {(done.stderr or done.stdout).strip()[-300:]}")
+    return done.stdout
 
 
 def trusting():
@@ -49,9 +70,9 @@ def check_scenario(port, scenario):
         if ask(port, scenario.path, scenario.headers, scenario.tls)[0] == scenario.status:
             break
     status, body = ask(port, scenario.path, scenario.headers, scenario.tls, scenario.body)
-    expect(f"{scenario.name}: status", status, scenario.status)
+    expect("status", status, scenario.status)
     if scenario.length is not None:
-        expect(f"{scenario.name}: length", len(body), scenario.length)
+        expect("length", len(body), scenario.length)
 
 
 def check_same_work(port):
@@ -72,9 +93,9 @@ def check_same_work(port):
     )
     # The leftmost address is whatever the client wrote; HAProxy looks at the last one only.
     named = told({"X-Forwarded-For": "198.51.100.7", "Forwarded": "for=10.9.9.9", "X-Real-IP": "10.9.9.9"})
-    expect(
-        "client named by a trusted proxy", (named["real_ip"], named["for"]), ("198.51.100.7", "198.51.100.7, 127.0.0.1")
-    )
+    # Spaces are anybody's choice (RFC 9110 §5.6.1).
+    hops = [hop.strip() for hop in named["for"].split(",")]
+    expect("client named by a trusted proxy", (named["real_ip"], hops), ("198.51.100.7", ["198.51.100.7", "127.0.0.1"]))
     for client, status in (("10.1.2.3", 200), ("198.51.100.7", 403)):
         expect(f"/deny for {client}", ask(port, "/deny", {"X-Forwarded-For": client})[0], status)
     for client, status in (("127.0.0.7", 200), ("198.51.100.7", 403)):
@@ -83,30 +104,30 @@ def check_same_work(port):
     expect("/version", answer, {"service": "app", "environment": "local", "version": "unknown"})
 
 
+def number(pattern, output, program):
+    """What a load generator printed after some words."""
+    found = re.search(pattern, output)
+    if not found:
+        raise Wrong(f"{program} does not say {pattern!r}: {output.strip()[-300:]}")
+    return found[1]
+
+
 def drive_http2(port, scenario, seconds, core):
     """Load over HTTP/2 for some seconds; what h2load counted."""
-    command = ["taskset", "-c", core, "h2load", f"-D{seconds}", f"-c{scenario.connections}", f"-m{scenario.streams}", "-t1"]
-    output = subprocess.run(
-        [*command, f"https://localhost:{port}{scenario.path}"], capture_output=True, text=True, check=True
-    ).stdout
-    requests = re.search(r"(\d+) succeeded, (\d+) failed", output)
-    received = re.search(r"traffic: .*?\((\d+)\) total", output)
-    protocol = re.search(r"Application protocol: (\S+)", output)
-    expect(f"{scenario.name}: protocol", protocol and protocol[1], "h2")
-    succeeded, failed = int(requests[1]), int(requests[2])
+    command = ["h2load", f"-D{seconds}", f"-c{scenario.connections}", f"-m{scenario.streams}", "-t1"]
+    output = generate([*command, f"https://localhost:{port}{scenario.path}"], seconds, core)
+    succeeded, failed = (int(number(rf"(\d+) {word}", output, "h2load")) for word in ("succeeded", "failed"))
+    received = int(number(r"traffic: .*?\((\d+)\) total", output, "h2load"))
+    expect("protocol", number(r"Application protocol: (\S+)", output, "h2load"), "h2")
     bad = sum(int(count) for count in re.findall(r"(\d+) [345]xx", output))
     if not succeeded or bad or failed > scenario.connections * scenario.streams:  # those in flight at the end
-        raise Wrong(f"{scenario.name}: {succeeded} answers, {failed} failed, {bad} of the wrong status")
-    return {"requests": succeeded, "bytes": int(received[1]), "seconds": seconds, "bad": bad, "broken": 0}
+        raise Wrong(f"{succeeded} answers, {failed} failed, {bad} of the wrong status")
+    return {"requests": succeeded, "bytes": received, "seconds": seconds, "bad": bad, "broken": 0}
 
 
-def drive_script(core, script, *arguments):
+def drive_script(core, seconds, script, *arguments):
     """Load by one of the scripts beside this one; what it counted."""
-    command = ["taskset", "-c", core, sys.executable, REPORT.with_name(script), *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise Wrong(f"{script}: {done.stderr.strip()[-300:]}")
-    counted = json.loads(done.stdout)
+    counted = json.loads(generate([sys.executable, REPORT.with_name(script), *arguments], seconds, core))
     expect(f"{script}: something was answered", counted["requests"] > 0, True)
     return counted
 
@@ -115,51 +136,39 @@ def drive_at(port, scenario, rate, seconds, core):
     """Load at a fixed rate; how long answers took, in microseconds."""
     with tempfile.NamedTemporaryFile(prefix="probegate-bench-") as log:
         each = max(1, round(rate / scenario.connections))
-        command = ["taskset", "-c", core, "h2load", "--h1", f"-D{seconds}", f"-c{scenario.connections}", "-t1"]
+        command = ["h2load", "--h1", f"-D{seconds}", f"-c{scenario.connections}", "-t1"]
         command += [f"--rps={each}", f"--log-file={log.name}", f"http://127.0.0.1:{port}{scenario.path}"]
-        subprocess.run(command, capture_output=True, text=True, check=True)
+        generate(command, seconds, core)
         rows = [line.split() for line in pathlib.Path(log.name).read_text().splitlines()]
     times = sorted(int(row[2]) for row in rows if row[1] == str(scenario.status))
     if len(times) < 0.99 * len(rows) or not times:
-        raise Wrong(f"{scenario.name}: {len(times)} of {len(rows)} answers were {scenario.status}")
+        raise Wrong(f"{len(times)} of {len(rows)} answers were {scenario.status}")
     percentiles = {f"p{name}_us": times[int(len(times) * float(name) / 100)] for name in ("50", "99", "99.9")}
-    return {"requests": len(times), "bytes": 0, "seconds": seconds, "bad": 0, "broken": 0, **percentiles}
+    wanted = each * scenario.connections
+    return {"requests": len(times), "bytes": 0, "seconds": seconds, "bad": 0, "broken": 0, "wanted_rps": wanted, **percentiles}
 
 
 def drive(port, scenario, seconds, core):
     """Load for some seconds; what wrk counted."""
     if scenario.how == "websocket":
-        return drive_script(core, "websocket.py", "clients", port, seconds, scenario.connections)
+        return drive_script(core, seconds, "websocket.py", "clients", port, seconds, scenario.connections)
     if scenario.how == "resume":
-        return drive_script(core, "resume.py", port, scenario.path, seconds)
+        return drive_script(core, seconds, "resume.py", port, scenario.path, seconds)
     if scenario.streams:
         return drive_http2(port, scenario, seconds, core)
     fields = [part for name, value in scenario.headers for part in ("-H", f"{name}: {value}")]
-    command = [
-        "taskset",
-        "-c",
-        core,
-        "wrk",
-        "-t1",
-        f"-c{scenario.connections}",
-        f"-d{seconds}s",
-        "-s",
-        str(REPORT),
-        *fields,
-        # By name: a server with several certificates has to be told which one is meant.
-        f"https://localhost:{port}{scenario.path}" if scenario.tls else f"http://127.0.0.1:{port}{scenario.path}",
-    ]
-    environment = {**os.environ, "BODY": str(scenario.body)}
-    output = subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
+    command = ["wrk", "-t1", f"-c{scenario.connections}", f"-d{seconds}s", "-s", REPORT, *fields]
+    # By name: a server with several certificates has to be told which one is meant.
+    command += [f"https://localhost:{port}{scenario.path}" if scenario.tls else f"http://127.0.0.1:{port}{scenario.path}"]
+    output = generate(command, seconds, core, {"BODY": str(scenario.body)})
     counted = json.loads(output.rpartition("@@")[2])
     if not counted["requests"]:
-        raise Wrong(f"{scenario.name}: no answer")
+        raise Wrong("no answer")
     # Broken connections, and answers of the wrong kind, would be measured as something they are not.
     right = counted["bad"] if scenario.status >= 400 else counted["requests"] - counted["bad"]
     if right < 0.99 * counted["requests"] or counted["broken"]:
         raise Wrong(
-            f"{scenario.name}: {right} of {counted['requests']} answers were {scenario.status}, "
-            f"{counted['broken']} connections broke"
+            f"{right} of {counted['requests']} answers were {scenario.status}, {counted['broken']} connections broke"
         )
     return counted
 
@@ -167,9 +176,13 @@ def drive(port, scenario, seconds, core):
 def idle_connections(port, count, tls=False):
     """Opens connections that had one answer each, and keeps them."""
     request, sockets = b"GET /1k HTTP/1.1\r\nHost: localhost\r\n\r\n", []
-    context = trusting()
+    context, deadline = trusting(), time.monotonic() + 10 * PATIENCE
     for _ in range(count):
+        if time.monotonic() > deadline:
+            raise Wrong(f"{len(sockets)} of {count} idle connections took {10 * PATIENCE} s")
         connection = socket.create_connection(("127.0.0.1", port), 10)
+        # Else the request may wait for 40 ms until the end of the handshake is acknowledged.
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if tls:
             connection = context.wrap_socket(connection, server_hostname="localhost")
         connection.sendall(request)
@@ -177,7 +190,7 @@ def idle_connections(port, count, tls=False):
         while len(received.partition(b"\r\n\r\n")[2]) < 1024:
             part = connection.recv(65536)
             if not part:
-                raise Wrong("mem: a connection was closed before its answer was complete")
+                raise Wrong("a connection was closed before its answer was complete")
             received += part
         sockets.append(connection)
     time.sleep(1)

@@ -1,11 +1,16 @@
 """Starting, stopping and observing processes. Only processes started here are signalled, each by its own id."""
 
+import hashlib
 import os
 import resource
 import signal
 import socket
 import subprocess
 import time
+
+
+class Failed(Exception):
+    """A process did not come up."""
 
 
 def allow_many_files():
@@ -23,24 +28,33 @@ def is_open(port):
 
 
 class Process:
-    """A server in the foreground, pinned to one core, with the port that it opens."""
+    """A server in the foreground, pinned to some cores, with the ports that it opens. It ends with whoever started it, however that ends."""
 
-    def __init__(self, name, command, port, core, folder):
-        if is_open(port):
-            raise SystemExit(f"{name}: port {port} is taken")
+    def __init__(self, name, command, ports, cores, folder, settings=None):
+        for port in ports:
+            if is_open(port):
+                raise Failed(f"{name}: port {port} is taken")
         self.name, self.log = name, folder / f"{name}.log"
+        pinned = ["setpriv", "--pdeathsig", "TERM", "taskset", "-c", cores, *map(str, command)]
         with self.log.open("wb") as log:
             # A session of its own: Ctrl-C reaches the harness only, which then stops it.
             self.child = subprocess.Popen(
-                ["taskset", "-c", core, *map(str, command)], cwd=folder, stdout=log, stderr=log, start_new_session=True
+                pinned, cwd=folder, stdout=log, stderr=log, start_new_session=True, env={**os.environ, **(settings or {})}
             )
         self.pid = self.child.pid
+        try:
+            self.wait_for(ports)
+        except BaseException:
+            self.stop()
+            raise
+
+    def wait_for(self, ports):
         deadline = time.monotonic() + 20
-        while not is_open(port):
-            if self.child.poll() is not None or time.monotonic() > deadline:
-                self.stop()
-                raise SystemExit(f"{name} did not open port {port}:\n{self.log.read_text(errors='replace')[-2000:]}")
-            time.sleep(0.05)
+        for port in ports:
+            while not is_open(port):
+                if self.child.poll() is not None or time.monotonic() > deadline:
+                    raise Failed(f"{self.name} did not open port {port}:\n{self.log.read_text(errors='replace')[-2000:]}")
+                time.sleep(0.05)
 
     def stop(self):
         """SIGTERM; what is left of it after some seconds is killed."""
@@ -99,6 +113,21 @@ def cpu_times(pid):
         except OSError:
             pass
     return exact, user, system
+
+
+def yardstick(core):
+    """Microseconds of processor time that a fixed piece of computing takes on a core: how fast the machine is at the moment."""
+    before, times = os.sched_getaffinity(0), []
+    os.sched_setaffinity(0, {int(core)})
+    try:
+        for _ in range(3):
+            begun = time.thread_time_ns()
+            hashlib.pbkdf2_hmac("sha256", b"the same", b"each time", 10000)
+            times.append((time.thread_time_ns() - begun) / 1e3)
+    finally:
+        os.sched_setaffinity(0, before)
+    # Interrupts only ever add to it.
+    return min(times)
 
 
 def memory(pid):

@@ -17,6 +17,8 @@ def main(port, path, seconds):
     begun = time.monotonic()
     while time.monotonic() - begun < seconds:
         with socket.create_connection(("127.0.0.1", port), 10) as plain:
+            # As browsers do: else the request waits until the end of the handshake is acknowledged, which not every server does at once.
+            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             with context.wrap_socket(plain, server_hostname="localhost", session=session) as connection:
                 connection.sendall(asked)
                 answer = b""

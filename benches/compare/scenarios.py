@@ -43,7 +43,6 @@ class Scenario:
     streams: int = 0  # over HTTP/2, so many requests at a time on each connection
     reached_after: int = 0  # the status comes only after up to so many requests (a limit)
     body: int = 0  # bytes that are posted; 0: GET
-    without: tuple[str, ...] = ()  # peers that can not do it
     how: str = "load"  # as fast as it goes; "websocket": messages through tunnels; "resume": TLS sessions that go on
     share: float = 0.0  # at this share of the rate that the reference reaches in `plain`, for the time that answers take
     log: bool = False  # every peer writes an access log
@@ -76,14 +75,14 @@ ALL = {
         Scenario("b100k", "/100k", length=100 << 10, connections=16, reference="nginx-tuned", about="100 KiB proxied"),
         Scenario("b10m", "/10m", length=10 << 20, connections=4, reference="nginx-tuned", about="10 MiB proxied"),
         Scenario(
-            "static", "/static/10k", length=10 << 10, without=("haproxy",), about="a file of 10 KiB, served by the peer itself"
+            "static", "/static/10k", length=10 << 10, about="a file of 10 KiB, served by the peer itself"
         ),
         Scenario(
             "post",
             "/1k",
             length=1024,
             body=8 << 10,
-            about="8 KiB posted, buffered before the app is asked (HAProxy streams it)",
+            about="8 KiB posted, there as a whole before the app is asked",
         ),
         Scenario(
             "conn",
@@ -139,9 +138,9 @@ ALL = {
             about="100 KiB proxied over TLS 1.3",
         ),
         Scenario("websocket", "/1k", length=1024, how="websocket", about="a message of 125 bytes there and back through a WebSocket"),
-        Scenario("plain_log", "/1k", length=1024, log=True, without=("haproxy",), about="1 KiB proxied, with access logs"),
+        Scenario("plain_log", "/1k", length=1024, log=True, about="1 KiB proxied, with access logs"),
         Scenario(
-            "deny_log", "/deny", status=403, log=True, without=("haproxy",), about="refused at the edge, with access logs"
+            "deny_log", "/deny", status=403, log=True, about="refused at the edge, with access logs"
         ),
         Scenario("at_30", "/1k", length=1024, share=0.3, about="1 KiB proxied at 30 % of what nginx reaches"),
         Scenario("at_70", "/1k", length=1024, share=0.7, about="1 KiB proxied at 70 % of what nginx reaches"),
@@ -150,8 +149,10 @@ ALL = {
             "/1k",
             length=1024,
             workers=2,
-            without=("haproxy",),
             about="1 KiB proxied by two workers on two cores",
         ),
     )
 }
+# Scenarios that measure memory, and whether over TLS.
+MEMORY = {"mem": False, "mem_tls": True}
+NAMES = [*ALL, *MEMORY]

@@ -1,0 +1,167 @@
+"""One round of one scenario: every peer that takes part, in slices of a second that take turns.
+
+All are started, checked and warmed up first. Then each slice visits them there, the next one back: a machine that becomes slower on the way hits both of a
+pair, and neither is always the first. What went wrong with one does not keep the others from being measured.
+"""
+
+import contextlib
+import http.client
+import os
+import statistics
+import time
+
+import load
+import peers
+import processes
+import scenarios
+
+PROXY_CORE, LOAD_CORE = os.environ.get("PROXY_CORE", "0"), os.environ.get("LOAD_CORE", "1")
+IDLE_CONNECTIONS = 10000
+# What can be wrong with one peer, and is told of it.
+PROBLEMS = (load.Wrong, processes.Failed, OSError, ValueError, http.client.HTTPException)
+
+
+def cores_of(scenario):
+    """Those of the peer, and those of load and upstream."""
+    if scenario and scenario.workers > 1:
+        both = f"{PROXY_CORE},{LOAD_CORE}"
+        return both, both
+    return PROXY_CORE, LOAD_CORE
+
+
+def configure(folder, source, scenario):
+    """The peers' configurations as this scenario wants them."""
+    workers, changes = scenario.workers if scenario else 1, []
+    if scenario and scenario.log:
+        changes += [(was, new.replace("{folder}", str(folder))) for peer in peers.ALL.values() for was, new in peer.changes]
+    changes += [(was, new.format(workers=workers)) for was, new in peers.WORKERS]
+    for file in source.iterdir():
+        text = file.read_text()
+        for was, becomes in changes if file.name != "upstream.conf" else []:
+            text = text.replace(was, becomes)
+        (folder / file.name).write_text(text)
+
+
+def start(name, binary, folder, scenario=None):
+    """The peer, with the configuration that lies in the folder."""
+    peer, workers = peers.ALL[name], scenario.workers if scenario else 1
+    command, settings = peer.command(workers, folder, binary), peer.settings(workers)
+    return processes.Process(name, command, (peer.port, peer.tls_port), cores_of(scenario)[0], folder, settings)
+
+
+def port_of(name, tls):
+    return peers.ALL[name].tls_port if tls else peers.ALL[name].port
+
+
+def measure_slice(process, upstream, drive, seconds):
+    speed = processes.yardstick(PROXY_CORE)
+    upstream_before, began = processes.cpu_times(upstream.pid)[0], time.monotonic()
+    before = processes.cpu_times(process.pid)
+    counted = drive(seconds)
+    after = processes.cpu_times(process.pid)
+    return {
+        "wall": time.monotonic() - began,
+        "exact": (after[0] - before[0]) / 1e9,
+        "user": after[1] - before[1],
+        "system": after[2] - before[2],
+        "upstream": (processes.cpu_times(upstream.pid)[0] - upstream_before) / 1e9,
+        "yardstick": speed,
+        "rss_kib": processes.memory(process.pid)[0],
+        "counted": counted,
+    }
+
+
+def combined(slices):
+    """The row of a peer: sums over its slices, and what each of them cost."""
+
+    def total(key):
+        return sum(one[key] for one in slices)
+
+    counted = [one["counted"] for one in slices]
+    requests, seconds = sum(one["requests"] for one in counted), sum(one["seconds"] for one in counted)
+    received = sum(one["bytes"] for one in counted)
+    return {
+        "us": total("exact") / requests * 1e6,
+        "user_us": total("user") / requests * 1e6,
+        "system_us": total("system") / requests * 1e6,
+        "rps": requests / seconds,
+        "mb_per_s": received / seconds / 1e6,
+        # Near 1: the peer was the bottleneck. Its core is its own, so the time per request holds below that, too.
+        "busy": total("exact") / total("wall"),
+        "upstream_busy": total("upstream") / total("wall"),
+        "rss_kib": slices[-1]["rss_kib"],
+        "requests": requests,
+        "seconds": seconds,
+        "bytes": received,
+        **{key: sum(one[key] for one in counted) for key in ("bad", "broken")},
+        **{key: statistics.median(one[key] for one in counted) for key in counted[0] if key.startswith("p") or key == "wanted_rps"},
+        "slices": [one["exact"] / one["counted"]["requests"] * 1e6 for one in slices],
+        "yardstick_us": [round(one["yardstick"], 1) for one in slices],
+    }
+
+
+def measure(name, number, taking_part, options, upstream, folder, rate):
+    """Rows of one round by peer, and what was wrong with which."""
+    scenario = scenarios.ALL[name]
+    core, slices, wrong, running = cores_of(scenario)[1], {}, {}, {}
+
+    def drive_of(peer):
+        port = port_of(peer, scenario.tls)
+        if scenario.share:
+            return lambda seconds: load.drive_at(port, scenario, rate, seconds, core)
+        return lambda seconds: load.drive(port, scenario, seconds, core)
+
+    with contextlib.ExitStack() as stack:
+        # Started anew for each: no scenario inherits the connections and tables of another.
+        for peer in taking_part:
+            try:
+                running[peer] = stack.enter_context(start(peer, options.probegate, folder, scenario))
+                load.check_scenario(port_of(peer, scenario.tls), scenario)
+                drive_of(peer)(1)  # connections to the upstream, caches, tables
+                slices[peer] = []
+            except PROBLEMS as problem:
+                wrong[peer] = problem
+        # Times that answers take are told of a rate that lasts.
+        count, seconds = (1, options.seconds) if scenario.share else (options.seconds, 1)
+        for turn in range(count):
+            for peer in list(slices)[:: 1 if (number + turn) % 2 == 0 else -1]:
+                try:
+                    slices[peer].append(measure_slice(running[peer], upstream, drive_of(peer), seconds))
+                except PROBLEMS as problem:
+                    wrong[peer] = problem
+                    del slices[peer]
+    return {peer: combined(found) for peer, found in slices.items()}, wrong
+
+
+def capacity(options, folder):
+    """Requests in a second that the reference reaches in `plain`, here and now."""
+    scenario = scenarios.ALL["plain"]
+    with start(scenario.reference, options.probegate, folder, scenario):
+        port = port_of(scenario.reference, False)
+        load.drive(port, scenario, 1, LOAD_CORE)
+        counted = load.drive(port, scenario, options.seconds, LOAD_CORE)
+    return counted["requests"] / counted["seconds"]
+
+
+def measure_memory(name, options, folder, tls):
+    """What a peer holds alone, with idle connections, and after they left: at once, and when there was time to give it back."""
+    with start(name, options.probegate, folder) as process:
+        idle, idle_anonymous = processes.memory(process.pid)
+        sockets = load.idle_connections(port_of(name, tls), IDLE_CONNECTIONS, tls)
+        held, _ = processes.memory(process.pid)
+        alive = sum(map(load.still_open, sockets))
+        for connection in sockets:
+            connection.close()
+        if alive < IDLE_CONNECTIONS:
+            raise load.Wrong(f"{IDLE_CONNECTIONS - alive} of {IDLE_CONNECTIONS} idle connections were closed")
+        time.sleep(1)
+        after, _ = processes.memory(process.pid)
+        time.sleep(14)
+        return {
+            "idle_kib": idle,
+            "idle_anonymous_kib": idle_anonymous,
+            "held_kib": held,
+            "bytes_per_connection": (held - idle) * 1024 / IDLE_CONNECTIONS,
+            "after_kib": after,
+            "later_kib": processes.memory(process.pid)[0],
+        }

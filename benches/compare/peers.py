@@ -1,0 +1,106 @@
+"""Who is compared: how each is started, and what it is left out of, with the reason."""
+
+import os
+import pathlib
+import shutil
+from dataclasses import dataclass, field
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+# Where the README installs those that come from PyPI.
+INSTALLED = ROOT / "target/peers/bin"
+
+
+@dataclass(frozen=True)
+class Peer:
+    """One program in front of the app."""
+
+    port: int
+    tls_port: int
+    program: str
+    arguments: tuple[str, ...]  # in the foreground, from the folder that has its configuration; {folder}; {workers}: how many
+    version: tuple[str, ...]
+    environment: dict[str, str] = field(default_factory=dict)
+    optional: bool = False  # left out where it is not installed
+    changes: tuple[tuple[str, str], ...] = ()  # what is written otherwise for a scenario with access logs
+    left_out: dict[str, str] = field(default_factory=dict)  # scenario to why
+
+    def command(self, workers, folder, binary):
+        program = binary if self.program == "probegate" else find(self.program)
+        return [program, *(part.format(workers=workers, folder=folder) for part in self.arguments)]
+
+    def settings(self, workers):
+        """What its environment has besides this one's."""
+        return {name: value.format(workers=workers) for name, value in self.environment.items()}
+
+
+def find(program):
+    """The path of a program; None where it is not installed. Beside the PATH: where a virtual environment of the project has it, and where only root looks."""
+    return shutil.which(program, path=os.pathsep.join([os.environ.get("PATH", ""), str(INSTALLED), "/usr/sbin"]))
+
+
+NGINX_LOG = ("access_log off;", "access_log nginx.access.log combined buffer=64k flush=1s;")
+NO_LIMITS = "its standard build has no limits"
+NO_FILES = "it serves no files"
+ALL = {
+    "nginx": Peer(
+        19101, 19111, "nginx", ("-p", "{folder}", "-c", "nginx.conf", "-g", "daemon off;"), ("-v",), changes=(NGINX_LOG,)
+    ),
+    "nginx-tuned": Peer(
+        19104, 19114, "nginx", ("-p", "{folder}", "-c", "nginx-tuned.conf", "-g", "daemon off;"), ("-v",), changes=(NGINX_LOG,)
+    ),
+    "haproxy": Peer(
+        19102,
+        19112,
+        "haproxy",
+        ("-f", "haproxy.cfg", "-db"),
+        ("-v",),
+        left_out={
+            "static": NO_FILES,
+            "plain_log": "it logs to a log server, not to a file",
+            "deny_log": "it logs to a log server, not to a file",
+            "mem": "it wants two descriptors for each connection that may come, more than many machines let a process have",
+            "mem_tls": "it wants two descriptors for each connection that may come, more than many machines let a process have",
+        },
+    ),
+    "envoy": Peer(
+        19105,
+        19115,
+        "envoy",
+        ("-c", "envoy.yaml", "--concurrency", "{workers}", "--disable-hot-restart", "-l", "error"),
+        ("--version",),
+        optional=True,
+        changes=(
+            (
+                "access_log: []",
+                'access_log: [{name: file, typed_config: {"@type": type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog, path: envoy.access.log}}]',
+            ),
+        ),
+        left_out={"static": NO_FILES},
+    ),
+    "caddy": Peer(
+        19106,
+        19116,
+        "caddy",
+        ("run", "--config", "Caddyfile", "--adapter", "caddyfile"),
+        ("version",),
+        # What it would keep in the home of whoever starts it.
+        environment={"GOMAXPROCS": "{workers}", "XDG_CONFIG_HOME": "caddy", "XDG_DATA_HOME": "caddy"},
+        optional=True,
+        changes=(("# access log: off", "log {\n\t\toutput file caddy.access.log {\n\t\t\troll_disabled\n\t\t}\n\t\tlevel INFO\n\t}"),),
+        left_out={"limited": NO_LIMITS, "three": NO_LIMITS},
+    ),
+    "probegate": Peer(
+        19103,
+        19113,
+        "probegate",
+        ("run", "-c", "probegate.yaml"),
+        ("--version",),
+        changes=(("access: {format: off}", "access: {format: combined, to: {folder}/probegate.access.log}"),),
+    ),
+}
+# What is written otherwise for more than one worker; those that take the number on their command line are not among them.
+WORKERS = (
+    ("worker_processes 1;", "worker_processes {workers};"),
+    ("workers: 1", "workers: {workers}"),
+    ("nbthread 1", "nbthread {workers}"),
+)
