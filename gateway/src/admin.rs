@@ -43,7 +43,6 @@ use self::route::{Access, Answer, Call, Found, Refused, Resource, Route, invalid
 use crate::local::feed::Feed;
 use crate::local::{self, Answered, Door, Page, Request, Socket};
 use crate::plan::AdminSocket;
-use crate::readiness;
 use crate::state::{Active, State, unix_time};
 use crate::wire::deadline::TICK;
 
@@ -264,11 +263,6 @@ impl Desk {
 
 fn refused(status: u16, reason: &'static str, text: &str) -> Page {
     refusal(&(status, reason, text.to_owned()), &[])
-}
-
-/// Why the gateway takes no traffic; `None`: it does.
-fn readiness(state: &State) -> Option<&'static str> {
-    readiness::reasons(state, &state.active()).first().map(|wrong| wrong.reason)
 }
 
 /// A time in milliseconds, with three places.

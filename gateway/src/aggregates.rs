@@ -5,7 +5,7 @@
 //! Invariant: nobody is asked here. Whoever asks tells what was seen ([`Board::tell`]); checks of servers tell by themselves.
 
 use std::borrow::Cow;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use probegate_policies::aggregate::{Member, Need, Verdict, verdict};
@@ -101,6 +101,8 @@ pub struct Board {
     versions: Mutex<Vec<Standing>>,
     /// What was said last about all of them, as a number; 0: nothing.
     said: AtomicU8,
+    /// When that was, in seconds since the epoch; 0: never.
+    asked: AtomicU64,
 }
 
 /// What is known about one service.
@@ -120,9 +122,10 @@ impl Board {
             known.cloned().unwrap_or_else(|| Entry { service: name.into(), member: Member::default(), why: None })
         });
         let said = earlier.map_or(0, |earlier| earlier.said.load(Ordering::Relaxed));
+        let asked = AtomicU64::new(earlier.and_then(Self::asked).unwrap_or_default());
         let unknown = Standing { passes: false, why: Some(Why::Unknown) };
         let versions = Mutex::new(vec![unknown; aggregate.one_version.len()]);
-        Self { entries: Mutex::new(entries.collect()), versions, said: AtomicU8::new(said) }
+        Self { entries: Mutex::new(entries.collect()), versions, said: AtomicU8::new(said), asked }
     }
 
     /// Takes what was seen, in the order of the members (`None`: nothing), and tells what is said from here on. Whoever turns is logged.
@@ -161,8 +164,14 @@ impl Board {
         self.versions.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Remembers what is said about all of them; logs it where that is something else than before.
-    pub fn say(&self, aggregate: &Aggregate, verdict: Verdict) {
+    /// When somebody asked last, in seconds since the epoch.
+    pub fn asked(&self) -> Option<u64> {
+        Some(self.asked.load(Ordering::Relaxed)).filter(|&at| at > 0)
+    }
+
+    /// Remembers what is said about all of them at this time; logs it where that is something else than before.
+    pub fn say(&self, aggregate: &Aggregate, verdict: Verdict, unix: u64) {
+        self.asked.store(unix, Ordering::Relaxed);
         let number = match verdict {
             Verdict::Pass => 1,
             Verdict::Warn => 2,

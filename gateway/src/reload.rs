@@ -5,7 +5,7 @@
 mod asked;
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -60,7 +60,7 @@ impl Reloader {
     /// Tells `outcome` what it knows as it goes on.
     fn try_reload(&self, outcome: &mut Outcome) -> Result<(), Refused> {
         let path = self.path.as_ref().ok_or("started without a configuration file: there is nothing to reload")?;
-        outcome.file = std::path::absolute(path).ok();
+        outcome.file = self.state.file().map(Path::to_owned);
         let loaded = config::load(path).map_err(|failure| Refused {
             text: failure.to_string(),
             findings: match &failure {

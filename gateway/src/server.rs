@@ -127,6 +127,9 @@ pub fn run(plan: Plan, options: Options, level: Level) -> Result<(), StartFailed
     let state = State::new(plan, seed, access_log)?;
     let (file, digest) = options.config.unzip();
     state.set_digest(digest.unwrap_or_default());
+    if let Some(file) = &file {
+        state.set_file(file);
+    }
     state.reloads.are_asked_for_with(signals.reloading());
     acme::load(&state, &state.active().plan);
     tls::watch::start(&state).map_err(system("threads"))?;

@@ -1,8 +1,9 @@
 //! What outlives requests: the active plan with everything that hangs on it, the metrics, and whether the gateway is going down.
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
@@ -122,6 +123,7 @@ pub struct State {
     pub reloads: Reloads,
     /// Which text the configuration in force was.
     digest: ArcSwap<String>,
+    file: OnceLock<PathBuf>,
     /// Where access-log lines go.
     pub access_log: AccessLogger,
     /// The zero of [`Now::nanos`].
@@ -168,6 +170,7 @@ impl State {
             admin_path: Mutex::default(),
             reloads: Reloads::default(),
             digest: ArcSwap::default(),
+            file: OnceLock::new(),
             access_log,
             origin,
             seed,
@@ -189,6 +192,16 @@ impl State {
     /// The configuration in force was this text.
     pub fn set_digest(&self, digest: String) {
         self.digest.store(Arc::new(digest));
+    }
+
+    /// Where configurations are read; `None`: nowhere.
+    pub fn file(&self) -> Option<&Path> {
+        self.file.get().map(PathBuf::as_path)
+    }
+
+    /// Configurations are read there. Once.
+    pub fn set_file(&self, path: &Path) {
+        self.file.set(std::path::absolute(path).unwrap_or_else(|_| path.to_owned())).ok();
     }
 
     /// Grows whenever a plan is swapped in.

@@ -35,11 +35,14 @@ fn describe(call: &Call<'_>, index: usize, aggregate: &Aggregate) -> Value {
     let standings = standings(call.active, index);
     let versions = call.active.aggregates.get(index).map(Board::versions).unwrap_or_default();
     let own = gateway(aggregate, call.active, call.state);
-    let status = match conclude(aggregate, &standings, &versions, own) {
+    let verdict = conclude(aggregate, &standings, &versions, own);
+    let status = match verdict {
         Verdict::Pass => "pass",
         Verdict::Warn => "warn",
         Verdict::Fail => "fail",
     };
+    let mut parts = standings.iter().chain(&versions).chain(&own);
+    let pending = verdict == Verdict::Fail && parts.all(|one| one.passes || one.why == Some(Why::Unknown));
     let name = |index: usize| call.active.plan.services.get(index).map_or("", |service| &*service.name);
     let members = aggregate.members.iter().zip(&standings);
     let members = members.map(|(member, standing)| part(name(member.service), member.need == Need::Required, standing));
@@ -55,6 +58,8 @@ fn describe(call: &Call<'_>, index: usize, aggregate: &Aggregate) -> Value {
             AggregateSource::Checks { .. } => "checks",
         },
         "status": status,
+        "pending": pending,
+        "asked": call.active.aggregates.get(index).and_then(Board::asked),
         "checks": members.chain(versions).chain(own).collect::<Vec<_>>(),
         "line": aggregate.origin.line,
     })

@@ -26,6 +26,7 @@ pub(super) fn answer(call: &Call<'_>) -> Value {
     let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
     json!({
         "generation": call.state.generation(),
+        "file": call.state.file(),
         "sha256": Some(call.state.digest()).filter(|digest| !digest.is_empty()).map(|digest| digest.to_string()),
         "since": load(&metrics.loaded_at),
         "reloads": load(&metrics.reloads),

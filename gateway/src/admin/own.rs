@@ -47,13 +47,6 @@ pub(super) const RESOURCE: Resource = Resource {
 /// Everything that speaks against it, the first in one word as well. Without `names`, it is not told what that is about: names of services are not for
 /// anybody.
 fn ready(known: &Readiness, names: bool) -> Page {
-    let all = |wrongs: &[Wrong]| {
-        let about = |wrong: &Wrong| wrong.about.clone().filter(|_| names);
-        let mut all: Vec<_> = wrongs.iter().map(|wrong| Wrong { about: about(wrong), ..wrong.clone() }).collect();
-        all.dedup();
-        let told = |wrong: &Wrong| json!({"reason": wrong.reason, "about": wrong.about.as_deref(), "text": wrong.text});
-        all.iter().map(told).collect::<Value>()
-    };
     let Readiness { reasons, warnings } = known;
     let status = if reasons.is_empty() { "ready" } else { "not_ready" };
     let mut fields = Map::new();
@@ -61,9 +54,18 @@ fn ready(known: &Readiness, names: bool) -> Page {
     if let Some(first) = reasons.first() {
         fields.insert("reason".to_owned(), first.reason.into());
     }
-    fields.insert("reasons".to_owned(), all(reasons));
-    fields.insert("warnings".to_owned(), all(warnings));
+    fields.insert("reasons".to_owned(), told(reasons, names));
+    fields.insert("warnings".to_owned(), told(warnings, names));
     json(if reasons.is_empty() { 200 } else { 503 }, Value::Object(fields).to_string())
+}
+
+/// Each of them once, with what it is about if `names` may be told.
+pub(super) fn told(wrongs: &[Wrong], names: bool) -> Value {
+    let about = |wrong: &Wrong| wrong.about.clone().filter(|_| names);
+    let mut all: Vec<_> = wrongs.iter().map(|wrong| Wrong { about: about(wrong), ..wrong.clone() }).collect();
+    all.dedup();
+    let told = |wrong: &Wrong| json!({"reason": wrong.reason, "about": wrong.about.as_deref(), "text": wrong.text});
+    all.iter().map(told).collect()
 }
 
 fn json(status: u16, text: String) -> Page {

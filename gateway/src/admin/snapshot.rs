@@ -5,7 +5,8 @@ use std::sync::atomic::Ordering;
 use serde_json::{Value, json};
 
 use super::route::{Access, Answer, Call, Resource, Route};
-use super::{aggregates, bans, certificates, configuration, denials, limits, services};
+use super::{aggregates, bans, certificates, configuration, denials, limits, own, services};
+use crate::readiness;
 use crate::state::unix_time;
 
 /// This resource.
@@ -40,10 +41,13 @@ pub(super) fn answer(call: &Call<'_>) -> Value {
 
 fn gateway(call: &Call<'_>) -> Value {
     let (state, metrics) = (call.state, &call.state.metrics);
+    let known = readiness::of(state);
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "pid": std::process::id(),
-        "state": super::readiness(state).unwrap_or("ready"),
+        "state": known.reasons.first().map_or("ready", |wrong| wrong.reason),
+        "reasons": own::told(&known.reasons, true),
+        "warnings": own::told(&known.warnings, true),
         "uptime": state.origin().elapsed().as_secs(),
         "workers": metrics.workers(),
         "connections": metrics.connections.load(Ordering::Relaxed),

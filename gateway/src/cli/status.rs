@@ -73,9 +73,17 @@ fn told(answer: &Value, colour: bool) -> String {
             probes.row([name.clone(), text(probe, "probe"), text(probe, "state"), since, last(probe)]);
         }
     }
-    for table in
-        [servers, slots, aggregates(answer), traffic, probes, limits(answer), certificates(answer), denials(answer)]
-    {
+    for table in [
+        attention(answer),
+        servers,
+        slots,
+        aggregates(answer),
+        traffic,
+        probes,
+        limits(answer),
+        certificates(answer),
+        denials(answer),
+    ] {
         let shown = table.show(colour);
         if !shown.is_empty() {
             write!(out, "\n{shown}").ok();
@@ -105,6 +113,46 @@ fn gateway(answer: &Value) -> String {
     )
 }
 
+/// What is wrong with the gateway, and aggregates that do not pass, or not with all of their services.
+fn attention(answer: &Value) -> Table {
+    let mut table = Table::new(&["NEEDS ATTENTION", "STATE", "WHY"]);
+    let gateway = answer.get("gateway").into_iter();
+    for (key, word) in [("reasons", "not ready"), ("warnings", "warning")] {
+        for wrong in gateway.clone().flat_map(|gateway| list(gateway, key)) {
+            let about = text(wrong, "about");
+            let about = if about.is_empty() { "gateway".to_owned() } else { format!("gateway: {about}") };
+            table.row([about, word.to_owned(), format!("{}: {}", text(wrong, "reason"), text(wrong, "text"))]);
+        }
+    }
+    let now = answer.get("time").and_then(Value::as_u64).unwrap_or_default();
+    for aggregate in list(answer, "aggregates") {
+        let state = word(aggregate);
+        if state == "fail" || state == "warn" {
+            let asked = aggregate.get("asked").and_then(Value::as_u64).filter(|_| text(aggregate, "from") == "probes");
+            let age = asked.map(|at| now.saturating_sub(at)).filter(|&age| age > 60);
+            let age = age.map(|age| format!(", asked {} ago", seconds(age))).unwrap_or_default();
+            let name = format!("aggregate: {}", text(aggregate, "aggregate"));
+            table.row([name, state, wrong(aggregate) + &age]);
+        }
+    }
+    table
+}
+
+/// How an aggregate is.
+fn word(aggregate: &Value) -> String {
+    let pending = aggregate.get("pending") == Some(&Value::Bool(true));
+    if pending { "not asked".to_owned() } else { text(aggregate, "status") }
+}
+
+/// Who of an aggregate does not pass, or has something said about it.
+fn wrong(aggregate: &Value) -> String {
+    let wrong = list(aggregate, "checks").filter_map(|check| {
+        let why = text(check, "reason");
+        (!why.is_empty()).then(|| format!("{} {why}", text(check, "name")))
+    });
+    wrong.collect::<Vec<_>>().join(", ")
+}
+
 /// The slot of a server, and whether it gets no requests.
 fn slot(server: &Value) -> String {
     let idle = server.get("in_turn") == Some(&Value::Bool(false));
@@ -123,13 +171,8 @@ fn last(probe: &Value) -> String {
 fn aggregates(answer: &Value) -> Table {
     let mut table = Table::new(&["AGGREGATE", "PATH", "STATE", "FROM", "WHY"]);
     for aggregate in list(answer, "aggregates") {
-        let wrong = |check: &Value| {
-            let why = text(check, "reason");
-            (!why.is_empty()).then(|| format!("{} {why}", text(check, "name")))
-        };
-        let wrong: Vec<_> = list(aggregate, "checks").filter_map(wrong).collect();
-        let row = ["aggregate", "path", "status", "from"].map(|key| text(aggregate, key));
-        table.row(row.into_iter().chain([wrong.join(", ")]));
+        let [name, path, from] = ["aggregate", "path", "from"].map(|key| text(aggregate, key));
+        table.row([name, path, word(aggregate), from, wrong(aggregate)]);
     }
     table
 }
@@ -223,8 +266,8 @@ fn shade(is_title: bool, cell: &str) -> &'static str {
     match cell {
         _ if is_title => "\u{1b}[1m",
         "up" | "good" | "valid" | "pass" => "\u{1b}[32m",
-        "down" | "bad" | "fail" | "expired" | "missing" => "\u{1b}[31m",
-        "warn" | "left out" | "on trial" | "drained" | "not yet valid" => "\u{1b}[33m",
+        "down" | "bad" | "fail" | "not ready" | "expired" | "missing" => "\u{1b}[31m",
+        "warn" | "warning" | "left out" | "on trial" | "drained" | "not yet valid" => "\u{1b}[33m",
         _ => "",
     }
 }

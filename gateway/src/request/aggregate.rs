@@ -18,7 +18,7 @@ use super::target::Target;
 use super::{After, NOBODY, Received, hidden, refuse};
 use crate::aggregates::{self, GATEWAY, Standing};
 use crate::plan::{Aggregate, AggregateSource, Deny};
-use crate::state::Active;
+use crate::state::{Active, unix_time};
 use crate::wire::deadline::Deadline;
 use crate::wire::head::{FieldView, Name};
 use crate::wire::{Answer, RequestBody, Responder};
@@ -100,7 +100,7 @@ async fn answer<R: Responder>(
     let own = aggregates::gateway(aggregate, active, &worker.state);
     let verdict = aggregates::conclude(aggregate, standings, versions, own);
     if let Some(board) = active.aggregates.get(index) {
-        board.say(aggregate, verdict);
+        board.say(aggregate, verdict, unix_time());
     }
     let sees = aggregate
         .details

@@ -76,6 +76,7 @@ mod monitoring;
 mod names;
 mod page;
 mod page_tokens;
+mod page_trouble;
 mod panic;
 mod paths;
 mod probe_policies;

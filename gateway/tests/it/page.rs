@@ -67,7 +67,7 @@ pub(crate) fn page(gateway: &Gateway) -> String {
 }
 
 /// Opens the page and waits until it shows what the gateway tells.
-fn look(browser: &mut Browser, gateway: &Gateway) {
+pub(crate) fn look(browser: &mut Browser, gateway: &Gateway) {
     browser.open(&page(gateway));
     browser.wait("document.querySelector('.going.live') && document.querySelector('.card')");
 }
@@ -217,8 +217,8 @@ fn the_page_shows_what_is_in_every_light_and_axe_finds_nothing() {
     assert_eq!(browser.eval("document.title"), "probegate");
     // What is put before an administrator can be put before a shell.
     let command = browser.eval("document.querySelector('#denials code').textContent");
-    let command =
-        command.as_str().unwrap().replace("probegate explain -c /etc/probegate/probegate.yaml ", "printf '%s\\n' ");
+    let begins = format!("probegate explain -c {} ", gateway.config_path().display());
+    let command = command.as_str().unwrap().replace(&begins, "printf '%s\\n' ");
     let words = std::process::Command::new("sh").args(["-c", &command]).output().unwrap();
     let words = String::from_utf8(words.stdout).unwrap();
     assert_eq!(words, format!("--from\n127.0.0.1\nGET\nhttp://shop.example{strange}\n"));

@@ -47,7 +47,7 @@ export function say(text) {
 // Asks before something is done. `what`: title, text, verb, method, path and done (what is said when it is), and whether it is grave.
 export function ask(what, secrets, after) {
   if (dialog.open) return;
-  const state = { busy: false, refused: "", token: secrets.wanted, forced: false };
+  const state = { busy: false, refused: "", problems: [], token: secrets.wanted, forced: false };
   const opener = document.activeElement;
   // At once, and not when the browser comes to say that it is closed: by then, the next question may stand there.
   const close = () => {
@@ -74,8 +74,9 @@ export function ask(what, secrets, after) {
         after();
         return;
       }
-      const { text, reason } = await refusal(response);
+      const { text, reason, problems } = await refusal(response);
       state.refused = text;
+      state.problems = problems;
       state.forced = Boolean(what.force) && reason === "last_server";
       if (reason.startsWith("token_")) {
         secrets.change = "";
@@ -96,6 +97,8 @@ export function ask(what, secrets, after) {
       state.token && h("label", { key: "token" }, `Token, as sent in ${secrets.field(true)}`,
         h("input", { type: "password", name: "token", autocomplete: "off", spellcheck: "false", required: true })),
       state.refused && h("p", { key: "refused", class: "refused", role: "alert" }, `Refused: ${state.refused}.`),
+      state.problems.length > 0 && h("ul", { key: "problems", class: "problems" }, state.problems.slice(0, 8).map((one, i) =>
+        h("li", { key: i }, `${one.line ? `line ${one.line}: ` : ""}${one.message}${one.hint ? ` (${one.hint})` : ""}`))),
       h("div", { class: "buttons" },
         h("button", { key: "no", type: "button", onclick: close, once: { autofocus: true } }, "Cancel"),
         h("button", { key: "go", type: "submit", class: `go ${what.grave || state.forced ? "grave" : "main"}`, "aria-disabled": state.busy ? "true" : null },

@@ -85,8 +85,8 @@ function pause(time) {
   return new Promise((resolve) => setTimeout(resolve, time));
 }
 
-// Why the gateway refused: in its own words, and as a word for programs.
+// Why the gateway refused: in its own words, as a word for programs, and what is wrong in a configuration.
 export async function refusal(response) {
   const said = await response.json().catch(() => ({}));
-  return { text: said.detail ?? `the gateway answered with ${response.status}`, reason: said.reason ?? "" };
+  return { text: said.detail ?? `the gateway answered with ${response.status}`, reason: said.reason ?? "", problems: said.problems ?? [] };
 }

@@ -62,7 +62,7 @@ async function copy(text) {
 }
 
 const GOING = { asking: "asking …", live: "live", polling: "every 5 s", lost: "no answer", token: "locked", refused: "refused" };
-const STATES = { ready: "takes traffic", draining: "going down", starting: "starting" };
+const STATES = { ready: "takes traffic", draining: "going down", starting: "starting", servers_down: "takes no traffic", servers_drained: "takes no traffic" };
 
 function header() {
   const { gateway = {}, configuration = {}, services: all = [], unserved } = status ?? {};

@@ -1,6 +1,7 @@
 // What is beside the services: limits, bans, certificates, and the last requests that were refused.
 
 import { h } from "./dom.js";
+import { ofAggregate } from "./trouble.js";
 import { ago, clock, count, date, explain, number, span } from "./words.js";
 
 const mono = (text) => h("bdi", { class: "mono" }, text);
@@ -45,10 +46,8 @@ export function limits(status) {
 export function aggregates(status) {
   const all = status.aggregates ?? [];
   if (!all.length) return null;
-  const words = { pass: ["good", "passes"], warn: ["warn", "passes, not all do"], fail: ["bad", "does not pass"] };
   const rows = all.map((one) => {
-    const unknown = one.status === "fail" && one.checks.every((check) => check.passes || check.reason === "unknown");
-    const [level, word] = unknown ? ["note", "not asked yet"] : words[one.status] ?? ["note", one.status];
+    const [level, word] = ofAggregate(one);
     return h("tr", { key: one.aggregate },
       h("th", { scope: "row" }, h("bdi", null, one.aggregate), h("span", { class: "why" }, mono(one.path))),
       h("td", null, h("span", { class: `badge ${level}` }, word)),
@@ -92,8 +91,8 @@ export function certificates(status) {
     all.length ? table("Certificates", [["Name"], ["State"], ["Until", "num"], ["From"], ["Issuer"]], rows) : null);
 }
 
-function command(denial, copy) {
-  const text = explain(denial);
+function command(denial, copy, file) {
+  const text = explain(denial, file);
   if (!text) return h("span", { class: "none" }, denial.host_cut ? "the host is cut" : denial.path_cut ? "the path is cut" : "–");
   return h("details", { class: "explain" },
     h("summary", { "aria-label": `Explain ${denial.method} ${denial.path}` }, "explain"),
@@ -108,7 +107,7 @@ export function denials(status, copy) {
     h("td", { class: "wide asked" }, one.method && h("span", { class: "method" }, one.method), h("bdi", { class: "mono" }, `${one.host ?? ""}${one.host_cut ? "…" : ""}${one.path ?? ""}` || "no request that could be read", one.path_cut ? "…" : "")),
     h("td", { class: "num" }, one.status),
     h("td", { class: "wide" }, one.text, one.policy && h("span", { class: "why" }, h("bdi", null, one.policy), one.line ? `, line ${one.line}` : "")),
-    h("td", { class: "act" }, command(one, copy))));
+    h("td", { class: "act" }, command(one, copy, status.configuration?.file))));
   return section("denials", "Refused lately", all.length ? count(all.length, "request", "requests") : "", "Nothing was refused since the start.",
     all.length ? table("Requests refused lately", [["At"], ["Client"], ["Asked for"], ["Status", "num"], ["Because"], [""]], rows) : null);
 }

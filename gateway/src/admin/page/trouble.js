@@ -27,17 +27,37 @@ export function ofService(service) {
   return found.sort((a, b) => ORDER[a.level] - ORDER[b.level]);
 }
 
+// How an aggregate is, in one word and for people.
+export function ofAggregate(one) {
+  if (one.pending) return ["note", "not asked yet"];
+  return { pass: ["good", "passes"], warn: ["warn", "passes, not all do"], fail: ["bad", "does not pass"] }[one.status] ?? ["note", one.status];
+}
+
 // Of everything: the gateway's own before that of services, each of which stands once.
 export function ofAll(status) {
   const found = [];
   const add = (level, text, href = "#top") => found.push({ level, text, href, service: "" });
-  if (status.gateway?.state && status.gateway.state !== "ready") add("bad", `The gateway takes no traffic: it is ${status.gateway.state}`);
-  if (status.configuration?.last_reload_failed) add("warn", "The last reload was refused: the configuration before it is in force. The log says why");
+  const told = (one) => `${one.text}${one.about ? ` (${one.about})` : ""}`;
+  for (const one of status.gateway?.reasons ?? []) add("bad", `The gateway takes no traffic: ${told(one)}`);
+  // What services and certificates say themselves stands there.
+  const said = ["servers_down", "servers_drained", "certificate_missing"];
+  for (const one of status.gateway?.warnings ?? []) {
+    if (one.reason === "reload_refused") add("warn", "The last reload was refused: the configuration before it is in force. `probegate reload` says why");
+    else if (!said.includes(one.reason)) add("warn", told(one)[0].toUpperCase() + told(one).slice(1));
+  }
   for (const certificate of status.certificates?.certificates ?? []) {
     const name = certificate.names?.[0] ?? certificate.from;
     const left = certificate.left ?? 0;
     if (certificate.state !== "valid") add("bad", `The certificate for ${name} is ${certificate.state}`, "#certificates");
     else if (left < 14 * 86400) add(left < 3 * 86400 ? "bad" : "warn", `The certificate for ${name} ends to be valid in ${span(left)}`, "#certificates");
+  }
+  for (const one of status.aggregates ?? []) {
+    const [level] = ofAggregate(one);
+    if (level !== "bad" && level !== "warn") continue;
+    const wrong = one.checks.filter((check) => !check.passes).map((check) => `${check.name}${check.reason ? ` (${check.reason})` : ""}`).join(", ");
+    const age = one.from === "probes" && one.asked ? status.time - one.asked : 0;
+    const asked = age > 60 ? `, when it was asked ${span(age)} ago` : "";
+    add(level, `The aggregate ${one.aggregate} ${level === "bad" ? "does not pass" : "passes without all of its services"}: ${wrong}${asked}`, "#aggregates");
   }
   for (const service of status.services ?? []) {
     const all = ofService(service);

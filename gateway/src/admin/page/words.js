@@ -59,7 +59,7 @@ export function quoted(text) {
 }
 
 // What to ask `probegate explain` about a refused request; null: not enough of it is known.
-export function explain(denial) {
+export function explain(denial, file) {
   if (!denial.path || denial.path_cut || denial.host_cut || !/^[A-Z]+$/.test(denial.method ?? "")) return null;
   // Nothing that a terminal could take for anything but text.
   const plain = (text) => text.replace(/[^\x21-\x7e]/gu, (c) => encodeURIComponent(c));
@@ -68,5 +68,7 @@ export function explain(denial) {
   const port = denial.port && denial.port !== (scheme === "https" ? 443 : 80) ? `:${denial.port}` : "";
   const host = denial.host ? `${scheme}://${plain(denial.host)}${port}` : "";
   const from = denial.client ? ` --from ${quoted(plain(denial.client))}` : "";
-  return `probegate explain -c /etc/probegate/probegate.yaml${from} ${denial.method} ${quoted(host + plain(denial.path))}`;
+  // Without a file, the gateway runs the default configuration, as `explain` does.
+  const config = file ? ` -c ${quoted(file)}` : "";
+  return `probegate explain${config}${from} ${denial.method} ${quoted(host + plain(denial.path))}`;
 }
