@@ -54,7 +54,7 @@ reasons! {
     LimitExceeded 429 "limit_exceeded" "the client sent more requests than its limit allows"
     LimitUnavailable 503 "limit_unavailable" "the requests of the client can not be counted now"
     InFlightExceeded 429 "in_flight_exceeded" "the client has more requests in flight than it may"
-    CapacityExceeded 503 "capacity_exceeded" "more requests are in flight than may be"
+    CapacityExceeded 503 "capacity_exceeded" "all clients together make more requests than may be"
 
     // What was asked for.
     PathInvalid 400 "path_invalid" "the path is not a valid one"

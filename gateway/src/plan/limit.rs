@@ -71,9 +71,9 @@ impl Limit {
     /// Why it refuses a request. Where all clients together have used it up, it is not this one's doing.
     pub fn reason(&self) -> Reason {
         match self.in_flight {
+            _ if !self.key.is_about_clients() => Reason::CapacityExceeded,
             None => Reason::LimitExceeded,
-            Some(_) if self.key.is_about_clients() => Reason::InFlightExceeded,
-            Some(_) => Reason::CapacityExceeded,
+            Some(_) => Reason::InFlightExceeded,
         }
     }
 

@@ -8,9 +8,10 @@ use crate::harness::{Client, Config, Folder, Gateway, Upstream, eventually, ok, 
 /// 127.0.0.2 is a proxy that is believed.
 const TOP: &str = concat!(
     "client_ip: {trusted_proxies: [127.0.0.2]}\nnetworks: {office: [198.51.100.0/24]}\n",
-    "limits: {slow: {rate: 1/h, burst: 2}}\nbans: {scans: {offences: {invalid: true}, max_offences: 1, mode: enforce}}"
+    "limits: {slow: {rate: 1/h, burst: 2}, all: {rate: 1/h, burst: 0, key: service}}\nbans: {scans: {offences: {invalid: true}, max_offences: 1, mode: enforce}}"
 );
-const ROUTES: &str = "routes: [{path: /slow, limits: [slow]}, {path: /office, allow: {network: office}}]";
+const ROUTES: &str =
+    "routes: [{path: /slow, limits: [slow]}, {path: /all, limits: [all]}, {path: /office, allow: {network: office}}]";
 
 fn ask(gateway: &Gateway, client: &str, target: &str) -> u16 {
     let mut connection = Client::connect_from([127, 0, 0, 2], gateway.address());
@@ -52,6 +53,8 @@ fn the_real_fail2ban_reads_the_logs_with_its_stock_filters() {
         let statuses: Vec<u16> = (0..6).map(|_| ask(&gateway, client, "/slow?q=\"x\"")).collect();
         assert_eq!(statuses, [200, 200, 200, 429, 429, 429]);
     }
+    // What others have used up is not held against whoever comes next.
+    assert_eq!([(); 2].map(|()| ask(&gateway, "203.0.113.11", "/all")), [200, 503]);
     assert_eq!(ask(&gateway, "203.0.113.8", "/office"), 403);
     assert_eq!(ask(&gateway, "203.0.113.9", "/%zz"), 400);
     assert_eq!(ask(&gateway, "203.0.113.9", "/"), 403, "banned");

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::harness::{Config, Gateway, Upstream, exchange, get, ok, probegate, run};
+use crate::harness::{Config, Gateway, Redis, Upstream, exchange, free_address, get, ok, probegate, run};
 
 fn app() -> Upstream {
     Upstream::answering(|_| ok("answered"))
@@ -58,6 +58,41 @@ fn only_the_refused_are_told_or_nobody() {
         );
         assert!(refused.field("retry-after").is_some(), "when to come back is always told");
         assert_eq!(refused.field("x-ratelimit-limit"), None);
+    }
+}
+
+/// What all clients use up together is nobody's doing: the server is the reason.
+#[test]
+fn a_limit_that_all_clients_share_blames_none_of_them() {
+    let app = app();
+    let redis = Redis::start();
+    let limits = "limits:\n  own: {rate: 1/h, burst: 0}\n  all: {rate: 1/h, burst: 0, key: service}\n  \
+                  fleet: {rate: 2/h, burst: 1, key: [route, path], shared: true}";
+    let service = "routes: [{path: /own, limits: [own]}, {path: /all, limits: [all]}, {path: /fleet, limits: [fleet]}]";
+    let store = format!("limit_store: {{redis: \"{}\", replicas: 2, timeout: 900ms}}", redis.url());
+    let mut gateways: Vec<Gateway> = vec![];
+    for store in [store, format!("limit_store: {{redis: \"redis://{}\", replicas: 2}}", free_address())] {
+        gateways.push(Gateway::start(Config::before(&app).top(limits).top(&store).service(service)));
+    }
+    for gateway in &gateways {
+        for (path, limit, status, reason, kind) in [
+            ("/own", "own", 429, "limit_exceeded", "quota-exceeded"),
+            ("/all", "all", 503, "capacity_exceeded", "temporary-reduced-capacity"),
+            // By the store, and by the gateway alone.
+            ("/fleet", "fleet", 503, "capacity_exceeded", "temporary-reduced-capacity"),
+        ] {
+            let refused = std::iter::repeat_with(|| get(gateway.address(), path)).find(|answer| answer.status != 200);
+            let refused = refused.unwrap();
+            assert_eq!(refused.status, status, "{path}");
+            let told = refused.json();
+            assert!(told["type"].as_str().unwrap().ends_with(kind), "{told}");
+            assert_eq!(told["violated-policies"], serde_json::json!([limit]));
+            assert!(refused.field("ratelimit").unwrap().starts_with(&format!("\"{limit}\";r=0;t=")));
+            let after: u64 = refused.field("retry-after").unwrap().parse().unwrap();
+            assert!((1700..=7200).contains(&after), "{path} {after}");
+            let line = gateway.wait_for_log(|line| line["target"] == path && line["status"] == status);
+            assert_eq!((line["decision"].as_str(), line["reason"].as_str()), (Some("limit"), Some(reason)));
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use chrono::{DateTime, Utc};
 use probegate_policies::client::Identity;
+use probegate_policies::reason::Reason;
 
 use super::format::escaped;
 use super::{Decision, Entry};
@@ -24,6 +25,8 @@ pub(super) fn line(out: &mut Vec<u8>, entry: &Entry<'_>, worker: usize, excess: 
         put(out, format_args!("{} [error] {pid}#{worker}: *{number} ", time.format("%Y/%m/%d %H:%M:%S")));
     };
     match (entry.decision, entry.policy) {
+        // All clients together have used it up: this one is not to be banned for it.
+        (Decision::Limit, _) if entry.reason == Some(Reason::CapacityExceeded) => return false,
         (Decision::Limit, Some((_, zone, _))) => {
             begin(out);
             put(
