@@ -281,7 +281,7 @@ impl Limiter {
                     let this = Limited { limit: *index, decision };
                     let longest = settled.limited.map_or(this, |limited| limited.or_longer(*index, Some(decision)));
                     settled.limited = Some(longest);
-                    settled.refused = reason(plan, longest);
+                    settled.refused = Some(reason(plan, longest));
                 }
                 _ if *spared && !decision.admitted => settled.shadows.push(*index),
                 Some(_) => {}
@@ -352,7 +352,7 @@ impl Limiter {
                 return Settled {
                     limited: Some(limited),
                     delay: (0, 0),
-                    refused: reason(plan, limited),
+                    refused: Some(reason(plan, limited)),
                     shadows: settled.shadows,
                 };
             }
@@ -363,8 +363,8 @@ impl Limiter {
 }
 
 /// Why a request is refused that this limit decided about.
-fn reason(plan: &Plan, limited: Limited) -> Option<Reason> {
-    Some(plan.limits.get(limited.limit).map_or(Reason::LimitExceeded, Limit::reason))
+fn reason(plan: &Plan, limited: Limited) -> Reason {
+    plan.limits.get(limited.limit).map_or(Reason::LimitExceeded, Limit::reason)
 }
 
 /// What the bucket with this index says to a request, and whether it would say the same if no other were under way.
