@@ -81,7 +81,7 @@ fn a_drained_server_finishes_what_it_is_at_and_gets_nothing_new() {
     assert_eq!((ended.code, &*ended.err), (Some(0), ""));
     let line = gateway.wait_for_log(|line| line["message"] == "server is drained");
     assert_eq!((line["service"].as_str(), line["server"].as_str()), (Some("app"), Some(&*label)));
-    let series = format!("probegate_upstream_server_drained{{service=\"app\",server=\"{label}\"}}");
+    let series = format!("probegate_upstream_server_drained{{service=\"app\",server=\"{label}\",slot=\"\"}}");
     wait_for_metric(&gateway, &series, 1.0);
 
     let before = one.count();

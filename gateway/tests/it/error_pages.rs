@@ -364,7 +364,8 @@ fn a_server_that_breaks_its_errors_off_is_blamed_though_clients_see_a_page() {
         .service("error_pages: {default: error.html}\nintercept: [500]")
         .service("routes: [{path: /files/, files: {root: ., internal: true}}, {path: /pointed, intercept: []}]");
     let gateway = with_pages(config);
-    let failures = format!("probegate_upstream_failures_total{{service=\"app\",server=\"{}\"}}", app.server());
+    let failures =
+        format!("probegate_upstream_failures_total{{service=\"app\",server=\"{}\",slot=\"\"}}", app.server());
     let mut expected = 0.0;
     for (target, text) in
         [("/fine", "<h1>"), ("/broken", "<h1>"), ("/invalid", "<h1>"), ("/pointed", "<p>nothing here")]

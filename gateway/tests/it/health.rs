@@ -57,7 +57,7 @@ fn wait_for(gateway: &Gateway, server: usize, health: &str) -> Value {
 }
 
 fn up(label: &str) -> String {
-    format!("probegate_upstream_server_up{{service=\"app\",server=\"{label}\"}}")
+    format!("probegate_upstream_server_up{{service=\"app\",server=\"{label}\",slot=\"\"}}")
 }
 
 #[test]
@@ -85,7 +85,10 @@ fn a_server_that_fails_its_checks_gets_nothing_until_it_passes_again() {
     assert!(
         metric(
             &gateway,
-            &format!("probegate_upstream_checks_total{{service=\"app\",server=\"{}\",result=\"failed\"}}", labels[0])
+            &format!(
+                "probegate_upstream_checks_total{{service=\"app\",server=\"{}\",slot=\"\",result=\"failed\"}}",
+                labels[0]
+            )
         ) > 2.5
     );
 

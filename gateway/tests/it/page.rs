@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::harness::{
     Authority, Browser, Client, Gateway, PATIENCE, TOKEN, Upstream, eventually, exchange, free_address, get_admin,
-    metric, ok, wait_for_metric, wait_ready,
+    metric, metrics, ok, wait_for_metric, wait_ready,
 };
 
 const FILES: [&str; 11] = [
@@ -256,7 +256,7 @@ fn the_page_shows_what_is_in_every_light_and_axe_finds_nothing() {
     wait_for_metric(
         &gateway,
         &format!(
-            "probegate_upstream_checks_total{{service=\"down\",server=\"{}\",result=\"failed\"}}",
+            "probegate_upstream_checks_total{{service=\"down\",server=\"{}\",slot=\"\",result=\"failed\"}}",
             nobody.server()
         ),
         3.0,
@@ -330,7 +330,8 @@ fn everything_can_be_done_by_keys_alone_and_is_asked_about_first() {
     browser.press("Escape", false);
     browser.wait("!document.querySelector('dialog').open");
     assert_eq!(focused(&mut browser), drain, "the focus is back where it was");
-    let drained = format!("probegate_upstream_server_drained{{service=\"shop\",server=\"{}\"}}", app.server());
+    let drained =
+        format!("probegate_upstream_server_drained{{service=\"shop\",server=\"{}\",slot=\"\"}}", app.server());
     wait_for_metric(&gateway, &drained, 0.0);
 
     browser.press("Enter", false);
@@ -431,20 +432,37 @@ fn a_slot_that_gets_no_requests_may_be_stopped_and_one_that_does_may_not() {
     let mut browser = Browser::start();
     for (blue, green, level) in [(&up, &down, "good"), (&down, &up, "bad")] {
         let gateway = slotted(blue, green);
-        let failed = format!("probegate_upstream_checks_total{{service=\"shop\",server=\"{down}\",result=\"failed\"}}");
+        let labels = |server: &str| {
+            let slot = if server == blue { "blue" } else { "green" };
+            format!("service=\"shop\",server=\"{server}\",slot=\"{slot}\"")
+        };
+        let failed = format!("probegate_upstream_checks_total{{{},result=\"failed\"}}", labels(&down));
         eventually("the one that is stopped is down", || {
             (metric(&gateway, &failed) >= 3.0
-                && (metric(&gateway, &format!("probegate_upstream_server_up{{service=\"shop\",server=\"{up}\"}}"))
-                    - 1.0)
-                    .abs()
-                    < 0.1)
+                && (metric(&gateway, &format!("probegate_upstream_server_up{{{}}}", labels(&up))) - 1.0).abs() < 0.1)
                 .then_some(())
         });
-        let in_turn = |server: &str| {
-            metric(&gateway, &format!("probegate_upstream_server_in_turn{{service=\"shop\",server=\"{server}\"}}"))
-                > 0.5
-        };
+        let in_turn =
+            |server: &str| metric(&gateway, &format!("probegate_upstream_server_in_turn{{{}}}", labels(server))) > 0.5;
         assert_eq!((in_turn(blue), in_turn(green)), (true, false));
+        // Every series of a server has the same labels, so that queries may join them, and a server has one of each.
+        let series = metrics(&gateway);
+        for name in [
+            "upstream_server_in_turn",
+            "upstream_server_up",
+            "upstream_server_drained",
+            "upstream_requests_total",
+            "upstream_failures_total",
+            "upstream_ejections_total",
+            "upstream_ejected",
+            "upstream_in_flight",
+        ] {
+            let of: Vec<_> = series.keys().filter(|key| key.starts_with(&format!("probegate_{name}{{"))).collect();
+            assert_eq!(of.len(), 2, "{of:?}");
+            for server in [blue, green] {
+                assert!(series.contains_key(&format!("probegate_{name}{{{}}}", labels(server))), "{of:?}");
+            }
+        }
         let told = get_admin(gateway.admin(), "/status").json()["services"][0]["servers"].clone();
         assert_eq!((&told[0]["slot"], &told[0]["in_turn"]), (&"blue".into(), &true.into()), "{told}");
         assert_eq!((&told[1]["slot"], &told[1]["in_turn"]), (&"green".into(), &false.into()), "{told}");

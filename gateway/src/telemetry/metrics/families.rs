@@ -10,8 +10,8 @@ use super::shard::{BOUNDS, ServiceStats};
 use super::{Metrics, UNKNOWN_REASONS, aggregates, bans, limits, local, servers, shields, slots, store};
 use crate::acme::Acme;
 use crate::readiness;
-use crate::servers::{Health, Site};
-use crate::state::{Active, State};
+use crate::servers::Health;
+use crate::state::State;
 use crate::telemetry::diagnostics;
 
 /// A label (empty: none), its value, and a count.
@@ -170,13 +170,13 @@ pub(super) fn collect(metrics: &Metrics, state: &State) -> Vec<MetricFamily> {
             })
             .collect(),
     ));
-    families.push(each_server(
+    families.push(servers::one_each(
         &active,
         "probegate_upstream_server_drained",
         "Whether a server gets no new requests.",
         |site| Some(f64::from(u8::from(site.state.is_drained()))),
     ));
-    families.push(each_server(
+    families.push(servers::one_each(
         &active,
         "probegate_upstream_server_up",
         "Whether the checks of a server pass.",
@@ -185,24 +185,7 @@ pub(super) fn collect(metrics: &Metrics, state: &State) -> Vec<MetricFamily> {
             (health != Health::Unknown).then(|| f64::from(u8::from(health == Health::Up)))
         },
     ));
-    let checks = state.health.all().into_iter().flat_map(|(service, server, report)| {
-        [("passed", report.passed), ("failed", report.failed)].map(|(result, count)| {
-            let labels =
-                vec![("service", service.to_string()), ("server", server.to_string()), ("result", result.to_owned())];
-            counter(labels, count)
-        })
-    });
-    families.push(family(
-        "probegate_upstream_checks_total",
-        "Checks of servers, by result.",
-        MetricType::COUNTER,
-        checks.collect(),
-    ));
-    families.push(total(
-        "probegate_switch_changes_total",
-        "How often a switch was turned: maintenance, or a drained server.",
-        state.switches.changes(),
-    ));
+    families.push(servers::checks(state, &active));
     families.push(family(
         "probegate_certificate_expiry_timestamp_seconds",
         "When a certificate ends to be valid, by the first name in it.",
@@ -263,16 +246,6 @@ fn acme(acme: &Acme) -> [MetricFamily; 3] {
             if last == 0 { vec![] } else { vec![gauge(vec![], float(last))] },
         ),
     ]
-}
-
-/// One value for each server that has one.
-fn each_server(active: &Active, name: &str, help: &str, value: impl Fn(&Site) -> Option<f64>) -> MetricFamily {
-    let sites = active.servers.iter().flat_map(|servers| servers.sites().iter().map(move |site| (servers, site)));
-    let metrics = sites.filter_map(|(servers, site)| {
-        let labels = vec![("service", servers.service().to_owned()), ("server", site.label.to_string())];
-        Some(gauge(labels, value(site)?))
-    });
-    family(name, help, MetricType::GAUGE, metrics.collect())
 }
 
 pub(super) fn family(name: &str, help: &str, kind: MetricType, metrics: Vec<Metric>) -> MetricFamily {
