@@ -186,6 +186,11 @@ pub(super) fn collect(metrics: &Metrics, state: &State) -> Vec<MetricFamily> {
         },
     ));
     families.push(servers::checks(state, &active));
+    families.push(total(
+        "probegate_switch_changes_total",
+        "How often a switch was turned: maintenance, or a drained server.",
+        state.switches.changes(),
+    ));
     families.push(family(
         "probegate_certificate_expiry_timestamp_seconds",
         "When a certificate ends to be valid, by the first name in it.",
