@@ -23,6 +23,11 @@ class Peer:
     optional: bool = False  # left out where it is not installed
     changes: tuple[tuple[str, str], ...] = ()  # what is written otherwise for a scenario with access logs
     left_out: dict[str, str] = field(default_factory=dict)  # scenario to why
+    no_logs: str = ""  # why it is left out of all scenarios with access logs
+
+    def why_not(self, scenario, logs):
+        """Why it takes no part in a scenario, which may be one with access logs; None if it does."""
+        return self.left_out.get(scenario) or (self.no_logs if logs else None) or None
 
     def command(self, workers, folder, binary):
         program = binary if self.program == "probegate" else find(self.program)
@@ -56,11 +61,10 @@ ALL = {
         ("-v",),
         left_out={
             "static": NO_FILES,
-            "plain_log": "it logs to a log server, not to a file",
-            "deny_log": "it logs to a log server, not to a file",
             "mem": "it wants two descriptors for each connection that may come, more than many machines let a process have",
             "mem_tls": "it wants two descriptors for each connection that may come, more than many machines let a process have",
         },
+        no_logs="it logs to a log server, not to a file",
     ),
     "envoy": Peer(
         19105,

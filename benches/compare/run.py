@@ -17,6 +17,7 @@ status that is not 0, and keeps nothing else from being measured.
 """
 
 import argparse
+import dataclasses
 import json
 import os
 import pathlib
@@ -86,6 +87,7 @@ def machine(options):
         "versions": {**versions, "commit": first_line("git", "-C", peers.ROOT, "describe", "--always", "--dirty")},
         "rounds": options.rounds,
         "seconds": options.seconds,
+        "logs": options.logs,
     }
 
 
@@ -116,6 +118,7 @@ def arguments():
     parser.add_argument(
         "--patience", type=float, default=load.PATIENCE, help="seconds after its time until a load generator is taken to hang"
     )
+    parser.add_argument("--logs", action="store_true", help="with access logs in every scenario")
     parser.add_argument("--check", action="store_true", help="compare the answers, measure nothing")
     options = parser.parse_args()
     missing = [name for name, peer in peers.ALL.items() if peer.optional and not peers.find(peer.program)]
@@ -132,10 +135,11 @@ def arguments():
 
 def taking_part(name, options, failed):
     """The peers of a scenario: without those that can not do it, and those that do not do the same work."""
+    logs = name in scenarios.ALL and scenarios.ALL[name].log
     return [
         peer
         for peer in options.peers
-        if name not in peers.ALL[peer].left_out and (peer, None) not in failed and (peer, name) not in failed
+        if not peers.ALL[peer].why_not(name, logs) and (peer, None) not in failed and (peer, name) not in failed
     ]
 
 
@@ -227,6 +231,8 @@ def main():
         signal.signal(ended, lambda number, _: sys.exit(128 + number))
     options = arguments()
     load.PATIENCE = options.patience
+    if options.logs:
+        scenarios.ALL.update({name: dataclasses.replace(one, log=True) for name, one in scenarios.ALL.items()})
     processes.allow_many_files()
 
     with tempfile.TemporaryDirectory(prefix="probegate-bench-") as name:

@@ -60,8 +60,9 @@ def print_scenario(name, rows, names, failed):
 
 
 def why_missing(peer, name, failed):
-    if name in peers.ALL[peer].left_out:
-        return f"left out: {peers.ALL[peer].left_out[name]}"
+    reason = peers.ALL[peer].why_not(name, name in scenarios.ALL and scenarios.ALL[name].log)
+    if reason:
+        return f"left out: {reason}"
     return "FAILED, see the end" if (peer, name) in failed or (peer, None) in failed else "not measured"
 
 
