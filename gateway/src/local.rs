@@ -40,6 +40,15 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How long somebody may take to take an answer, however they go on.
 const WHOLE: Duration = Duration::from_secs(30);
 
+/// The same, which test builds can shorten.
+fn whole() -> Duration {
+    #[cfg(feature = "fault-injection")]
+    if let Some(ms) = std::env::var("ADMIN_ANSWER_MS").ok().and_then(|text| text.parse().ok()) {
+        return Duration::from_millis(ms);
+    }
+    WHOLE
+}
+
 const BOUNDS: HeadBounds = HeadBounds { head: 32 * 1024, fields: 100, target: 8 * 1024 };
 
 /// What a page is made from.
@@ -317,7 +326,7 @@ async fn serve(
             return feed::follow(stream, &deadline, PATIENCE, &[head, page.body].concat(), listener).await;
         }
         let answer = Answer { status: page.status, fields: &fields, body: &page.body };
-        let Ok(sent) = tokio::time::timeout(WHOLE, reply.answer(&answer)).await else {
+        let Ok(sent) = tokio::time::timeout(whole(), reply.answer(&answer)).await else {
             return stream.reset_on_close();
         };
         let persists = reply.persists();

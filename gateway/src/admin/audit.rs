@@ -28,6 +28,10 @@ const QUEUE: usize = 1024;
 /// Attempts of those who may not that are told of in one span of seconds.
 const STRANGERS: (u64, u64) = (20, 60);
 
+/// The same of those who showed who they are, and may not do that: a token for looking, a field that is missing. Strangers' attempts do not hide theirs, nor
+/// theirs those of who may.
+const LOOKERS: (u64, u64) = (20, 60);
+
 /// The same of those who may, and were refused for another reason.
 const KNOWN: (u64, u64) = (10, 1);
 
@@ -56,6 +60,7 @@ pub(super) struct Change {
 pub(super) struct Audit {
     outbox: SyncSender<(PathBuf, Vec<u8>)>,
     strangers: Arc<Sparing>,
+    lookers: Arc<Sparing>,
     known: Arc<Sparing>,
 }
 
@@ -80,7 +85,7 @@ impl Audit {
             }
         })?;
         let sparing = |(most, span)| Arc::new(Sparing::new(most, span));
-        Ok(Self { outbox, strangers: sparing(STRANGERS), known: sparing(KNOWN) })
+        Ok(Self { outbox, strangers: sparing(STRANGERS), lookers: sparing(LOOKERS), known: sparing(KNOWN) })
     }
 
     /// Writes down a change. `file`: where, beside the log.
@@ -90,7 +95,11 @@ impl Audit {
             tracing::info!(%who, method, path = target, status, "changed over the admin listener");
             return self.append(file, &told(change, target));
         }
-        let sparing = if *may { &self.known } else { &self.strangers };
+        let sparing = match who {
+            _ if *may => &self.known,
+            Who::Token(..) | Who::User(..) => &self.lookers,
+            Who::Address(_) => &self.strangers,
+        };
         let Some(left_out) = sparing.pass(unix_time()) else { return };
         let target = cut(target);
         let left_out = Some(left_out).filter(|count| *count > 0);
@@ -105,10 +114,12 @@ impl Audit {
 
     /// Says how many attempts were not told of, where no other followed that could say it.
     pub(super) fn rest(&self, file: Option<&Path>) {
-        for sparing in [&self.strangers, &self.known] {
+        let all =
+            [(&self.strangers, "strangers"), (&self.lookers, "those who may not"), (&self.known, "those who may")];
+        for (sparing, who) in all {
             if let Some(left_out) = sparing.rest(unix_time()) {
-                tracing::warn!(left_out, "more changes over the admin listener were refused");
-                self.append(file, &json!({"time": now(), "outcome": "refused", "left_out": left_out}));
+                tracing::warn!(who, left_out, "more changes over the admin listener were refused");
+                self.append(file, &json!({"time": now(), "who": who, "outcome": "refused", "left_out": left_out}));
             }
         }
     }

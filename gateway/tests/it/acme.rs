@@ -12,6 +12,8 @@ use crate::harness::{
     Ended, Folder, Gateway, Upstream, eventually, exchange, get, metric, metrics, ok, run, wait_for_metric,
 };
 
+use crate::readiness::wait_warned;
+
 /// An authority, a storage that outlives gateways, and what to write into their configurations.
 struct Stage {
     ports: Ports,
@@ -312,10 +314,12 @@ fn a_start_does_not_wait_for_an_authority_that_is_down() {
     let line = failed(&gateway);
     assert!(line["message"].as_str().unwrap().contains("the authority cannot be spoken to"), "{line}");
     gateway.wait_for_log(|line| line["message"].as_str().is_some_and(|text| text.starts_with("no certificate yet")));
+    wait_warned(&gateway, &[("certificate_missing", "shop.example.com")]);
     assert!(!stage.shake_without_root("shop.example.com").out.contains("BEGIN CERTIFICATE"));
     stage.pebble.restart();
     in_force(&gateway);
     stage.wait_for("shop.example.com");
+    wait_warned(&gateway, &[]);
 }
 
 #[test]

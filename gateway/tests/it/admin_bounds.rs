@@ -4,7 +4,9 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 
-use crate::harness::{Config, Folder, Gateway, PATIENCE, Upstream, eventually, exchange, ok, wait_ready};
+use serde_json::Value;
+
+use crate::harness::{Config, Folder, Gateway, PATIENCE, TOKEN, Upstream, eventually, exchange, ok, wait_ready};
 
 /// With so few descriptors, the admin listener has this many places.
 const LIMITED: [&str; 4] = ["sh", "-c", "ulimit -n 512; exec \"$@\"", "sh"];
@@ -117,4 +119,46 @@ fn refused_changes_fill_neither_the_log_nor_the_file() {
     let lines = gateway.log_lines();
     let lines: Vec<_> = lines.iter().filter(|line| line.contains("was refused")).collect();
     assert!((1..=40).contains(&lines.len()) && lines.iter().all(|line| line.len() < 800), "{} lines", lines.len());
+}
+
+#[test]
+fn what_strangers_ask_hides_nothing_of_those_who_look_nor_that_of_those_who_change() {
+    let folder = Folder::new();
+    let (reader, audit) = ("0123456789abcdef0123456789abcdef0123456789abcdef", folder.path().join("audit.log"));
+    let sets = format!(
+        "tokens:\n  viewers: {{slots: [{{name: page, value: {reader}}}]}}\n  operators: {{slots: [{{name: ops, value: {TOKEN}}}]}}\n"
+    );
+    let admin = format!(", tokens: {{read: viewers, write: operators}}, audit: \"{}\"", audit.display());
+    let gateway = Gateway::start(format!("{sets}{}", config(&folder, &admin)));
+    wait_ready(&gateway);
+    let admin = gateway.admin();
+    let put = |target: &str, token: &str| {
+        let answer = exchange(
+            admin,
+            format!(
+                "PUT {target} HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\nX-Probegate-Control: 1\r\nX-Probe-Token: {token}\r\n\r\n"
+            ),
+        );
+        (answer.status, answer.json()["reason"].as_str().unwrap().to_owned())
+    };
+    // More than are told of within two minutes, should one end meanwhile.
+    for _ in 0..60 {
+        assert_eq!(put("/services/app/maintenance", "guess"), (403, "token_wrong".to_owned()));
+    }
+    for _ in 0..60 {
+        assert_eq!(put("/services/app/maintenance", reader), (403, "token_read_only".to_owned()));
+    }
+    assert_eq!(put("/services/none/maintenance", TOKEN), (404, "unknown_service".to_owned()));
+    let text = eventually("it is written down", || {
+        std::fs::read_to_string(&audit).ok().filter(|text| text.contains("unknown_service"))
+    });
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    for (reason, who, most) in [
+        ("token_wrong", "127.0.0.1", 40),
+        ("token_read_only", "token viewers/page from 127.0.0.1", 40),
+        ("unknown_service", "token operators/ops from 127.0.0.1", 1),
+    ] {
+        let of: Vec<_> = lines.iter().filter(|line| line["reason"] == reason).collect();
+        assert!((1..=most).contains(&of.len()) && of.iter().all(|line| line["who"] == who), "{of:?}");
+    }
 }
