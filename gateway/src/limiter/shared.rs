@@ -237,11 +237,11 @@ impl Limiter {
         {
             let began = Instant::now();
             match link.ask(&asked.keys, &asked.arguments).await.map(|words| Answer::read(&words, asked.keys.len())) {
-                Ok(Some(answer)) => {
+                Ok(Some(answer)) if answer.fits(&asked.arguments) => {
                     store.stats.decided(By::Store);
                     return self.told(plan, asked, &answer, now);
                 }
-                Ok(None) => store.failed_with(Failure::Refused, "an answer of another script"),
+                Ok(_) => store.failed_with(Failure::Refused, "an answer of another script"),
                 // The store has counted it.
                 Err(_) => {}
             }

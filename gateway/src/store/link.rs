@@ -123,9 +123,10 @@ impl Link {
                 if failed.kind == Failure::Broken && !client.mends() {
                     self.break_off(&client);
                 }
-                if failed.kind == Failure::Broken {
+                if failed.kind == Failure::Broken && !client.is_open() {
                     self.store.lost(&failed);
                 } else {
+                    // The server's own word, such as that it only reads, is one about the store, however many others are connected to it.
                     self.store.failed(&failed);
                 }
                 Err(failed.kind)

@@ -98,6 +98,18 @@ impl Answer {
         Some(Self { refused: refused.checked_sub(1), before: before.iter().map(used).collect::<Option<_>>()? })
     }
 
+    /// Whether the script can have said this to charges with these words. Whoever believed more would refuse a client for as long as somebody likes.
+    pub fn fits(&self, words: &[u64]) -> bool {
+        let (charges, rest) = words.as_chunks::<6>();
+        rest.is_empty()
+            && charges.len() == self.before.len()
+            && charges.iter().zip(&self.before).all(|([_, _, _, keeps, period, _], before)| match period {
+                // The script reckons with 53 bits of 62.
+                0 => before.used <= keeps.saturating_add(1 << 10) && before.left == 0,
+                period => before.left <= period.saturating_mul(SECOND),
+            })
+    }
+
     /// What the bucket with this index says to so many requests at once.
     pub fn decision(&self, index: usize, quota: &Quota, quantity: u64) -> Option<Decision> {
         self.before.get(index).map(|before| match quota.algorithm() {

@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::{gateway, gateway_with};
-use crate::harness::{Folder, Gateway, Redis, Upstream, eventually, free_address, get, metric, ok, wait_for_metric};
+use crate::harness::{
+    Folder, Gateway, Redis, Reply, Upstream, eventually, free_address, get, metric, ok, wait_for_metric,
+};
 
 const LIMIT: &str = "limits: {all: {rate: 6/h, shared: true}}";
 
@@ -83,6 +85,63 @@ fn a_server_that_may_not_be_written_to_is_as_good_as_gone() {
     let before = metric(&gateway, "probegate_limit_store_decisions_total{by=\"store\"}");
     assert!(matches!(get(gateway.address(), "/").status, 200 | 429));
     assert!(metric(&gateway, "probegate_limit_store_decisions_total{by=\"store\"}") > before);
+}
+
+/// With several workers as well: that others are connected to such a server says nothing for it.
+#[test]
+fn a_server_that_only_reads_is_not_asked_any_more() {
+    let redis = Redis::start();
+    let app = app();
+    let limits = "limits: {all: {rate: 3600/h, burst: 3599, shared: true}}";
+    let text = super::config(&app, &redis.url(), limits, "limits: [all]", "timeout: 900ms");
+    let gateway = Gateway::start(text.replace("workers: 1", "workers: 3"));
+    let of = |name: &str| metric(&gateway, name);
+    eventually("it is asked", || {
+        assert_eq!(get(gateway.address(), "/").status, 200);
+        (of("probegate_limit_store_decisions_total{by=\"store\"}") > 5.5).then_some(())
+    });
+    // Of a master that is not there.
+    assert_eq!(redis.run(&["REPLICAOF", "127.0.0.1", "1"]), Reply::Text("OK".to_owned()));
+    eventually("it is noticed", || {
+        assert_eq!(get(gateway.address(), "/").status, 200);
+        (of("probegate_limit_store_breaker_opened_total") > 0.5).then_some(())
+    });
+    gateway.wait_for_log(|line| line["reason"] == "broken" && line["level"] == "WARN");
+    let failed = of("probegate_limit_store_failures_total{reason=\"broken\"}");
+    assert!((4.5..7.5).contains(&failed), "five in a row are enough: {failed}");
+    assert_eq!(redis.run(&["REPLICAOF", "NO", "ONE"]), Reply::Text("OK".to_owned()));
+    gateway.wait_for_log(|line| line["message"] == "the limit store is asked again");
+}
+
+/// What no script can have said is not believed, or a client would be refused for as long as somebody likes.
+#[test]
+fn a_server_that_answers_what_can_not_be_is_as_good_as_gone() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("redis://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            let mut client = client.unwrap();
+            std::thread::spawn(move || {
+                let mut bytes = vec![0; 4096];
+                while let Ok(count @ 1..) = client.read(&mut bytes) {
+                    let asked = bytes[..count].windows(7).filter(|word| *word == b"EVALSHA").count();
+                    let said = "*3\r\n:1\r\n:9000000000000000000\r\n:0\r\n".repeat(asked);
+                    if client.write_all(said.as_bytes()).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+    });
+    let app = app();
+    let gateway = gateway_with(&app, &url, LIMIT, "limits: [all]", "timeout: 900ms").start();
+    // Its share is two of six.
+    assert_eq!(statuses(&gateway, 2), [200, 200]);
+    let refused = get(gateway.address(), "/");
+    let after: u64 = refused.field("retry-after").unwrap().parse().unwrap();
+    assert!((refused.status, after <= 1800) == (429, true), "{after}");
+    let failed = metric(&gateway, "probegate_limit_store_failures_total{reason=\"refused\"}");
+    assert!(failed > 2.5, "{failed}");
 }
 
 /// A connection that breaks while nobody uses it is made again, and one request at the most is counted locally for it.

@@ -194,7 +194,8 @@ fn a_cluster_that_is_gone_is_as_good_as_a_server_that_is_gone() {
     let app = app();
     let store = "cluster: true\ntimeout: 900ms";
     let limits = "limits: {all: {rate: 9000/h, burst: 999, shared: true}}";
-    let gateway = gateway_with(&app, &nodes[1].url(), limits, "limits: [all]", store).start();
+    let text = config(&app, &nodes[1].url(), limits, "limits: [all]", store);
+    let gateway = Gateway::start(text.replace("workers: 1", "workers: 2"));
     let ask = || (10..30).flat_map(|last| from(&gateway, last, 1)).all(|status| status == 200);
     assert!(ask());
     assert!(decided(&gateway, "store") > 10.0);

@@ -218,3 +218,23 @@ proptest! {
         prop_assert!(share.limit() * gateways <= whole.limit().max(gateways));
     }
 }
+
+#[test]
+fn an_answer_that_no_script_can_have_given_does_not_fit() {
+    let rate = Quota::new("1/s".parse().unwrap(), 4);
+    let window = Quota::fixed_window("5/m".parse().unwrap());
+    let words: Vec<u64> = [Charge::of(&rate, true), Charge::of(&window, true)].iter().flat_map(Charge::words).collect();
+    let answer = |used: u64, rest: u64, counted: u64, left: u64| Answer {
+        refused: Some(0),
+        before: vec![Used { used, left: rest }, Used { used: counted, left }],
+    };
+    assert!(answer(5_000_000_000, 0, 7, 60_000_000_000).fits(&words));
+    assert!(answer(0, 0, 0, 1).fits(&words));
+    assert!(!answer(6_000_000_000, 0, 0, 1).fits(&words));
+    assert!(!answer(0, 1, 0, 1).fits(&words));
+    assert!(!answer(0, 0, 0, 60_000_000_001).fits(&words));
+    assert!(!answer(0, 0, 0, 1).fits(&words[..6]) && !answer(0, 0, 0, 1).fits(&words[1..]));
+    // What other gateways may have let in where answers decide is not too much.
+    let late: Vec<u64> = [Charge::late(&rate, 3), Charge::of(&window, true)].iter().flat_map(Charge::words).collect();
+    assert!(answer(15_000_000_000, 0, 0, 1).fits(&late));
+}
