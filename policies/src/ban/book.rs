@@ -53,7 +53,12 @@ pub struct Book {
     remember: u64,
     /// Bans in force that were forgotten to make room.
     evicted: u64,
+    /// When it was looked last, in seconds since the epoch.
+    seen: u64,
 }
+
+/// Seconds that a clock may differ between threads. One that goes back by more was set back.
+const JITTER: u64 = 5;
 
 impl Book {
     /// Nobody is banned. At most `most` clients; a ban counts for so many seconds after its end when the next one is measured.
@@ -67,6 +72,7 @@ impl Book {
             most,
             remember,
             evicted: 0,
+            seen: 0,
         }
     }
 
@@ -152,6 +158,10 @@ impl Book {
     /// Ends the bans whose time is over, and forgets those that are over for long. Whether anything changed that is worth writing down: a ban that is
     /// over says so by itself.
     pub fn expire(&mut self, now: u64) {
+        if now.saturating_add(JITTER) < self.seen {
+            self.set_back(now);
+        }
+        self.seen = now;
         while let Some(&(until, client)) = self.in_force.first().filter(|(until, _)| *until <= now) {
             self.in_force.remove(&(until, client));
             self.over.insert((until, client));
@@ -162,6 +172,19 @@ impl Book {
         {
             self.over.remove(&(until, client));
             self.bans.remove(&client);
+        }
+    }
+
+    /// The clock was set back: each ban goes on for what was left of it, and what was over stays so. Without this, a machine that comes up with a clock a year
+    /// ahead would keep clients out for a year.
+    fn set_back(&mut self, now: u64) {
+        let by = self.seen.saturating_sub(now);
+        for client in self.bans.keys().copied().collect::<Vec<_>>() {
+            let is_over = self.bans.get(&client).is_some_and(|ban| self.over.contains(&(ban.until, client)));
+            let Some(mut ban) = self.lift(client) else { continue };
+            ban.until = if is_over { ban.until.min(now) } else { ban.until.saturating_sub(by) };
+            ban.since = ban.since.saturating_sub(if is_over { 0 } else { by }).min(ban.until);
+            self.put(client, ban);
         }
     }
 

@@ -266,6 +266,31 @@ fn what_was_written_down_comes_back_and_no_clock_makes_it_longer() {
 }
 
 #[test]
+fn a_clock_that_is_set_back_makes_no_ban_longer() {
+    const AHEAD: u64 = 1_000_000;
+    let mut book = Book::new(10, 100, SEED);
+    let [long, short, later] = [1, 2, 3].map(numbered);
+    let escalation = escalation();
+    book.ban_for(long, cause(), 500, AHEAD);
+    book.ban_for(short, cause(), 5, AHEAD + 10);
+    let (left, doors) = (480, Arc::clone(book.doors()));
+    book.expire(AHEAD + 20);
+    // The right time after all. What was left is left.
+    book.expire(1000);
+    assert_eq!(doors.until(long), Some(1000 + left));
+    assert_eq!((book.get(long).unwrap().since, book.len()), (980, 1));
+    // Who was let out is not taken for banned, and was banned before.
+    assert_eq!((doors.until(short), book.get(short).map(|ban| ban.until)), (None, Some(1000)));
+    assert_eq!(book.ban(short, cause(), &escalation, 1001).map(|ban| (ban.since, ban.count)), Some((1001, 2)));
+    // A moment, such as threads see it differently, changes nothing.
+    book.ban_for(later, cause(), 50, 1010);
+    book.expire(1006);
+    assert_eq!(doors.until(later), Some(1060));
+    book.expire(1000 + left);
+    assert_eq!(doors.until(long), None);
+}
+
+#[test]
 fn requests_are_looked_up_while_others_are_banned_and_lifted() {
     let mut book = Book::new(64, 0, SEED);
     let doors = Arc::clone(book.doors());
