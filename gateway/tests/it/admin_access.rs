@@ -188,7 +188,7 @@ fn listen(to: SocketAddr, token: &str) -> Option<Client> {
 
 /// Reads events until there are no more.
 #[track_caller]
-fn ends(events: Client) {
+fn ends(events: &Client) {
     let (end, mut stream) = (Instant::now() + PATIENCE, events.sender());
     while matches!(stream.read(&mut [0; 4096]), Ok(1..)) {
         assert!(Instant::now() < end, "events go on and on");
@@ -216,15 +216,15 @@ fn events_end_with_the_token_that_they_were_asked_for_with() {
         listen(to, READER)
     });
     // The one ends by itself when its token does, or a moment after the reload, and is asked for again.
-    ends(short);
+    ends(&short);
     while let Some(short) = listen(to, READER) {
-        ends(short);
+        ends(&short);
     }
     // Another goes on, until its token is taken out.
     let mut long = listen(to, &format!("{READER}new")).unwrap();
     long.exactly(100);
     reload(&one);
-    ends(long);
+    ends(&long);
     assert!(listen(to, &format!("{READER}new")).is_none());
 }
 
