@@ -25,7 +25,14 @@ local said, used, ends = {0}, {}, {}
 for i, key in ipairs(KEYS) do
   local at = 6 * i - 5
   local asks, period = tonumber(ARGV[at]), tonumber(ARGV[at + 4])
-  local held, before, left = redis.call('GET', key) or '', 0, 0
+  local held, before, left = redis.pcall('GET', key) or '', 0, 0
+  if type(held) == 'table' then
+    -- A list or the like that somebody else has put there is no count. Anything else, such as a right that is missing, is the caller's to know.
+    if not string.find(held.err, 'WRONGTYPE', 1, true) then
+      return held
+    end
+    held = ''
+  end
   if period == 0 then
     local s, n = string.match(held, '^(%d+):(%d+)$')
     if s then

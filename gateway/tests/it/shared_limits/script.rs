@@ -215,4 +215,11 @@ fn what_somebody_else_wrote_is_no_debt() {
             assert_eq!(said[..2], [0, 0], "{wrong}");
         }
     }
+    for wrong in [["RPUSH", "a", "1"], ["SADD", "a", "1"]] {
+        server.run(&["DEL", "a"]);
+        server.run(&wrong);
+        let ask = ["EVAL", SCRIPT, "1", "a", "1000000000", "1000000000", "1000000000", "1000000000", "0", "0"];
+        assert_eq!(server.run(&ask).numbers()[..2], [0, 0], "{wrong:?}");
+        assert_eq!(server.run(&ask).numbers()[..1], [1], "from then on it counts");
+    }
 }

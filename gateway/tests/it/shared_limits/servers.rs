@@ -52,13 +52,17 @@ fn a_user_with_the_documented_rights_and_no_other_will_do() {
     assert!(!lines.contains("00000000000000000000"), "the password is nowhere: {lines}");
 
     // One right less, and the log says which.
-    root.run(&["ACL", "SETUSER", "probegate", "-set"]);
-    root.run(&["FLUSHALL"]);
-    let denied = start("3f9a0c5d77e24c1b8a6e5d4f3c2b1a09");
-    for _ in 0..8 {
-        assert!(matches!(get(denied.address(), "/").status, 200 | 429));
+    for right in ["set", "get"] {
+        root.run(&["ACL", "SETUSER", "probegate", &format!("-{right}")]);
+        root.run(&["FLUSHALL"]);
+        let denied = start("3f9a0c5d77e24c1b8a6e5d4f3c2b1a09");
+        for _ in 0..8 {
+            assert!(matches!(get(denied.address(), "/").status, 200 | 429));
+        }
+        assert!(metric(&denied, "probegate_limit_store_failures_total{reason=\"refused\"}") > 0.5, "{right}");
+        assert!(metric(&denied, "probegate_limit_store_decisions_total{by=\"store\"}") < 0.5, "{right}");
+        root.run(&["ACL", "SETUSER", "probegate", &format!("+{right}")]);
     }
-    assert!(metric(&denied, "probegate_limit_store_failures_total{reason=\"refused\"}") > 0.5);
 }
 
 #[test]
