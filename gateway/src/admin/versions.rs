@@ -53,7 +53,13 @@ fn one(call: &Call<'_>) -> Answered {
 
 fn of(call: &Call<'_>, service: &str) -> Value {
     let (fleet, fresh) = versions::look(call.state, service);
-    let servers = fleet.iter().flat_map(|fleet| &fleet.servers).map(server);
+    let upstream = call.active.plan.services.iter().find(|known| *known.name == *service).map(|known| &known.upstream);
+    let slot = |seen: &Seen| {
+        let upstream = upstream?;
+        let index = upstream.servers.iter().position(|server| server.label == seen.server)?;
+        Some(&*upstream.slots.as_ref()?.of(index)?.1.name)
+    };
+    let servers = fleet.iter().flat_map(|fleet| &fleet.servers).map(|seen| server(seen, slot(seen)));
     json!({
         "service": service,
         "agree": fleet.as_deref().map(Fleet::agreement).map(probegate_policies::version::Agreement::label),
@@ -63,12 +69,14 @@ fn of(call: &Call<'_>, service: &str) -> Value {
     })
 }
 
-fn server(seen: &Seen) -> Value {
+/// `slot`: the one that it stands in.
+fn server(seen: &Seen, slot: Option<&str>) -> Value {
     let version = |told: &probegate_policies::version::Told| {
         told.entries().map(|(key, value)| (key.to_owned(), value.into())).collect::<Map<_, _>>()
     };
     json!({
         "server": &*seen.server,
+        "slot": slot,
         "serves": seen.serves,
         "version": seen.told.as_ref().ok().map(version),
         "why": seen.told.as_ref().err(),

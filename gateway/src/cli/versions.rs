@@ -78,12 +78,18 @@ fn table(answer: &Value) -> String {
             if server.get("serves") == Some(&Value::Bool(false)) {
                 why = format!("gets no requests{}{why}", if why.is_empty() { "" } else { "; " });
             }
+            // Whose slot is another than it says itself was deployed to the wrong place.
+            let slot = match (text(server, "slot"), told("slot")) {
+                (slot, told) if slot.is_empty() || slot == told => told,
+                (slot, told) if told.is_empty() => slot,
+                (slot, told) => format!("{slot}, says {told}"),
+            };
             rows.push([
                 name.clone(),
                 text(server, "server"),
                 told("version"),
                 told("commit"),
-                told("slot"),
+                slot,
                 told("build_time"),
                 why,
             ]);

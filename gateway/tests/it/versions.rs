@@ -157,6 +157,33 @@ fn one_that_hangs_does_not_show_that_all_are_the_same() {
 }
 
 #[test]
+fn slots_are_told_as_they_are_and_as_the_app_says_where_that_differs() {
+    let (storage, apps) = (
+        Folder::new(),
+        [telling(BLUE), telling(NEWER), telling(r#"{"service": "shop", "environment": "test", "version": "2"}"#)],
+    );
+    let [blue, moved, silent] = &apps;
+    let text = config(&storage, &[], "").replace(
+        "upstream: {servers: []}",
+        &format!(
+            "slots: {{blue: {{servers: [\"{}\", \"{}\"]}}, green: {{servers: [\"{}\"]}}}}\n    active: blue",
+            blue.server(),
+            moved.server(),
+            silent.server()
+        ),
+    );
+    let gateway = start(text);
+    let told = versions(&gateway, &[]);
+    for (app, slot) in [(blue, "blue"), (moved, "blue, says green"), (silent, "green")] {
+        let line = told.out.lines().find(|line| line.contains(&app.server())).unwrap();
+        assert!(line.contains(&format!("  {slot}  ")) || line.ends_with(&format!("  {slot}")), "{told:?}");
+    }
+    let all = get_admin(gateway.admin(), "/versions/shop").json();
+    let slots: Vec<_> = (0..3).map(|at| all["versions"][0]["servers"][at]["slot"].clone()).collect();
+    assert_eq!(slots, ["blue", "blue", "green"].map(Value::from), "{all}");
+}
+
+#[test]
 fn the_gateway_tells_everything_that_speaks_against_it() {
     let storage = Folder::new();
     let healthy = Arc::<AtomicUsize>::default();
