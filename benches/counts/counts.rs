@@ -25,7 +25,7 @@ use probegate_policies::now::Now;
 const RESPONSE: &str = "HTTP/1.1 200 OK\r\nServer: gunicorn\r\nDate: Sun, 22 Nov 2026 12:00:00 GMT\r\nConnection: keep-alive\r\n\
     Content-Type: text/html; charset=utf-8\r\nX-Frame-Options: DENY\r\nVary: Cookie\r\nContent-Length: 1024\r\n\r\n";
 
-const DATE: &[u8] = b"Sun, 22 Nov 2026 12:00:00 GMT";
+const DATE: [u8; 29] = *b"Sun, 22 Nov 2026 12:00:00 GMT";
 
 /// What is counted.
 const NAMES: [&str; 11] = [

@@ -2,36 +2,27 @@
 //!
 //! `preface` tells HTTP/2 apart where nothing else does; its life is in `h2`.
 
+mod exchange;
 mod facts;
 mod h2;
+mod head;
 mod preface;
 
 use std::cell::Cell;
 use std::future::poll_fn;
-use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use probegate_policies::reason::Reason;
-use tokio::task::coop::consume_budget;
+use tokio::task::coop::{consume_budget, has_budget_remaining};
 
+use self::exchange::{Step, contained, last_words};
 pub use self::facts::{ClientCertificate, Facts, Judged, Secured};
-use crate::request::finish::finish_unread;
-use crate::request::{self, After, Received};
 use crate::wire::deadline::Deadline;
-use crate::wire::h1::body::Body;
-use crate::wire::h1::framing;
-use crate::wire::h1::io::{linger, read};
-use crate::wire::h1::reply::{Client, Reply};
-use crate::wire::h1::request::{HeadBounds, RequestParser};
-use crate::wire::h1::tunnel::{self, End};
-use crate::wire::head::{FieldView, Version};
-use crate::wire::pace::Pace;
+use crate::wire::h1::io::linger;
 use crate::wire::transport::Transport;
-use crate::wire::{Framing, RequestBody};
 use crate::worker::workspace::Workspace;
 use crate::worker::{NEWCOMER, Worker};
 
@@ -46,6 +37,8 @@ struct Waits {
     server: Deadline,
     /// The request at hand is the last one: the connection has served as many as it may, or is as old as it may become.
     last: Cell<bool>,
+    /// An answer to the request at hand has begun: whoever ends it now can not say anything else.
+    answered: Cell<bool>,
 }
 
 impl Waits {
@@ -55,6 +48,7 @@ impl Waits {
             body: worker.deadlines.slot(),
             server: worker.deadlines.slot(),
             last: Cell::new(false),
+            answered: Cell::new(false),
         }
     }
 }
@@ -115,19 +109,43 @@ async fn http1<T: Transport>(
         // The time is known since the wait for the first request began.
         let born = *born.get_or_insert_with(|| worker.deadlines.now());
         served = served.saturating_add(1);
-        {
-            let plan = &worker.active().plan;
-            let age = worker.deadlines.now().saturating_sub(born);
-            waits.last.set(served >= plan.bounds.requests_per_connection || age >= plan.timeouts.connection);
-        }
         // A client that sends requests faster than it waits for answers shares the worker with the others.
         consume_budget().await;
         let mut workspace = carried.take().unwrap_or_else(|| worker.workspaces.take());
-        // In a box, although that costs an allocation for each request (some 30 ns): what a request needs is four times as large as what the
-        // connection itself does, and ten thousand idle connections would hold it as well.
-        let next = boxed(|| one_request(worker, &transport, &facts, &waits, &mut workspace)).await;
+        let read = {
+            let active = worker.active();
+            let age = worker.deadlines.now().saturating_sub(born);
+            let (most, longest) = (active.plan.bounds.requests_per_connection, active.plan.timeouts.connection);
+            waits.last.set(served >= most || age >= longest);
+            head::at_once(worker, &active, &transport, &mut workspace)
+        };
+        // What waits is in a box, although that costs an allocation (some 30 ns): what a request needs is four times as large as what the connection
+        // itself does, and ten thousand idle connections would hold it as well.
+        let read = match read {
+            Some(read) => read,
+            None => boxed(|| head::whole(worker, &transport, &waits.client, &mut workspace)).await,
+        };
+        let lost = match read {
+            Ok(Some(came)) => {
+                let step = exchange::open(worker, &transport, &facts, &waits, &mut workspace, came);
+                let next = match step {
+                    Step::Over(next) => Some(next),
+                    Step::Rest(rest) => contained(rest).await,
+                    Step::Lost => None,
+                };
+                next.ok_or_else(|| (Reason::Panicked, waits.answered.get()))
+            }
+            Ok(None) => Ok(Next::Close),
+            Err(reason) => Err((reason, false)),
+        };
+        let next = match lost {
+            Ok(next) => next,
+            Err((reason, answered)) => {
+                boxed(|| last_words(worker, &transport, &facts, &waits, &mut workspace, reason, answered)).await
+            }
+        };
         match next {
-            Next::Again if !workspace.head.is_empty() => carried = Some(workspace),
+            Next::Again if workspace.carry() => carried = Some(workspace),
             Next::Again => worker.workspaces.put(workspace),
             Next::Close => return worker.workspaces.put(workspace),
             Next::Linger => {
@@ -166,7 +184,8 @@ async fn wait<T: Transport>(worker: &Worker, transport: &T, deadline: &Deadline,
         // Tokio takes an accepted socket for readable before it has asked, and one whose last read just filled the buffer as well: the
         // first time, only a look tells whether something has come.
         let ready = if looked { transport.poll_read_ready(cx) } else { transport.poll_peek(cx).map_ok(|_| ()) };
-        looked = true;
+        // A task that has used up its time is told that nothing has come, whatever there is.
+        looked = looked || has_budget_remaining();
         if let Poll::Ready(ready) = ready {
             return Poll::Ready(ready.is_ok());
         }
@@ -183,212 +202,4 @@ async fn wait<T: Transport>(worker: &Worker, transport: &T, deadline: &Deadline,
         if leaves || deadline.poll_expired(cx) { Poll::Ready(false) } else { Poll::Pending }
     })
     .await
-}
-
-/// Reads one request head and serves the request.
-async fn one_request<T: Transport>(
-    worker: &Worker,
-    transport: &T,
-    facts: &Facts,
-    waits: &Waits,
-    workspace: &mut Workspace,
-) -> Next {
-    match read_head(worker, transport, &waits.client, workspace).await {
-        Ok(Some(came)) => {
-            workspace.furnish();
-            // What came behind the head belongs to the body, or to the next request.
-            let behind = workspace.head.filled().get(workspace.request.len..).unwrap_or_default();
-            workspace.body.clear();
-            workspace.body.grow(behind.len());
-            workspace.body.extend(behind);
-            workspace.head.truncate(workspace.request.len);
-            contained(worker, transport, facts, waits, workspace, came).await
-        }
-        Ok(None) => Next::Close,
-        Err(reason) => last_words(worker, transport, facts, waits, workspace, reason, false).await,
-    }
-}
-
-/// Ends a connection whose request never became one, or was lost. `answered`: an answer had begun, so that nothing can be said any more.
-async fn last_words<T: Transport>(
-    worker: &Worker,
-    transport: &T,
-    facts: &Facts,
-    waits: &Waits,
-    workspace: &mut Workspace,
-    reason: Reason,
-    answered: bool,
-) -> Next {
-    let active = worker.active();
-    let date = worker.date.get();
-    let client = Client { version: Version::Http11, to_head: false, persists: false };
-    let Workspace { reply, text, head, .. } = workspace;
-    let pace = Pace::new(active.plan.timeouts.write, active.plan.bounds.write_rate);
-    let mut reply = Reply::new(transport, &waits.client, pace, reply, &date, client);
-    if answered {
-        // What kind of answer it was is lost with the request: the reset shows that it is not whole, whatever it was.
-        transport.reset_on_close();
-        finish_unread(worker, &active, facts, reason, head.filled(), &worker.request_id(), 0);
-        return Next::Close;
-    }
-    request::refuse_unread(worker, &active, facts, reason, head.filled(), text, &mut reply).await;
-    Next::Linger
-}
-
-/// When a request came.
-#[derive(Clone, Copy, Debug)]
-struct Came {
-    /// Its first byte.
-    started: Instant,
-    /// The last one of its head.
-    complete: Instant,
-    /// The same, since the worker's origin.
-    at: Duration,
-}
-
-/// Reads a request head. `None`: the connection ended before one began.
-async fn read_head<T: Transport>(
-    worker: &Worker,
-    transport: &T,
-    deadline: &Deadline,
-    workspace: &mut Workspace,
-) -> Result<Option<Came>, Reason> {
-    let active = worker.active();
-    let bounds = &active.plan.bounds;
-    let bounds = HeadBounds { head: bounds.head, fields: bounds.fields, target: bounds.target };
-    let mut parser = RequestParser::default();
-    // Bytes that came with the request before are a part that was read, too.
-    let mut reads = usize::from(!workspace.head.is_empty());
-    let started = Instant::now();
-    let at = worker.deadlines.observe(started);
-    deadline.arm(active.plan.timeouts.head);
-    loop {
-        if !workspace.head.is_empty() && parser.advance(workspace.head.filled(), &bounds, &mut workspace.request)? {
-            if reads == 1 {
-                return Ok(Some(Came { started, complete: started, at }));
-            }
-            let complete = Instant::now();
-            return Ok(Some(Came { started, complete, at: worker.deadlines.observe(complete) }));
-        }
-        if workspace.head.room() == 0 {
-            workspace.head.compact();
-            workspace.head.grow((workspace.head.size() * 2).min(bounds.head.max(1)));
-        }
-        match read(transport, &mut workspace.head, deadline).await {
-            Ok(0) if workspace.head.is_empty() => return Ok(None),
-            Ok(0) => return Err(Reason::ClientClosed),
-            Ok(_) => reads += 1,
-            Err(error) if error.kind() == io::ErrorKind::TimedOut && workspace.head.is_empty() => return Ok(None),
-            Err(error) if error.kind() == io::ErrorKind::TimedOut && worker.state.is_cutting() => {
-                return Err(Reason::ShuttingDown);
-            }
-            Err(error) if error.kind() == io::ErrorKind::TimedOut => return Err(Reason::HeadTimeout),
-            Err(_) if workspace.head.is_empty() => return Ok(None),
-            Err(_) => return Err(Reason::ClientClosed),
-        }
-    }
-}
-
-/// Serves one request. A panic ends this request and its connection, and nothing else.
-async fn contained<T: Transport>(
-    worker: &Worker,
-    transport: &T,
-    facts: &Facts,
-    waits: &Waits,
-    workspace: &mut Workspace,
-    came: Came,
-) -> Next {
-    let answered = Cell::new(false);
-    let caught = {
-        let mut exchange = pin!(exchange(worker, transport, facts, waits, workspace, came, &answered));
-        // What a panic may leave half-changed is memory of this request alone: the workspace is emptied before anyone uses it again, and
-        // counters and tables are atomic.
-        poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| exchange.as_mut().poll(cx))) {
-            Ok(Poll::Pending) => Poll::Pending,
-            Ok(Poll::Ready(next)) => Poll::Ready(Some(next)),
-            Err(_) => Poll::Ready(None),
-        })
-        .await
-    };
-    match caught {
-        Some(next) => next,
-        None => last_words(worker, transport, facts, waits, workspace, Reason::Panicked, answered.get()).await,
-    }
-}
-
-/// One request from its head to the state of the connection after it.
-async fn exchange<T: Transport>(
-    worker: &Worker,
-    transport: &T,
-    facts: &Facts,
-    waits: &Waits,
-    workspace: &mut Workspace,
-    came: Came,
-    answered: &Cell<bool>,
-) -> Next {
-    let active = worker.active();
-    let (timeouts, bounds) = (&active.plan.timeouts, &active.plan.bounds);
-    let date = worker.date.get();
-    let Workspace { head, body, request, judge, errand, answer, response, reply, text } = workspace;
-    let bytes = head.filled();
-    let connection = framing::Connection::of(FieldView { bytes, fields: &request.fields });
-    let framed = match framing::request(request, bytes) {
-        Ok(_) if connection.excessive => Err(Reason::FieldInvalid),
-        framed => framed,
-    };
-    let framed_well = framed.is_ok();
-    let client = Client {
-        version: request.version,
-        to_head: request.method.of(bytes) == b"HEAD",
-        persists: framed_well
-            && connection.persists(request.version)
-            && !worker.state.is_draining()
-            && !waits.last.get(),
-    };
-    let mut body = Body::new(
-        transport,
-        &waits.body,
-        Pace::new(timeouts.body, bounds.body_rate),
-        body,
-        framed.unwrap_or(Framing::None),
-    );
-    let mut reply =
-        Reply::new(transport, &waits.client, Pace::new(timeouts.write, bounds.write_rate), reply, &date, client);
-    reply.announce_to(answered);
-    let received = Received {
-        head: request,
-        bytes,
-        broken: framed.err(),
-        asks_upgrade: connection.upgrade,
-        demands_upgrade: false,
-        started: came.started,
-        complete: came.complete,
-        at: came.at,
-        facts,
-        ended: None,
-    };
-    let tools = request::Tools { judge, errand, answer, response, text, deadline: &waits.server };
-    let after = request::serve(worker, &active, &received, tools, &mut body, &mut reply).await;
-    let whole = body.discard();
-    let persists = reply.persists();
-    let leftover = body.into_leftover();
-    match after {
-        After::Done if persists && whole => {
-            head.clear();
-            head.grow(leftover.len());
-            head.extend(leftover.filled());
-            Next::Again
-        }
-        // Closing on bytes that were not read would reset the connection, and the answer with it.
-        After::Done if whole && framed_well && leftover.is_empty() && !transport.has_unread() => Next::Close,
-        After::Done => Next::Linger,
-        After::Abort => Next::Close,
-        After::Switched(socket, _held) => {
-            let client = End { transport, buffer: leftover, deadline: &waits.client };
-            let server = End { transport: &socket, buffer: answer, deadline: &waits.server };
-            let passed = tunnel::run(client, server, timeouts.tunnel).await;
-            tracing::debug!(up = passed.up, down = passed.down, "tunnel ended");
-            Next::Close
-        }
-    }
 }

@@ -304,7 +304,7 @@ async fn serve(
         let has_body = !matches!(framed, Ok(Framing::None | Framing::Length(0)));
         let mut body =
             Body::new(stream, &deadline, Pace::patient(PATIENCE), &mut rest, framed.unwrap_or(Framing::None));
-        let mut reply = Reply::new(stream, &deadline, Pace::patient(PATIENCE), &mut out, &date, client);
+        let mut reply = Reply::new(stream, &deadline, Pace::patient(PATIENCE), &mut out, date, client);
         if !body.discard() {
             reply.close();
         }
@@ -330,7 +330,7 @@ async fn serve(
             return stream.reset_on_close();
         };
         let persists = reply.persists();
-        let leftover = body.into_leftover();
+        let leftover = body.leftover();
         if sent.is_err() || !persists {
             return linger(stream, leftover, &deadline).await;
         }

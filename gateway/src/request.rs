@@ -6,6 +6,7 @@ pub mod act;
 pub mod again;
 mod aggregate;
 pub mod answer;
+mod begin;
 pub mod challenge;
 mod check;
 pub mod collect;
@@ -26,6 +27,7 @@ mod offend;
 pub mod page;
 pub mod prepare;
 pub mod probe;
+mod prompt;
 pub mod quota;
 pub mod redirect;
 mod refuse;
@@ -46,16 +48,17 @@ use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use probegate_policies::forwarded::{Scheme, scheme};
-use probegate_policies::probe::ProbeKind;
+use probegate_policies::probe::status as probe_status;
 use probegate_policies::reason::Reason;
 
+pub use self::begin::{Begun, begin};
 use self::check::check;
 pub use self::check::expects;
 use self::exchange::Exchanged;
 use self::finish::Outcome;
-use self::judge::{Judgement, Part, Question, Scratch, Way};
+use self::judge::{Judgement, Part, Way};
 use self::prepare::Case;
-use self::target::Target;
+pub use self::prompt::{conclude, prompt};
 use self::values::Values;
 use crate::connection::Facts;
 use crate::limiter::in_flight;
@@ -115,8 +118,6 @@ impl<'a> Received<'a> {
 /// Memory and time that a request borrows.
 #[derive(Debug)]
 pub struct Tools<'a> {
-    /// For the judgement.
-    pub judge: &'a mut Scratch,
     /// For the head towards the app.
     pub errand: &'a mut Vec<u8>,
     /// For what the app sends.
@@ -149,66 +150,55 @@ pub struct Held {
     pub limits: Vec<in_flight::Place>,
 }
 
-/// Serves one request.
+/// Serves one request that has been judged.
 pub async fn serve<B: RequestBody, R: Responder>(
     worker: &Worker,
     active: &Active,
     received: &Received<'_>,
-    tools: Tools<'_>,
+    begun: &mut Begun<'_>,
+    tools: &mut Tools<'_>,
     body: &mut B,
     reply: &mut R,
 ) -> After {
-    let Tools { judge: scratch, errand: head, answer, response, text, deadline } = tools;
-    let plan = &active.plan;
-    let id = worker.request_id();
-    let now = worker.clock.since(received.at);
-    let fields = received.fields();
-
-    // What it asks for.
-    let target = match received.broken {
-        Some(reason) => Err(reason),
-        None => Target::of(received.head, received.bytes),
-    };
-    let asked = target.unwrap_or(Target { path: b"", query: b"", authority: b"", host: b"", port: None });
-
-    // An authority that validates a name.
-    if let Some(answer) = worker.state.acme.challenges.text(asked.path)
-        && !received.facts.probes_only
-        && matches!(received.head.method.of(received.bytes), b"GET" | b"HEAD")
-        && !received.demands_upgrade
-    {
-        challenge::answer(worker, active, received, &asked, scratch, &answer, &id, body, reply).await;
+    if begun.prompted.is_some() {
+        // A client that is gone has no use for the answer; the log line is written either way.
+        reply.deliver().await.ok();
+        conclude(worker, active, received, begun, body, reply);
         return After::Done;
     }
-
-    // The judgement.
-    let question = Question {
-        method: received.head.method.of(received.bytes),
-        path: asked.path,
-        query: asked.query,
-        host: asked.host,
-        fields: &fields,
-        peer: received.facts.peer,
-        showing: received.facts.showing(active, asked.host),
-        probes_only: received.facts.probes_only,
-        redirect: redirects(plan, received.facts, &fields),
-        bans: Some(&active.bans),
-        now,
-        worker: worker.id,
-    };
-    let mut judgement = judge::judge(plan, &active.limiter, &question, scratch, &mut ());
+    let Begun { id, now, asked, flaw, challenge, judgement, .. } = begun;
+    let (id, asked) = (&*id, &*asked);
+    let Tools { errand: head, answer, response, text, deadline } = tools;
+    let plan = &active.plan;
+    if let Some(answer) = challenge {
+        challenge::answer(worker, active, received, asked, judgement, answer, id, body, reply).await;
+        return After::Done;
+    }
+    let fields = received.fields();
+    let question = || begin::question(worker, active, received, &fields, asked, *now);
     if judgement.pending.as_ref().is_some_and(|pending| pending.waits()) {
         // In a box: this is rare, and no other request is to hold the room for it.
-        Box::pin(wait::wait(&mut judgement, worker, active, received, reply)).await;
+        Box::pin(wait::wait(judgement, worker, active, received, reply)).await;
     }
     if let Part::Aggregate(index) = judgement.part {
         // In a box: this is rare, and no other request is to hold the room for it.
         let served = aggregate::serve(
-            worker, active, received, &asked, &question, judgement, index, &id, deadline, text, body, reply,
+            worker,
+            active,
+            received,
+            asked,
+            question(),
+            judgement,
+            index,
+            id,
+            deadline,
+            text,
+            body,
+            reply,
         );
         return Box::pin(served).await;
     }
-    if let Err(reason) = target {
+    if let Some(reason) = *flaw {
         judgement.verdict = Err(reason.into());
         // Whoever sends such a request means something else by what follows: a tunnel behind CONNECT, or another host's requests.
         reply.close();
@@ -216,13 +206,12 @@ pub async fn serve<B: RequestBody, R: Responder>(
     let verdict = std::mem::replace(&mut judgement.verdict, Err(Reason::Panicked.into()));
     let service = judgement.service.and_then(|index| plan.services.get(index));
     let servers = judgement.service.and_then(|index| active.servers.get(index));
-    let values =
-        service.map(|service| Values { plan, received, asked: &asked, judgement: &judgement, id: &id, service });
+    let values = service.map(|service| Values { plan, received, asked, judgement, id, service });
     let verdict = verdict.and_then(|way| match way {
         Way::In(permit) => {
             if judgement.service.and_then(|index| active.in_maintenance(index)).is_some()
                 && let Some(values) = &values
-                && maintenance::keeps_out(values, &question, &mut ())
+                && maintenance::keeps_out(values, &question(), &mut ())
             {
                 return Err(Reason::Maintenance.into());
             }
@@ -249,14 +238,14 @@ pub async fn serve<B: RequestBody, R: Responder>(
                 reply.close();
                 after = After::Abort;
             } else {
-                let told = hidden::told(active, values.as_ref(), &question, refused);
+                let told = hidden::told(active, values.as_ref(), &question(), refused);
                 outcome.own_status = Some(answer::status(told));
-                refuse::refuse(worker, received, active, &judgement, told, &id, text, body, reply).await;
+                refuse::refuse(worker, received, active, judgement, told, id, text, body, reply).await;
             }
         }
         Ok(Err(port)) => {
             outcome.redirected = Some(redirect::STATUS);
-            redirect::answer(port, &asked, text, body, reply).await;
+            redirect::answer(port, asked, text, body, reply).await;
         }
         Ok(Ok((permit, service, servers, expects))) => {
             outcome.passed = true;
@@ -266,14 +255,14 @@ pub async fn serve<B: RequestBody, R: Responder>(
                 Part::Rest | Part::Route(_) | Part::Aggregate(_) => None,
             };
             #[cfg(feature = "fault-injection")]
-            fault(&asked);
+            fault(asked, "/.fault/panic");
             if let Some(probe) = probe
                 && let Serve::Answer(version) = &probe.serve
             {
                 outcome.answered_here = true;
-                // A gateway that goes down is alive, and has started: only its readiness ends.
-                let passing = probe.kind != ProbeKind::Readyz || !worker.state.is_ending();
-                probe::answer(worker, active, &judgement, (probe.kind, version, passing), &id, body, reply).await;
+                let passing = probe::passes(worker, probe.kind);
+                outcome.own_status = Some(probe_status(probe.kind, passing));
+                probe::answer(worker, active, judgement, (probe.kind, version, passing), id, body, reply).await;
             } else if let Some(edits) =
                 service.handling(judgement.part.route()).edits.as_deref().filter(|_| probe.is_none())
                 && let Some(values) = &values
@@ -289,9 +278,9 @@ pub async fn serve<B: RequestBody, R: Responder>(
                 let case = Case {
                     active,
                     received,
-                    asked: &asked,
-                    judgement: &judgement,
-                    id: &id,
+                    asked,
+                    judgement,
+                    id,
                     service,
                     servers,
                     handling: service.handling(judgement.part.route()),
@@ -306,15 +295,14 @@ pub async fn serve<B: RequestBody, R: Responder>(
                     exchanged.failed = Some(reason);
                     reply.close();
                 }
-                after = conclude(worker, received, active, &judgement, exchanged, &mut outcome, &id, text, body, reply)
-                    .await;
+                after = owed(worker, received, active, judgement, exchanged, &mut outcome, id, text, body, reply).await;
             }
         }
     }
     if let (After::Switched(_, held), Some(pending)) = (&mut after, &mut judgement.pending) {
         held.limits = pending.places.keep();
     }
-    finish::finish(worker, active, received, &asked, &mut judgement, &outcome, &id, body.received(), reply.sent());
+    finish::finish(worker, active, received, asked, judgement, &outcome, id, body.received(), reply.sent());
     after
 }
 
@@ -351,7 +339,7 @@ pub async fn refuse_unread<R: Responder>(
     clippy::too_many_arguments,
     reason = "one step of the straight line above; each argument is one thing it reads"
 )]
-async fn conclude<B: RequestBody, R: Responder>(
+async fn owed<B: RequestBody, R: Responder>(
     worker: &Worker,
     received: &Received<'_>,
     active: &Active,
@@ -385,8 +373,8 @@ async fn conclude<B: RequestBody, R: Responder>(
     }
 }
 
-/// Test builds can make a request panic, to show that it dies alone.
+/// Test builds can make a request panic, to show that it dies alone: before it is judged, or when it was let in.
 #[cfg(feature = "fault-injection")]
-fn fault(asked: &Target<'_>) {
-    assert!(asked.path != b"/.fault/panic", "asked to by a test");
+fn fault(asked: &target::Target<'_>, path: &str) {
+    assert!(asked.path != path.as_bytes(), "asked to by a test");
 }

@@ -24,12 +24,17 @@ use crate::state::{Active, State};
 use crate::store::Store;
 use crate::store::link::Link;
 use crate::telemetry::access_log::LineBuffer;
+use crate::telemetry::denials::LENGTH;
 use crate::upstream::Pools;
 use crate::wire::deadline::Deadlines;
 use crate::wire::pipe::Pipes;
 
 /// How long a connection may exist without a request once the listeners are closed, or when there is no room.
 pub const NEWCOMER: Duration = Duration::from_secs(1);
+
+/// How many refusals a worker remembers in a tick. The list of the last ones is short, and a flood of them is counted and logged: it would only write over its
+/// own lines, at a tenth of what it costs to refuse a request.
+const MEMORIES: usize = LENGTH / 2;
 
 /// Four bytes as eight hexadecimal digits, all of them at once.
 const fn hexadecimal(bytes: u32) -> [u8; 8] {
@@ -81,6 +86,8 @@ pub struct Worker {
     /// The connection to the store of shared limits.
     link: RefCell<Option<Rc<Link>>>,
     random: RefCell<fastrand::Rng>,
+    /// How many refusals may still be remembered until the next tick.
+    memories: Cell<usize>,
     /// Whether memory is to be given back.
     tide: Tide,
     /// Whether idle connections have been told that the gateway is going down, and that its listeners are closed.
@@ -109,6 +116,7 @@ impl Worker {
             active: RefCell::new((state.generation(), active)),
             link: RefCell::default(),
             random: RefCell::new(fastrand::Rng::new()),
+            memories: Cell::new(MEMORIES),
             tide: Tide::default(),
             hurried: Cell::new((false, false)),
             state,
@@ -165,6 +173,14 @@ impl Worker {
         id
     }
 
+    /// Whether one more refusal is worth remembering.
+    #[inline]
+    pub fn remembers(&self) -> bool {
+        let left = self.memories.get();
+        self.memories.set(left.saturating_sub(1));
+        left > 0
+    }
+
     /// Random bytes that nobody has to be unable to guess.
     pub fn nonce(&self) -> [u8; 16] {
         self.random.borrow_mut().u128(..).to_le_bytes()
@@ -173,6 +189,7 @@ impl Worker {
     /// What happens at every tick: late connections are woken, unused ones closed, log lines handed over.
     pub fn tick(&self, now: Instant) {
         self.deadlines.sweep(now);
+        self.memories.set(MEMORIES);
         if self.state.is_cutting() {
             // Whoever waits finds its time over, and ends as it would have then: with an answer where none has begun, and a line in the log.
             self.deadlines.expire_all();

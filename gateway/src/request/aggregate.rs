@@ -31,8 +31,8 @@ pub(super) async fn serve<B: RequestBody, R: Responder>(
     active: &Active,
     received: &Received<'_>,
     asked: &Target<'_>,
-    question: &Question<'_, FieldView<'_>>,
-    mut judgement: Judgement<'_>,
+    question: Question<'_, '_, FieldView<'_>>,
+    judgement: &mut Judgement<'_>,
     index: usize,
     id: &[u8; 32],
     deadline: &Deadline,
@@ -60,7 +60,7 @@ pub(super) async fn serve<B: RequestBody, R: Responder>(
                 Ok((standings, versions)) => {
                     outcome.answered_here = true;
                     let found = (&*standings, &*versions);
-                    answer(worker, active, question, &judgement, index, found, &mut outcome, reply).await;
+                    answer(worker, active, &question, judgement, index, found, &mut outcome, reply).await;
                 }
                 Err(reason) => outcome.reason = Some(reason),
             }
@@ -69,8 +69,8 @@ pub(super) async fn serve<B: RequestBody, R: Responder>(
             outcome.reason = Some(refused.reason);
             outcome.deny = refused.deny;
             if refused.deny != Deny::Close {
-                let told = hidden::told(active, None, question, refused);
-                refuse::refuse(worker, received, active, &judgement, told, id, text, body, reply).await;
+                let told = hidden::told(active, None, &question, refused);
+                refuse::refuse(worker, received, active, judgement, told, id, text, body, reply).await;
             }
         }
         // There is no other way to an aggregate.
@@ -80,7 +80,7 @@ pub(super) async fn serve<B: RequestBody, R: Responder>(
         reply.close();
         after = After::Abort;
     }
-    finish::finish(worker, active, received, asked, &mut judgement, &outcome, id, body.received(), reply.sent());
+    finish::finish(worker, active, received, asked, judgement, &outcome, id, body.received(), reply.sent());
     after
 }
 
@@ -89,7 +89,7 @@ pub(super) async fn serve<B: RequestBody, R: Responder>(
 async fn answer<R: Responder>(
     worker: &Worker,
     active: &Active,
-    question: &Question<'_, FieldView<'_>>,
+    question: &Question<'_, '_, FieldView<'_>>,
     judgement: &Judgement<'_>,
     index: usize,
     (standings, versions): (&[Standing], &[Standing]),

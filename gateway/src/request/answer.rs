@@ -118,27 +118,45 @@ pub struct Telling<'a> {
     pub header: bool,
 }
 
+impl<'a> Telling<'a> {
+    /// Seconds until the client may come back.
+    fn retry_after(&self) -> Option<u64> {
+        match self.limited {
+            Some((_, decision)) => Some(headers::retry_after_seconds(&decision)),
+            // RFC 9110 §10.2.3: whole seconds.
+            None => self.back.map(|back| back.as_secs().max(1)),
+        }
+    }
+
+    /// What decides how it reads, and where such answers are kept. `None`: this one is not.
+    fn key(&self, status: u16, retry_after: Option<u64>) -> Option<(Key, &'a Repeats)> {
+        let key = Key::Refusal {
+            status,
+            reason: self.refused.reason,
+            header: self.header,
+            retry_after,
+            limited: self.limited.map(|(limit, decision)| {
+                (std::ptr::from_ref(limit).addr(), decision.remaining, headers::reset_seconds(&decision))
+            }),
+        };
+        // A page has many forms, and `Allow` depends on what is asked.
+        let repeats = self.repeats.filter(|_| matches!(self.form, Form::Document) && status != 405);
+        repeats.map(|repeats| (key, repeats))
+    }
+}
+
+/// Prepares the answer to a refusal, where the same was told lately.
+pub fn recall<R: Responder>(telling: &Telling<'_>, reply: &mut R) -> bool {
+    let key = telling.key(status(telling.refused), telling.retry_after());
+    key.is_some_and(|(key, repeats)| repeats.recall(key, telling.id, reply))
+}
+
 /// Answers a refusal.
 pub async fn refusal<R: Responder>(text: &mut Vec<u8>, telling: &Telling<'_>, reply: &mut R) {
-    let Telling { refused, form, repeats, id, limited, allow, back, header } = *telling;
+    let Telling { refused, form, id, limited, allow, header, .. } = *telling;
     let status = status(refused);
-    let retry_after = match limited {
-        Some((_, decision)) => Some(headers::retry_after_seconds(&decision)),
-        // RFC 9110 §10.2.3: whole seconds.
-        None => back.map(|back| back.as_secs().max(1)),
-    };
-    let key = Key::Refusal {
-        status,
-        reason: refused.reason,
-        header,
-        retry_after,
-        limited: limited.map(|(limit, decision)| {
-            (std::ptr::from_ref(limit).addr(), decision.remaining, headers::reset_seconds(&decision))
-        }),
-    };
-    // A page has many forms, and `Allow` depends on what is asked.
-    let repeats = repeats.filter(|_| matches!(form, Form::Document) && status != 405);
-    if repeats.is_some_and(|repeats| repeats.recall(key, id, reply)) {
+    let retry_after = telling.retry_after();
+    if recall(telling, reply) {
         // A client that is gone has no use for the answer; the log line is written either way.
         reply.deliver().await.ok();
         return;
@@ -164,7 +182,7 @@ pub async fn refusal<R: Responder>(text: &mut Vec<u8>, telling: &Telling<'_>, re
         fields.push(ERROR_HEADER, code(status, refused.reason).as_bytes());
     }
     let answer = Answer { status, fields: fields.as_slice(), body: text };
-    if let Some(repeats) = repeats {
+    if let Some((key, repeats)) = telling.key(status, retry_after) {
         repeats.keep(key, &answer, Some(id), reply);
     }
     reply.answer(&answer).await.ok();

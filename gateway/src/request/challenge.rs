@@ -5,7 +5,7 @@
 
 use super::Received;
 use super::finish::{self, Outcome};
-use super::judge::{self, Scratch};
+use super::judge::Judgement;
 use super::target::Target;
 use crate::state::Active;
 use crate::wire::{Answer, RequestBody, Responder};
@@ -21,7 +21,7 @@ pub(super) async fn answer<B: RequestBody, R: Responder>(
     active: &Active,
     received: &Received<'_>,
     asked: &Target<'_>,
-    scratch: &mut Scratch,
+    judgement: &mut Judgement<'_>,
     text: &str,
     id: &[u8; 32],
     body: &mut B,
@@ -32,7 +32,6 @@ pub(super) async fn answer<B: RequestBody, R: Responder>(
     }
     // An authority that is gone asks again; the log line is written either way.
     reply.answer(&Answer { status: 200, fields: &FIELDS, body: text.as_bytes() }).await.ok();
-    let mut judgement = judge::identify(&active.plan, received.facts.peer, &received.fields(), scratch);
     let outcome = Outcome { answered_here: true, passed: true, ..Outcome::default() };
-    finish::finish(worker, active, received, asked, &mut judgement, &outcome, id, body.received(), reply.sent());
+    finish::finish(worker, active, received, asked, judgement, &outcome, id, body.received(), reply.sent());
 }

@@ -14,7 +14,7 @@ use crate::plan::{Action, Deny, Missing, Plan, Service};
 use crate::state::Active;
 
 /// What would answer a judged request if nothing were hidden where it goes.
-pub(super) fn seen<F: Fields + ?Sized>(plan: &Plan, question: &Question<'_, F>, judgement: &Judgement<'_>) -> Part {
+pub(super) fn seen<F: Fields + ?Sized>(plan: &Plan, question: &Question<'_, '_, F>, judgement: &Judgement<'_>) -> Part {
     let Some(service) = judgement.service.and_then(|index| plan.services.get(index)) else { return Part::Rest };
     let facts = question.facts(&judgement.identity);
     let path = judgement.path.as_ref().map_or(&b"/"[..], |path| path.path);
@@ -48,7 +48,7 @@ pub(super) fn by_limit(
 pub(super) fn told<F: Fields + ?Sized>(
     active: &Active,
     values: Option<&Values<'_>>,
-    question: &Question<'_, F>,
+    question: &Question<'_, '_, F>,
     refused: Refused,
 ) -> Refused {
     let is_shown = |values: &&Values<'_>| {

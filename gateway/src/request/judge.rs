@@ -26,13 +26,13 @@ use crate::limiter::pending::Pending;
 use crate::limiter::{Admission, Asking, Limited, Limiter};
 use crate::plan::{Deny, Limit, Plan, Service};
 
-/// What is known about a request when it is judged.
+/// What is known about a request when it is judged. `'p`: how long its path is there, which the judgement goes on speaking of.
 #[derive(Debug)]
-pub struct Question<'a, F: ?Sized> {
+pub struct Question<'p, 'a, F: ?Sized> {
     /// The method.
     pub method: &'a [u8],
     /// The target's path as received, without the query. `*` for `OPTIONS *`.
-    pub path: &'a [u8],
+    pub path: &'p [u8],
     /// The query, with its `?`, or nothing.
     pub query: &'a [u8],
     /// The host the request is for, without port; empty where HTTP/1.0 sent none.
@@ -55,7 +55,7 @@ pub struct Question<'a, F: ?Sized> {
     pub worker: usize,
 }
 
-impl<F: ?Sized> Question<'_, F> {
+impl<F: ?Sized> Question<'_, '_, F> {
     /// What rules are asked with.
     pub fn facts<'f>(&'f self, identity: &'f Identity) -> Facts<'f, F> {
         Facts {
@@ -196,7 +196,7 @@ impl Observer for () {}
 pub fn judge<'a, F: Fields + ?Sized>(
     plan: &Plan,
     limiter: &Limiter,
-    question: &Question<'a, F>,
+    question: &Question<'a, '_, F>,
     scratch: &'a mut Scratch,
     observer: &mut impl Observer,
 ) -> Judgement<'a> {
@@ -247,7 +247,7 @@ pub fn identify<'a, F: Fields + ?Sized>(
 fn enter<F: Fields + ?Sized>(
     plan: &Plan,
     limiter: &Limiter,
-    question: &Question<'_, F>,
+    question: &Question<'_, '_, F>,
     judgement: &mut Judgement<'_>,
     observer: &mut impl Observer,
 ) -> Result<Way, Refused> {

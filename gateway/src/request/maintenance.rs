@@ -14,7 +14,7 @@ use super::values::Values;
 /// reason to start it again. Nor are a browser's questions about what it may ask: who has been told may see the 503, and the one who is served.
 pub fn keeps_out<F: Fields + ?Sized>(
     values: &Values<'_>,
-    question: &Question<'_, F>,
+    question: &Question<'_, '_, F>,
     observer: &mut impl Trace,
 ) -> bool {
     let (service, judgement) = (values.service, values.judgement);

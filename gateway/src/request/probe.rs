@@ -21,14 +21,7 @@ pub async fn answer<B: RequestBody, R: Responder>(
     if !body.discard() {
         reply.close();
     }
-    let key = match (judgement.service, judgement.part) {
-        (Some(service), Part::Probe(probe)) => Some(Key::Probe(service, probe, passing)),
-        _ => None,
-    };
-    let repeats = worker.repeats(active);
-    if let (Some(repeats), Some(key)) = (repeats, key)
-        && repeats.recall(key, id, reply)
-    {
+    if recall(worker, active, judgement, passing, id, reply) {
         // A client that is gone has no use for the answer.
         reply.deliver().await.ok();
         return;
@@ -37,8 +30,34 @@ pub async fn answer<B: RequestBody, R: Responder>(
     let fields: [(&str, &[u8]); 3] =
         [("Content-Type", b"application/json"), ("Expires", &date), ("Cache-Control", CACHE_CONTROL.as_bytes())];
     let answer = Answer { status: probe::status(kind, passing), fields: &fields, body: &text };
-    if let (Some(repeats), Some(key)) = (repeats, key) {
+    if let (Some(repeats), Some(key)) = (worker.repeats(active), key(judgement, passing)) {
         repeats.keep(key, &answer, None, reply);
     }
     reply.answer(&answer).await.ok();
+}
+
+/// Prepares the answer to a probe, where the same was given lately.
+pub fn recall<R: Responder>(
+    worker: &Worker,
+    active: &Active,
+    judgement: &Judgement<'_>,
+    passing: bool,
+    id: &[u8; 32],
+    reply: &mut R,
+) -> bool {
+    let repeats = worker.repeats(active).zip(key(judgement, passing));
+    repeats.is_some_and(|(repeats, key)| repeats.recall(key, id, reply))
+}
+
+/// Whether a probe of this kind passes. A gateway that goes down is alive, and has started: only its readiness ends.
+pub fn passes(worker: &Worker, kind: ProbeKind) -> bool {
+    kind != ProbeKind::Readyz || !worker.state.is_ending()
+}
+
+/// What decides how an answer reads.
+fn key(judgement: &Judgement<'_>, passing: bool) -> Option<Key> {
+    match (judgement.service, judgement.part) {
+        (Some(service), Part::Probe(probe)) => Some(Key::Probe(service, probe, passing)),
+        _ => None,
+    }
 }

@@ -10,6 +10,7 @@ use super::answer::{self, Form, Telling};
 use super::hidden::{self, is_hidden};
 use super::judge::{Judgement, Part, Refused};
 use crate::plan::{Action, Errors, Service};
+use crate::spool::Held;
 use crate::state::Active;
 use crate::wire::head::Name;
 use crate::wire::{RequestBody, Responder};
@@ -31,6 +32,22 @@ pub(super) async fn refuse<B: RequestBody, R: Responder>(
     body: &mut B,
     reply: &mut R,
 ) {
+    let (telling, _held) = telling(worker, received, active, judgement, refused, id, body, reply);
+    answer::refusal(text, &telling, reply).await;
+}
+
+/// What a client is told that may not pass, and the memory that holds for it.
+#[expect(clippy::too_many_arguments, reason = "as above")]
+pub(super) fn telling<'a, B: RequestBody, R: Responder>(
+    worker: &'a Worker,
+    received: &Received<'_>,
+    active: &'a Active,
+    judgement: &Judgement<'_>,
+    refused: Refused,
+    id: &'a [u8; 32],
+    body: &mut B,
+    reply: &mut R,
+) -> (Telling<'a>, Option<Held>) {
     // An unread body can not be skipped on a connection that goes on. Broken framing means that nobody knows where the next request is.
     // What comes behind a malformed request is not trusted either.
     if received.broken.is_some() || answer::status(refused) == 400 || !body.discard() {
@@ -40,7 +57,7 @@ pub(super) async fn refuse<B: RequestBody, R: Responder>(
     let limited = judgement
         .limited
         .and_then(|limited| active.plan.limits.get(limited.limit).map(|limit| (limit, limited.decision)));
-    let (form, _held) = form(received, active, service, judgement, refused).within(active, &worker.state.spools);
+    let (form, held) = form(received, active, service, judgement, refused).within(active, &worker.state.spools);
     let telling = Telling {
         refused,
         form,
@@ -56,7 +73,7 @@ pub(super) async fn refuse<B: RequestBody, R: Responder>(
         // Where the app would say that nothing is there, the field would say that something is.
         header: active.plan.error_header && (!is_hidden(refused) || hidden::is_own(service, judgement.seen)),
     };
-    answer::refusal(text, &telling, reply).await;
+    (telling, held)
 }
 
 /// The form in which a refusal is told. Who asks a probe is a program, whatever it says; but a hidden one is not there.

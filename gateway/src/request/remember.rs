@@ -32,7 +32,9 @@ pub(super) fn judged(
     (id, at): (&[u8; 32], Duration),
 ) {
     if sample.reason.is_some() && is_denial(sample.decision) {
-        denied(worker, active, (received, asked), judgement, outcome, sample, (id, at));
+        if worker.remembers() {
+            denied(worker, active, (received, asked), judgement, outcome, sample, (id, at));
+        }
     } else if let Part::Probe(probe) = judgement.part
         // Asks for everybody are remembered by the task that asks.
         && matches!(outcome.probe_cache, None | Some(Source::Bypass))
@@ -59,6 +61,9 @@ pub(super) fn unread(worker: &Worker, facts: &Facts, sample: &Sample, (method, t
     let Some(reason) = sample.reason.filter(|reason| reason.status() != NOBODY && is_denial(sample.decision)) else {
         return;
     };
+    if !worker.remembers() {
+        return;
+    }
     // Another form of target may begin with a name and a password.
     let path = if target.starts_with(b"/") { target } else { b"" };
     let denied = Denied {

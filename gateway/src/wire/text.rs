@@ -1,5 +1,8 @@
 //! Small texts that every protocol writes.
 
+/// A date as fields say it: an IMF-fixdate (RFC 9110 §5.6.7).
+pub type Date = [u8; 29];
+
 /// Appends a number in decimal.
 pub fn push_number(out: &mut Vec<u8>, number: u64) {
     let mut digits = [0; 20];

@@ -68,6 +68,29 @@ impl Workspace {
         self.furnish_answer();
     }
 
+    /// Parts what came behind a complete head from it: it belongs to the body, or to the next request.
+    pub fn part(&mut self) {
+        self.furnish();
+        self.body.clear();
+        let behind = self.head.filled().get(self.request.len..).unwrap_or_default();
+        if !behind.is_empty() {
+            self.body.grow(behind.len());
+            self.body.extend(behind);
+        }
+        self.head.truncate(self.request.len);
+    }
+
+    /// The request is over: what is left behind it begins the next one. `false`: nothing is.
+    pub fn carry(&mut self) -> bool {
+        self.head.clear();
+        let Self { head, body, .. } = self;
+        if !body.is_empty() {
+            head.grow(body.len());
+            head.extend(body.filled());
+        }
+        !head.is_empty()
+    }
+
     /// Memory for an answer only: bodies of HTTP/2 need none here.
     pub fn furnish_answer(&mut self) {
         self.answer.grow(BODY);

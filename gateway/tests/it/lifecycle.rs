@@ -371,6 +371,10 @@ fn during_the_delay_requests_are_taken_while_readiness_fails_and_a_second_signal
         assert_eq!((response.status, response.closes()), (200, true));
     }
     assert_eq!(get(gateway.address(), "/readyz").status, 503, "a probe that the gateway answers fails as well");
+    eventually("it is logged as it was answered", || {
+        let lines = gateway.access_log();
+        lines.iter().any(|line| line["target"] == "/readyz" && line["status"] == 503).then_some(())
+    });
     assert!(gateway.is_running());
     gateway.signal("TERM");
     assert_eq!(gateway.wait_exit().code(), Some(0));

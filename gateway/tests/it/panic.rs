@@ -10,21 +10,24 @@ const PANIC: &str = "GET /.fault/panic HTTP/1.1\r\nHost: a\r\n\r\n";
 fn a_panic_is_500_with_a_line_in_the_log() {
     let app = Upstream::answering(|_| ok("alive"));
     let gateway = Gateway::with(Config::before(&app)).may_panic().start();
-    let mut client = Client::connect(gateway.address());
-    // What was pipelined behind it goes with it.
-    client.send(format!("{PANIC}GET /behind HTTP/1.1\r\nHost: a\r\n\r\n"));
-    let response = client.response();
-    assert_eq!((response.status, response.closes()), (500, true));
-    assert_eq!(response.field("content-type").as_deref(), Some("application/problem+json"));
-    client.half_close();
-    client.expect_closed();
-    let line = gateway.access("/.fault/panic");
-    assert_eq!(
-        (&line["status"], &line["reason"], &line["decision"]),
-        (&500.into(), &"panicked".into(), &"fail".into())
-    );
-    assert_eq!(line["request_id"], response.json()["request_id"]);
-    assert_eq!(app.connections(), 0);
+    // Where nothing has waited yet, and behind that.
+    for path in ["/.fault/early", "/.fault/panic"] {
+        let mut client = Client::connect(gateway.address());
+        // What was pipelined behind it goes with it.
+        client.send(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\nGET /behind HTTP/1.1\r\nHost: a\r\n\r\n"));
+        let response = client.response();
+        assert_eq!((response.status, response.closes()), (500, true));
+        assert_eq!(response.field("content-type").as_deref(), Some("application/problem+json"));
+        client.half_close();
+        client.expect_closed();
+        let line = gateway.access(path);
+        assert_eq!(
+            (&line["status"], &line["reason"], &line["decision"]),
+            (&500.into(), &"panicked".into(), &"fail".into())
+        );
+        assert_eq!(line["request_id"], response.json()["request_id"]);
+        assert_eq!(app.connections(), 0);
+    }
     assert_eq!(get(gateway.address(), "/next").text(), "alive");
 }
 

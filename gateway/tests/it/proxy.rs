@@ -1,6 +1,8 @@
 //! The main job: requests reach the app, and its answers come back.
 
-use crate::harness::{Client, Config, Gateway, Upstream, exchange, get, ok};
+use std::io::Write as _;
+
+use crate::harness::{Client, Config, Gateway, Upstream, eventually, exchange, get, metric, ok, wait_for_metric};
 
 #[test]
 fn rfc_9112_3_a_request_reaches_the_app_and_its_answer_the_client() {
@@ -176,6 +178,37 @@ fn rfc_9112_9_3_2_pipelined_requests_behind_a_refused_one_are_judged_for_themsel
     assert_eq!(client.response().status, 403);
     assert_eq!(client.response().text(), "/yes");
     assert_eq!(app.targets(), ["/yes"]);
+}
+
+#[test]
+fn refusals_that_their_client_takes_late_are_whole_and_each_is_told_once() {
+    // More than what lies between the two holds.
+    const MANY: usize = 20_000;
+    let app = Upstream::answering(|_| ok(""));
+    let gateway = Gateway::start(
+        Config::before(&app)
+            .service("routes:\n  - {path: /no, allow: {network: nobody}}")
+            .top("networks: {nobody: [\"192.0.2.1/32\"]}\nbounds: {requests_per_connection: 1000000}\nlog: {access: {format: off}}"),
+    );
+    let denied = "probegate_decisions_total{service=\"app\",decision=\"deny\"}";
+    let mut client = Client::connect_narrow(gateway.address());
+    let mut sender = client.sender();
+    std::thread::scope(|scope| {
+        scope.spawn(move || sender.write_all("GET /no HTTP/1.1\r\nHost: a\r\n\r\n".repeat(MANY).as_bytes()));
+        let mut before = 0.0;
+        eventually("the gateway waits for its client", || {
+            let now = metric(&gateway, denied);
+            let earlier = std::mem::replace(&mut before, now);
+            (now > 0.0 && now <= earlier).then_some(())
+        });
+        let mut ids = std::collections::HashSet::new();
+        for _ in 0..MANY {
+            let response = client.response();
+            assert_eq!(response.status, 403);
+            assert!(ids.insert(response.json()["request_id"].to_string()));
+        }
+    });
+    wait_for_metric(&gateway, denied, 20_000.0);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::wire::head::FieldView;
 
 impl Out {
     /// Whether the configuration has the service in maintenance, and that keeps the request out. What somebody has switched is not known here.
-    pub(super) fn maintenance(&mut self, values: &Values<'_>, question: &Question<'_, FieldView<'_>>) -> bool {
+    pub(super) fn maintenance(&mut self, values: &Values<'_>, question: &Question<'_, '_, FieldView<'_>>) -> bool {
         let maintenance = &values.service.maintenance;
         let Some(origin) = maintenance.origin else { return false };
         let hidden = match &values.judgement.verdict {

@@ -136,8 +136,9 @@ async fn exchange(
         facts,
         ended: Some(&shared.ended),
     };
-    let tools = request::Tools { judge, errand, answer, response, text, deadline: &waits.server };
-    match request::serve(worker, &active, &received, tools, &mut body, &mut reply).await {
+    let mut begun = request::begin(worker, &active, &received, judge);
+    let mut tools = request::Tools { errand, answer, response, text, deadline: &waits.server };
+    match request::serve(worker, &active, &received, &mut begun, &mut tools, &mut body, &mut reply).await {
         After::Switched(socket, held) => Some((socket, held)),
         After::Done => {
             // What came of the body meanwhile is not worth a reset, if it is all of it.

@@ -7,7 +7,7 @@ use super::{Judgement, Observer, Part, Question, Refused, Way};
 use crate::plan::Plan;
 
 /// The aggregate that is asked for; `None`: none is. A path with more than one reading is none's.
-pub(super) fn find<F: ?Sized>(plan: &Plan, question: &Question<'_, F>, judgement: &Judgement<'_>) -> Option<usize> {
+pub(super) fn find<F: ?Sized>(plan: &Plan, question: &Question<'_, '_, F>, judgement: &Judgement<'_>) -> Option<usize> {
     let path = judgement.path.as_ref().filter(|path| path.folded.is_none() && path.cut.is_none())?.path;
     plan.aggregates.iter().position(|aggregate| {
         aggregate.path.as_bytes() == path && (question.probes_only || aggregate.hosts.find(question.host).is_some())
@@ -18,7 +18,7 @@ pub(super) fn find<F: ?Sized>(plan: &Plan, question: &Question<'_, F>, judgement
 pub(super) fn judge<F: Fields + ?Sized>(
     plan: &Plan,
     index: usize,
-    question: &Question<'_, F>,
+    question: &Question<'_, '_, F>,
     judgement: &mut Judgement<'_>,
     observer: &mut impl Observer,
 ) -> Result<Way, Refused> {

@@ -28,7 +28,7 @@ pub(super) fn judge<F: Fields + ?Sized>(
 /// The judgement on a listener that serves probes.
 pub(super) fn enter<F: Fields + ?Sized>(
     plan: &Plan,
-    question: &Question<'_, F>,
+    question: &Question<'_, '_, F>,
     judgement: &mut Judgement<'_>,
     observer: &mut impl Observer,
 ) -> Result<Way, Refused> {

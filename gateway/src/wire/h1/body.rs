@@ -58,8 +58,8 @@ impl<'a, T: Transport> Body<'a, T> {
     }
 
     /// Ends the body: what is left in its buffer belongs to the next request.
-    pub fn into_leftover(self) -> &'a mut Buffer {
-        self.buffer.consume(self.given);
+    pub fn leftover(&mut self) -> &mut Buffer {
+        self.buffer.consume(std::mem::take(&mut self.given));
         self.buffer
     }
 

@@ -18,7 +18,7 @@ use crate::wire::known::Known;
 use crate::wire::pace::Pace;
 use crate::wire::piece::Piece;
 use crate::wire::pipe::Pipe;
-use crate::wire::text::push_number;
+use crate::wire::text::{Date, push_number};
 use crate::wire::transport::Transport;
 use crate::wire::{Answer, ClientFraming, ClientGone, Responder, Stamp, Written};
 
@@ -34,7 +34,7 @@ pub struct Reply<'a, T> {
     pace: Pace,
     /// The head, until the first write.
     out: &'a mut Vec<u8>,
-    date: &'a [u8],
+    date: Date,
     client: Client,
     started: bool,
     /// An interim response is being written.
@@ -63,7 +63,7 @@ impl<'a, T: Transport> Reply<'a, T> {
         deadline: &'a Deadline,
         pace: Pace,
         out: &'a mut Vec<u8>,
-        date: &'a [u8],
+        date: Date,
         client: Client,
     ) -> Self {
         out.clear();
@@ -181,7 +181,8 @@ impl<T: Transport> Responder for Reply<'_, T> {
         }
         if !head.fields.iter().any(|field| field.known == Name::Date) {
             // RFC 9110 §6.6.1: a recipient with a clock adds it.
-            self.field(b"Date", self.date);
+            let date = self.date;
+            self.field(b"Date", &date);
         }
         if switching {
             self.out.extend_from_slice(b"Connection: Upgrade\r\n");

@@ -44,7 +44,7 @@ impl<T: Transport> Reply<'_, T> {
     }
 
     /// Whether an answer of the gateway's own goes out as it usually does.
-    pub(super) fn is_usual(&self) -> bool {
+    pub fn is_usual(&self) -> bool {
         self.client.persists
             && self.client.version == Version::Http11
             && !self.client.to_head
@@ -57,7 +57,8 @@ impl<T: Transport> Reply<'_, T> {
     pub(super) fn compose<'b>(&mut self, answer: &Answer<'b>) -> &'b [u8] {
         self.out.reserve(512 + answer.body.len().min(COPIED));
         self.status_line(answer.status, reason_phrase(answer.status).as_bytes());
-        self.field(b"Date", self.date);
+        let date = self.date;
+        self.field(b"Date", &date);
         for (name, value) in answer.fields {
             self.field(name.as_bytes(), value);
         }
@@ -82,21 +83,29 @@ impl<T: Transport> Reply<'_, T> {
         if self.client.to_head { &[] } else { answer.body }
     }
 
+    /// Sends what was recalled, as far as that takes no waiting. `false`: [`Responder::deliver`] sends the rest, or finds out what is wrong.
+    #[inline]
+    pub fn deliver_now(&mut self) -> bool {
+        let sent = self.transport.try_write(&[IoSlice::new(self.out)]).unwrap_or(0);
+        let whole = sent == self.out.len();
+        if whole {
+            self.out.clear();
+        } else {
+            self.out.drain(..sent);
+        }
+        whole
+    }
+
     /// Sends what is in `out`, and the body behind it.
     pub(super) async fn send_out(&mut self, body: &[u8]) -> Result<(), ClientGone> {
-        let mut done = 0;
-        if body.is_empty() {
-            // Nearly always, all of it goes at once. Every kind of failure is what follows.
-            done = self.transport.try_write(&[IoSlice::new(self.out)]).unwrap_or(0);
-        }
-        let sent = if body.is_empty() && done == self.out.len() {
+        // Nearly always, all of it goes at once.
+        let sent = if body.is_empty() && self.deliver_now() {
             Ok(())
         } else {
             let out = std::mem::take(self.out);
-            let rest = out.get(done..).unwrap_or_default();
             let sent = match body {
-                [] => self.send(&mut [IoSlice::new(rest)]).await,
-                body => self.send(&mut [IoSlice::new(rest), IoSlice::new(body)]).await,
+                [] => self.send(&mut [IoSlice::new(&out)]).await,
+                body => self.send(&mut [IoSlice::new(&out), IoSlice::new(body)]).await,
             };
             *self.out = out;
             sent
