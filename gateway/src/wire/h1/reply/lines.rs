@@ -83,7 +83,7 @@ impl<T: Transport> Reply<'_, T> {
         if self.client.to_head { &[] } else { answer.body }
     }
 
-    /// Sends what was recalled, as far as that takes no waiting. `false`: [`Responder::deliver`] sends the rest, or finds out what is wrong.
+    /// Sends what was recalled, as far as that takes no waiting. `false`: [`deliver`](crate::wire::Responder::deliver) sends the rest, or finds out what is wrong.
     #[inline]
     pub fn deliver_now(&mut self) -> bool {
         let sent = self.transport.try_write(&[IoSlice::new(self.out)]).unwrap_or(0);
