@@ -157,11 +157,15 @@ impl Bans {
 
     /// Ends what is over.
     pub fn expire(&self, now: u64) {
-        self.by_hand.expire(now);
+        let mut is_other = self.by_hand.expire(now);
         // One that is waited for here must not keep others from being asked.
         let jails: Vec<_> = self.kept().jails.values().map(Arc::clone).collect();
         for jail in jails {
-            jail.expire(now);
+            is_other |= jail.expire(now);
+        }
+        if is_other {
+            // Else, the next start would find the ends of a clock that was ahead.
+            self.changed();
         }
     }
 
@@ -179,7 +183,7 @@ impl Bans {
         self.changed();
     }
 
-    /// Something was changed by hand.
+    /// Something was changed that the file is to know.
     fn changed(&self) {
         self.shared.changes.fetch_add(1, Ordering::Relaxed);
     }

@@ -45,7 +45,9 @@ fn read_or_write(path: &Path, text: &str) -> io::Result<Box<str>> {
                 DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
             }
             durable::replace(path, format!("{text}\n").as_bytes(), 0o600)?;
-            Ok(text.into())
+            // Another process with this folder may have begun at the same time: what stands there now is what both will find at their next start.
+            let kept = std::fs::read_to_string(path)?;
+            Ok(kept.trim().into())
         }
         Err(error) => Err(error),
     }

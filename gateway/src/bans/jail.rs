@@ -194,8 +194,9 @@ impl Jail {
         }
     }
 
-    pub(super) fn expire(&self, now: u64) {
-        lock(&self.book).expire(now);
+    /// See [`Book::expire`].
+    pub(super) fn expire(&self, now: u64) -> bool {
+        lock(&self.book).expire(now)
     }
 
     /// Whether it was banned.

@@ -15,6 +15,7 @@ use super::ConfigPath;
 use super::locate::{Lines, Locations};
 use super::path::Segment;
 use super::problem::{Problem, Severity, Span};
+use super::value::Said;
 
 /// A text that was read.
 pub(super) struct Document {
@@ -215,7 +216,12 @@ impl<'de> Visitor<'de> for Seed<'_, '_> {
         let (tag, content) = tagged.variant::<String>()?;
         let span = self.0.locations.value(&self.0.path);
         let path = self.0.path.clone();
+        // A password that begins with `!` is read as a tag.
         self.0.report(path, format!("tags such as `!{tag}` are not supported"), "remove the tag", span);
+        if let Some(problem) = self.0.problems.last_mut() {
+            let message = "tags are not supported".to_owned();
+            problem.discreet = Some(Box::new(Said { message, hint: problem.hint.clone() }));
+        }
         content.newtype_variant_seed(self)
     }
 

@@ -191,6 +191,8 @@ async fn keep(link: Weak<Link>) {
         let Some(this) = link.upgrade() else { return };
         let store = Arc::clone(&this.store);
         drop(this);
+        // As of now: another worker may find the store to be back while this one waits for a connection that will never be.
+        let was_asked = store.is_asked();
         let connected = timeout(CONNECT, store.connect()).await;
         let Some(this) = link.upgrade() else { return };
         let connected = connected.unwrap_or_else(|_| {
@@ -217,15 +219,16 @@ async fn keep(link: Weak<Link>) {
         short = if is_connected && began.elapsed() < FIRST { short + 1 } else { 0 };
         // A server that takes connections and closes them at once, again and again, is as good as gone.
         if !is_connected || short > SHORT {
-            rest(&store, pause / 2 + (pause / 2).mul_f64(fastrand::f64())).await;
+            rest(&store, was_asked, pause / 2 + (pause / 2).mul_f64(fastrand::f64())).await;
             pause = (pause * 2).min(LONGEST);
         }
     }
 }
 
 /// Waits for so long, or until another worker has found the store to be back: from then on its requests are counted there, and those of this one not yet.
-async fn rest(store: &Store, pause: Duration) {
-    let (began, mut was_asked) = (Instant::now(), store.is_asked());
+/// `was_asked`: whether it counted as asked when this one began to connect.
+async fn rest(store: &Store, was_asked: bool, pause: Duration) {
+    let (began, mut was_asked) = (Instant::now(), was_asked);
     loop {
         let left = pause.saturating_sub(began.elapsed());
         let is_back = !was_asked && store.is_asked();

@@ -377,6 +377,7 @@ fn a_reload_over_the_api_says_what_is_wrong_and_then_changes_nothing() {
         format!("networks: {{a: {secret}}}"),
         format!("log: {{level: \"info,{secret}=x, found y\", file: {secret}}}"),
         format!("aggregates: {{a: {{path: {secret}, details: {secret}}}}}"),
+        format!("probes: {{prefix: !{secret} x}}"),
     ];
     std::fs::write(gateway.config_path(), format!("{text}{}\n", wrong.join("\n"))).unwrap();
     let answer = reload();

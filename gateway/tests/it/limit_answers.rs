@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::harness::{Config, Gateway, Redis, Upstream, exchange, free_address, get, ok, probegate, run};
+use crate::harness::{Config, Gateway, Redis, Unreachable, Upstream, exchange, get, ok, probegate, run};
 
 fn app() -> Upstream {
     Upstream::answering(|_| ok("answered"))
@@ -71,7 +71,8 @@ fn a_limit_that_all_clients_share_blames_none_of_them() {
     let service = "routes: [{path: /own, limits: [own]}, {path: /all, limits: [all]}, {path: /fleet, limits: [fleet]}]";
     let store = format!("limit_store: {{redis: \"{}\", replicas: 2, timeout: 900ms}}", redis.url());
     let mut gateways: Vec<Gateway> = vec![];
-    for store in [store, format!("limit_store: {{redis: \"redis://{}\", replicas: 2}}", free_address())] {
+    let gone = Unreachable::refusing();
+    for store in [store, format!("limit_store: {{redis: \"redis://{}\", replicas: 2}}", gone.server())] {
         gateways.push(Gateway::start(Config::before(&app).top(limits).top(&store).service(service)));
     }
     for gateway in &gateways {

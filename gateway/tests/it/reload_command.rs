@@ -35,7 +35,7 @@ fn a_good_file_is_in_force_when_the_command_ends_and_a_bad_one_is_shown_with_car
     assert_eq!((taken.code, &*taken.out), (Some(0), ""), "{taken:?}");
     assert_eq!(taken.err, format!("{file}: in force as configuration 2\n"));
     // What is odd is shown with its line, also over the socket. What waits for the next start is said.
-    let odd = format!("{text}limits:\n  idle: {{rate: 1/s}}\nworkers: 3\n");
+    let odd = format!("{text}limits:\n  idle: {{rate: 1/s}}\nworkers: 61\n");
     write(&odd);
     let taken = reload(&format!("unix:{}", path.display()), &[]);
     assert!(taken.code == Some(0) && taken.err.contains("in force as configuration 3, 2 lints"), "{taken:?}");

@@ -155,10 +155,11 @@ impl Book {
         before - self.in_force.len()
     }
 
-    /// Ends the bans whose time is over, and forgets those that are over for long. Whether anything changed that is worth writing down: a ban that is
-    /// over says so by itself.
-    pub fn expire(&mut self, now: u64) {
-        if now.saturating_add(JITTER) < self.seen {
+    /// Ends the bans whose time is over, and forgets those that are over for long. `true`: something changed that is worth writing down, which is that the clock
+    /// was set back; a ban that is over says so by itself.
+    pub fn expire(&mut self, now: u64) -> bool {
+        let is_back = now.saturating_add(JITTER) < self.seen && !self.bans.is_empty();
+        if is_back {
             self.set_back(now);
         }
         self.seen = now;
@@ -173,6 +174,7 @@ impl Book {
             self.over.remove(&(until, client));
             self.bans.remove(&client);
         }
+        is_back
     }
 
     /// The clock was set back: each ban goes on for what was left of it, and what was over stays so. Without this, a machine that comes up with a clock a year

@@ -108,7 +108,7 @@ fn a_server_that_only_reads_is_not_asked_any_more() {
     });
     gateway.wait_for_log(|line| line["reason"] == "broken" && line["level"] == "WARN");
     let failed = of("probegate_limit_store_failures_total{reason=\"broken\"}");
-    assert!((4.5..7.5).contains(&failed), "five in a row are enough: {failed}");
+    assert!((4.5..12.5).contains(&failed), "five in a row are enough, and a trial now and then: {failed}");
     assert_eq!(redis.run(&["REPLICAOF", "NO", "ONE"]), Reply::Text("OK".to_owned()));
     gateway.wait_for_log(|line| line["message"] == "the limit store is asked again");
 }
