@@ -76,7 +76,7 @@ impl<'t> Reader<'t> {
                 _ => "this list element has no value".to_owned(),
             };
             let span = self.locations.key(&self.path).or_else(|| span.clone());
-            self.report(self.path.clone(), message, "write a value, or remove it to get the default", span);
+            self.report(self.path.clone(), message, None, "write a value, or remove it to get the default", span);
         }
         if let Some(span) = span {
             self.locations.set_scalar(self.path.clone(), span);
@@ -91,13 +91,14 @@ impl<'t> Reader<'t> {
         self.lines.scalar(line, column, Some(&content))
     }
 
-    fn report(&mut self, path: ConfigPath, message: String, hint: &str, span: Option<Span>) {
+    /// `discreet`: the message without what was found, where that is in it.
+    fn report(&mut self, path: ConfigPath, message: String, discreet: Option<&str>, hint: &str, span: Option<Span>) {
         self.problems.push(Problem {
             severity: Severity::Error,
             path,
             message,
             hint: Some(hint.to_owned()),
-            discreet: None,
+            discreet: discreet.map(|said| Box::new(Said { message: said.to_owned(), hint: Some(hint.to_owned()) })),
             span,
         });
     }
@@ -142,7 +143,7 @@ impl<'t> Reader<'t> {
             }
         };
         let name = key.as_str().map_or_else(|| key.to_string(), str::to_owned);
-        self.report(self.path.key(&name), message, hint, span.cloned());
+        self.report(self.path.key(&name), message, None, hint, span.cloned());
         true
     }
 }
@@ -217,11 +218,8 @@ impl<'de> Visitor<'de> for Seed<'_, '_> {
         let span = self.0.locations.value(&self.0.path);
         let path = self.0.path.clone();
         // A password that begins with `!` is read as a tag.
-        self.0.report(path, format!("tags such as `!{tag}` are not supported"), "remove the tag", span);
-        if let Some(problem) = self.0.problems.last_mut() {
-            let message = "tags are not supported".to_owned();
-            problem.discreet = Some(Box::new(Said { message, hint: problem.hint.clone() }));
-        }
+        let message = format!("tags such as `!{tag}` are not supported");
+        self.0.report(path, message, Some("tags are not supported"), "remove the tag", span);
         content.newtype_variant_seed(self)
     }
 

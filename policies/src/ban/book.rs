@@ -55,6 +55,8 @@ pub struct Book {
     evicted: u64,
     /// When it was looked last, in seconds since the epoch.
     seen: u64,
+    /// The clock was set back, and nobody was told yet.
+    was_set_back: bool,
 }
 
 /// Seconds that a clock may differ between threads. One that goes back by more was set back.
@@ -73,6 +75,7 @@ impl Book {
             remember,
             evicted: 0,
             seen: 0,
+            was_set_back: false,
         }
     }
 
@@ -83,7 +86,7 @@ impl Book {
 
     /// Bans a client from `now` on, for as long as its earlier bans ask for. `None`: it is banned already.
     pub fn ban(&mut self, client: Client, cause: Cause, escalation: &Escalation, now: u64) -> Option<&Ban> {
-        self.expire(now);
+        self.pass(now);
         let earlier = match self.bans.get(&client) {
             Some(ban) if ban.until > now => return None,
             Some(ban) => ban.count,
@@ -101,7 +104,7 @@ impl Book {
 
     /// Bans a client for so many seconds, whatever was before.
     pub fn ban_for(&mut self, client: Client, cause: Cause, seconds: u64, now: u64) {
-        self.expire(now);
+        self.pass(now);
         let count = self.bans.get(&client).map_or(0, |ban| ban.count).saturating_add(1);
         self.put(client, Ban { since: now, until: now.saturating_add(seconds.max(1)), count, cause });
     }
@@ -115,8 +118,9 @@ impl Book {
         let forgotten = ban.until.saturating_add(self.remember) <= now;
         let newer = self.bans.get(&client).is_some_and(|known| known.until >= ban.until);
         if !forgotten && !newer {
+            self.pass(now);
             self.put(client, ban);
-            self.expire(now);
+            self.pass(now);
         }
     }
 
@@ -130,8 +134,10 @@ impl Book {
         if is_known || ban.until.saturating_add(self.remember) <= now {
             return false;
         }
+        // First, because this one knows the right time.
+        self.pass(now);
         self.put(client, ban);
-        self.expire(now);
+        self.pass(now);
         true
     }
 
@@ -155,12 +161,17 @@ impl Book {
         before - self.in_force.len()
     }
 
-    /// Ends the bans whose time is over, and forgets those that are over for long. `true`: something changed that is worth writing down, which is that the clock
-    /// was set back; a ban that is over says so by itself.
+    /// Ends the bans whose time is over, and forgets those that are over for long. `true`: since this was asked last, the clock was set back, which has to be
+    /// written down; a ban that is over says so by itself.
     pub fn expire(&mut self, now: u64) -> bool {
-        let is_back = now.saturating_add(JITTER) < self.seen && !self.bans.is_empty();
-        if is_back {
+        self.pass(now);
+        std::mem::take(&mut self.was_set_back)
+    }
+
+    fn pass(&mut self, now: u64) {
+        if now.saturating_add(JITTER) < self.seen && !self.bans.is_empty() {
             self.set_back(now);
+            self.was_set_back = true;
         }
         self.seen = now;
         while let Some(&(until, client)) = self.in_force.first().filter(|(until, _)| *until <= now) {
@@ -174,7 +185,6 @@ impl Book {
             self.over.remove(&(until, client));
             self.bans.remove(&client);
         }
-        is_back
     }
 
     /// The clock was set back: each ban goes on for what was left of it, and what was over stays so. Without this, a machine that comes up with a clock a year
