@@ -1,19 +1,24 @@
 #!/usr/bin/env python3
-"""Bars from the raw results of run.py, as an SVG for the README: chart.py RUN.jsonl… [-o chart.svg]
+"""The picture and the tables of the README, from the raw results of run.py.
 
-One bar for each scenario: the median, over all rounds of all runs that are named, of the processor time of a request as a ratio to nginx's in the same round; a
-thin line from the lowest to the highest.
+    chart.py RUN.jsonl…                 draws chart.svg and writes the results into benches/README.md, between its markers
+    chart.py RUN.jsonl… -o FILE.svg     draws the picture there, and nothing else
+    chart.py --table RUN.jsonl…         prints the results as Markdown, and writes nothing
+
+A bar is the median, over all rounds of all runs that are named, of the processor time of a request as a ratio to nginx's in the same round; a thin line goes from
+the lowest to the highest. Picture and tables are of the same runs, and those are to be committed: `git add -f benches/runs/…`. The tests hold the README to that.
 """
 
 import argparse
-import json
 import pathlib
 import statistics
 
+import results
 import scenarios
 import tables
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+BENCHES = pathlib.Path(__file__).resolve().parent.parent
+PICTURE, README = BENCHES / "compare/chart.svg", BENCHES / "README.md"
 SHOWN = {
     "plain": "1 KiB proxied",
     "browser": "browser-like, 12 KiB",
@@ -34,14 +39,11 @@ LEFT, WIDTH, ROW = 190, 420, 26
 
 def ratios(files):
     """Scenario to the ratios of its rounds."""
-    found = {}
-    for file in files:
-        rows = [json.loads(line) for line in file.read_text().splitlines()]
-        measured = {(row["peer"], row["scenario"], row["round"]): row for row in rows if "us" in row}
-        for (peer, name, round_), row in measured.items():
-            reference = measured.get((scenarios.ALL[name].reference, name, round_))
-            if peer == "probegate" and reference:
-                found.setdefault(name, []).append(tables.ratio(row, reference))
+    rows, found = [row for row in results.load(files)[1] if "us" in row], {}
+    for name, scenario in scenarios.ALL.items():
+        values = tables.ratios(tables.of(rows, "probegate", name), tables.of(rows, scenario.reference, name))
+        if values:
+            found[name] = values
     return found
 
 
@@ -81,10 +83,18 @@ def draw(found):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=pathlib.Path)
-    parser.add_argument("-o", "--out", type=pathlib.Path, default=ROOT / "benches/compare/chart.svg")
+    parser.add_argument("-o", "--out", type=pathlib.Path, help="file for the picture alone")
+    parser.add_argument("--table", action="store_true", help="print the results as Markdown")
     options = parser.parse_args()
-    options.out.write_text(draw(ratios(options.runs)))
-    print(options.out)
+    if options.table:
+        print(results.markdown(options.runs), end="")
+        return
+    picture = options.out or PICTURE
+    picture.write_text(draw(ratios(options.runs)))
+    print(picture)
+    if not options.out:
+        README.write_text(results.replaced(README.read_text(), results.markdown(options.runs)))
+        print(README)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ import socket
 import ssl
 import subprocess
 import sys
-import tempfile
 import time
 
 REPORT = pathlib.Path(__file__).with_name("report.lua")
@@ -21,13 +20,14 @@ class Wrong(Exception):
     """A peer does not do the same work as the others, or could not be asked."""
 
 
-def generate(command, seconds, core, settings=None):
+def generate(command, seconds, core, settings=None, given=None):
     """Runs a load generator that is to end after some seconds; what it printed. It is killed when it does not end."""
     program = pathlib.Path(command[0] if command[0] != sys.executable else command[1]).name
     try:
         done = subprocess.run(
             # With whoever started it, however that ends.
             ["setpriv", "--pdeathsig", "KILL", "taskset", "-c", core, *map(str, command)],
+            input=given,
             capture_output=True,
             text=True,
             timeout=seconds + PATIENCE,
@@ -47,7 +47,8 @@ def trusting():
     return context
 
 
-def ask(port, path, headers=(), tls=False, body=0):
+def asked(port, path, headers=(), tls=False, body=0):
+    """The answer, its header fields and its body."""
     if tls:
         connection = http.client.HTTPSConnection("localhost", port, timeout=10, context=trusting())
     else:
@@ -55,9 +56,15 @@ def ask(port, path, headers=(), tls=False, body=0):
     try:
         connection.request("POST" if body else "GET", path, b"x" * body if body else None, headers=dict(headers))
         answer = connection.getresponse()
-        return answer.status, answer.read()
+        return answer.status, answer.headers, answer.read()
     finally:
         connection.close()
+
+
+def ask(*arguments):
+    """As `asked`, without the fields."""
+    status, _, body = asked(*arguments)
+    return status, body
 
 
 def expect(what, found, wanted):
@@ -73,10 +80,15 @@ def check_scenario(port, scenario):
     expect("status", status, scenario.status)
     if scenario.length is not None:
         expect("length", len(body), scenario.length)
+    if scenario.body:
+        # As the app counts it, head and body; what is longer in a head that announces a body is its length, its kind and its method.
+        without, with_body = (int(asked(port, "/received", (), scenario.tls, size)[1]["X-Received"]) for size in (0, scenario.body))
+        if not scenario.body <= with_body - without <= scenario.body + 200:
+            raise Wrong(f"of a body of {scenario.body} bytes, {with_body - without} arrived")
 
 
-def check_same_work(port):
-    """That the peer establishes the client, judges by it and tells the app, as every other does."""
+def check_same_work(port, limits=True):
+    """That the peer establishes the client, judges by it, counts for limits where it has some, and tells the app, as every other does."""
     host = f"127.0.0.1:{port}"
 
     def told(headers=()):
@@ -102,6 +114,24 @@ def check_same_work(port):
         expect(f"/version for {client}", ask(port, "/version", {"X-Forwarded-For": client})[0], status)
     answer = json.loads(ask(port, "/version")[1])
     expect("/version", answer, {"service": "app", "environment": "local", "version": "unknown"})
+    if limits:
+        # A denied request counts: of one client, the first are told that they may not, and then that they are too many.
+        statuses = [ask(port, "/deny_limited", {"X-Forwarded-For": "198.51.100.9"})[0] for _ in range(100)]
+        expect("/deny_limited: first, and later", (statuses[0], set(statuses), 429 in statuses[-50:]), (403, {403, 429}, True))
+
+
+def negotiated(port):
+    """What the server chooses of what a client of OpenSSL offers, as wrk, h2load and Python do: version, cipher, group, and how many tickets it sends."""
+    request = b"GET /1k HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    # Until the server closes: tickets may come with the answer.
+    command = ["openssl", "s_client", "-connect", f"127.0.0.1:{port}", "-servername", "localhost", "-ign_eof"]
+    said = subprocess.run(command, input=request, capture_output=True, timeout=20).stdout.decode(errors="replace")
+    chosen = re.search(r"New, (TLSv\S+), Cipher is (\S+)", said)
+    if not chosen:
+        raise Wrong(f"no TLS: {said.strip()[-300:]}")
+    group = re.search(r"(?:Server Temp Key|Peer Temp Key|Negotiated TLS1.3 group): ([^,\s]+)", said)
+    tickets = said.count("Post-Handshake New Session Ticket arrived")
+    return {"version": chosen[1], "cipher": chosen[2], "group": group[1] if group else None, "tickets": tickets}
 
 
 def number(pattern, output, program):
@@ -125,35 +155,29 @@ def drive_http2(port, scenario, seconds, core):
     return {"requests": succeeded, "bytes": received, "seconds": seconds, "bad": bad, "broken": 0}
 
 
-def drive_script(core, seconds, script, *arguments):
+def drive_script(core, seconds, script, *arguments, given=None):
     """Load by one of the scripts beside this one; what it counted."""
-    counted = json.loads(generate([sys.executable, REPORT.with_name(script), *arguments], seconds, core))
+    counted = json.loads(generate([sys.executable, REPORT.with_name(script), *arguments], seconds, core, given=given))
     expect(f"{script}: something was answered", counted["requests"] > 0, True)
     return counted
 
 
 def drive_at(port, scenario, rate, seconds, core):
     """Load at a fixed rate; how long answers took, in microseconds."""
-    with tempfile.NamedTemporaryFile(prefix="probegate-bench-") as log:
-        each = max(1, round(rate / scenario.connections))
-        command = ["h2load", "--h1", f"-D{seconds}", f"-c{scenario.connections}", "-t1"]
-        command += [f"--rps={each}", f"--log-file={log.name}", f"http://127.0.0.1:{port}{scenario.path}"]
-        generate(command, seconds, core)
-        rows = [line.split() for line in pathlib.Path(log.name).read_text().splitlines()]
-    times = sorted(int(row[2]) for row in rows if row[1] == str(scenario.status))
-    if len(times) < 0.99 * len(rows) or not times:
-        raise Wrong(f"{len(times)} of {len(rows)} answers were {scenario.status}")
-    percentiles = {f"p{name}_us": times[int(len(times) * float(name) / 100)] for name in ("50", "99", "99.9")}
-    wanted = each * scenario.connections
-    return {"requests": len(times), "bytes": 0, "seconds": seconds, "bad": 0, "broken": 0, "wanted_rps": wanted, **percentiles}
+    fields = {"Host": "localhost", **dict(scenario.headers)}
+    request = f"GET {scenario.path} HTTP/1.1\r\n" + "".join(f"{name}: {value}\r\n" for name, value in fields.items()) + "\r\n"
+    counted = drive_script(core, seconds, "pace.py", port, rate, seconds, scenario.connections, given=request)
+    if counted["bad"] or counted["broken"]:
+        raise Wrong(f"{counted['bad']} of {counted['requests']} answers were not {scenario.status}, {counted['broken']} did not come")
+    return counted
 
 
 def drive(port, scenario, seconds, core):
     """Load for some seconds; what wrk counted."""
     if scenario.how == "websocket":
         return drive_script(core, seconds, "websocket.py", "clients", port, seconds, scenario.connections)
-    if scenario.how == "resume":
-        return drive_script(core, seconds, "resume.py", port, scenario.path, seconds)
+    if scenario.how in ("full", "resumed"):
+        return drive_script(core, seconds, "resume.py", port, scenario.path, seconds, scenario.how)
     if scenario.streams:
         return drive_http2(port, scenario, seconds, core)
     fields = [part for name, value in scenario.headers for part in ("-H", f"{name}: {value}")]
@@ -161,16 +185,19 @@ def drive(port, scenario, seconds, core):
     command = ["wrk", "-t1", f"-c{scenario.connections}", f"-d{seconds}s", "--timeout", "30s", "-s", REPORT, *fields]
     # By name: a server with several certificates has to be told which one is meant.
     command += [f"https://localhost:{port}{scenario.path}" if scenario.tls else f"http://127.0.0.1:{port}{scenario.path}"]
-    output = generate(command, seconds, core, {"BODY": str(scenario.body)})
+    output = generate(command, seconds, core, {"BODY": str(scenario.body), "STATUS": str(scenario.status)})
     counted = json.loads(output.rpartition("@@")[2])
     if not counted["requests"]:
         raise Wrong("no answer")
     # Broken connections, and answers of the wrong kind, would be measured as something they are not.
-    right = counted["bad"] if scenario.status >= 400 else counted["requests"] - counted["bad"]
+    right = counted["requests"] - counted["bad"]
     if right < 0.99 * counted["requests"] or counted["broken"]:
         raise Wrong(
             f"{right} of {counted['requests']} answers were {scenario.status}, {counted['broken']} connections broke"
         )
+    # A success of another kind would be shorter.
+    if scenario.length and counted["bytes"] < counted["requests"] * scenario.length:
+        raise Wrong(f"{counted['requests']} answers were {counted['bytes']} bytes together, of {scenario.length} and their heads each")
     return counted
 
 

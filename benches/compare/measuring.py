@@ -13,6 +13,7 @@ import time
 import load
 import peers
 import processes
+import quota
 import scenarios
 
 PROXY_CORE, LOAD_CORE = os.environ.get("PROXY_CORE", "0"), os.environ.get("LOAD_CORE", "1")
@@ -42,24 +43,41 @@ def configure(folder, source, scenario):
         (folder / file.name).write_text(text)
 
 
-def start(name, binary, folder, scenario=None):
-    """The peer, with the configuration that lies in the folder."""
+def start(name, binary, folder, scenario=None, group=None):
+    """The peer, with the configuration that lies in the folder, and within a group of processes where there is one."""
     peer, workers = peers.ALL[name], scenario.workers if scenario else 1
     command, settings = peer.command(workers, folder, binary), peer.settings(workers)
-    return processes.Process(name, command, (peer.port, peer.tls_port), cores_of(scenario)[0], folder, settings)
+    within = group.entering() if group else ()
+    return processes.Process(name, command, peer.ports, cores_of(scenario)[0], folder, settings, within)
+
+
+@contextlib.contextmanager
+def bounded(name, options, folder, scenario):
+    """The peer, with what the scenario lets it have of the processor, and what bounds it; None where this system can not, or where nothing is to."""
+    with contextlib.ExitStack() as stack:
+        bound = scenario.allowed and not options.no_quota
+        group = stack.enter_context(quota.Group(name, scenario.allowed, scenario.period_us)) if bound else None
+        yield stack.enter_context(start(name, options.probegate, folder, scenario, group)), group
 
 
 def port_of(name, tls):
     return peers.ALL[name].tls_port if tls else peers.ALL[name].port
 
 
-def measure_slice(process, upstream, drive, seconds):
+def measure_slice(process, upstream, drive, seconds, group=None):
     speed = processes.yardstick(PROXY_CORE)
+    family = processes.descendants(process.pid)
+    threads, periods = processes.thread_times(family), group.throttled() if group else (0, 0)
     upstream_before, began = processes.cpu_times(upstream.pid)[0], time.monotonic()
     before = processes.cpu_times(process.pid)
     counted = drive(seconds)
     after = processes.cpu_times(process.pid)
+    worked = [now - threads.get(thread, 0) for thread, now in processes.thread_times(family).items()]
+    throttled = [now - was for now, was in zip(group.throttled(), periods)] if group else (0, 0)
     return {
+        "busiest": max(worked, default=0) / 1e9,
+        "periods": throttled[0],
+        "throttled": throttled[1],
         "wall": time.monotonic() - began,
         "exact": (after[0] - before[0]) / 1e9,
         "user": after[1] - before[1],
@@ -71,7 +89,7 @@ def measure_slice(process, upstream, drive, seconds):
     }
 
 
-def combined(slices):
+def combined(slices, scenario, group):
     """The row of a peer: sums over its slices, and what each of them cost."""
 
     def total(key):
@@ -89,21 +107,37 @@ def combined(slices):
         # Near 1: the peer was the bottleneck. Its core is its own, so the time per request holds below that, too.
         "busy": total("exact") / total("wall"),
         "upstream_busy": total("upstream") / total("wall"),
+        **allowed(slices, total, scenario, group),
         "rss_kib": slices[-1]["rss_kib"],
         "requests": requests,
         "seconds": seconds,
         "bytes": received,
         **{key: sum(one[key] for one in counted) for key in ("bad", "broken")},
-        **{key: statistics.median(one[key] for one in counted) for key in counted[0] if key.startswith("p") or key == "wanted_rps"},
+        **{key: statistics.median(one[key] for one in counted) for key in counted[0] if key.startswith("p") or key in ("wanted_rps", "late_us")},
         "slices": [one["exact"] / one["counted"]["requests"] * 1e6 for one in slices],
         "yardstick_us": [round(one["yardstick"], 1) for one in slices],
     }
 
 
-def measure(name, number, taking_part, options, upstream, folder, rate):
+def allowed(slices, total, scenario, group):
+    """Of a scenario that bounds its peers: what it let them have, how much of that was used, in how many periods all of it, and by the busiest thread of what all used."""
+    if not scenario.allowed:
+        return {}
+    # Without a bound, all the cores that it runs on.
+    cores = group.cores if group else scenario.workers
+    return {
+        "quota": group.cores if group else None,
+        "used": total("exact") / (sum(one["counted"]["seconds"] for one in slices) * cores),
+        "throttled": total("throttled") / max(1, total("periods")),
+        "busiest_thread": total("busiest") / max(1e-9, total("exact")),
+    }
+
+
+def measure(name, number, taking_part, options, upstream, folder, aimed=None):
     """Rows of one round by peer, and what was wrong with which."""
     scenario = scenarios.ALL[name]
     core, slices, wrong, running = cores_of(scenario)[1], {}, {}, {}
+    rate, aimed = (aimed["aimed_rps"], aimed) if scenario.share else (0, {})
 
     def drive_of(peer):
         port = port_of(peer, scenario.tls)
@@ -115,7 +149,7 @@ def measure(name, number, taking_part, options, upstream, folder, rate):
         # Started anew for each: no scenario inherits the connections and tables of another.
         for peer in taking_part:
             try:
-                running[peer] = stack.enter_context(start(peer, options.probegate, folder, scenario))
+                running[peer] = stack.enter_context(bounded(peer, options, folder, scenario))
                 load.check_scenario(port_of(peer, scenario.tls), scenario)
                 drive_of(peer)(1)  # connections to the upstream, caches, tables
                 slices[peer] = []
@@ -126,21 +160,30 @@ def measure(name, number, taking_part, options, upstream, folder, rate):
         for turn in range(count):
             for peer in list(slices)[:: 1 if (number + turn) % 2 == 0 else -1]:
                 try:
-                    slices[peer].append(measure_slice(running[peer], upstream, drive_of(peer), seconds))
+                    slices[peer].append(measure_slice(running[peer][0], upstream, drive_of(peer), seconds, running[peer][1]))
                 except PROBLEMS as problem:
                     wrong[peer] = problem
                     del slices[peer]
-    return {peer: combined(found) for peer, found in slices.items()}, wrong
+    return {peer: {**combined(found, scenario, running[peer][1]), **aimed} for peer, found in slices.items()}, wrong
 
 
-def capacity(options, folder):
-    """Requests in a second that the reference reaches in `plain`, here and now."""
-    scenario = scenarios.ALL["plain"]
-    with start(scenario.reference, options.probegate, folder, scenario):
-        port = port_of(scenario.reference, False)
-        load.drive(port, scenario, 1, LOAD_CORE)
-        counted = load.drive(port, scenario, options.seconds, LOAD_CORE)
-    return counted["requests"] / counted["seconds"]
+def rate_for(scenario, options, upstream, folder):
+    """The rate at which the reference uses the share of what it may have, here and now: requests in a second, and what it used of it when that was looked at.
+
+    Not a share of what it does at most: whoever is asked all at once does many requests for one look at who wants something, and each for less.
+    """
+    port, wanted = port_of(scenario.reference, False), scenario.share
+    with bounded(scenario.reference, options, folder, scenario) as (process, group):
+        most = load.drive(port, scenario, 1, LOAD_CORE)
+        rate = most["requests"] / most["seconds"] * wanted / 2
+        for _ in range(5):
+            found = measure_slice(process, upstream, lambda seconds: load.drive_at(port, scenario, rate, seconds, LOAD_CORE), 1, group)
+            row = combined([found], scenario, group)
+            if abs(row["used"] / wanted - 1) < 0.05:
+                break
+            # Twice as much at a time at most: load and app may be what bounds it.
+            rate *= min(2.0, max(0.5, wanted / row["used"]))
+    return {"aimed_rps": row["rps"], "aimed_used": row["used"]}
 
 
 def steady_memory(process):

@@ -23,7 +23,13 @@ class Peer:
     optional: bool = False  # left out where it is not installed
     changes: tuple[tuple[str, str], ...] = ()  # what is written otherwise for a scenario with access logs
     left_out: dict[str, str] = field(default_factory=dict)  # scenario to why
+    more_ports: tuple[int, ...] = ()  # that it opens besides
     no_logs: str = ""  # why it is left out of all scenarios with access logs
+
+    @property
+    def ports(self):
+        """All that it opens."""
+        return (self.port, self.tls_port, *self.more_ports)
 
     def why_not(self, scenario, logs):
         """Why it takes no part in a scenario, which may be one with access logs; None if it does."""
@@ -46,6 +52,7 @@ def find(program):
 NGINX_LOG = ("access_log off;", "access_log nginx.access.log combined buffer=64k flush=1s;")
 NO_LIMITS = "its standard build has no limits"
 NO_FILES = "it serves no files"
+NGINX_ONLY = "what nginx does with `if` and `return` is shown for nginx and probegate alone; `deny` is for all"
 ALL = {
     "nginx": Peer(
         19101, 19111, "nginx", ("-p", "{folder}", "-c", "nginx.conf", "-g", "daemon off;"), ("-v",), changes=(NGINX_LOG,)
@@ -61,6 +68,7 @@ ALL = {
         ("-v",),
         left_out={
             "static": NO_FILES,
+            "deny_early": NGINX_ONLY,
             "mem": "it wants two descriptors for each connection that may come, more than many machines let a process have",
             "mem_tls": "it wants two descriptors for each connection that may come, more than many machines let a process have",
         },
@@ -79,7 +87,7 @@ ALL = {
                 'access_log: [{name: file, typed_config: {"@type": type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog, path: envoy.access.log}}]',
             ),
         ),
-        left_out={"static": NO_FILES},
+        left_out={"static": NO_FILES, "deny_early": NGINX_ONLY},
     ),
     "caddy": Peer(
         19106,
@@ -91,7 +99,7 @@ ALL = {
         environment={"GOMAXPROCS": "{workers}", "XDG_CONFIG_HOME": "caddy", "XDG_DATA_HOME": "caddy"},
         optional=True,
         changes=(("# access log: off", "log {\n\t\toutput file caddy.access.log {\n\t\t\troll_disabled\n\t\t}\n\t\tlevel INFO\n\t}"),),
-        left_out={"limited": NO_LIMITS, "three": NO_LIMITS},
+        left_out={"limited": NO_LIMITS, "three": NO_LIMITS, "deny_early": NGINX_ONLY},
     ),
     "probegate": Peer(
         19103,
@@ -99,6 +107,7 @@ ALL = {
         "probegate",
         ("run", "-c", "probegate.yaml"),
         ("--version",),
+        more_ports=(19123,),
         changes=(("access: {format: off}", "access: {format: combined, to: {folder}/probegate.access.log}"),),
     ),
 }

@@ -28,14 +28,17 @@ def is_open(port):
 
 
 class Process:
-    """A server in the foreground, pinned to some cores, with the ports that it opens. It ends with whoever started it, however that ends."""
+    """A server in the foreground, pinned to some cores, with the ports that it opens. It ends with whoever started it, however that ends.
 
-    def __init__(self, name, command, ports, cores, folder, settings=None):
+    `within` is what the command is started by, as a group of processes is entered by.
+    """
+
+    def __init__(self, name, command, ports, cores, folder, settings=None, within=()):
         for port in ports:
             if is_open(port):
                 raise Failed(f"{name}: port {port} is taken")
         self.name, self.log = name, folder / f"{name}.log"
-        pinned = ["setpriv", "--pdeathsig", "TERM", "taskset", "-c", cores, *map(str, command)]
+        pinned = [*within, "setpriv", "--pdeathsig", "TERM", "taskset", "-c", cores, *map(str, command)]
         with self.log.open("wb") as log:
             # A session of its own: Ctrl-C reaches the harness only, which then stops it.
             self.child = subprocess.Popen(
@@ -102,17 +105,28 @@ def descendants(pid):
 
 def cpu_times(pid):
     """Nanoseconds on a CPU (exact), user seconds and system seconds (in clock ticks) so far."""
-    exact, user, system, tick = 0, 0.0, 0.0, os.sysconf("SC_CLK_TCK")
-    for process in descendants(pid):
+    user, system, tick = 0.0, 0.0, os.sysconf("SC_CLK_TCK")
+    family = descendants(pid)
+    for process in family:
         try:
             fields = stat_fields(process)
             user, system = user + int(fields[11]) / tick, system + int(fields[12]) / tick
-            for thread in os.listdir(f"/proc/{process}/task"):
-                with open(f"/proc/{process}/task/{thread}/schedstat") as file:
-                    exact += int(file.read().split()[0])
         except OSError:
             pass
-    return exact, user, system
+    return sum(thread_times(family).values()), user, system
+
+
+def thread_times(family):
+    """Nanoseconds on a CPU of each thread of some processes."""
+    times = {}
+    for process in family:
+        try:
+            for thread in os.listdir(f"/proc/{process}/task"):
+                with open(f"/proc/{process}/task/{thread}/schedstat") as file:
+                    times[thread] = int(file.read().split()[0])
+        except OSError:
+            pass
+    return times
 
 
 def yardstick(core):

@@ -1,5 +1,8 @@
 #!/usr/bin/env python3
-"""New TLS 1.3 connections that resume the session before, one after the other: resume.py PORT PATH SECONDS. Prints what it counted, as JSON."""
+"""New TLS 1.3 connections, one after the other: resume.py PORT PATH SECONDS full|resumed. Prints what it counted, as JSON.
+
+With `resumed`, each goes on with the session before; with `full`, none does. All else is the same, so that the one can be compared with the other.
+"""
 
 import json
 import socket
@@ -8,7 +11,7 @@ import sys
 import time
 
 
-def main(port, path, seconds):
+def main(port, path, seconds, how):
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     context.minimum_version = ssl.TLSVersion.TLSv1_3
@@ -26,14 +29,15 @@ def main(port, path, seconds):
                     answer += part
                 if not answer.startswith(b"HTTP/1.1 200"):
                     raise SystemExit(f"{answer[:40]!r}")
-                # The ticket came with the answer.
                 requests, resumed, received = requests + 1, resumed + connection.session_reused, received + len(answer)
-                session = connection.session
+                if how == "resumed":
+                    # The ticket came with the answer.
+                    session = connection.session
     took = time.monotonic() - begun
-    if resumed < requests - 1:
+    if resumed != (requests - 1 if how == "resumed" else 0):
         raise SystemExit(f"{resumed} of {requests} sessions were resumed")
     print(json.dumps({"requests": requests, "bytes": received, "seconds": took, "bad": 0, "broken": 0}))
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2], int(sys.argv[3]))
+    main(int(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4])

@@ -18,6 +18,7 @@ status that is not 0, and keeps nothing else from being measured.
 
 import argparse
 import dataclasses
+import hashlib
 import json
 import os
 import pathlib
@@ -35,6 +36,7 @@ import load
 import measuring
 import peers
 import processes
+import quota
 import scenarios
 import tables
 
@@ -62,17 +64,23 @@ def prepare(folder):
     (folder / "both.pem").write_bytes((folder / "cert.pem").read_bytes() + (folder / "key.pem").read_bytes())
 
 
-def machine(options):
+def first_line(*command):
+    """Of what a command says; None where it fails."""
+    try:
+        done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=True)
+        # Envoy says where it lies.
+        return re.sub(r"^/\S*/", "", (done.stdout or done.stderr).strip().partition("\n")[0])
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def commit():
+    """Of the repository that this lies in; None outside of one. Also where it belongs to somebody else, as in containers and under sudo."""
+    return first_line("git", "-c", f"safe.directory={peers.ROOT}", "-C", peers.ROOT, "describe", "--always", "--dirty")
+
+
+def machine(options, negotiated):
     """What has to be known to compare a run with another one."""
-
-    def first_line(*command):
-        try:
-            done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=True)
-            # Envoy says where it lies.
-            return re.sub(r"^/\S*/", "", (done.stdout or done.stderr).strip().partition("\n")[0])
-        except (OSError, subprocess.CalledProcessError):
-            return None
-
     with open("/proc/cpuinfo") as file:
         cpu = next(
             (line.partition(":")[2].strip() for line in file if line.startswith("model name")), platform.machine()
@@ -84,7 +92,11 @@ def machine(options):
         "cores": os.cpu_count(),
         "kernel": platform.release(),
         "load_before": os.getloadavg()[0],
-        "versions": {**versions, "commit": first_line("git", "-C", peers.ROOT, "describe", "--always", "--dirty")},
+        "versions": {**versions, "commit": commit() or "unknown"},
+        # The program need not be of that commit.
+        "program": hashlib.sha256(options.probegate.read_bytes()).hexdigest()[:16] if "probegate" in options.peers else None,
+        "tls": negotiated,
+        "no_quota": options.no_quota,
         "rounds": options.rounds,
         "seconds": options.seconds,
         "logs": options.logs,
@@ -121,6 +133,8 @@ def arguments():
     parser.add_argument("--logs", action="store_true", help="with access logs in every scenario")
     parser.add_argument("--check", action="store_true", help="compare the answers, measure nothing")
     options = parser.parse_args()
+    if options.chart and not options.check and not commit():
+        parser.error("--chart: a picture is of a commit, and this is no checkout of one: git describe --always --dirty says nothing")
     missing = [name for name, peer in peers.ALL.items() if peer.optional and not peers.find(peer.program)]
     if options.peers and set(missing) & set(options.peers):
         parser.error(f"not installed: {', '.join(name for name in options.peers if name in missing)}; see benches/README.md")
@@ -144,13 +158,14 @@ def taking_part(name, options, failed):
 
 
 def check(options, folder):
-    """That all peers do the same work. Peer and scenario, or peer and None where nothing of it can be compared, to what they do not."""
-    failed = {}
+    """That all peers do the same work. Peer and scenario, or peer and None where nothing of it can be compared, to what they do not; and what each negotiates."""
+    failed, negotiated = {}, {}
     measuring.configure(folder, CONF, None)
     for name in options.peers:
         try:
             with measuring.start(name, options.probegate, folder):
-                load.check_same_work(peers.ALL[name].port)
+                load.check_same_work(peers.ALL[name].port, limits=not peers.ALL[name].why_not("limited", False))
+                negotiated[name] = load.negotiated(peers.ALL[name].tls_port)
                 for scenario in scenarios.ALL.values():
                     if scenario.name in options.scenarios and name in taking_part(scenario.name, options, failed):
                         try:
@@ -159,13 +174,13 @@ def check(options, folder):
                             failed[name, scenario.name] = problem
         except measuring.PROBLEMS as problem:
             failed[name, None] = problem
-    return failed
+    return failed, negotiated
 
 
-def measure_all(options, upstream, folder, raw, unequal):
+def measure_all(options, upstream, folder, raw, unequal, negotiated):
     """Every measurement of every round, written as it is made; and what failed besides what did not do the same work."""
     rows, failed = [], {}
-    raw.write(json.dumps(machine(options)) + "\n")
+    raw.write(json.dumps(machine(options, negotiated)) + "\n")
 
     def keep(peer, name, number, result, figure):
         rows.append({"peer": peer, "scenario": name, "round": number, **result})
@@ -178,7 +193,6 @@ def measure_all(options, upstream, folder, raw, unequal):
         print(f"round {number + 1}/{options.rounds}  {peer:12} {name:10} FAILED: {problem}", flush=True)
 
     for number in range(options.rounds):
-        reached = None
         for name in options.scenarios:
             chosen = taking_part(name, options, unequal)
             scenario = scenarios.ALL.get(name)
@@ -192,13 +206,14 @@ def measure_all(options, upstream, folder, raw, unequal):
                     except measuring.PROBLEMS as problem:
                         fail(peer, name, number, problem)
                 continue
-            if scenario.share and reached is None:
+            aimed = None
+            if scenario.share:
                 try:
-                    reached = measuring.capacity(options, folder)
+                    aimed = measuring.rate_for(scenario, options, upstream, folder)
                 except measuring.PROBLEMS as problem:
-                    fail(scenario.reference, name, number, f"its capacity, which the rate is a share of: {problem}")
+                    fail(scenario.reference, name, number, f"the rate at which it uses its share: {problem}")
                     continue
-            found, wrong = measuring.measure(name, number, chosen, options, upstream, folder, scenario.share * (reached or 0))
+            found, wrong = measuring.measure(name, number, chosen, options, upstream, folder, aimed)
             for peer, result in found.items():
                 keep(peer, name, number, result, f"{result['us']:8.2f} µs")
             for peer, problem in wrong.items():
@@ -206,22 +221,26 @@ def measure_all(options, upstream, folder, raw, unequal):
     return rows, failed
 
 
-def measure_and_print(options, upstream, folder, unequal):
+def measure_and_print(options, upstream, folder, unequal, negotiated):
     """What failed, besides what did not do the same work."""
     out = options.out or peers.ROOT / "benches/runs" / time.strftime("%Y%m%d-%H%M%S.jsonl")
     out.parent.mkdir(parents=True, exist_ok=True)
     with out.open("w") as raw:
-        rows, failed = measure_all(options, upstream, folder, raw, unequal)
+        rows, failed = measure_all(options, upstream, folder, raw, unequal, negotiated)
     for name in options.scenarios:
         if name in scenarios.MEMORY:
             tables.print_memory(name, rows, options.peers, {**unequal, **failed}, measuring.IDLE_CONNECTIONS)
         else:
             tables.print_scenario(name, rows, options.peers, {**unequal, **failed})
+            tables.print_tls(name, options.peers, negotiated)
+    if options.no_quota:
+        print(f"\nno peer was bounded: {options.no_quota}")
     tables.print_scaling(rows, options.peers)
+    tables.print_resumption(rows, options.peers)
     tables.print_limits(rows, options.peers)
     if options.chart:
         options.chart.write_text(chart.draw(chart.ratios([out])))
-    print(f"\nraw results: {out}")
+    print(f"\nraw results: {out}" + ("" if commit() else ", of an unknown commit: nothing to draw or to publish"))
     return failed
 
 
@@ -234,6 +253,11 @@ def main():
     if options.logs:
         scenarios.ALL.update({name: dataclasses.replace(one, log=True) for name, one in scenarios.ALL.items()})
     processes.allow_many_files()
+    options.no_quota = None
+    if not options.check and any(scenarios.ALL[name].quota for name in options.scenarios if name in scenarios.ALL):
+        options.no_quota = quota.why_not()
+        if options.no_quota:
+            print(f"peers can not be bounded, so that load and app may bound the rate: {options.no_quota}", flush=True)
 
     with tempfile.TemporaryDirectory(prefix="probegate-bench-") as name:
         folder = pathlib.Path(name)
@@ -245,11 +269,11 @@ def main():
                 processes.Process("echo", echo, (ECHO_PORT,), measuring.LOAD_CORE, folder),
                 processes.Process("upstream", command, (UPSTREAM_PORT,), measuring.LOAD_CORE, folder) as upstream,
             ):
-                failed = check(options, folder)
+                failed, negotiated = check(options, folder)
                 if options.check and not failed:
                     print(f"{', '.join(options.peers)}: the same answers")
                 if not options.check:
-                    failed |= measure_and_print(options, upstream, folder, failed)
+                    failed |= measure_and_print(options, upstream, folder, failed, negotiated)
         except processes.Failed as problem:
             sys.exit(str(problem))
     for (peer, name), problem in failed.items():

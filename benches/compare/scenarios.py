@@ -38,17 +38,34 @@ class Scenario:
     length: int | None = None  # of the answer's body; None: the peers' own texts differ
     headers: tuple[tuple[str, str], ...] = ()
     connections: int = 64
-    reference: str = "nginx"  # whom the others are compared with
+    references: tuple[str, ...] = ("nginx",)  # whom the others are compared with
     tls: bool = False  # over TLS 1.3
     streams: int = 0  # over HTTP/2, so many requests at a time on each connection
     reached_after: int = 0  # the status comes only after up to so many requests (a limit)
     body: int = 0  # bytes that are posted; 0: GET
-    how: str = "load"  # as fast as it goes; "websocket": messages through tunnels; "resume": TLS sessions that go on
-    share: float = 0.0  # at this share of the rate that the reference reaches in `plain`, for the time that answers take
+    # As fast as it goes; "websocket": messages through tunnels; "full", "resumed": new TLS connections, one after the other.
+    how: str = "load"
+    share: float = 0.0  # at the rate at which the reference uses this share of its quota, for the time that answers take
+    quota: float = 0.0  # what the peer may have of a core, for each of its workers; 0: all of it
+    period_us: int = 100000  # within which it may have that
     log: bool = False  # every peer writes an access log
     workers: int = 1  # on as many cores, which load and upstream then have as well
     about: str = ""
 
+    @property
+    def reference(self):
+        """The first of those that the others are compared with."""
+        return self.references[0]
+
+    @property
+    def allowed(self):
+        """What the peer may have, in cores; None where nothing but their number bounds it."""
+        return self.quota * self.workers or None
+
+
+BOTH = ("nginx", "nginx-tuned")
+# So little that load and upstream, which have the other core, do not bound the rate; in short periods, because times of answers are looked at.
+SHARE = {"quota": 0.5, "period_us": 10000}
 
 ALL = {
     scenario.name: scenario
@@ -68,14 +85,17 @@ ALL = {
             headers=tuple(BROWSER.items()),
             about="20 request fields (1.5 KiB of cookies), 15 response fields, 12 KiB proxied",
         ),
-        Scenario("deny", "/deny", status=403, about="refused at the edge: not internal"),
+        Scenario("deny", "/deny", status=403, about="refused at the edge: not internal; counted by the limit"),
+        Scenario(
+            "deny_early", "/deny_early", status=403, about="the same, which nginx refuses by `if` and `return`, before it counts"
+        ),
         Scenario("limited", "/limited", status=429, reached_after=300, about="refused at the edge: above the limit"),
         Scenario("three", "/three", length=1024, about="1 KiB proxied, three limits that let it pass"),
         Scenario("probe", "/version", about="a guarded probe, answered at the edge"),
-        Scenario("b100k", "/100k", length=100 << 10, connections=16, reference="nginx-tuned", about="100 KiB proxied"),
-        Scenario("b10m", "/10m", length=10 << 20, connections=4, reference="nginx-tuned", about="10 MiB proxied"),
+        Scenario("b100k", "/100k", length=100 << 10, connections=16, references=("nginx-tuned",), about="100 KiB proxied"),
+        Scenario("b10m", "/10m", length=10 << 20, connections=4, references=("nginx-tuned",), about="10 MiB proxied"),
         Scenario(
-            "static", "/static/10k", length=10 << 10, about="a file of 10 KiB, served by the peer itself"
+            "static", "/static/10k", length=10 << 10, references=BOTH, about="a file of 10 KiB, served by the peer itself"
         ),
         Scenario(
             "post",
@@ -92,12 +112,13 @@ ALL = {
             connections=16,
             about="a new TCP connection for each 1 KiB proxied",
         ),
-        Scenario("tls", "/1k", length=1024, tls=True, about="1 KiB proxied over TLS 1.3, keep-alive"),
+        Scenario("tls", "/1k", length=1024, tls=True, references=BOTH, about="1 KiB proxied over TLS 1.3, keep-alive"),
         Scenario(
             "tls_new",
             "/1k",
             length=1024,
             tls=True,
+            references=BOTH,
             headers=(("Connection", "close"),),
             connections=16,
             about="a new TLS 1.3 connection (full handshake, ECDSA P-256) for each 1 KiB proxied",
@@ -107,6 +128,7 @@ ALL = {
             "/1k",
             length=1024,
             tls=True,
+            references=BOTH,
             streams=32,
             connections=16,
             about="1 KiB proxied over HTTP/2 and TLS 1.3, 32 requests at a time on each connection",
@@ -116,16 +138,27 @@ ALL = {
             "/1k",
             length=1024,
             tls=True,
+            references=BOTH,
             streams=2,
             connections=32,
             about="1 KiB proxied over HTTP/2 and TLS 1.3, two requests at a time on each connection",
+        ),
+        Scenario(
+            "tls_full",
+            "/1k",
+            length=1024,
+            tls=True,
+            references=BOTH,
+            how="full",
+            about="a new TLS 1.3 connection with a full handshake for each 1 KiB proxied, one after the other",
         ),
         Scenario(
             "tls_resumed",
             "/1k",
             length=1024,
             tls=True,
-            how="resume",
+            references=BOTH,
+            how="resumed",
             about="a new TLS 1.3 connection that resumes a session for each 1 KiB proxied, one after the other",
         ),
         Scenario(
@@ -134,7 +167,7 @@ ALL = {
             length=100 << 10,
             tls=True,
             connections=16,
-            reference="nginx-tuned",
+            references=("nginx-tuned",),
             about="100 KiB proxied over TLS 1.3",
         ),
         Scenario("websocket", "/1k", length=1024, how="websocket", about="a message of 125 bytes there and back through a WebSocket"),
@@ -142,14 +175,26 @@ ALL = {
         Scenario(
             "deny_log", "/deny", status=403, log=True, about="refused at the edge, with access logs"
         ),
-        Scenario("at_30", "/1k", length=1024, share=0.3, about="1 KiB proxied at 30 % of what nginx reaches"),
-        Scenario("at_70", "/1k", length=1024, share=0.7, about="1 KiB proxied at 70 % of what nginx reaches"),
+        *(
+            Scenario(
+                f"at_{percent}",
+                "/page",
+                length=12288,
+                headers=tuple(BROWSER.items()),
+                share=percent / 100,
+                **SHARE,
+                about=f"as `browser`, at the rate at which nginx uses {percent} % of the half of a core that it may have",
+            )
+            for percent in (30, 70)
+        ),
+        Scenario("one_core", "/1k", length=1024, quota=0.2, about="1 KiB proxied by one worker that may have a fifth of a core"),
         Scenario(
             "two_cores",
             "/1k",
             length=1024,
             workers=2,
-            about="1 KiB proxied by two workers on two cores",
+            quota=0.2,
+            about="1 KiB proxied by two workers on two cores that may have a fifth of a core each",
         ),
     )
 }
