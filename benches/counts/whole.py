@@ -37,7 +37,7 @@ services:
       - {{path: /limited, limits: [strict]}}
       - {{path: /three, limits: [second, third]}}
 bounds: {{requests_per_connection: 1000000000}}
-admin: off
+admin: {{address: "{admin[0]}:{admin[1]}"}}
 log: {{access: {{format: off}}}}
 """
 
@@ -107,9 +107,9 @@ def ask(connection, path):
 def threads(program, path, status, times):
     """The instructions of each thread over a whole run with so many requests."""
     with tempfile.TemporaryDirectory(prefix="probegate-counts-") as name, socket.create_server(("127.0.0.1", 0)) as listener:
-        folder, address = pathlib.Path(name), free_address()
+        folder, address, admin = pathlib.Path(name), free_address(), free_address()
         threading.Thread(target=app, args=(listener,), daemon=True).start()
-        (folder / "probegate.yaml").write_text(CONFIGURATION.format(host=address[0], port=address[1], app=listener.getsockname()[1]))
+        (folder / "probegate.yaml").write_text(CONFIGURATION.format(host=address[0], port=address[1], app=listener.getsockname()[1], admin=admin))
         command = ["valgrind", "--tool=callgrind", "--separate-threads=yes", f"--callgrind-out-file={folder}/out", program]
         with (folder / "log").open("wb") as log:
             running = subprocess.Popen([*command, "run", "-c", folder / "probegate.yaml"], cwd=folder, stdout=log, stderr=log)
