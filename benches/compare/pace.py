@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Requests at a fixed rate, whatever the answers take: pace.py PORT RATE SECONDS CONNECTIONS < REQUEST. Prints what it counted, as JSON.
 
-Requests come by chance, as those of many users do (Poisson), and in every run at the same moments. The time of an answer is counted from when its request was due: one
-that has to wait because others are late is late as well, and nobody is asked less because he is slow.
+Requests come by chance, as those of many users do (Poisson), and in every run at the same moments. The time of an answer is counted from when it was asked for; where
+all connections were waiting for answers, from when it was due: nobody is asked less because he is slow.
 """
 
 import collections
@@ -21,7 +21,7 @@ def main(port, rate, seconds, count):
     request = sys.stdin.buffer.read()
     # Who asks late measures himself. Only root may.
     with contextlib.suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, 0, -10)
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
     chance, moment, due = random.Random(1), 0.0, collections.deque()
     while moment < seconds:
         moment += chance.expovariate(rate)
@@ -33,16 +33,19 @@ def main(port, rate, seconds, count):
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         poll.register(connection.fileno(), select.EPOLLIN)
         free.append(connection)
-    times, late, received_bytes, bad = [], [], 0, 0
+    times, late, received_bytes, bad, full_until = [], [], 0, 0, 0.0
     begun = time.monotonic()
     # What was asked late is waited for a moment: an answer that never comes would not be among the slow ones.
     while (due or busy) and time.monotonic() - begun < seconds + 2:
         now = time.monotonic() - begun
         while due and free and due[0] <= now:
             connection = free.popleft()
-            # When it was due, when it was sent; what is missing of its answer, and what has come of it.
-            busy[connection.fileno()] = [connection, due.popleft(), None, b""]
-            late.append(now - busy[connection.fileno()][1])
+            moment = due.popleft()
+            # Late because all connections were waiting is the peer's; else it is the load's.
+            waited = moment < full_until
+            late.append(0.0 if waited else now - moment)
+            # Since when it counts; what is missing of its answer, and what has come of it.
+            busy[connection.fileno()] = [connection, moment if waited else now, None, b""]
             connection.sendall(request)
         # To microseconds, where epoll knows milliseconds.
         wait = due[0] - (time.monotonic() - begun) if due and free else 0.1
@@ -66,7 +69,10 @@ def main(port, rate, seconds, count):
             else:
                 state[2] -= len(part)
             if state[2] == 0:
-                times.append(time.monotonic() - begun - state[1])
+                done = time.monotonic() - begun
+                times.append(done - state[1])
+                if not free:
+                    full_until = done
                 free.append(busy.pop(descriptor)[0])
     took = max(seconds, time.monotonic() - begun)
 

@@ -65,7 +65,7 @@ class Scenario:
 
 BOTH = ("nginx", "nginx-tuned")
 # So little that load and upstream, which have the other core, do not bound the rate; in short periods, because times of answers are looked at.
-SHARE = {"quota": 0.5, "period_us": 10000}
+SHARE = {"quota": 0.2, "period_us": 10000}
 
 ALL = {
     scenario.name: scenario
@@ -183,7 +183,7 @@ ALL = {
                 headers=tuple(BROWSER.items()),
                 share=percent / 100,
                 **SHARE,
-                about=f"as `browser`, at the rate at which nginx uses {percent} % of the half of a core that it may have",
+                about=f"as `browser`, at the rate at which nginx uses {percent} % of the fifth of a core that it may have",
             )
             for percent in (30, 70)
         ),

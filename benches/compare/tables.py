@@ -49,6 +49,8 @@ def why_not_measured(row):
         return f"it used {row['used']:.0%} of what it may have, and was to use {scenario.share:.0%}: the machine changed its speed"
     if row["rps"] < 0.95 * row["wanted_rps"]:
         return f"only {row['rps'] / row['wanted_rps']:.0%} of the rate was reached"
+    if row["late_us"] > max(1000, row["p99_us"] / 2):
+        return f"the load asked {row['late_us'] / 1000:.0f} ms late (p99), where answers took {row['p99_us'] / 1000:.0f} ms"
     return None
 
 
@@ -89,8 +91,8 @@ def print_scenario(name, rows, names, failed):
             + "".join(f"  {with_spread(ratios(own, reference)):18}" for reference in references.values()).rstrip()
             + (f"  ({why_not})" if why_not else "")
         )
-    if scenario.share:
-        print("  late: how long after it was due the load asked, p99; that is in all of these times")
+    if scenario.share and any(as_wanted(of(rows, peer, name))[0] for peer in names):
+        print("  late: by how many µs the load itself asked late, p99")
     print_steadiness(name, rows)
 
 

@@ -71,7 +71,7 @@ class Ratios(unittest.TestCase):
 class Bounds(unittest.TestCase):
     """What is told of peers that are to be the bottleneck."""
 
-    AT = {"peer": "nginx", "scenario": "at_70", "round": 0, "rps": 990.0, "wanted_rps": 1000.0, "aimed_used": 0.71, "used": 0.68}
+    AT = {"peer": "nginx", "scenario": "at_70", "round": 0, "rps": 990.0, "wanted_rps": 1000.0, "aimed_used": 0.71, "used": 0.68, "late_us": 40, "p99_us": 900}
 
     def test_a_share_of_what_somebody_else_bounded_is_not_measured(self):
         self.assertIsNone(tables.why_not_measured(self.AT))
@@ -79,6 +79,7 @@ class Bounds(unittest.TestCase):
         self.assertIn("no rate was found at which nginx uses 70%", tables.why_not_measured({**self.AT, "aimed_used": 0.14}))
         self.assertIn("it used 98% of what it may have", tables.why_not_measured({**self.AT, "used": 0.98}))
         self.assertIn("only 50% of the rate", tables.why_not_measured({**self.AT, "rps": 500.0}))
+        self.assertIn("the load asked 40 ms late", tables.why_not_measured({**self.AT, "late_us": 40000, "p99_us": 60000}))
         self.assertIn("before peers were bounded", tables.why_not_measured({"peer": "nginx", "scenario": "at_70", "rps": 500.0}))
 
     def test_the_table_says_so(self):
@@ -217,7 +218,7 @@ class Runs(unittest.TestCase):
         done = run("-s", "at_70", "-o", self.out)
         self.assertEqual(done.returncode, 0, done.stderr)
         row = self.rows()[0]
-        self.assertEqual(row["quota"], None if quota.why_not() else 0.5)
+        self.assertEqual(row["quota"], None if quota.why_not() else 0.2)
         self.assertGreaterEqual(row["p99_us"], row["p50_us"])
         self.assertEqual(tables.why_not_measured(row) is not None, "not measured: " in done.stdout)
 
