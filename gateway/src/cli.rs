@@ -88,6 +88,9 @@ enum Command {
         /// Its admin listener, or `unix:PATH` for its admin socket.
         #[arg(long, default_value = "127.0.0.1:9900")]
         address: ask::Place,
+        /// Ask whether it is alive instead: also a gateway that goes down, or whose services are gone, is. For Kubernetes' liveness probe.
+        #[arg(long)]
+        live: bool,
     },
     /// Say how a running gateway and its services are.
     Status(status::Arguments),
@@ -136,7 +139,7 @@ pub fn main() -> ExitCode {
         Command::Check { file, strict } => check::run(&file, strict),
         Command::Run { config, upgrade, upgrade_socket } => run::run(config, upgrade, upgrade_socket),
         Command::Explain(arguments) => explain::run(&arguments),
-        Command::Healthcheck { address } => healthcheck::run(&address),
+        Command::Healthcheck { address, live } => healthcheck::run(&address, live),
         Command::Status(arguments) => status::run(&arguments),
         Command::Versions(arguments) => versions::run(&arguments),
         Command::Reload(arguments) => reload::run(&arguments),

@@ -69,7 +69,7 @@ pub fn reasons(state: &State, active: &Active) -> Vec<Wrong> {
 fn warnings(state: &State, active: &Active) -> Vec<Wrong> {
     let mut warnings = Vec::new();
     if state.metrics.reload_failing.load(Ordering::Relaxed) {
-        let text = "the last reload was refused, the configuration before stays in force: the log tells why";
+        let text = "the last reload was refused, the configuration before stays in force: `probegate reload` says why";
         warnings.push(Wrong::new("reload_refused", text));
     }
     if active.store.as_ref().is_some_and(|store| store.breaker() != Breaking::Closed) {

@@ -97,7 +97,10 @@ fn present(
     unix: u64,
 ) -> Result<(Box<str>, Box<str>), Refused> {
     let check = |set: &TokenSet| {
-        let slot = set.check(&fields, unix)?;
+        let slot = match set.check(&fields, unix) {
+            Err(why @ (Refusal::TokenMissing | Refusal::TokenWrong)) => bearer(set, fields, unix, why)?,
+            checked => checked?,
+        };
         Ok::<_, Refusal>((set.name.clone(), set.slots().get(slot).map(|slot| slot.name.clone()).unwrap_or_default()))
     };
     let written = tokens.write.as_deref().map(check);
@@ -128,9 +131,29 @@ fn present(
             let mut wanted: Vec<_> =
                 [&tokens.write, &tokens.read].into_iter().flatten().map(|set| set.field.as_str()).collect();
             wanted.dedup();
-            let text = format!("{}: `admin` asks for one in `{}`", reason.text(), wanted.join("` or `"));
+            let (text, wanted) = (reason.text(), wanted.join("` or `"));
+            let text = format!("{text}: `admin` asks for one in `{wanted}`, or as `Authorization: Bearer TOKEN`");
             Err((403, reason.label(), text))
         }
+    }
+}
+
+/// The slot of the token that comes as programs send tokens that know no other field (RFC 6750 §2.1). `why`: there is none in the set's own field.
+fn bearer(set: &TokenSet, fields: FieldView<'_>, unix: u64, why: Refusal) -> Result<usize, Refusal> {
+    const SCHEME: &[u8] = b"bearer ";
+    if why == Refusal::TokenWrong && !set.field.matches(b"authorization") {
+        return Err(why);
+    }
+    let mut lines = fields.of(Name::Authorization);
+    let (Some(line), more) = (lines.next(), lines.next()) else { return Err(why) };
+    if more.is_some() {
+        return Err(Refusal::TokenDuplicated);
+    }
+    match line.split_at_checked(SCHEME.len()) {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case(SCHEME) => {
+            set.check(&[(set.field.as_bytes(), token)][..], unix)
+        }
+        _ => Err(why),
     }
 }
 

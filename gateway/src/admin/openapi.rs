@@ -55,6 +55,7 @@ fn describe(call: &Call<'_>) -> Value {
             "securitySchemes": {
                 "read": scheme(read.or(write), "A token of those who may look, where the configuration names tokens."),
                 "write": scheme(write.or(read), "A token of those who may look, and change something, where the configuration names tokens."),
+                "bearer": {"type": "http", "scheme": "bearer", "description": "A token of either, for programs that know no other field."},
             },
         },
     })
@@ -115,8 +116,8 @@ fn operation(route: &Route) -> Value {
         "responses": responses,
         "security": match route.access {
             Access::Open => json!([]),
-            Access::Metrics | Access::Read => json!([{"read": []}, {"write": []}, {}]),
-            Access::Write => json!([{"write": []}, {}]),
+            Access::Metrics | Access::Read => json!([{"read": []}, {"write": []}, {"bearer": []}, {}]),
+            Access::Write => json!([{"write": []}, {"bearer": []}, {}]),
         },
     })
 }

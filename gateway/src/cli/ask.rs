@@ -3,7 +3,7 @@
 use std::fmt;
 use std::fmt::Write as _;
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -14,30 +14,31 @@ use serde_json::Value;
 use super::say;
 use crate::admin;
 
-const PATIENCE: Duration = Duration::from_secs(3);
+/// How long a command waits for an answer, if it does not say otherwise.
+pub(super) const PATIENCE: Duration = Duration::from_secs(3);
 
 /// How soon a gateway is asked again that has no time for switches.
 const AGAIN: Duration = Duration::from_millis(50);
 
 /// The largest answer that is read.
-const LIMIT: u64 = 16 << 20;
+const LIMIT: usize = 16 << 20;
 
 /// Which gateway is asked, and how it knows that it may be.
 #[derive(Debug, clap::Args)]
 pub(super) struct Gateway {
-    /// Its admin listener, or `unix:PATH` for its admin socket.
+    /// Its admin listener (an address, or a name of this machine such as `localhost`, with a port), or `unix:PATH` for its admin socket.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9900")]
     admin: Place,
-    /// The header that carries the token in `PROBEGATE_ADMIN_TOKEN`, where the gateway asks for one (`admin.tokens`).
-    #[arg(long, value_name = "NAME", default_value = "X-Probe-Token")]
-    token_header: String,
+    /// The header that carries the token in `PROBEGATE_ADMIN_TOKEN`, where the gateway asks for one (`admin.tokens`). Default: `Authorization: Bearer`.
+    #[arg(long, value_name = "NAME")]
+    token_header: Option<String>,
 }
 
 /// Where a gateway is asked.
 #[derive(Clone, Debug)]
 pub(super) enum Place {
-    /// At an address.
-    Tcp(SocketAddr),
+    /// At one of these addresses: what a name stands for on this machine may be several.
+    Tcp(Vec<SocketAddr>),
     /// At a Unix socket.
     Unix(PathBuf),
 }
@@ -49,18 +50,34 @@ impl FromStr for Place {
         match text.strip_prefix("unix:") {
             Some(path) if !path.is_empty() => Ok(Self::Unix(path.into())),
             Some(_) => Err("a path follows `unix:`".to_owned()),
-            None => text.parse().map(Self::Tcp).map_err(|_| {
-                "expected an address and a port such as `127.0.0.1:9900`, or `unix:/run/probegate/admin.sock`"
-                    .to_owned()
-            }),
+            None => match text.parse() {
+                Ok(address) => Ok(Self::Tcp(vec![address])),
+                Err(_) => named(text).map(Self::Tcp),
+            },
         }
     }
+}
+
+/// What a name and a port stand for, if that is this machine. A token is not sent to where only a resolver says it belongs.
+fn named(text: &str) -> Result<Vec<SocketAddr>, String> {
+    const EXPECTED: &str = "expected an address and a port such as `127.0.0.1:9900` or `localhost:9900`, or `unix:/run/probegate/admin.sock`";
+    let is_name = text.rsplit_once(':').is_some_and(|(name, port)| !name.is_empty() && port.parse::<u16>().is_ok());
+    if !is_name {
+        return Err(EXPECTED.to_owned());
+    }
+    let found: Vec<_> = text.to_socket_addrs().map_err(|error| format!("{error}: {EXPECTED}"))?.collect();
+    if found.is_empty() || found.iter().any(|address| !address.ip().is_loopback()) {
+        return Err(
+            "names have to lead to this machine, such as `localhost`: write the address of another one".to_owned()
+        );
+    }
+    Ok(found)
 }
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Tcp(address) => address.fmt(f),
+            Self::Tcp(addresses) => addresses.first().map_or(Ok(()), |address| address.fmt(f)),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
@@ -104,10 +121,14 @@ impl Gateway {
         let mut fields = format!("{}: 1\r\n", admin::FIELD);
         if let Ok(token) = std::env::var("PROBEGATE_ADMIN_TOKEN") {
             let line = |text: &str| text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
-            if !line(&token) || !line(&self.token_header) {
+            let header = self.token_header.as_deref();
+            if !line(&token) || !header.is_none_or(line) {
                 return Err(Unanswered::refused("the token is not printable ASCII"));
             }
-            write!(fields, "{}: {token}\r\n", self.token_header).ok();
+            match header {
+                Some(header) => write!(fields, "{header}: {token}\r\n").ok(),
+                None => write!(fields, "Authorization: Bearer {token}\r\n").ok(),
+            };
         }
         let end = Instant::now() + PATIENCE;
         let (status, body) = loop {
@@ -117,23 +138,43 @@ impl Gateway {
                 Ok((503, _)) if Instant::now() < end => std::thread::sleep(AGAIN),
                 Ok(answer) => break answer,
                 Err(error) => {
-                    return Err(Unanswered { text: format!("no answer from {}: {error}", self.admin), unknown: sent });
+                    return Err(Unanswered { text: silence(&self.admin, &error, patience), unknown: sent });
                 }
             }
         };
-        let Ok(value) = serde_json::from_str::<Value>(&body) else {
-            return Err(Unanswered::refused(&format!(
-                "{} is not the admin listener of a gateway with switches: status {status}",
+        // An app answers in JSON as well, and so does a listener for clients: whoever refuses here says why.
+        match serde_json::from_str::<Value>(&body) {
+            Ok(value) if status == 200 || value.get("reason").is_some_and(Value::is_string) => Ok((status, value)),
+            _ => Err(Unanswered::refused(&format!(
+                "{} is not the admin listener of a gateway: it answers with status {status}",
                 self.admin
-            )));
-        };
-        Ok((status, value))
+            ))),
+        }
+    }
+}
+
+/// What there is to say about an answer that did not come.
+pub(super) fn silence(place: &Place, error: &io::Error, patience: Duration) -> String {
+    match error.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+            format!("no answer from {place} within {} s: is this the admin listener?", patience.as_secs())
+        }
+        io::ErrorKind::UnexpectedEof => {
+            format!("no answer from {place}, which closed the connection: is this the admin listener?")
+        }
+        _ => format!("no answer from {place}: {error}"),
     }
 }
 
 /// Why it refuses.
 pub(super) fn refusal(value: &Value) -> Unanswered {
     let text = value.get("detail").and_then(Value::as_str).unwrap_or("refused");
+    let reason = value.get("reason").and_then(Value::as_str);
+    if reason == Some("token_missing") {
+        return Unanswered::refused(&format!(
+            "{text}; commands take theirs from the variable `PROBEGATE_ADMIN_TOKEN`, and send it in another header with `--token-header NAME`"
+        ));
+    }
     let known = value.get("known").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
     let known: Vec<_> = known.map(|name| format!("`{name}`")).collect();
     if known.is_empty() {
@@ -160,8 +201,15 @@ fn put(
     sent: &mut bool,
 ) -> io::Result<(u16, String)> {
     match place {
-        Place::Tcp(address) => {
-            let stream = TcpStream::connect_timeout(address, PATIENCE)?;
+        Place::Tcp(addresses) => {
+            let mut tried = Err(io::ErrorKind::AddrNotAvailable.into());
+            for address in addresses {
+                tried = TcpStream::connect_timeout(address, PATIENCE).map(|stream| (stream, address));
+                if tried.is_ok() {
+                    break;
+                }
+            }
+            let (stream, address) = tried?;
             stream.set_read_timeout(Some(patience))?;
             stream.set_write_timeout(Some(PATIENCE))?;
             *sent = true;
@@ -186,20 +234,43 @@ fn exchange(
 ) -> io::Result<(u16, String)> {
     let head = format!("{method} {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{fields}\r\n");
     stream.write_all(head.as_bytes())?;
-    let mut answer = String::new();
-    stream.take(LIMIT).read_to_string(&mut answer)?;
+    let mut answer = Vec::new();
+    let mut piece = [0; 8192];
+    // One that is no gateway may keep the connection open.
+    while !is_whole(&answer) {
+        match stream.read(&mut piece)? {
+            0 => break,
+            count => answer.extend_from_slice(piece.get(..count).unwrap_or_default()),
+        }
+        if answer.len() > LIMIT {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "it is too long"));
+        }
+    }
     if answer.is_empty() {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
+    let answer = String::from_utf8(answer).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "not text"))?;
     let status = answer.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)?.parse().ok());
     let (head, body) = answer.split_once("\r\n\r\n").ok_or(io::ErrorKind::UnexpectedEof)?;
-    let lengths = head.lines().filter_map(|line| line.split_once(':'));
-    let length = lengths.filter(|(name, _)| name.eq_ignore_ascii_case("content-length")).map(|(_, value)| value).next();
-    if length.and_then(|length| length.trim().parse::<usize>().ok()).is_some_and(|length| body.len() < length) {
+    if length(head).is_some_and(|length| body.len() < length) {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
     let status = status.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "not HTTP"))?;
     Ok((status, body.to_owned()))
+}
+
+/// The length of the body, where the head tells one.
+fn length(head: &str) -> Option<usize> {
+    let mut lines = head.lines().filter_map(|line| line.split_once(':'));
+    let (_, value) = lines.find(|(name, _)| name.eq_ignore_ascii_case("content-length"))?;
+    value.trim().parse().ok()
+}
+
+/// Whether all of an answer is here that tells its length.
+fn is_whole(answer: &[u8]) -> bool {
+    let Some(end) = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n") else { return false };
+    let (head, body) = answer.split_at(end);
+    std::str::from_utf8(head).ok().and_then(length).is_some_and(|length| body.len() >= length.saturating_add(4))
 }
 
 /// Text that others wrote, as a terminal may get it: nothing of it is an order to the terminal.

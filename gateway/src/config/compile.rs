@@ -94,6 +94,7 @@ pub(super) fn plan(config: raw::Config, cx: &mut Context<'_>) -> Option<Plan> {
     let aggregates = aggregate::aggregates(aggregates, services.as_ref(), &listeners, &definitions, cx);
     let readiness = aggregate::readiness(readiness, services.as_ref(), cx);
     let workers = process::workers(workers, cx);
+    let guarding = token::used(&definitions);
     let admin = admin::admin(admin, &listeners, &definitions, cx);
     let storage = process::storage(storage, cx);
     let (log_level, access_log) = process::log(log, cx);
@@ -104,7 +105,7 @@ pub(super) fn plan(config: raw::Config, cx: &mut Context<'_>) -> Option<Plan> {
 
     lint::unused(&definitions, cx);
     lint::trusted_proxies(&client.trusted, &definitions.networks, cx);
-    let [mut private_fields, forwarded_fields] = token::fields(&definitions, cx);
+    let [mut private_fields, forwarded_fields] = token::fields(&definitions, &guarding, cx);
     if let ForwardingField::Single(field) = client.proxies.field() {
         // Whatever it says to this gateway, an app must not believe it from anybody.
         private_fields.push(field.clone());

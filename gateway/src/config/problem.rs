@@ -129,13 +129,14 @@ impl fmt::Display for Problems {
 impl std::error::Error for Problems {}
 
 impl fmt::Display for Problem {
-    /// One line, for logs.
+    /// One line, for logs: they have other readers than the file, and what was found may be a secret in the wrong place.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (message, hint) = self.discreetly();
         if let Some(span) = &self.span {
             write!(f, "line {}, column {}: ", span.line, span.column)?;
         }
-        f.write_str(&self.message)?;
-        if let Some(hint) = &self.hint {
+        f.write_str(message)?;
+        if let Some(hint) = hint {
             write!(f, " ({hint})")?;
         }
         Ok(())

@@ -76,6 +76,23 @@ fn tokens_for_reading_read_and_tokens_for_writing_do_both() {
         // A token in the field of the other set is none.
         ("GET /status", format!("X-Operator-Token: {READER}\r\n"), 403, "token_wrong"),
         ("GET /status", reads.clone(), 200, ""),
+        // As programs send tokens that know no other field.
+        ("GET /metrics", format!("Authorization: Bearer {READER}\r\n"), 200, ""),
+        ("GET /metrics", format!("authorization: bearer {TOKEN}\r\n"), 200, ""),
+        ("GET /metrics", "Authorization: Bearer wrong\r\n".to_owned(), 403, "token_wrong"),
+        ("GET /metrics", "Authorization: Bearer \r\n".to_owned(), 403, "token_missing"),
+        ("GET /metrics", format!("Authorization: {READER}\r\n"), 403, "token_missing"),
+        ("GET /metrics", format!("Authorization: Basic {READER}\r\n"), 403, "token_missing"),
+        (
+            "GET /metrics",
+            format!("Authorization: Bearer {READER}\r\nX-Probe-Token: wrong\r\nX-Operator-Token: wrong\r\n"),
+            403,
+            "token_wrong",
+        ),
+        ("GET /metrics", format!("Authorization: Bearer {READER}\r\n").repeat(2), 403, "token_duplicated"),
+        (change, format!("{FIELD}Authorization: Bearer {READER}\r\n"), 403, "token_read_only"),
+        (change, format!("Authorization: Bearer {TOKEN}\r\n"), 403, "field_missing"),
+        (change, format!("{FIELD}Authorization: Bearer {TOKEN}\r\n"), 200, ""),
         ("GET /bans", reads.clone(), 200, ""),
         ("GET /denials", writes.clone(), 200, ""),
         (change, FIELD.to_owned(), 403, "token_missing"),
@@ -99,6 +116,10 @@ fn tokens_for_reading_read_and_tokens_for_writing_do_both() {
         run(command.arg(to.to_string()).env("PROBEGATE_ADMIN_TOKEN", token))
     };
     assert_eq!(status("X-Probe-Token", READER).code, Some(0));
+    let mut command = probegate(["status", "--admin", &to.to_string()]);
+    assert_eq!(run(command.env("PROBEGATE_ADMIN_TOKEN", TOKEN)).code, Some(0), "of either set, without its header");
+    let unknown = run(command.env_remove("PROBEGATE_ADMIN_TOKEN"));
+    assert!(unknown.code == Some(1) && unknown.err.contains("`PROBEGATE_ADMIN_TOKEN`"), "{unknown:?}");
     let refused = status("X-Probe-Token", "wrong");
     assert!(refused.code == Some(1) && refused.err.contains("`x-operator-token` or `x-probe-token`"), "{refused:?}");
     let log = gateway.log_lines().join("\n");

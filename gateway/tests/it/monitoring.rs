@@ -11,8 +11,8 @@ use probegate_policies::reason::Reason;
 use serde_json::Value;
 
 use crate::harness::{
-    Authority, Config, Folder, Gateway, PATIENCE, Program, Upstream, eventually, exchange, free_address, get, metric,
-    metrics, ok, root, wait_for_metric,
+    Authority, Config, Folder, Gateway, PATIENCE, Program, TOKEN, Upstream, eventually, exchange, free_address, get,
+    get_admin, metric, metrics, ok, root, wait_for_metric,
 };
 
 fn folder() -> PathBuf {
@@ -131,11 +131,14 @@ struct Prometheus {
 
 impl Prometheus {
     fn start(gateway: &Gateway) -> Self {
-        let (address, data) = (free_address(), Folder::new());
-        let config = read("prometheus.yaml")
-            .replace("15s", "1s")
-            .replace("rules.yaml", &folder().join("rules.yaml").display().to_string())
-            .replace("127.0.0.1:9900", &gateway.admin().to_string());
+        Self::with(&read("prometheus.yaml").replace("127.0.0.1:9900", &gateway.admin().to_string()), Folder::new())
+    }
+
+    /// With this configuration, in this folder.
+    fn with(config: &str, data: Folder) -> Self {
+        let address = free_address();
+        let config =
+            config.replace("15s", "1s").replace("rules.yaml", &folder().join("rules.yaml").display().to_string());
         // The rules ask for nobody to be told.
         let (before, alerting) = config.split_once("alerting:").unwrap();
         let after = alerting.split_once("scrape_configs:").unwrap().1;
@@ -309,6 +312,29 @@ fn what_is_wrong(prometheus: &Prometheus) -> Vec<String> {
         }
     }
     wrong
+}
+
+#[test]
+fn a_prometheus_on_another_machine_shows_a_token() {
+    let app = Upstream::answering(|_| ok("answered"));
+    let sets = format!("tokens: {{viewers: {{slots: [{{name: prometheus, value: {TOKEN}}}]}}}}");
+    let gateway = Config::before(&app).top(&sets).to_string().replace("admin: {", "admin: {tokens: {read: viewers}, ");
+    let gateway = Gateway::start(gateway);
+    assert_eq!(get_admin(gateway.admin(), "/metrics").status, 403);
+    let data = Folder::new();
+    // Written with an editor: with a line break at its end.
+    let token = data.write("token", format!("{TOKEN}\n")).display().to_string();
+    let config = read("prometheus-token.yaml");
+    let (targets, file) = ("[\"10.0.3.5:9900\", \"10.0.3.6:9900\"]", "/etc/prometheus/probegate.token");
+    assert!(config.contains(targets) && config.contains(file));
+    let config = config.replace(targets, &format!("[\"{}\"]", gateway.admin())).replace(file, &token);
+    let checked =
+        data.write("checked.yaml", config.replace("rules.yaml", &folder().join("rules.yaml").display().to_string()));
+    succeeds("promtool", &["check", "config", checked.to_str().unwrap()]);
+    let prometheus = Prometheus::with(&config, data);
+    eventually("it was let in", || (!prometheus.query("probegate_ready == 1").is_empty()).then_some(()));
+    assert!(prometheus.query("up{job=\"probegate\"} == 0").is_empty());
+    assert!(!gateway.log_lines().join("\n").contains(TOKEN));
 }
 
 #[test]

@@ -141,3 +141,51 @@ fn without_the_file_problems_are_told_without_their_lines_and_a_lost_answer_is_n
     assert!(ended.code == Some(5) && ended.err.contains("nobody knows whether it was done"), "{ended:?}");
     assert_eq!(reload(&Unreachable::refusing().server(), &[]).code, Some(1));
 }
+
+#[test]
+fn who_asks_the_wrong_listener_is_told_so() {
+    // A listener for clients answers in JSON as well, and so does an app.
+    let app = Upstream::answering(|_| {
+        "HTTP/1.1 404 Not Found\r\nContent-Type: application/json\r\nContent-Length: 23\r\n\r\n{\"detail\": \"Not found\"}".to_owned()
+    });
+    let gateway = Gateway::start(Config::before(&app));
+    for (place, status) in [(gateway.address().to_string(), 404), (app.server(), 404)] {
+        let ended = reload(&place, &[]);
+        let text = format!("{place} is not the admin listener of a gateway: it answers with status {status}\n");
+        assert_eq!((ended.code, &*ended.err), (Some(1), &*text));
+    }
+    let status = |place: &str| run(probegate(["status", "--admin", place]).env_remove("PROBEGATE_ADMIN_TOKEN"));
+    // One that never answers.
+    let stays = answering(|connection| {
+        connection.wait_closed();
+    });
+    let ended = status(&stays.server());
+    let text = format!("no answer from {} within 3 s: is this the admin listener?\n", stays.server());
+    assert_eq!((ended.code, &*ended.err), (Some(1), &*text));
+    // By a name of this machine, and by none of another.
+    let admin = gateway.admin();
+    assert_eq!(status(&format!("localhost:{}", admin.port())).code, Some(0));
+    for place in ["localhost", "localhost:x", ":9900", "192.0.2.1"] {
+        let ended = status(place);
+        assert!(ended.code == Some(64) && ended.err.contains("`localhost:9900`"), "{place}: {ended:?}");
+    }
+}
+
+#[test]
+fn the_log_tells_where_a_mistake_is_and_not_what_stands_there() {
+    let app = Upstream::answering(|_| ok("answered"));
+    let gateway = Gateway::start(Config::before(&app));
+    wait_ready(&gateway);
+    let secret = "hunter2-0123456789abcdef";
+    let text = std::fs::read_to_string(gateway.config_path()).unwrap();
+    let wrong = format!(
+        "timeouts: {{head: {secret}}}\nnetworks: {{office: [\"{secret}\"]}}\nbounds: {{fields: \"{secret}\"}}\n"
+    );
+    std::fs::write(gateway.config_path(), text + &wrong).unwrap();
+    assert_eq!(reload(&gateway.admin().to_string(), &[]).code, Some(64));
+    let line =
+        gateway.wait_for_log(|line| line["message"].as_str().is_some_and(|text| text.starts_with("reload refused")));
+    let message = line["message"].as_str().unwrap();
+    assert!(message.contains("expected a duration such as `10s`") && message.contains("line "), "{message}");
+    assert!(!gateway.log_lines().join("\n").contains(secret), "{message}");
+}

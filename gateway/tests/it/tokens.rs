@@ -1,6 +1,6 @@
 //! Tokens: which count, when, and that nobody else ever sees them.
 
-use crate::harness::{Client, Config, Gateway, Upstream, exchange, get, ok};
+use crate::harness::{Client, Config, Gateway, TOKEN, Upstream, exchange, get, ok};
 
 const OLD: &str = "old-0123456789abcdef0123456789abcdef";
 const NEW: &str = "new-0123456789abcdef0123456789abcdef";
@@ -157,4 +157,29 @@ fn a_secret_that_is_missing_is_an_error() {
         let output = gateway.log_lines().join("\n");
         assert!(output.contains("probegate.yaml:7:"), "{slot}: {output}");
     }
+}
+
+#[test]
+fn a_header_of_tokens_for_the_admin_listener_alone_is_the_apps() {
+    let app = Upstream::answering(|_| ok(""));
+    let sets = format!(
+        "tokens:\n  operators: {{header: Authorization, slots: [{{name: ops, value: {TOKEN}}}]}}\n  \
+         ci: {{header: X-CI, slots: [{{name: ci, value: {OLD}}}]}}"
+    );
+    let config = Config::before(&app).top(&sets).service("routes: [{path: /ci, allow: {token: ci}}]").to_string();
+    let gateway = Gateway::start(config.replace("admin: {", "admin: {token: operators, "));
+    let fields = "Authorization: Basic dXNlcjpwYXNz\r\nX-CI: something";
+    let answer = exchange(gateway.address(), format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n\r\n"));
+    assert_eq!(answer.status, 200);
+    let request = app.request();
+    assert_eq!(request.field("authorization").as_deref(), Some("Basic dXNlcjpwYXNz"), "nobody asks clients for it");
+    assert_eq!(request.field("x-ci"), None, "what opens a route is no app's business");
+    let admin = |value: &str| {
+        exchange(
+            gateway.admin(),
+            format!("GET /status HTTP/1.1\r\nHost: a\r\nAuthorization: {value}\r\nConnection: close\r\n\r\n"),
+        )
+        .status
+    };
+    assert_eq!([TOKEN, &format!("Bearer {TOKEN}"), "Bearer wrong"].map(admin), [200, 200, 403]);
 }

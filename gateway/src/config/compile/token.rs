@@ -111,10 +111,16 @@ pub(super) fn refuse_taken(field: &FieldName, path: &ConfigPath, cx: &mut Contex
     }
 }
 
-/// Every field with tokens that apps do not see, and every other one; reports sets that disagree about one.
-pub(super) fn fields(definitions: &Definitions, cx: &mut Context<'_>) -> [Vec<FieldName>; 2] {
+/// The names of the sets that something asks for so far.
+pub(super) fn used(definitions: &Definitions) -> Vec<Box<str>> {
+    definitions.tokens.iter().filter(|entry| entry.is_used()).map(|entry| entry.name.clone()).collect()
+}
+
+/// Every field with tokens that apps do not see, and every other one; reports sets that disagree about one. `guarding`: the sets that clients of apps are
+/// asked for. Of the others, those in use are for the admin listener alone, and what has their field on the way to an app is the app's.
+pub(super) fn fields(definitions: &Definitions, guarding: &[Box<str>], cx: &mut Context<'_>) -> [Vec<FieldName>; 2] {
     let mut forwarded: HashMap<FieldName, (bool, Box<str>)> = HashMap::new();
-    for entry in definitions.tokens.iter() {
+    for entry in definitions.tokens.iter().filter(|entry| !entry.is_used() || guarding.contains(&entry.name)) {
         let (Some(tokens), Some(path)) = (&entry.value, &entry.path) else {
             continue;
         };
