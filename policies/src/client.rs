@@ -113,6 +113,11 @@ impl TrustedProxies {
         &self.trusted
     }
 
+    /// Who the client is when a trusted proxy sent no address.
+    pub fn missing(&self) -> Missing {
+        self.missing
+    }
+
     /// The field that is believed.
     pub fn field(&self) -> &ForwardingField {
         &self.field
@@ -128,6 +133,18 @@ impl TrustedProxies {
         hops: &mut Hops,
         watch: &mut impl Watch,
     ) -> Identity {
+        self.resolve_where(peer, fields, hops, watch, || self.missing)
+    }
+
+    /// The same where `missing` may be another one: it is asked when a trusted proxy sent no address.
+    pub fn resolve_where<F: Fields + ?Sized>(
+        &self,
+        peer: IpAddr,
+        fields: &F,
+        hops: &mut Hops,
+        watch: &mut impl Watch,
+        missing: impl FnOnce() -> Missing,
+    ) -> Identity {
         let peer = ip::canonical(peer);
         hops.clear();
         if !self.trusted.contains(peer) {
@@ -142,7 +159,7 @@ impl TrustedProxies {
         };
         match outcome {
             Ok((ip, hop)) => Identity::Known(Known { ip, source: Source::Field { hop } }),
-            Err(UnknownReason::Missing) if self.missing == Missing::Peer => {
+            Err(UnknownReason::Missing) if missing() == Missing::Peer => {
                 hops.clear();
                 Identity::Known(Known { ip: peer, source: Source::MissingPeer })
             }

@@ -42,7 +42,8 @@ use crate::plan::Plan;
 pub(super) use context::Context;
 pub(super) use names::Names;
 pub(super) use network::Network;
-pub(super) use rule::{asks_for_certificate, is_open};
+pub(super) use process::Client;
+pub(super) use rule::{asks_for_certificate, is_open, names_network};
 pub(super) use service::WrittenHost;
 
 use super::lint;
@@ -104,13 +105,13 @@ pub(super) fn plan(config: raw::Config, cx: &mut Context<'_>) -> Option<Plan> {
     let shutdown = process::shutdown(shutdown, cx);
 
     lint::unused(&definitions, cx);
-    lint::trusted_proxies(&client.trusted, &definitions.networks, cx);
     let [mut private_fields, forwarded_fields] = token::fields(&definitions, &guarding, cx);
     if let ForwardingField::Single(field) = client.proxies.field() {
         // Whatever it says to this gateway, an app must not believe it from anybody.
         private_fields.push(field.clone());
     }
     let (services, hosts, written) = services?;
+    lint::trusted_proxies(&client, &definitions.networks, &listeners, &services, cx);
     if error_header {
         pages::reserved(&services, cx);
     }

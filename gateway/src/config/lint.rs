@@ -6,15 +6,14 @@ mod aggregate;
 mod ban;
 mod front;
 mod limit;
+mod proxies;
 mod store;
 
-use ipnet::IpNet;
 use probegate_policies::fields::FieldName;
-use probegate_policies::ip::IpSet;
 use probegate_policies::probe::ProbeKind;
 
 use super::ConfigPath;
-use super::compile::{Context, Definitions, Names, Network, is_open};
+use super::compile::{Context, Definitions, Names, is_open};
 use crate::plan;
 use crate::tls::pem::moment;
 
@@ -22,13 +21,11 @@ pub(super) use aggregate::aggregate_timeout;
 pub(super) use ban::{honest, offences};
 pub(super) use front::{acme_name, buffers, client_name, hosts_without_certificate, plain_challenges, ramp, storage};
 pub(super) use limit::chosen;
+pub(super) use proxies::{forwarding_without_proxies, trusted_network, trusted_proxies};
 pub(super) use store::{store_in_use, store_replicas};
 
 /// Bits of strength below which a token can be guessed by somebody with time.
 const STRONG: u32 = 128;
-
-/// Networks with shorter prefixes than this belong to nobody alone.
-const LARGE: u8 = 8;
 
 /// A probe that tells strangers about the inside.
 pub(super) fn probe(probe: &plan::Probe, path: &ConfigPath, cx: &mut Context<'_>) {
@@ -155,24 +152,6 @@ pub(super) fn unverified(path: &ConfigPath, cx: &mut Context<'_>) {
     );
 }
 
-/// A network of proxies so large that strangers are in it.
-pub(super) fn trusted_network(net: &IpNet, path: &ConfigPath, cx: &mut Context<'_>) {
-    if net.prefix_len() < LARGE {
-        let whom = if net.prefix_len() == 0 { "everybody" } else { "a large part of the internet" };
-        let message = format!("`{net}` trusts {whom}: whoever is in it can claim any address");
-        cx.lint(path, message, "list the addresses of your own proxies");
-    }
-}
-
-/// Keys about forwarding without anybody who may forward.
-pub(super) fn forwarding_without_proxies(path: &ConfigPath, cx: &mut Context<'_>) {
-    cx.lint(
-        path,
-        "`client_ip` has no effect without `trusted_proxies`",
-        "list the addresses of your proxies, or remove it",
-    );
-}
-
 /// Words about HTTPS where nobody speaks it. `terminated`: proxies in front may.
 pub(super) fn https(listeners: &[plan::Listener], terminated: bool, services: &[plan::Service], cx: &mut Context<'_>) {
     if terminated || listeners.iter().any(|listener| listener.tls.is_some()) {
@@ -192,27 +171,6 @@ pub(super) fn https(listeners: &[plan::Listener], terminated: bool, services: &[
             "`hsts` is never sent: no listener speaks TLS, and no trusted proxy could say that the client did",
             "add a listener with `tls`, or list the proxies that speak it under `client_ip.trusted_proxies`",
         );
-    }
-}
-
-/// Proxies that are inside a network that opens doors.
-pub(super) fn trusted_proxies(trusted: &[(IpNet, ConfigPath)], networks: &Names<Network>, cx: &mut Context<'_>) {
-    for entry in networks.iter().filter(|entry| entry.is_used()) {
-        let Some(network) = &entry.value else { continue };
-        for (net, path) in trusted {
-            let name = &entry.name;
-            let whole = network.set.covers(net);
-            // A network that holds everybody has a lint of its own.
-            if net.prefix_len() < LARGE || !whole && network.set.intersects(&IpSet::new([*net])).is_none() {
-                continue;
-            }
-            let shown = if net.prefix_len() == net.max_prefix_len() { net.addr().to_string() } else { net.to_string() };
-            let lies = if whole { "lies in" } else { "overlaps with" };
-            let message = format!(
-                "trusted proxy `{shown}` {lies} network `{name}`: what the proxy asks for itself is let in as `{name}`"
-            );
-            cx.lint(path, message, format!("define `{name}` without the addresses of the proxies"));
-        }
     }
 }
 

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use probegate_policies::client::Missing;
 use probegate_policies::ip::IpSet;
 
 /// One listening address.
@@ -17,6 +18,8 @@ pub struct Listener {
     pub redirect_https: Option<u16>,
     /// Nothing is served but the probes of all services, for every host.
     pub probes_only: bool,
+    /// Who the client is when a trusted proxy sent no address; `None`: as everywhere.
+    pub missing: Option<Missing>,
     /// Every connection begins with a PROXY protocol header.
     pub proxy: Option<ProxyHeader>,
     /// HTTP/2 is spoken: by ALPN where there is TLS, with prior knowledge where there is none (RFC 9113 §3.3).
@@ -26,7 +29,7 @@ pub struct Listener {
 impl Listener {
     /// Plain HTTP/1 on `address`.
     pub fn plain(address: SocketAddr) -> Self {
-        Self { address, tls: None, redirect_https: None, probes_only: false, proxy: None, http2: false }
+        Self { address, tls: None, redirect_https: None, probes_only: false, missing: None, proxy: None, http2: false }
     }
 }
 

@@ -9,7 +9,7 @@ mod aggregates;
 mod probes;
 mod showing;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use probegate_policies::access::{Facts, Permit, Rule, Trace};
 use probegate_policies::client::{Hops, Identity, Watch};
@@ -43,6 +43,8 @@ pub struct Question<'p, 'a, F: ?Sized> {
     pub peer: IpAddr,
     /// How the client has shown itself.
     pub showing: Showing<'a>,
+    /// Where the listener is, as it is configured.
+    pub listener: &'a SocketAddr,
     /// The listener serves probes, for every host, and nothing else.
     pub probes_only: bool,
     /// The listener sends clients to HTTPS on this port, and this one does not use it yet.
@@ -203,7 +205,8 @@ pub fn judge<'a, F: Fields + ?Sized>(
     let Scratch { paths, hops, rewrite } = scratch;
     hops.clear();
     let path = path::canonicalise(question.path, paths);
-    let identity = plan.client.resolve(question.peer, question.fields, hops, observer);
+    let missing = || plan.missing_at(question.listener);
+    let identity = plan.client.resolve_where(question.peer, question.fields, hops, observer, missing);
     let mut judgement = Judgement::begun(identity, hops);
     match path {
         Ok(path) => judgement.path = Some(path),

@@ -57,13 +57,13 @@ fn rooted(file: &std::path::Path) -> String {
 /// The text with every listener and the admin listener on a port that the kernel chooses, and files where the test may write.
 pub(crate) fn movable(text: &str, folder: &Folder) -> String {
     let mut out = String::new();
-    let (mut in_listeners, mut in_admin) = (false, false);
+    let mut dropped = false;
     for line in text.lines() {
         let key = !line.starts_with([' ', '-', '#']) && !line.is_empty();
-        in_listeners = if key { line.starts_with("listeners:") } else { in_listeners };
-        in_admin = if key { line.starts_with("admin:") } else { in_admin };
-        // One that is written is dropped; a fresh one is added below.
-        if in_listeners || in_admin {
+        // Of the first two, fresh ones are added below; nobody here waits for balancers to notice.
+        dropped =
+            if key { ["listeners:", "admin:", "shutdown:"].iter().any(|key| line.starts_with(key)) } else { dropped };
+        if dropped {
             continue;
         }
         out.push_str(&line.replace("/var/log/probegate", &folder.path().display().to_string()));

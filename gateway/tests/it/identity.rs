@@ -201,6 +201,41 @@ fn a_proxy_that_names_nobody_is_the_client_itself_where_configured() {
 }
 
 #[test]
+fn a_listener_for_probes_takes_a_proxy_that_names_nobody_for_itself_and_no_other_listener_does() {
+    let app = Upstream::answering(|_| ok(""));
+    let plain = "  - address: \"127.0.0.1:0\"\n";
+    let probes = "  - {address: \"127.0.0.3:0\", serve: probes, missing: peer}\n";
+    let config = |client: &str| Config::before(&app).top(client).to_string();
+    let gateway = Gateway::start(config(TRUSTED).replacen(plain, &format!("{plain}{probes}"), 1));
+    let ready = |listener: usize, from: [u8; 4], fields: &str| {
+        let mut client = Client::connect_from(from, gateway.addresses()[listener]);
+        client.send(format!("GET /readyz HTTP/1.1\r\nHost: 10.0.3.5:8081\r\n{fields}\r\n"));
+        client.response().status
+    };
+    assert_eq!((ready(1, PROXY, ""), ready(0, PROXY, "")), (200, 403));
+    let line = gateway.wait_for_log(|line| line["client_source"] == "missing_peer");
+    assert_eq!((&line["client"], &line["status"]), (&"127.0.0.2".into(), &200.into()));
+    // Whoever is named is who it is, there as well; and what cannot be read names nobody.
+    for fields in [
+        "X-Forwarded-For: 198.51.100.7\r\n",
+        "X-Forwarded-For: garbage\r\n",
+        "X-Forwarded-For: 10.0.0.1, 198.51.100.7\r\n",
+    ] {
+        assert_eq!(ready(1, PROXY, fields), 403, "{fields}");
+    }
+    // What one listener takes for granted, another need not.
+    let strict = "  - {address: \"127.0.0.3:0\", missing: unknown}\n";
+    let lenient = config("client_ip: {trusted_proxies: [\"127.0.0.2/32\"], missing: peer}");
+    let gateway = Gateway::start(lenient.replacen(plain, &format!("{plain}{strict}"), 1));
+    let status = |listener: usize| {
+        let mut client = Client::connect_from(PROXY, gateway.addresses()[listener]);
+        client.send("GET /readyz HTTP/1.1\r\nHost: app.example\r\n\r\n");
+        client.response().status
+    };
+    assert_eq!((status(0), status(1)), (200, 403));
+}
+
+#[test]
 fn rfc_7239_forwarded_is_understood_where_configured_and_never_passed_on() {
     let app = Upstream::answering(|_| ok(""));
     let config = "client_ip: {trusted_proxies: [\"127.0.0.2/32\"], header: Forwarded}";

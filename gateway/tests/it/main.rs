@@ -87,6 +87,7 @@ mod proxy;
 mod proxy_protocol;
 mod readiness;
 mod readme;
+mod recipes;
 mod redirects;
 mod reload_command;
 mod rewriting;

@@ -83,6 +83,18 @@ fn row_07_d1_an_absent_field_is_unknown_unless_the_peer_is_asked_for() {
 }
 
 #[test]
+fn who_is_asked_may_say_otherwise_about_an_absent_field_and_about_no_other() {
+    let proxies = proxies(&["10.0.0.0/8"], ForwardingField::XForwardedFor, Missing::Unknown);
+    let find = |lines: &Lines<'_>| {
+        let missing = || Missing::Peer;
+        proxies.resolve_where(ip("10.0.0.5"), &owned(lines), &mut Hops::new(), &mut (), missing).known()
+    };
+    assert_eq!(find(&[]), Some(ip("10.0.0.5")));
+    assert_eq!(find(&[("X-Forwarded-For", "garbage")]), None);
+    assert_eq!(find(&[("X-Forwarded-For", "8.8.8.8")]), Some(ip("8.8.8.8")));
+}
+
+#[test]
 fn row_08_empty_elements_are_no_entries() {
     for empty in ["", ",", " , ,\t"] {
         assert_eq!(xff(&[empty]), "unknown missing");

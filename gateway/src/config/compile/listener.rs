@@ -7,7 +7,7 @@ use probegate_policies::ip::IpSet;
 
 use super::{Context, Definitions, tls};
 use crate::config::shape::List;
-use crate::config::value::{Flag, Leaf, ListenerWord, RedirectWord};
+use crate::config::value::{Flag, Leaf, ListenerWord, MissingWord, RedirectWord};
 use crate::config::{ConfigPath, raw};
 use crate::plan;
 
@@ -28,7 +28,7 @@ pub(super) fn listeners(
     }
     let mut listeners: Vec<plan::Listener> = Vec::new();
     for (index, listener) in raw {
-        let raw::Listener { address, tls, redirect_https, serve, proxy_protocol, http2 } = listener;
+        let raw::Listener { address, tls, redirect_https, serve, missing, proxy_protocol, http2 } = listener;
         let path = path.index(index);
         let tls_broken = cx.is_broken(&path.key("tls"));
         let secure = tls.is_some() || tls_broken;
@@ -50,6 +50,7 @@ pub(super) fn listeners(
                 "remove it here",
             );
         }
+        let missing = missing.map(|Leaf(MissingWord(missing))| missing);
         let http2 = http2.map_or(secure, |Leaf(Flag(http2))| http2);
         let Some(Leaf(address)) = cx.required(address, &path, "address", "address: 0.0.0.0:8080") else {
             continue;
@@ -57,7 +58,7 @@ pub(super) fn listeners(
         if address.port() != 0 && listeners.iter().any(|other| other.address == address) {
             cx.error(&path.key("address"), format!("`{address}` is listened on twice"), "remove one of the two");
         }
-        listeners.push(plan::Listener { address, tls, redirect_https, probes_only, proxy, http2 });
+        listeners.push(plan::Listener { address, tls, redirect_https, probes_only, missing, proxy, http2 });
     }
     listeners
 }

@@ -15,9 +15,9 @@ use crate::config::{ConfigPath, lint, raw};
 use crate::plan;
 
 /// Trusted proxies, and where each of them is written.
-pub(super) struct Client {
-    pub(super) proxies: TrustedProxies,
-    pub(super) trusted: Vec<(IpNet, ConfigPath)>,
+pub(in crate::config) struct Client {
+    pub(in crate::config) proxies: TrustedProxies,
+    pub(in crate::config) trusted: Vec<(IpNet, ConfigPath)>,
 }
 
 pub(super) fn client_ip(raw: Option<raw::ClientIp>, cx: &mut Context<'_>) -> Client {

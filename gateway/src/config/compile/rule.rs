@@ -102,6 +102,15 @@ fn condition(
     }
 }
 
+/// Whether a rule asks for this network.
+pub(in crate::config) fn names_network(rule: &Rule, wanted: &str) -> bool {
+    match &rule.condition {
+        Condition::Network { name, .. } => **name == *wanted,
+        Condition::Anyone | Condition::Token(_) | Condition::Certificate { .. } => false,
+        Condition::Any(rules) | Condition::All(rules) => rules.iter().any(|rule| names_network(rule, wanted)),
+    }
+}
+
 fn network(name: &str, path: &ConfigPath, definitions: &Definitions, cx: &mut Context<'_>) -> Option<Condition> {
     let network = definitions.networks.find(name, path, cx)?;
     Some(Condition::Network { name: name.into(), set: Arc::clone(&network.set) })

@@ -25,6 +25,8 @@ pub(in crate::config) struct Listener {
     pub(in crate::config) redirect_https: Option<Leaf<RedirectWord>>,
     /// What is served: `all` (default), or `probes`, those of every service, for every host and nothing else.
     pub(in crate::config) serve: Option<Leaf<ListenerWord>>,
+    /// Who the client is when a trusted proxy sends no forwarding header to this listener: `unknown` or `peer`, as in `client_ip`, which is the default.
+    pub(in crate::config) missing: Option<Leaf<MissingWord>>,
     /// Every connection begins with a PROXY protocol header, version 1 or 2.
     pub(in crate::config) proxy_protocol: Option<ProxyProtocol>,
     /// Whether HTTP/2 is spoken, too. Default: `true` with TLS, `false` without (where clients have to know that it is).
