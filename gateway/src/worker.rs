@@ -6,6 +6,7 @@ pub mod accept;
 pub mod clock;
 pub mod date;
 mod greet;
+mod room;
 pub mod workspace;
 
 use std::cell::{Cell, RefCell};
@@ -16,9 +17,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use self::clock::Clock;
 use self::date::Date;
+use self::room::Looks;
 use self::workspace::Workspaces;
 use crate::files::Shelf;
-use crate::memory::{self, Tide};
+use crate::memory::{self, Ebb, Tide};
 use crate::request::repeat::Repeats;
 use crate::state::{Active, State};
 use crate::store::Store;
@@ -88,8 +90,12 @@ pub struct Worker {
     random: RefCell<fastrand::Rng>,
     /// How many refusals may still be remembered until the next tick.
     memories: Cell<usize>,
+    /// Its connections that are open.
+    open: Cell<usize>,
     /// Whether memory is to be given back.
     tide: Tide,
+    /// Whether idle connections are looked for.
+    looks: Looks,
     /// Whether idle connections have been told that the gateway is going down, and that its listeners are closed.
     hurried: Cell<(bool, bool)>,
 }
@@ -117,7 +123,9 @@ impl Worker {
             link: RefCell::default(),
             random: RefCell::new(fastrand::Rng::new()),
             memories: Cell::new(MEMORIES),
+            open: Cell::new(0),
             tide: Tide::default(),
+            looks: Looks::default(),
             hurried: Cell::new((false, false)),
             state,
         })
@@ -199,11 +207,13 @@ impl Worker {
             self.deadlines.wake_all();
         }
         self.make_room();
-        if self.tide.turns(self.deadlines.len(), self.deadlines.now()) {
+        self.workspaces.sweep(self.deadlines.now());
+        let ebb = self.tide.turns(self.open.get(), self.deadlines.now());
+        if ebb == Ebb::All {
             self.deadlines.shrink();
             self.workspaces.shrink();
-            memory::give_back();
         }
+        memory::give_back(ebb);
         self.keep_link();
         self.pools.sweep(now);
         self.files.sweep(self.deadlines.now());
@@ -221,8 +231,8 @@ impl Worker {
         let bound = self.active.borrow().1.plan.bounds.connections;
         let open = usize::try_from(self.state.metrics.connections.load(Ordering::Relaxed)).unwrap_or_default();
         let surplus = open.saturating_sub(bound - bound.div_ceil(10));
-        if surplus > 0 {
-            // Each worker gives its share; what it can not give, the next tick finds again.
+        if surplus > 0 && self.looks.are_due(self.deadlines.len(), self.deadlines.now()) {
+            // Each worker gives its share; what it can not give, the next look finds again.
             let ended = self.deadlines.hurry_idle(surplus.div_ceil(self.state.metrics.workers()), NEWCOMER);
             self.state.metrics.idle_ended.fetch_add(ended as u64, Ordering::Relaxed);
         }

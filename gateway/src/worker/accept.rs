@@ -202,6 +202,7 @@ impl Open {
     fn new(worker: &Rc<Worker>) -> Self {
         worker.state.metrics.connections.fetch_add(1, Ordering::Relaxed);
         worker.state.metrics.accepted.fetch_add(1, Ordering::Relaxed);
+        worker.open.set(worker.open.get() + 1);
         Self { worker: Rc::clone(worker) }
     }
 }
@@ -217,5 +218,6 @@ impl Drop for Open {
             refusals.flush();
         }
         self.worker.state.metrics.connections.fetch_sub(1, Ordering::Relaxed);
+        self.worker.open.set(self.worker.open.get().saturating_sub(1));
     }
 }
