@@ -36,11 +36,13 @@ pub mod release;
 mod remember;
 pub mod repeat;
 pub mod rewrite;
+mod send;
 pub mod shield;
 pub mod stall;
 pub mod stamp;
 pub mod target;
 pub mod throttle;
+mod turn;
 pub mod values;
 pub mod wait;
 

@@ -50,6 +50,17 @@ pub struct Connection {
     pub server: usize,
 }
 
+/// Whether a connection that was kept may be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reuse {
+    /// A new one is wanted.
+    No,
+    /// It may.
+    Yes,
+    /// It may, and the kernel is asked before whether its server has closed it: the request could not be sent again.
+    Checked,
+}
+
 /// What a request goes through.
 #[derive(Debug)]
 pub enum Channel {
@@ -72,7 +83,7 @@ impl Pools {
         }
     }
 
-    /// A connection to this server: an unused one where `reuse` allows it and one is at hand, else a new one.
+    /// A connection to this server: an unused one where `reuse` lets it and one is at hand, else a new one.
     ///
     /// `client` is told to servers that want to know whose connection it is. `each` is the time to connect; without it, the caller has armed
     /// `deadline` for the whole.
@@ -83,7 +94,7 @@ impl Pools {
         &self,
         upstream: &Upstream,
         server: usize,
-        reuse: bool,
+        reuse: Reuse,
         client: &proxy::Header,
         deadline: &Deadline,
         each: Option<Duration>,
@@ -113,15 +124,15 @@ impl Pools {
         &self,
         upstream: &Upstream,
         server: &Server,
-        reuse: bool,
+        reuse: Reuse,
         client: &proxy::Header,
         deadline: &Deadline,
         each: Option<Duration>,
     ) -> Result<(Channel, bool, u32), Reason> {
         let own = upstream.protocol == UpstreamProtocol::Http1;
         if own
-            && reuse
-            && let Some((link, edition)) = self.unused(server)
+            && reuse != Reuse::No
+            && let Some((link, edition)) = self.unused(server, reuse)
         {
             return Ok((Channel::Own(link), true, edition));
         }
@@ -141,15 +152,15 @@ impl Pools {
         let (stream, fresh) = if alone {
             (Box::pin(self.shared.exclusive(upstream, server, preamble, deadline)).await?, Fresh::Yes)
         } else {
-            Box::pin(self.shared.stream(upstream, server, reuse, deadline)).await?
+            Box::pin(self.shared.stream(upstream, server, reuse != Reuse::No, deadline)).await?
         };
         Ok((Channel::Shared(stream), fresh == Fresh::No, 0))
     }
 
     /// An unused connection that leads to the server as its name is understood now.
-    fn unused(&self, server: &Server) -> Option<(Link, u32)> {
+    fn unused(&self, server: &Server, reuse: Reuse) -> Option<(Link, u32)> {
         loop {
-            let (link, edition) = self.idle.take(server.key)?;
+            let (link, edition) = self.idle.take(server.key, reuse)?;
             if self.dialler.is_current(server, edition) {
                 return Some((link, edition));
             }

@@ -12,7 +12,7 @@ use probegate_policies::reason::Reason;
 use secrecy::ExposeSecret as _;
 
 use crate::plan::{AppToken, HealthCheck, Server, ServerAddress, Upstream, UpstreamProtocol};
-use crate::upstream::{Channel, Pools};
+use crate::upstream::{Channel, Pools, Reuse};
 use crate::wire::buffer::Buffer;
 use crate::wire::deadline::Deadline;
 use crate::wire::head::ResponseHead;
@@ -55,7 +55,7 @@ pub(super) async fn run(
 ) -> Result<(), Failed> {
     let Some(ask) = &check.ask else {
         deadline.arm(check.timeout);
-        let connected = pools.connect(upstream, index, false, &proxy::Header::Own, deadline, None).await;
+        let connected = pools.connect(upstream, index, Reuse::No, &proxy::Header::Own, deadline, None).await;
         deadline.disarm();
         return connected.map(drop).map_err(Failed::Reason);
     };
@@ -95,7 +95,7 @@ impl Question<'_> {
         let server = upstream.servers.get(index).ok_or(Reason::UpstreamUnreachable)?;
         deadline.arm(timeout);
         // Never one that served another check: whether the server takes new ones is the question. It speaks for nobody.
-        let answer = match pools.connect(upstream, index, false, &proxy::Header::Own, deadline, None).await {
+        let answer = match pools.connect(upstream, index, Reuse::No, &proxy::Header::Own, deadline, None).await {
             Err(reason) => Err(reason),
             Ok(connection) => {
                 let head = head(*self, server, upstream.protocol);

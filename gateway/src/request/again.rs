@@ -17,7 +17,7 @@ use super::exchange::{Broken, Errand};
 use crate::plan::Balancing;
 use crate::servers::{Place, Placed, Servers, Waiting, Wish};
 use crate::slots::Chosen;
-use crate::upstream::Pools;
+use crate::upstream::{Pools, Reuse};
 use crate::wire::deadline::Deadline;
 use crate::wire::{RequestBody, Responder};
 
@@ -93,8 +93,12 @@ impl<'a> Again<'a> {
     }
 
     /// Whether a kept connection may be used.
-    pub(super) fn reuse(&self) -> bool {
-        self.reuse
+    pub(super) fn reuse(&self) -> Reuse {
+        match (self.reuse, self.errand.idempotent) {
+            (false, _) => Reuse::No,
+            (true, true) => Reuse::Yes,
+            (true, false) => Reuse::Checked,
+        }
     }
 
     /// A place at the next server.

@@ -9,13 +9,13 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use probegate_policies::reason::Reason;
-use tokio::task::coop::consume_budget;
 
 use super::encode::{Compressing, Encoded, Encoding};
 use super::exchange::Spools;
 use super::release::{PATIENCE, Rest};
 use super::stall::Stall;
 use super::throttle::{Throttle, Throttling};
+use super::turn::Turn;
 use crate::spool::Spool;
 use crate::wire::head::{FieldView, Name, ResponseHead};
 use crate::wire::pipe::Pipes;
@@ -57,6 +57,8 @@ pub struct Progress {
     pub awaits_client: Cell<bool>,
     /// The answer is being passed on.
     pub answering: Cell<bool>,
+    /// It could not be sent, and not a byte of it has left this process.
+    pub unsent: Cell<bool>,
     /// How long its source has waited for the client.
     pub stall: Stall,
 }
@@ -190,12 +192,12 @@ async fn buffered<S: ResponseSource, R: Responder>(
         // The head has to go out even where the body keeps the client waiting.
         reply.write(&[], None).await?;
     }
-    let mut patience = PATIENCE;
+    let (mut patience, mut turn) = (PATIENCE, Turn::default());
     loop {
         // Whoever has used up the app's patience is a slow client from then on.
         if !held_back && !patience.is_zero() && source.passable() > LARGE && reply.passes() {
             // In a box: small answers must not hold the room for it.
-            let left = Box::pin(pass(spools.pipes, &mut patience, source, reply, progress)).await?;
+            let left = Box::pin(pass(spools.pipes, &mut patience, &mut turn, source, reply, progress)).await?;
             if !left.is_empty() {
                 let behind = rest.get_or_insert_with(|| kept(None));
                 behind.keep(left);
@@ -216,6 +218,8 @@ async fn buffered<S: ResponseSource, R: Responder>(
             if part.end.is_some() {
                 return Ok(None);
             }
+            let bytes = part.data.len();
+            turn.took(bytes).await;
             continue;
         }
         // The client keeps the app waiting.
@@ -235,6 +239,7 @@ async fn buffered<S: ResponseSource, R: Responder>(
 async fn pass<S: ResponseSource, R: Responder>(
     pipes: &Pipes,
     patience: &mut Duration,
+    turn: &mut Turn,
     source: &mut S,
     reply: &mut R,
     progress: &Progress,
@@ -242,10 +247,12 @@ async fn pass<S: ResponseSource, R: Responder>(
     let Some(mut pipe) = pipes.lend() else { return Ok(Vec::new()) };
     while source.passable() > LARGE {
         watched(source.pass(&mut pipe), reply, progress).await?;
+        let bytes = pipe.held();
         // Most often, the client takes it at once, and nobody looks at a clock.
         let taken = poll_fn(|cx| Poll::Ready(reply.poll_pass(cx, &mut pipe))).await;
         if let Poll::Ready(taken) = taken {
             taken?;
+            turn.took(bytes).await;
             continue;
         }
         let begun = Instant::now();
@@ -276,6 +283,7 @@ async fn body<S: ResponseSource, R: Responder>(
         // The head has to go out even where the body keeps the client waiting.
         reply.write(&[], None).await.map_err(Reason::from)?;
     }
+    let mut turn = Turn::default();
     loop {
         if throttle.is_none()
             && reply.passes()
@@ -285,8 +293,7 @@ async fn body<S: ResponseSource, R: Responder>(
             let sent = progress.stall.during(poll_fn(|cx| reply.poll_send(cx, &piece, &mut written))).await?;
             source.sent(sent);
             if sent > 0 {
-                // Other connections have their turn.
-                consume_budget().await;
+                turn.took(sent).await;
                 continue;
             }
             // What can not be sent is read; where the file has become shorter, that shows it.
@@ -302,6 +309,8 @@ async fn body<S: ResponseSource, R: Responder>(
         if part.end.is_some() {
             return Ok(());
         }
+        let bytes = part.data.len();
+        turn.took(bytes).await;
     }
 }
 

@@ -1,5 +1,6 @@
 //! The exchange with the app: the request goes up while the answer comes down, neither faster than the other side takes it.
 
+use std::borrow::Cow;
 use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
@@ -17,6 +18,7 @@ use super::deliver::{Delivery, Progress};
 use super::files::Pointer;
 use super::intercept::Taken;
 use super::relay::{self, Relayed};
+use super::send::{Stopped, send};
 use super::shield::Shared;
 use crate::plan::{Buffers, Errors, Upstream};
 use crate::servers::{Place, Servers};
@@ -69,6 +71,16 @@ pub struct Errand<'a> {
     pub refuse_redirects: bool,
     /// Time for the whole exchange; without it, the upstream's times for each step.
     pub total: Option<Duration>,
+}
+
+impl Errand<'_> {
+    /// Those of the request's trailers that go on.
+    pub(super) fn trailers<'t>(&self, section: &'t [u8]) -> Cow<'t, [u8]> {
+        match trailers::without(section, self.private) {
+            Cow::Borrowed(section) => trailers::without(section, self.edited),
+            Cow::Owned(section) => Cow::Owned(trailers::without(&section, self.edited).into_owned()),
+        }
+    }
 }
 
 /// Where bodies may wait.
@@ -291,12 +303,12 @@ async fn converse<K: RequestSink, S: ResponseSource, B: RequestBody, R: Responde
             let received = source.received();
             Err(Broken {
                 reason,
-                sent_nothing: false,
+                sent_nothing: progress.unsent.get(),
                 stale: reason == Reason::UpstreamClosed && !received,
                 received,
                 reset: false,
                 unprocessed: false,
-                unprovoked: progress.whole.get(),
+                unprovoked: progress.whole.get() || progress.unsent.get(),
             })
         }
     }
@@ -328,9 +340,15 @@ async fn both<K: RequestSink, S: ResponseSource, B: RequestBody, R: Responder>(
             {
                 return Poll::Ready(Err(reason));
             }
-            if let Err(Stopped::Server { timed_out: true }) = sent {
+            match sent {
                 // The deadline has passed: whoever waits for the answer sees it.
-                return receive.as_mut().poll(cx);
+                Err(Stopped::Server { timed_out: true, .. }) => return receive.as_mut().poll(cx),
+                // Nobody answers what was not asked.
+                Err(Stopped::Server { unsent: true, .. }) if !progress.answering.get() => {
+                    progress.unsent.set(true);
+                    return Poll::Ready(Err(Reason::UpstreamClosed));
+                }
+                _ => {}
             }
             // The app's time to answer begins now. It may also have answered before it read everything (413, 403), or go on with
             // an answer for which it needs nothing more.
@@ -345,43 +363,6 @@ async fn both<K: RequestSink, S: ResponseSource, B: RequestBody, R: Responder>(
         receive.as_mut().poll(cx)
     })
     .await
-}
-
-/// Why a request could not be sent whole.
-enum Stopped {
-    /// The client's part of it failed.
-    Client(Reason),
-    /// The server does not take it; its answer, or that there is none, tells why.
-    Server {
-        /// It took nothing for too long.
-        timed_out: bool,
-    },
-}
-
-/// Sends head and body.
-async fn send<K: RequestSink, B: RequestBody>(
-    errand: &Errand<'_>,
-    sink: &mut K,
-    body: &mut B,
-    progress: &Progress,
-) -> Result<(), Stopped> {
-    let refused = |failed: WriteFailed| Stopped::Server { timed_out: failed.error.kind() == io::ErrorKind::TimedOut };
-    // Head and first part go out together where the part is at hand. A client that waits for `100 Continue` would wait for ever.
-    if !body.has_buffered() {
-        sink.head().await.map_err(refused)?;
-    }
-    loop {
-        progress.awaits_client.set(true);
-        let part = body.read().await.map_err(Stopped::Client)?;
-        progress.awaits_client.set(false);
-        match part {
-            Some(part) => sink.part(part).await.map_err(refused)?,
-            None => break,
-        }
-    }
-    let trailers = trailers::without(body.trailers(), errand.private);
-    let trailers = trailers::without(&trailers, errand.edited);
-    sink.finish(&trailers).await.map_err(refused)
 }
 
 fn broken(failed: &WriteFailed) -> Broken {

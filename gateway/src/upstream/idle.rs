@@ -9,7 +9,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::time::Instant;
 
-use super::Link;
+use super::{Link, Reuse};
 
 /// Unused connections by the key of their server.
 #[derive(Debug, Default)]
@@ -38,13 +38,15 @@ struct Unused {
 }
 
 impl Idle {
-    /// The connection that was used last is the one whose server has closed it least likely.
-    pub(super) fn take(&self, key: u64) -> Option<(Link, u32)> {
+    /// The connection that was used last is the one whose server has closed it least likely. `reuse`: how closely it is looked at.
+    pub(super) fn take(&self, key: u64, reuse: Reuse) -> Option<(Link, u32)> {
         let mut links = self.links.borrow_mut();
         let server = links.get_mut(&key)?;
         while let Some(found) = server.unused.pop() {
+            // A server that closes what it has just used is rare; one that closes what has lain for some time is not.
+            let closely = reuse == Reuse::Checked && server.unused.len() < server.spare;
             server.spare = server.spare.min(server.unused.len());
-            if found.link.is_quiet() {
+            if found.link.is_quiet() && (!closely || found.link.is_silent()) {
                 return Some((found.link, found.edition));
             }
         }
@@ -95,7 +97,7 @@ mod tests {
     impl Kept {
         /// Requests at a time, one after the other.
         fn in_flight(&mut self, requests: usize) {
-            let taken: Vec<_> = (0..requests).map(|_| self.idle.take(1)).collect();
+            let taken: Vec<_> = (0..requests).map(|_| self.idle.take(1, Reuse::Yes)).collect();
             for link in taken {
                 let link = link.unwrap_or_else(|| {
                     let (ours, server) = UnixStream::pair().unwrap();
@@ -150,6 +152,22 @@ mod tests {
             (59, 60),
             "all but the one that was used last by who keeps none"
         );
+    }
+
+    #[tokio::test]
+    async fn what_was_closed_a_moment_ago_is_not_given_to_those_who_could_not_ask_again() {
+        for (reuse, found) in [(Reuse::Yes, true), (Reuse::Checked, false)] {
+            let mut kept = kept(2);
+            kept.in_flight(1);
+            kept.idle.sweep(kept.now);
+            // Nothing is awaited meanwhile: the event loop is not told.
+            kept.servers.clear();
+            assert_eq!(kept.idle.take(1, reuse).is_some(), found, "{reuse:?}");
+        }
+        let mut kept = kept(2);
+        kept.in_flight(1);
+        kept.idle.sweep(kept.now);
+        assert!(kept.idle.take(1, Reuse::Checked).is_some(), "one that is open");
     }
 
     #[tokio::test]

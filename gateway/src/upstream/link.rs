@@ -33,6 +33,14 @@ impl Link {
             }
         }
     }
+
+    /// The same, whatever the event loop has been told: asks the kernel. What has come over TLS and was not looked at yet may be an end.
+    pub fn is_silent(&self) -> bool {
+        match self {
+            Self::Plain(socket) => socket.is_silent(),
+            Self::Secure(tls) => self.is_quiet() && tls.below().is_silent(),
+        }
+    }
 }
 
 /// Calls the same method of whichever it is.
@@ -81,6 +89,10 @@ impl Transport for Link {
 
     fn has_unread(&self) -> bool {
         either!(self, it => it.has_unread())
+    }
+
+    fn raw_sent(&self) -> u64 {
+        either!(self, it => it.raw_sent())
     }
 
     fn shut_down_write(&self) -> io::Result<()> {

@@ -163,6 +163,11 @@ impl<T: Transport> Tls<T> {
         Self { transport, state: Box::new(RefCell::new(state)) }
     }
 
+    /// What it goes over.
+    pub fn below(&self) -> &T {
+        &self.transport
+    }
+
     /// Looks at the session: what was agreed, and with whom.
     pub fn with_session<R>(&self, look: impl FnOnce(&Connection) -> R) -> R {
         look(&self.state.borrow().session)
@@ -282,6 +287,10 @@ impl<T: Transport> Transport for Tls<T> {
 
     fn raw_received(&self) -> u64 {
         self.state.borrow().pulled
+    }
+
+    fn raw_sent(&self) -> u64 {
+        self.state.borrow().pushed
     }
 
     fn reset_on_close(&self) {

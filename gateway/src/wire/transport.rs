@@ -79,6 +79,11 @@ pub trait Transport {
     fn raw_received(&self) -> u64 {
         0
     }
+    /// Bytes that went to the kernel, also where nothing was reported as written for them: ciphertext. Only the difference of two calls means
+    /// something; always the same where bytes are bytes.
+    fn raw_sent(&self) -> u64 {
+        0
+    }
     /// Makes the coming close visible as an error to the other side (a reset instead of an end).
     fn reset_on_close(&self);
 }
@@ -231,6 +236,16 @@ impl Socket {
         let peeked = match self {
             Self::Tcp(stream) => stream.try_io(Interest::READABLE, || peek(stream.into())),
             Self::Unix(stream) => stream.try_io(Interest::READABLE, || peek(stream.into())),
+        };
+        peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// The same, whatever the event loop has been told: asks the kernel.
+    pub fn is_silent(&self) -> bool {
+        let peek = |socket: socket2::SockRef<'_>| socket.peek(&mut [std::mem::MaybeUninit::uninit()]);
+        let peeked = match self {
+            Self::Tcp(stream) => peek(stream.into()),
+            Self::Unix(stream) => peek(stream.into()),
         };
         peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }

@@ -45,6 +45,34 @@ fn rfc_9110_9_2_2_post_on_a_connection_that_the_app_just_closed_is_not_sent_agai
 }
 
 #[test]
+fn rfc_9110_9_2_2_post_of_which_the_app_has_taken_nothing_goes_out_on_a_new_connection() {
+    for request in [
+        "POST /2 HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody",
+        "POST /2 HTTP/1.1\r\nHost: a\r\n\r\n",
+        "PATCH /2 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n",
+    ] {
+        let over = Arc::new(Gate::default());
+        let theirs = Arc::clone(&over);
+        let app = Upstream::scripted_on_unix_socket(move |connection| {
+            if connection.number > 0 {
+                return connection.serve(&|request| ok(&format!("second {}", request.body.len())));
+            }
+            connection.request();
+            connection.deafen();
+            connection.write(ok("first"));
+            theirs.wait();
+        });
+        let gateway = Gateway::start(Config::before(&app));
+        assert_eq!(get(gateway.address(), "/1").text(), "first");
+        let response = exchange(gateway.address(), request);
+        over.open();
+        let body = if request.contains("body") { 4 } else { 0 };
+        assert_eq!((response.status, response.text()), (200, format!("second {body}")), "{request}");
+        assert_eq!(app.targets(), ["/1", "/2"], "{request}");
+    }
+}
+
+#[test]
 fn rfc_9112_9_3_1_a_request_whose_answer_began_is_not_sent_again() {
     for begin in ["H", "HTTP/1.1 200 OK\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhel"] {
         let app = Upstream::scripted(move |connection| {

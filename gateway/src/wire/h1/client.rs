@@ -47,7 +47,14 @@ impl<'a, T: Transport> RequestWriter<'a, T> {
 
     async fn send(&mut self, parts: &mut [IoSlice<'_>]) -> Result<(), WriteFailed> {
         let mut pace = self.each.map(Pace::patient);
-        write_paced(self.transport, parts, self.deadline, pace.as_mut(), true).await?;
+        let before = self.transport.raw_sent();
+        let sent = write_paced(self.transport, parts, self.deadline, pace.as_mut(), true).await;
+        // A record that nobody called written may have arrived all the same.
+        let pushed = |failed: WriteFailed| {
+            let unreported = usize::from(self.transport.raw_sent() != before);
+            WriteFailed { written: failed.written.max(unreported), ..failed }
+        };
+        sent.map_err(pushed)?;
         self.head = &[];
         consume_budget().await;
         Ok(())

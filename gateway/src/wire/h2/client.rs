@@ -78,8 +78,10 @@ impl RequestSink for RequestWriter<'_> {
     }
 
     async fn part(&mut self, data: &[u8]) -> Result<(), WriteFailed> {
-        let (deadline, each) = (self.deadline, self.each);
+        let (deadline, each, head) = (self.deadline, self.each, self.head.len());
         let send = self.begun()?;
+        // The connection has taken the head.
+        let failed = |kind: io::ErrorKind| WriteFailed { error: kind.into(), written: head };
         let mut left = data;
         while !left.is_empty() {
             send.reserve_capacity(left.len());

@@ -11,7 +11,9 @@ use tokio::net::{TcpListener, TcpStream};
 use super::*;
 use crate::wire::buffer::Buffer;
 use crate::wire::deadline::{Deadline, Deadlines};
+use crate::wire::h1::client::RequestWriter;
 use crate::wire::h1::io::{read, write_all};
+use crate::wire::{Framing, RequestSink as _};
 
 static TLS12: &[&SupportedProtocolVersion] = &[&rustls::version::TLS12];
 static TLS13: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13];
@@ -137,6 +139,60 @@ fn nothing_is_written_while_its_ciphertext_waits_and_nothing_is_written_twice() 
             assert!(all == sent);
         });
     }
+}
+
+/// A socket that breaks when it has taken so many bytes more.
+#[derive(Debug)]
+struct Breaking(TcpStream, std::cell::Cell<usize>);
+
+impl Transport for Breaking {
+    fn try_read(&self, buf: &mut [u8]) -> io::Result<usize> {
+        Transport::try_read(&self.0, buf)
+    }
+    fn try_write(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        let left = self.1.get();
+        let buf = bufs.iter().find(|buf| !buf.is_empty()).ok_or(io::ErrorKind::InvalidInput)?;
+        let some = buf.get(..left.min(buf.len())).filter(|some| !some.is_empty()).ok_or(io::ErrorKind::BrokenPipe)?;
+        let n = self.0.try_write(some)?;
+        self.1.set(left - n);
+        Ok(n)
+    }
+    fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Transport::poll_read_ready(&self.0, cx)
+    }
+    fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Transport::poll_write_ready(&self.0, cx)
+    }
+    fn poll_peek(&self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        Transport::poll_peek(&self.0, cx)
+    }
+    fn has_unread(&self) -> bool {
+        false
+    }
+    fn shut_down_write(&self) -> io::Result<()> {
+        Ok(())
+    }
+    fn reset_on_close(&self) {}
+}
+
+#[test]
+fn a_request_of_which_something_may_have_arrived_is_not_called_unsent() {
+    block_on(async {
+        for (room, sent) in [(0, false), (1, true), (30, true)] {
+            let (accepted, connected) = sockets().await;
+            let (server, client) = sessions(TLS13);
+            let server = Tls::new(accepted, server);
+            let client = Tls::new(Breaking(connected, usize::MAX.into()), client);
+            let deadlines = Deadlines::new(Instant::now());
+            let (one, other) = (deadlines.slot(), deadlines.slot());
+            let (a, b) = tokio::join!(server.handshake(&one), client.handshake(&other));
+            a.and(b).unwrap();
+            client.transport.1.set(room);
+            let mut request = RequestWriter::new(&client, &other, None, b"POST / HTTP/1.1\r\n\r\n", Framing::Length(4));
+            let failed = request.part(b"body").await.unwrap_err();
+            assert_eq!((failed.error.kind(), failed.written > 0), (io::ErrorKind::BrokenPipe, sent), "{room}");
+        }
+    });
 }
 
 #[test]

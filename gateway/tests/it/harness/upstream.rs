@@ -316,6 +316,14 @@ impl Connection {
         .ok();
     }
 
+    /// Takes nothing more: on a Unix socket, every write to it fails from now on, and nothing else tells the other side.
+    pub(crate) fn deafen(&mut self) {
+        match &self.stream {
+            Stream::Unix(stream) => stream.shutdown(Shutdown::Read).unwrap(),
+            Stream::Tcp(_) | Stream::Tls(_) => panic!("the kernel takes what is written over TCP"),
+        }
+    }
+
     /// Ends the connection with a reset.
     pub(crate) fn reset(&mut self) {
         self.resets = true;
