@@ -1,4 +1,4 @@
-//! How many connections each client has open, over all workers.
+//! How many connections each client has open, and how many requests at work over HTTP/2, over all workers.
 //!
 //! A client is an IPv4 address or 64 bits of an IPv6 one: what one household or one host controls. Invariant: a client without a connection
 //! takes no place here, so the tables are bounded by [`crate::plan::Bounds::connections`].
@@ -6,7 +6,8 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use probegate_policies::ip::group;
 
@@ -19,8 +20,36 @@ const SPARE: usize = 8;
 /// The clients that have connections open.
 #[derive(Debug)]
 pub struct Clients {
-    shards: [Mutex<HashMap<IpAddr, usize>>; SHARDS],
+    shards: [Mutex<HashMap<IpAddr, Open>>; SHARDS],
     chooser: RandomState,
+}
+
+/// What a client has open.
+#[derive(Debug, Default)]
+struct Open {
+    connections: usize,
+    /// Made for the first connection that needs it.
+    streams: Option<Streams>,
+}
+
+/// Requests at work on all HTTP/2 connections of one client.
+#[derive(Clone, Debug, Default)]
+pub struct Streams(Arc<AtomicUsize>);
+
+impl Streams {
+    /// Counts one more. `false`: there are `most` already.
+    pub fn enter(&self, most: usize) -> bool {
+        let enters = self.0.fetch_add(1, Ordering::Relaxed) < most;
+        if !enters {
+            self.leave();
+        }
+        enters
+    }
+
+    /// One that was counted has ended.
+    pub fn leave(&self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// A connection that is counted; dropping it ends that.
@@ -42,12 +71,21 @@ impl Clients {
         let network = group(client, 32, 64);
         let mut shard = self.shard(network)?;
         let open = shard.entry(network).or_default();
-        if *open >= most {
+        if open.connections >= most {
             // Nobody is remembered for being refused: `most` is at least one, so the entry was there.
             return None;
         }
-        *open += 1;
+        open.connections += 1;
         Some(Counted { clients: self, network })
+    }
+
+    /// How many connections `client` has, and what counts its requests on those of HTTP/2. `None`: it is not counted. What is returned may be
+    /// kept for as long as one of the connections is.
+    pub fn streams(&self, client: IpAddr) -> Option<(usize, Streams)> {
+        let network = group(client, 32, 64);
+        let mut shard = self.shard(network)?;
+        let open = shard.get_mut(&network)?;
+        Some((open.connections, open.streams.get_or_insert_default().clone()))
     }
 
     /// Clients that have a connection.
@@ -60,7 +98,7 @@ impl Clients {
         self.len() == 0
     }
 
-    fn shard(&self, network: IpAddr) -> Option<MutexGuard<'_, HashMap<IpAddr, usize>>> {
+    fn shard(&self, network: IpAddr) -> Option<MutexGuard<'_, HashMap<IpAddr, Open>>> {
         let index = usize::try_from(self.chooser.hash_one(network) % SHARDS as u64).ok()?;
         // Nothing that holds the lock can panic half-way through a change.
         self.shards.get(index).map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner))
@@ -71,8 +109,8 @@ impl Drop for Counted<'_> {
     fn drop(&mut self) {
         let Some(mut shard) = self.clients.shard(self.network) else { return };
         if let Some(open) = shard.get_mut(&self.network) {
-            *open -= 1;
-            if *open == 0 {
+            open.connections -= 1;
+            if open.connections == 0 {
                 shard.remove(&self.network);
             }
         }
@@ -115,6 +153,20 @@ mod tests {
         let _one = clients.enter(ip("2001:db8::1"), 1).unwrap();
         assert!(clients.enter(ip("2001:db8::ffff:2"), 1).is_none());
         assert!(clients.enter(ip("2001:db8:0:1::1"), 1).is_some());
+    }
+
+    #[test]
+    fn the_connections_of_a_client_count_their_requests_together() {
+        let clients = Clients::default();
+        let _one = clients.enter(ip("192.0.2.1"), 9);
+        let _two = clients.enter(ip("192.0.2.1"), 9);
+        let ((connections, first), (_, second)) =
+            (clients.streams(ip("192.0.2.1")).unwrap(), clients.streams(ip("192.0.2.1")).unwrap());
+        assert_eq!(connections, 2);
+        assert!(first.enter(2) && second.enter(2) && !first.enter(2) && !second.enter(1));
+        first.leave();
+        assert!(second.enter(2) && !second.enter(2));
+        assert!(clients.streams(ip("192.0.2.2")).is_none(), "nobody is counted who has no connection");
     }
 
     #[test]

@@ -283,6 +283,9 @@ pub struct Bounds {
     pub handshakes: usize,
     /// Requests at a time on one HTTP/2 connection.
     pub streams: usize,
+    /// Requests at a time on all HTTP/2 connections of one client's network; beyond it their streams are refused. Who is bound is told at
+    /// [`Self::connections_per_client`].
+    pub streams_per_client: usize,
     /// Bytes a second that a request body must come with on average, once [`Timeouts::body`] has passed; 0: any.
     pub body_rate: u64,
     /// Bytes a second that a client must take of an answer on average, once [`Timeouts::write`] has passed; 0: any.

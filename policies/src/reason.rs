@@ -97,6 +97,7 @@ reasons! {
 
     // Its connection. None of these is answered: there is nobody yet who could be.
     ConnectionsExceeded 503 "connections_exceeded" "the client has more connections open than it may"
+    StreamsExceeded 503 "streams_exceeded" "the client has more requests at work over HTTP/2 than it may"
     HandshakesExceeded 503 "handshakes_exceeded" "too many handshakes are in flight"
     HandshakeTimeout 408 "handshake_timeout" "the handshake was not completed in time"
     HandshakeFailed 400 "handshake_failed" "the handshake failed"

@@ -6,14 +6,15 @@
 //!
 //! Invariant: nothing here reads or answers a request.
 
+mod shared;
 mod stream;
+mod terms;
 mod waits;
 
-use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::{Rc, Weak};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use ::h2::Reason as Code;
@@ -22,9 +23,11 @@ use bytes::Bytes;
 use probegate_policies::reason::Reason;
 use tokio::task::spawn_local;
 
+use self::shared::{Shared, Working};
+use self::terms::Terms;
 use self::waits::Wait;
 use super::{Facts, boxed};
-use crate::plan::{Bounds, Timeouts};
+use crate::plan::Bounds;
 use crate::request::finish::finish_unread;
 use crate::wire::buffer::Buffer;
 use crate::wire::deadline::Deadline;
@@ -41,9 +44,13 @@ const STREAM_WINDOW: u32 = 256 * 1024;
 /// Window of the connection: all bodies together. It is the memory that a client can make the gateway hold for what apps do not take.
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 
-/// What clients' frames of data may cost beyond their bytes while they wait for an app, in the terms of `h2`, which counts every frame as 256
-/// bytes at least. A full window in frames of 32 bytes stays below; one in frames of one byte would hold 256 MiB here.
-const SMALL_FRAMES: usize = 8 * CONNECTION_WINDOW as usize;
+/// So many connections of a client have that window. Those beyond have the protocol's own (RFC 9113 §6.9.2).
+const GENEROUS: usize = 16;
+const SMALL_WINDOW: u32 = 65_535;
+
+/// What clients' frames of data may cost beyond their bytes while they wait for an app, in windows and in the terms of `h2`, which counts every frame as
+/// 256 bytes at least. A full window in frames of 32 bytes stays below; one in frames of one byte would hold 256 MiB here.
+const SMALL_FRAMES: usize = 8;
 
 /// The smallest size of a frame that may be (RFC 9113 §4.2): no client has to wait for more than this of another stream's data.
 const FRAME: u32 = 16 * 1024;
@@ -60,37 +67,6 @@ const MISTAKES: usize = 100;
 /// How long a client has to answer a GOAWAY before it is closed, with no request left.
 const FAREWELL: Duration = Duration::from_secs(2);
 
-/// What the tasks of a connection's streams and its own share.
-#[derive(Debug, Default)]
-struct Shared {
-    /// Streams at work.
-    active: Cell<usize>,
-    /// The connection was ended for a fault: what ends its streams is not their own doing.
-    ended: Cell<bool>,
-    /// The connection's task.
-    waker: RefCell<Option<Waker>>,
-}
-
-/// Counts a stream at work.
-#[derive(Debug)]
-struct Working(Rc<Shared>);
-
-impl Working {
-    fn new(shared: &Rc<Shared>) -> Self {
-        shared.active.set(shared.active.get() + 1);
-        Self(Rc::clone(shared))
-    }
-}
-
-impl Drop for Working {
-    fn drop(&mut self) {
-        self.0.active.set(self.0.active.get().saturating_sub(1));
-        if let Some(waker) = self.0.waker.borrow_mut().take() {
-            waker.wake();
-        }
-    }
-}
-
 /// How a connection ended.
 #[derive(Debug)]
 enum End {
@@ -102,14 +78,22 @@ enum End {
 
 /// Serves an HTTP/2 connection to its end. `early`: what was read of it already.
 pub(super) async fn serve<T: Transport + 'static>(worker: &Rc<Worker>, transport: T, early: Vec<u8>, facts: Facts) {
+    // Asked for first: a plan that comes between the two is then taken for news.
+    let generation = worker.state.generation();
     let active = worker.active();
-    let (timeouts, bounds) = (&active.plan.timeouts, &active.plan.bounds);
+    let bounds = &active.plan.bounds;
     worker.deadlines.observe(Instant::now());
     let wire = Wire::watched(transport, early, &worker.deadlines, bounds.streams.saturating_mul(SEND_BUFFER));
     let clock = worker.deadlines.slot();
+    let (connections, client) = worker.state.clients.streams(facts.peer).unzip();
+    let window = if connections.is_some_and(|open| open > GENEROUS) { SMALL_WINDOW } else { CONNECTION_WINDOW };
     let facts = Rc::new(facts);
-    let shared = Rc::new(Shared::default());
-    let end = match handshake(&wire, &clock, timeouts, bounds).await {
+    let shared = Rc::new(Shared { client, ..Shared::default() });
+    let terms = Terms::of(&active.plan);
+    let shaken = handshake(&wire, &clock, terms.timeouts.head, bounds, window).await;
+    // Not for as long as the connection lasts.
+    drop(active);
+    let end = match shaken {
         Err(end) => end,
         Ok(connection) => {
             let mut driver = Driver {
@@ -120,14 +104,14 @@ pub(super) async fn serve<T: Transport + 'static>(worker: &Rc<Worker>, transport
                 shared: &shared,
                 clock: &clock,
                 age: worker.deadlines.slot(),
-                timeouts,
-                streams: bounds.streams,
-                requests: bounds.requests_per_connection,
+                born: worker.deadlines.now(),
+                generation,
+                served: 0,
                 wait: Wait::Work,
                 armed: Duration::ZERO,
                 round: Duration::ZERO,
-                pace: Pace::new(timeouts.write, bounds.write_rate),
-                write_rate: bounds.write_rate,
+                pace: terms.pace(),
+                terms,
                 mark: None,
                 taken: None,
                 leaving: false,
@@ -136,7 +120,7 @@ pub(super) async fn serve<T: Transport + 'static>(worker: &Rc<Worker>, transport
                 head: worker.deadlines.slot(),
                 head_since: None,
             };
-            driver.age.arm(timeouts.connection);
+            driver.age.arm(driver.terms.timeouts.connection);
             let end = poll_fn(|cx| driver.poll(cx)).await;
             shared.ended.set(matches!(end, End::Fault(_)));
             end
@@ -144,7 +128,7 @@ pub(super) async fn serve<T: Transport + 'static>(worker: &Rc<Worker>, transport
         }
     };
     if let End::Fault(reason) = end {
-        finish_unread(worker, &active, &facts, reason, &[], &worker.request_id(), 0);
+        finish_unread(worker, &worker.active(), &facts, reason, &[], &worker.request_id(), 0);
     }
     match end {
         End::Fault(Reason::ClientStalled) => wire.transport().reset_on_close(),
@@ -164,8 +148,9 @@ pub(super) async fn serve<T: Transport + 'static>(worker: &Rc<Worker>, transport
 async fn handshake<T: Transport>(
     wire: &Rc<Wire<T>>,
     clock: &Deadline,
-    timeouts: &Timeouts,
+    patience: Duration,
     bounds: &Bounds,
+    window: u32,
 ) -> Result<Connection<Io<T>, Bytes>, End> {
     let streams = u32::try_from(bounds.streams).unwrap_or(u32::MAX);
     // HTTP/2 counts 32 bytes for every field besides its text. Twice our own bound lets a head that is too large get here, where it is
@@ -176,17 +161,17 @@ async fn handshake<T: Transport>(
             .max_concurrent_streams(streams)
             .max_header_list_size(list)
             .initial_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
+            .initial_connection_window_size(window)
             .max_frame_size(FRAME)
             .max_send_buffer_size(SEND_BUFFER)
-            .data_frame_budget(SMALL_FRAMES)
+            .data_frame_budget(SMALL_FRAMES * window as usize)
             .max_concurrent_reset_streams(RESET_KEPT)
             .max_pending_accept_reset_streams(bounds.streams)
             .max_local_error_reset_streams(Some(MISTAKES))
             .enable_connect_protocol()
             .handshake(wire.io())
     );
-    clock.arm(timeouts.head);
+    clock.arm(patience);
     poll_fn(|cx| match wire.step(cx, |cx| handshake.as_mut().poll(cx)) {
         Poll::Ready(Ok(connection)) => Poll::Ready(Ok(connection)),
         Poll::Ready(Err(error)) => Poll::Ready(Err(fault(&error))),
@@ -209,11 +194,12 @@ struct Driver<'a, T> {
     clock: &'a Deadline,
     /// When the connection is told to end.
     age: Deadline,
-    timeouts: &'a Timeouts,
-    /// Requests at a time.
-    streams: usize,
-    /// Requests that may still come.
-    requests: usize,
+    born: Duration,
+    terms: Terms,
+    /// Of which plan they are.
+    generation: u64,
+    /// Requests that have come.
+    served: usize,
     wait: Wait,
     /// Since when.
     armed: Duration,
@@ -221,8 +207,6 @@ struct Driver<'a, T> {
     round: Duration,
     /// How slowly the client takes what the kernel holds for it.
     pace: Pace,
-    /// Bytes a second that it has to take.
-    write_rate: u64,
     /// How much it may take before it has taken all that was on its way at the first look.
     mark: Option<i64>,
     /// What the client had taken of all that was written when that was looked at last.
@@ -242,8 +226,10 @@ struct Driver<'a, T> {
 impl<T: Transport + 'static> Driver<'_, T> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         *self.shared.waker.borrow_mut() = Some(cx.waker().clone());
+        self.keep_up();
         loop {
-            if !self.leaving && (self.requests == 0 || self.worker.state.is_draining() || self.age.poll_expired(cx)) {
+            let used_up = self.served >= self.terms.requests;
+            if !self.leaving && (used_up || self.worker.state.is_draining() || self.age.poll_expired(cx)) {
                 self.leave();
             }
             let wire = self.wire;
@@ -271,10 +257,21 @@ impl<T: Transport + 'static> Driver<'_, T> {
         }
     }
 
+    /// What a reload has changed holds from now on: a connection may be older than any plan.
+    fn keep_up(&mut self) {
+        let generation = self.worker.state.generation();
+        if generation == self.generation {
+            return;
+        }
+        self.generation = generation;
+        self.terms = Terms::of(&self.worker.active().plan);
+        self.age.arm(self.terms.timeouts.connection.saturating_sub(self.age.now().saturating_sub(self.born)));
+    }
+
     /// Lets `h2` do all it can, and starts the requests that it finds.
     fn advance(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         loop {
-            let polled = if self.shared.active.get() < self.streams {
+            let polled = if self.shared.active.get() < self.terms.streams {
                 self.connection.poll_accept(cx)
             } else {
                 self.connection.poll_closed(cx).map(|closed| closed.err().map(Err))
@@ -296,8 +293,12 @@ impl<T: Transport + 'static> Driver<'_, T> {
                         self.tell(Reason::ConnectionEnded);
                         continue;
                     }
-                    self.requests = self.requests.saturating_sub(1);
-                    let working = Working::new(self.shared);
+                    self.served += 1;
+                    let Some(working) = Working::new(self.shared, self.terms.streams_per_client) else {
+                        respond.send_reset(Code::REFUSED_STREAM);
+                        self.tell(Reason::StreamsExceeded);
+                        continue;
+                    };
                     let (worker, facts) = (Rc::clone(self.worker), Rc::clone(self.facts));
                     // Weak: a stream that still ends must not keep the socket open.
                     let below: Weak<dyn Below> = Rc::<Wire<T>>::downgrade(self.wire);
@@ -332,7 +333,7 @@ impl<T: Transport + 'static> Driver<'_, T> {
         if since != self.head_since {
             self.head_since = since;
             match since {
-                Some(_) => self.head.arm(self.timeouts.head),
+                Some(_) => self.head.arm(self.terms.timeouts.head),
                 None => self.head.disarm(),
             }
         }

@@ -4,6 +4,7 @@ mod attacks;
 mod bans;
 mod handover;
 mod life;
+mod many;
 mod raw;
 mod requests;
 mod websocket;

@@ -99,6 +99,7 @@ pub(super) fn bounds(raw: Option<raw::Bounds>, cx: &mut Context<'_>) -> plan::Bo
         requests_per_connection,
         handshakes,
         streams,
+        streams_per_client,
         body_rate,
         write_rate,
     } = raw.unwrap_or_default();
@@ -107,8 +108,8 @@ pub(super) fn bounds(raw: Option<raw::Bounds>, cx: &mut Context<'_>) -> plan::Bo
         head: size(head, &path.key("head"), 32 << 10, cx),
         fields: cx.number(fields, &path, "fields", 8..=1000, 100),
         target: size(target, &path.key("target"), 8 << 10, cx),
-        connections: cx.number(connections, &path, "connections", 1..=1 << 20, 16_384),
-        connections_per_client: cx.number(connections_per_client, &path, "connections_per_client", 1..=1 << 20, 1024),
+        connections: cx.number(connections, &path, "connections", 1..=1 << 24, 16_384),
+        connections_per_client: cx.number(connections_per_client, &path, "connections_per_client", 1..=1 << 24, 1024),
         requests_per_connection: cx.number(
             requests_per_connection,
             &path,
@@ -118,6 +119,7 @@ pub(super) fn bounds(raw: Option<raw::Bounds>, cx: &mut Context<'_>) -> plan::Bo
         ),
         handshakes: cx.number(handshakes, &path, "handshakes", 1..=1 << 20, 1024),
         streams: cx.number(streams, &path, "streams", 1..=10_000, 100),
+        streams_per_client: cx.number(streams_per_client, &path, "streams_per_client", 1..=1 << 24, 2048),
         body_rate: cx.number(body_rate, &path, "body_rate", 0..=1 << 30, 240) as u64,
         write_rate: cx.number(write_rate, &path, "write_rate", 0..=1 << 30, 240) as u64,
     };

@@ -121,6 +121,8 @@ pub(in crate::config) struct Bounds {
     pub(in crate::config) handshakes: Option<Leaf<Count>>,
     /// Requests at a time on one HTTP/2 connection. Default: 100.
     pub(in crate::config) streams: Option<Leaf<Count>>,
+    /// Requests at a time on all HTTP/2 connections of one client. Trusted proxies are not bound. Default: 2048.
+    pub(in crate::config) streams_per_client: Option<Leaf<Count>>,
     /// Bytes a second that a request body must come with on average, once the deadline `body` has passed. 0: any. Default: 240.
     pub(in crate::config) body_rate: Option<Leaf<Count>>,
     /// Bytes a second that a client must take of an answer on average, once the deadline `write` has passed. 0: any. Default: 240.

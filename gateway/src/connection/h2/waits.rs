@@ -1,7 +1,6 @@
 //! What a client's HTTP/2 connection waits for, and for how long.
 
 use super::{Driver, FAREWELL};
-use crate::wire::pace::Pace;
 use crate::wire::transport::Transport;
 
 /// What is waited for, besides frames.
@@ -74,7 +73,7 @@ impl<T: Transport + 'static> Driver<'_, T> {
             let waited = self.clock.now().saturating_sub(self.armed);
             self.pace.step(waited, usize::try_from(now.saturating_sub(before)).unwrap_or(usize::MAX)).ok();
         } else {
-            self.pace = Pace::new(self.timeouts.write, self.write_rate);
+            self.pace = self.terms.pace();
         }
         self.wait = wait;
         self.mark = None;
@@ -88,7 +87,7 @@ impl<T: Transport + 'static> Driver<'_, T> {
         self.armed = self.clock.now();
         self.round = match self.wait {
             Wait::Work => return self.clock.disarm(),
-            Wait::Request => self.timeouts.keep_alive,
+            Wait::Request => self.terms.timeouts.keep_alive,
             Wait::Write(_) => self.pace.patience(),
             Wait::Farewell => FAREWELL,
         };

@@ -60,6 +60,31 @@ fn a_connection_that_is_old_or_used_up_is_told_to_go_and_its_requests_are_answer
 }
 
 #[test]
+fn a_connection_from_before_a_reload_keeps_to_the_new_times_and_bounds_from_its_next_request_on() {
+    let app = Upstream::answering(|_| ok(""));
+    let config = |top: &str| with_http2(&Config::before(&app).top(top));
+    let before = config("");
+    for after in [&*format!("timeouts: {{keep_alive: {}ms}}", SOON.as_millis()), "bounds: {requests_per_connection: 2}"]
+    {
+        let gateway = Gateway::start(&before);
+        let mut raw = Raw::connect(gateway.address());
+        raw.ask(1, &GET);
+        assert!(raw.find(|frame| frame.stream == 1).unwrap().is_ok());
+        assert!(crate::lifecycle::reload(&gateway, &config(after)));
+        raw.ask(3, &GET);
+        let (mut answered, mut told) = (0, 0);
+        while let Some(got) = raw.next() {
+            answered += u32::from(got.is_ok());
+            told += u32::from(got.kind == GOAWAY);
+            if got.kind == PING && got.flags == 0 {
+                raw.send(&frame(PING, 1, 0, &got.payload));
+            }
+        }
+        assert_eq!((answered, told), (1, 2), "{after}");
+    }
+}
+
+#[test]
 fn when_the_gateway_goes_down_requests_in_flight_are_answered() {
     let gate = Arc::new(Gate::default());
     let theirs = Arc::clone(&gate);
