@@ -1,4 +1,5 @@
-//! The life of a client's HTTP/1 connection: wait for bytes → read a head → serve the request → again, or end.
+//! The life of a client's HTTP/1 connection: wait for bytes → read a head → serve the request → again, or end. Between these steps it lets other
+//! connections do theirs, see [`crate::wire::turn`].
 //!
 //! `preface` tells HTTP/2 apart where nothing else does; its life is in `h2`.
 
@@ -18,11 +19,12 @@ use std::time::Instant;
 use probegate_policies::reason::Reason;
 use tokio::task::coop::{consume_budget, has_budget_remaining};
 
-use self::exchange::{Step, contained, last_words};
+use self::exchange::{Step, contained, deliver_late, last_words};
 pub use self::facts::{ClientCertificate, Facts, Judged, Secured};
 use crate::wire::deadline::Deadline;
 use crate::wire::h1::io::linger;
 use crate::wire::transport::Transport;
+use crate::wire::turn::turn;
 use crate::worker::workspace::Workspace;
 use crate::worker::{NEWCOMER, Worker};
 
@@ -119,31 +121,52 @@ async fn http1<T: Transport>(
             waits.last.set(served >= most || age >= longest);
             head::at_once(worker, &active, &transport, &mut workspace)
         };
+        if matches!(read, Some(Ok(Some(_)))) {
+            // First all whose requests are here are read, then they are judged.
+            turn().await;
+        }
         // What waits is in a box, although that costs an allocation (some 30 ns): what a request needs is four times as large as what the connection
         // itself does, and ten thousand idle connections would hold it as well.
         let read = match read {
             Some(read) => read,
             None => boxed(|| head::whole(worker, &transport, &waits.client, &mut workspace)).await,
         };
+        let mut is_prepared = false;
         let lost = match read {
             Ok(Some(came)) => {
-                let step = exchange::open(worker, &transport, &facts, &waits, &mut workspace, came);
-                let next = match step {
-                    Step::Over(next) => Some(next),
+                let next = match exchange::open(worker, &transport, &facts, &waits, &mut workspace, came) {
+                    Step::Answered(next) => {
+                        is_prepared = true;
+                        Some(next)
+                    }
                     Step::Rest(rest) => contained(rest).await,
-                    Step::Lost => None,
+                    Step::Lost => {
+                        // What may have been prepared was not sent.
+                        waits.answered.set(false);
+                        None
+                    }
                 };
                 next.ok_or_else(|| (Reason::Panicked, waits.answered.get()))
             }
             Ok(None) => Ok(Next::Close),
             Err(reason) => Err((reason, false)),
         };
-        let next = match lost {
+        let mut next = match lost {
             Ok(next) => next,
             Err((reason, answered)) => {
                 boxed(|| last_words(worker, &transport, &facts, &waits, &mut workspace, reason, answered)).await
             }
         };
+        if is_prepared {
+            turn().await;
+            if !exchange::deliver(&transport, &mut workspace.reply) {
+                next = boxed(|| deliver_late(worker, &transport, &waits, &mut workspace.reply, next)).await;
+            }
+            if matches!(next, Next::Close) && transport.has_unread() {
+                // It came meanwhile.
+                next = Next::Linger;
+            }
+        }
         match next {
             Next::Again if workspace.carry() => carried = Some(workspace),
             Next::Again => worker.workspaces.put(workspace),

@@ -60,7 +60,7 @@ use self::exchange::Exchanged;
 use self::finish::Outcome;
 use self::judge::{Judgement, Part, Way};
 use self::prepare::Case;
-pub use self::prompt::{conclude, prompt};
+pub use self::prompt::prompt;
 use self::values::Values;
 use crate::connection::Facts;
 use crate::limiter::in_flight;
@@ -162,13 +162,7 @@ pub async fn serve<B: RequestBody, R: Responder>(
     body: &mut B,
     reply: &mut R,
 ) -> After {
-    if begun.prompted.is_some() {
-        // A client that is gone has no use for the answer; the log line is written either way.
-        reply.deliver().await.ok();
-        conclude(worker, active, received, begun, body, reply);
-        return After::Done;
-    }
-    let Begun { id, now, asked, flaw, challenge, judgement, .. } = begun;
+    let Begun { id, now, asked, flaw, challenge, judgement } = begun;
     let (id, asked) = (&*id, &*asked);
     let Tools { errand: head, answer, response, text, deadline } = tools;
     let plan = &active.plan;

@@ -22,6 +22,7 @@ pub mod progress;
 pub mod text;
 pub mod tls;
 pub mod transport;
+pub mod turn;
 
 use std::future::poll_fn;
 use std::task::{Context, Poll};
@@ -201,6 +202,9 @@ pub struct Written {
     pub wait: Option<Wait>,
 }
 
+/// Up to so many bytes of a body are put behind their head: copying them costs less than having the kernel gather them.
+pub const COPIED: usize = 4096;
+
 /// A response of the gateway's own.
 #[derive(Clone, Copy, Debug)]
 pub struct Answer<'a> {
@@ -343,7 +347,13 @@ pub trait Responder {
         let _ = (known, id);
         false
     }
-    /// Sends what was [`Self::recall`]ed.
+    /// Prepares an answer of the gateway's own, whole. `true`: it is to be [`Self::deliver`]ed. `false`: nothing was prepared, as it is large, or this protocol sends it in
+    /// another way. Only before `start`.
+    fn prepare(&mut self, answer: &Answer<'_>) -> bool {
+        let _ = answer;
+        false
+    }
+    /// Sends what was [`Self::recall`]ed or [`Self::prepare`]d.
     fn deliver(&mut self) -> impl Future<Output = Result<(), ClientGone>> {
         std::future::ready(Err(ClientGone::Closed))
     }

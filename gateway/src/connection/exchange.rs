@@ -4,6 +4,7 @@
 //! usually all. Whatever else there is to do is a future. Invariant: a panic ends its request and its connection, and nothing else.
 
 use std::future::poll_fn;
+use std::io::{ErrorKind, IoSlice};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -19,6 +20,7 @@ use crate::request::{self, After, Begun, Received};
 use crate::state::Active;
 use crate::wire::h1::body::Body;
 use crate::wire::h1::framing;
+use crate::wire::h1::io::write_paced;
 use crate::wire::h1::reply::{Client, Reply};
 use crate::wire::h1::tunnel::{self, End};
 use crate::wire::head::{FieldView, Version};
@@ -30,8 +32,8 @@ use crate::worker::workspace::Workspace;
 
 /// How far a request has come without waiting.
 pub(super) enum Step<F> {
-    /// It is over.
-    Over(Next),
+    /// It is answered; the answer lies in the workspace, and is to be [`deliver`]ed.
+    Answered(Next),
     /// It was lost in a panic.
     Lost,
     /// This is left to do.
@@ -101,18 +103,14 @@ pub(super) fn open<'a, T: Transport>(
             ended: None,
         };
         let mut begun = request::begin(worker, &active, &received, judge);
-        if reply.is_usual()
-            && request::prompt(worker, &active, &received, &mut begun, text, &mut body, &mut reply)
-            && reply.deliver_now()
-        {
-            request::conclude(worker, &active, &received, &mut begun, &body, &reply);
+        if reply.is_usual() && request::prompt(worker, &active, &received, &mut begun, text, &mut body, &mut reply) {
             return Ok(next(transport, broken, &mut body, &reply));
         }
         let tools = request::Tools { errand, answer, response, text, deadline: &waits.server };
         Err(boxed(|| rest(worker, transport, waits, Opened { active, received, begun, body, reply, tools })))
     }));
     match begun {
-        Ok(Ok(next)) => Step::Over(next),
+        Ok(Ok(next)) => Step::Answered(next),
         Ok(Err(rest)) => Step::Rest(rest),
         Err(_) => Step::Lost,
     }
@@ -129,6 +127,40 @@ fn next<T: Transport>(transport: &T, broken: Option<Reason>, body: &mut Body<'_,
     } else {
         // Closing on bytes that were not read would reset the connection, and the answer with it.
         Next::Linger
+    }
+}
+
+/// Sends the answer to a request that is over otherwise, as far as that takes no waiting. `false`: [`deliver_late`] sends the rest, or finds out what is wrong.
+pub(super) fn deliver<T: Transport>(transport: &T, answer: &mut Vec<u8>) -> bool {
+    let sent = transport.try_write(&[IoSlice::new(answer)]).unwrap_or(0);
+    answer.drain(..sent);
+    answer.is_empty()
+}
+
+/// Sends what is left of such an answer, to a client that takes its time.
+pub(super) async fn deliver_late<T: Transport>(
+    worker: &Worker,
+    transport: &T,
+    waits: &Waits,
+    answer: &mut Vec<u8>,
+    next: Next,
+) -> Next {
+    let active = worker.active();
+    let (timeouts, bounds) = (&active.plan.timeouts, &active.plan.bounds);
+    let mut pace = Pace::new(timeouts.write, bounds.write_rate);
+    // It is not idle any more.
+    waits.client.arm(timeouts.write);
+    let sent = write_paced(transport, &mut [IoSlice::new(answer)], &waits.client, Some(&mut pace), false).await;
+    answer.clear();
+    match sent {
+        Ok(()) => next,
+        Err(failed) => {
+            if failed.error.kind() == ErrorKind::TimedOut {
+                // The kernel would go on offering what it holds to somebody who does not take it.
+                transport.reset_on_close();
+            }
+            Next::Close
+        }
     }
 }
 

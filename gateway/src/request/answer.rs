@@ -12,7 +12,7 @@ use super::repeat::{Key, Repeats};
 use crate::plan::{self, Deny, Limit, Page};
 use crate::spool::{Budget, Held};
 use crate::state::Active;
-use crate::wire::{Answer, Responder};
+use crate::wire::{Answer, COPIED, Responder};
 
 /// Whether every refusal says this field itself.
 pub fn says(name: &str) -> bool {
@@ -55,6 +55,11 @@ impl Form<'_> {
             Some(held) => (self, Some(held)),
             None => (Self::Document, None),
         }
+    }
+
+    /// Whether it is longer than what is sent in one piece with its head.
+    fn is_large(self) -> bool {
+        matches!(self, Self::Page(Some(page)) if page.length() > COPIED as u64)
     }
 
     /// The fields that every error has. Some of their statuses may be cached unless told otherwise (RFC 9110 §15.1), and what one client may not see another
@@ -143,48 +148,101 @@ impl<'a> Telling<'a> {
         let repeats = self.repeats.filter(|_| matches!(self.form, Form::Document) && status != 405);
         repeats.map(|repeats| (key, repeats))
     }
+
+    /// Prepares the answer, where the same was told lately.
+    fn recall<R: Responder>(&self, reply: &mut R) -> bool {
+        let key = self.key(status(self.refused), self.retry_after());
+        key.is_some_and(|(key, repeats)| repeats.recall(key, self.id, reply))
+    }
+
+    /// Keeps an answer that is told for the second time within a short while: of many that differ, none would be told again.
+    fn keep<R: Responder>(&self, answer: &Answer<'_>, retry_after: Option<u64>, reply: &mut R) {
+        if let Some((key, repeats)) = self.key(answer.status, retry_after)
+            && repeats.is_repeated(key)
+        {
+            repeats.keep(key, answer, Some(self.id), reply);
+        }
+    }
 }
 
-/// Prepares the answer to a refusal, where the same was told lately.
-pub fn recall<R: Responder>(telling: &Telling<'_>, reply: &mut R) -> bool {
-    let key = telling.key(status(telling.refused), telling.retry_after());
-    key.is_some_and(|(key, repeats)| repeats.recall(key, telling.id, reply))
+/// The texts of a refusal that its fields point to.
+struct Numbers {
+    after: Option<String>,
+    limit: Option<Texts>,
 }
 
-/// Answers a refusal.
+impl Numbers {
+    fn of(telling: &Telling<'_>, retry_after: Option<u64>) -> Self {
+        let limited = telling.limited.filter(|(limit, _)| limit.tells.when != plan::Telling::Never);
+        Self {
+            after: retry_after.map(|seconds| seconds.to_string()),
+            limit: limited.map(|(limit, decision)| Texts::new(limit, &decision)),
+        }
+    }
+}
+
+impl<'a> Telling<'a> {
+    /// Writes the body.
+    fn write(&self, status: u16, retry_after: Option<u64>, text: &mut Vec<u8>) {
+        let limit = self.limited.map(|(limit, _)| &*limit.name);
+        let banned = status == 403 && self.refused.reason == Reason::Banned;
+        let detail = detail(status, self.refused.reason);
+        self.form.write(&Told { status, detail, id: self.id, retry_after, limit, banned }, text);
+    }
+
+    /// Its fields.
+    fn fields<'f>(&self, status: u16, numbers: &'f Numbers) -> Fields<'f>
+    where
+        'a: 'f,
+    {
+        let mut fields = self.form.fields();
+        if let Some(after) = &numbers.after {
+            fields.push("Retry-After", after.as_bytes());
+        }
+        if let Some(limit) = &numbers.limit {
+            limit.push(&mut fields);
+        }
+        if status == 405 {
+            // RFC 9110 §15.5.6: it must say what would be allowed.
+            fields.push("Allow", self.allow.as_bytes());
+        }
+        if self.header {
+            fields.push(ERROR_HEADER, code(status, self.refused.reason).as_bytes());
+        }
+        fields
+    }
+}
+
+/// Prepares the answer to a refusal. `false`: it is large, or this client's protocol sends it in another way.
+pub fn prepare<R: Responder>(text: &mut Vec<u8>, telling: &Telling<'_>, reply: &mut R) -> bool {
+    if telling.recall(reply) {
+        return true;
+    }
+    if telling.form.is_large() {
+        // It would be written in vain.
+        return false;
+    }
+    let (status, retry_after) = (status(telling.refused), telling.retry_after());
+    telling.write(status, retry_after, text);
+    let numbers = Numbers::of(telling, retry_after);
+    let fields = telling.fields(status, &numbers);
+    let answer = Answer { status, fields: fields.as_slice(), body: text };
+    telling.keep(&answer, retry_after, reply);
+    reply.prepare(&answer)
+}
+
+/// Answers a refusal. A client that is gone has no use for the answer; the log line is written either way.
 pub async fn refusal<R: Responder>(text: &mut Vec<u8>, telling: &Telling<'_>, reply: &mut R) {
-    let Telling { refused, form, id, limited, allow, header, .. } = *telling;
-    let status = status(refused);
-    let retry_after = telling.retry_after();
-    if recall(telling, reply) {
-        // A client that is gone has no use for the answer; the log line is written either way.
+    if telling.recall(reply) {
         reply.deliver().await.ok();
         return;
     }
-    let limit = limited.map(|(limit, _)| &*limit.name);
-    let banned = status == 403 && refused.reason == Reason::Banned;
-    form.write(&Told { status, detail: detail(status, refused.reason), id, retry_after, limit, banned }, text);
-    let (after, texts): (String, Texts);
-    let mut fields = form.fields();
-    if let Some(seconds) = retry_after {
-        after = seconds.to_string();
-        fields.push("Retry-After", after.as_bytes());
-    }
-    if let Some((limit, decision)) = limited.filter(|(limit, _)| limit.tells.when != plan::Telling::Never) {
-        texts = Texts::new(limit, &decision);
-        texts.push(&mut fields);
-    }
-    if status == 405 {
-        // RFC 9110 §15.5.6: it must say what would be allowed.
-        fields.push("Allow", allow.as_bytes());
-    }
-    if header {
-        fields.push(ERROR_HEADER, code(status, refused.reason).as_bytes());
-    }
+    let (status, retry_after) = (status(telling.refused), telling.retry_after());
+    telling.write(status, retry_after, text);
+    let numbers = Numbers::of(telling, retry_after);
+    let fields = telling.fields(status, &numbers);
     let answer = Answer { status, fields: fields.as_slice(), body: text };
-    if let Some((key, repeats)) = telling.key(status, retry_after) {
-        repeats.keep(key, &answer, Some(id), reply);
-    }
+    telling.keep(&answer, retry_after, reply);
     reply.answer(&answer).await.ok();
 }
 

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use probegate_policies::now::Now;
 use probegate_policies::reason::Reason;
 
-use super::finish::Outcome;
 use super::judge::{self, Judgement, Question, Scratch};
 use super::target::Target;
 use super::{Received, redirects};
@@ -28,8 +27,6 @@ pub struct Begun<'a> {
     pub(super) challenge: Option<Arc<str>>,
     /// The judgement.
     pub(super) judgement: Judgement<'a>,
-    /// What became of it, where its answer was given by [`super::prompt`].
-    pub(super) prompted: Option<Outcome>,
 }
 
 /// Reads what a request asks for, and judges it.
@@ -56,7 +53,7 @@ pub fn begin<'a>(worker: &Worker, active: &Active, received: &Received<'a>, scra
         let question = question(worker, active, received, &fields, &asked, now);
         judge::judge(&active.plan, &active.limiter, &question, scratch, &mut ())
     };
-    Begun { id, now, asked, flaw: target.err(), challenge, judgement, prompted: None }
+    Begun { id, now, asked, flaw: target.err(), challenge, judgement }
 }
 
 /// What is known about a request when it is judged.

@@ -19,6 +19,7 @@ use super::turn::Turn;
 use crate::spool::Spool;
 use crate::wire::head::{FieldView, Name, ResponseHead};
 use crate::wire::pipe::Pipes;
+use crate::wire::turn::turn;
 use crate::wire::{ClientFraming, ClientGone, Framing, Responder, ResponseSource, Written};
 
 /// What is left of a body has to be larger than this, in bytes, for a pipe to be worth its while: that much is read at a time.
@@ -138,6 +139,8 @@ async fn carry<S: ResponseSource, R: Responder>(
     reply: &mut R,
     progress: &Progress,
 ) -> Result<Delivered, Reason> {
+    // What was read is written when others have read theirs.
+    turn().await;
     let ended = match spools {
         Some(spools) => buffered(spools, throttle, source, reply, progress).await,
         None => body(delivery, throttle, source, reply, progress).await.map(|()| None),

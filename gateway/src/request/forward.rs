@@ -8,6 +8,7 @@ use super::prepare::Case;
 use crate::plan::ProbeForward;
 use crate::spool::Spool;
 use crate::wire::head::Name;
+use crate::wire::turn::turn;
 use crate::wire::{Framing, RequestBody, Responder};
 
 /// Puts a request, or the probe it asks for, to the app. `head` is memory for what is sent.
@@ -26,6 +27,8 @@ pub async fn forward<B: RequestBody, R: Responder>(
         }
         return exchange::run(permit, &case.probe(probe, head), tools, body, reply).await;
     }
+    // Before a connection is chosen: one that is not in use is looked at and written to without a pause in which its server could end it.
+    turn().await;
     if !waits(&case, body) {
         // Nobody waits for the app's word where the body is here already.
         case.expects &= !(case.handling.buffer_request && body.is_at_hand());

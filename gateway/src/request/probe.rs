@@ -5,6 +5,7 @@ use probegate_policies::probe::{self, CACHE_CONTROL, ProbeKind, VersionInfo};
 use super::judge::{Judgement, Part};
 use super::repeat::Key;
 use crate::state::Active;
+use crate::wire::text::Date;
 use crate::wire::{Answer, RequestBody, Responder};
 use crate::worker::Worker;
 
@@ -27,17 +28,35 @@ pub async fn answer<B: RequestBody, R: Responder>(
         return;
     }
     let (date, text) = (worker.date.get(), probe::body(kind, passing, version));
-    let fields: [(&str, &[u8]); 3] =
-        [("Content-Type", b"application/json"), ("Expires", &date), ("Cache-Control", CACHE_CONTROL.as_bytes())];
-    let answer = Answer { status: probe::status(kind, passing), fields: &fields, body: &text };
-    if let (Some(repeats), Some(key)) = (worker.repeats(active), key(judgement, passing)) {
-        repeats.keep(key, &answer, None, reply);
-    }
+    let answer = Answer { status: probe::status(kind, passing), fields: &fields(&date), body: &text };
+    keep(worker, active, judgement, passing, &answer, reply);
     reply.answer(&answer).await.ok();
 }
 
-/// Prepares the answer to a probe, where the same was given lately.
-pub fn recall<R: Responder>(
+/// Prepares the answer to a probe. `false`: this client's protocol sends it in another way.
+pub fn prepare<R: Responder>(
+    worker: &Worker,
+    active: &Active,
+    judgement: &Judgement<'_>,
+    (kind, version, passing): (ProbeKind, &VersionInfo, bool),
+    id: &[u8; 32],
+    reply: &mut R,
+) -> bool {
+    if recall(worker, active, judgement, passing, id, reply) {
+        return true;
+    }
+    let (date, text) = (worker.date.get(), probe::body(kind, passing, version));
+    let answer = Answer { status: probe::status(kind, passing), fields: &fields(&date), body: &text };
+    keep(worker, active, judgement, passing, &answer, reply);
+    reply.prepare(&answer)
+}
+
+fn fields(date: &Date) -> [(&str, &[u8]); 3] {
+    [("Content-Type", b"application/json"), ("Expires", date), ("Cache-Control", CACHE_CONTROL.as_bytes())]
+}
+
+/// Prepares the answer, where the same was given lately.
+fn recall<R: Responder>(
     worker: &Worker,
     active: &Active,
     judgement: &Judgement<'_>,
@@ -47,6 +66,19 @@ pub fn recall<R: Responder>(
 ) -> bool {
     let repeats = worker.repeats(active).zip(key(judgement, passing));
     repeats.is_some_and(|(repeats, key)| repeats.recall(key, id, reply))
+}
+
+fn keep<R: Responder>(
+    worker: &Worker,
+    active: &Active,
+    judgement: &Judgement<'_>,
+    passing: bool,
+    answer: &Answer<'_>,
+    reply: &mut R,
+) {
+    if let (Some(repeats), Some(key)) = (worker.repeats(active), key(judgement, passing)) {
+        repeats.keep(key, answer, None, reply);
+    }
 }
 
 /// Whether a probe of this kind passes. A gateway that goes down is alive, and has started: only its readiness ends.

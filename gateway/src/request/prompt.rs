@@ -1,6 +1,7 @@
-//! Answers that take neither a wait nor anything to be written anew: refusals, and probes that the gateway answers, where the same was answered lately.
+//! Answers that take no wait: refusals, and probes that the gateway answers.
 //!
-//! Invariant: whoever is answered here gets the answer that [`super::serve`] would give, and is counted and logged alike.
+//! Invariant: whoever is answered here gets the answer that [`super::serve`] would give, and is counted and logged alike. What the request held is given back when its
+//! answer is ready to go out: the time that a client takes until it has these few kilobytes is nobody's.
 
 use probegate_policies::probe::status;
 
@@ -16,7 +17,7 @@ use crate::state::Active;
 use crate::wire::{Framing, RequestBody, Responder};
 use crate::worker::Worker;
 
-/// Prepares the answer to a request without a body. `false`: it can not be given at once; [`super::serve`] begins anew.
+/// Prepares the answer to a request without a body, counts and logs it. `false`: it can not be given at once; [`super::serve`] begins anew.
 pub fn prompt<B: RequestBody, R: Responder>(
     worker: &Worker,
     active: &Active,
@@ -26,7 +27,7 @@ pub fn prompt<B: RequestBody, R: Responder>(
     body: &mut B,
     reply: &mut R,
 ) -> bool {
-    let Begun { id, now, asked, flaw, challenge, judgement, prompted } = begun;
+    let Begun { id, now, asked, flaw, challenge, judgement } = begun;
     let waits = judgement.pending.as_ref().is_some_and(|pending| pending.waits());
     let is_plain = flaw.is_none() && challenge.is_none() && body.framing() == Framing::None;
     if !is_plain || waits || matches!(judgement.part, Part::Aggregate(_)) {
@@ -53,11 +54,12 @@ pub fn prompt<B: RequestBody, R: Responder>(
             (outcome.reason, outcome.deny) = (Some(refused.reason), refused.deny);
             outcome.own_status = Some(answer::status(refused));
             let (telling, _held) = refuse::telling(worker, received, active, judgement, refused, id, body, reply);
-            answer::recall(&telling, reply)
+            answer::prepare(text, &telling, reply)
         }
         (Ok(Way::In(permit)), Part::Probe(index)) => {
             let Some(probe) = service.and_then(|service| service.probes.get(index)) else { return false };
-            if !matches!(probe.serve, Serve::Answer(_)) || check(received, service, judgement.part, body).is_err() {
+            let Serve::Answer(version) = &probe.serve else { return false };
+            if check(received, service, judgement.part, body).is_err() {
                 return false;
             }
             stamped();
@@ -65,24 +67,12 @@ pub fn prompt<B: RequestBody, R: Responder>(
             outcome.slot = permit.slot().map(|(set, slot)| (set.into(), slot.into()));
             let passing = probe::passes(worker, probe.kind);
             outcome.own_status = Some(status(probe.kind, passing));
-            probe::recall(worker, active, judgement, passing, id, reply)
+            probe::prepare(worker, active, judgement, (probe.kind, version, passing), id, reply)
         }
         _ => false,
     };
-    *prompted = prepared.then_some(outcome);
+    if prepared {
+        finish::finish(worker, active, received, asked, judgement, &outcome, id, body.received(), reply.sent());
+    }
     prepared
-}
-
-/// Counts and logs a request that was answered so.
-pub fn conclude<B: RequestBody, R: Responder>(
-    worker: &Worker,
-    active: &Active,
-    received: &Received<'_>,
-    begun: &mut Begun<'_>,
-    body: &B,
-    reply: &R,
-) {
-    let Begun { id, asked, judgement, prompted, .. } = begun;
-    let outcome = prompted.take().unwrap_or_default();
-    finish::finish(worker, active, received, asked, judgement, &outcome, id, body.received(), reply.sent());
 }

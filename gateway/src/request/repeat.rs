@@ -38,6 +38,8 @@ pub enum Key {
 #[derive(Debug)]
 pub struct Repeats {
     kept: RefCell<Vec<(Key, Known)>>,
+    /// Those that were asked for and were not there, the oldest of them next to be written over.
+    missed: RefCell<([Option<Key>; KEPT], usize)>,
     /// The `Date` that all of them bear.
     date: Cell<[u8; date::LEN]>,
 }
@@ -45,7 +47,7 @@ pub struct Repeats {
 impl Repeats {
     /// None, for answers of this `Date`.
     pub fn new(date: [u8; date::LEN]) -> Self {
-        Self { kept: RefCell::default(), date: Cell::new(date) }
+        Self { kept: RefCell::default(), missed: RefCell::default(), date: Cell::new(date) }
     }
 
     /// Prepares the answer that is kept under this key, if there is one and the client would get it in the same form.
@@ -53,6 +55,20 @@ impl Repeats {
     pub fn recall<R: Responder>(&self, key: Key, id: &[u8; 32], reply: &mut R) -> bool {
         let kept = self.kept.borrow();
         kept.iter().find(|(known, _)| *known == key).is_some_and(|(_, known)| reply.recall(known, id))
+    }
+
+    /// Whether an answer that is not kept was missed lately as well. Where every client is told other numbers, none is worth keeping.
+    pub fn is_repeated(&self, key: Key) -> bool {
+        let mut missed = self.missed.borrow_mut();
+        let (keys, at) = &mut *missed;
+        if keys.contains(&Some(key)) {
+            return true;
+        }
+        if let Some(place) = keys.get_mut(*at) {
+            *place = Some(key);
+        }
+        *at = (*at + 1) % KEPT;
+        false
     }
 
     /// Keeps an answer that is given now, in the place of the one that was kept first.
@@ -72,6 +88,7 @@ impl Repeats {
     /// Forgets all of them; `date` is the current one.
     pub fn clear(&self, date: [u8; date::LEN]) {
         self.date.set(date);
+        self.missed.take();
         self.kept.borrow_mut().clear();
     }
 }

@@ -20,10 +20,7 @@ use crate::wire::piece::Piece;
 use crate::wire::pipe::Pipe;
 use crate::wire::text::{Date, push_number};
 use crate::wire::transport::Transport;
-use crate::wire::{Answer, ClientFraming, ClientGone, Responder, Stamp, Written};
-
-/// Up to so many bytes of a body are put behind their head: copying them costs less than having the kernel gather them.
-const COPIED: usize = 4096;
+use crate::wire::{Answer, COPIED, ClientFraming, ClientGone, Responder, Stamp, Written};
 
 /// The way back to the client.
 #[derive(Debug)]
@@ -327,15 +324,21 @@ impl<T: Transport> Responder for Reply<'_, T> {
     }
 
     async fn answer(&mut self, answer: &Answer<'_>) -> Result<(), ClientGone> {
-        self.begin();
-        let mut body = self.compose(answer);
-        self.sent += body.len() as u64;
-        if body.len() <= COPIED {
-            self.out.extend_from_slice(body);
-            body = &[];
+        if self.prepare(answer) {
+            return self.deliver().await;
         }
-        // A larger one is not copied: it waits for its client.
+        // It is not copied: it waits for its client.
+        let body = self.begin_with(answer);
         self.send_out(body).await
+    }
+
+    fn prepare(&mut self, answer: &Answer<'_>) -> bool {
+        if answer.body.len() > COPIED {
+            return false;
+        }
+        let body = self.begin_with(answer);
+        self.out.extend_from_slice(body);
+        true
     }
 
     #[inline]

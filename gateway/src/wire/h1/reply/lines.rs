@@ -2,12 +2,12 @@
 
 use std::io::IoSlice;
 
-use super::{COPIED, Reply};
+use super::Reply;
 use crate::wire::edits;
 use crate::wire::head::Version;
 use crate::wire::text::{push_number, reason_phrase};
 use crate::wire::transport::Transport;
-use crate::wire::{Answer, ClientGone};
+use crate::wire::{Answer, COPIED, ClientGone};
 
 /// Everything about the client that decides how a response is written.
 #[derive(Clone, Copy, Debug)]
@@ -83,23 +83,25 @@ impl<T: Transport> Reply<'_, T> {
         if self.client.to_head { &[] } else { answer.body }
     }
 
-    /// Sends what was recalled, as far as that takes no waiting. `false`: [`deliver`](crate::wire::Responder::deliver) sends the rest, or finds out what is wrong.
-    #[inline]
-    pub fn deliver_now(&mut self) -> bool {
+    /// Begins an answer of the gateway's own, and gives the body that follows its head.
+    pub(super) fn begin_with<'b>(&mut self, answer: &Answer<'b>) -> &'b [u8] {
+        self.begin();
+        let body = self.compose(answer);
+        self.sent += body.len() as u64;
+        body
+    }
+
+    /// Sends what is in `out`, as far as that takes no waiting. `false`: something of it is left, whatever the reason.
+    fn send_now(&mut self) -> bool {
         let sent = self.transport.try_write(&[IoSlice::new(self.out)]).unwrap_or(0);
-        let whole = sent == self.out.len();
-        if whole {
-            self.out.clear();
-        } else {
-            self.out.drain(..sent);
-        }
-        whole
+        self.out.drain(..sent);
+        self.out.is_empty()
     }
 
     /// Sends what is in `out`, and the body behind it.
     pub(super) async fn send_out(&mut self, body: &[u8]) -> Result<(), ClientGone> {
         // Nearly always, all of it goes at once.
-        let sent = if body.is_empty() && self.deliver_now() {
+        let sent = if body.is_empty() && self.send_now() {
             Ok(())
         } else {
             let out = std::mem::take(self.out);
