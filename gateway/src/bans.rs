@@ -16,7 +16,7 @@ mod own;
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::Duration;
 use std::{io, thread};
@@ -32,9 +32,13 @@ pub use outbox::{Change, Outbox};
 
 use crate::plan::{BY_HAND, Plan};
 use file::Written;
+use lifts::Lifts;
 
 /// What people wait for the disk. Whoever asks the admin listener whether it is alive waits for as long.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Threads that write for people at the same time.
+const WRITERS: usize = 8;
 
 /// All bans.
 #[derive(Debug)]
@@ -42,6 +46,8 @@ pub struct Bans {
     kept: Mutex<Kept>,
     by_hand: Arc<Jail>,
     shared: Arc<Shared>,
+    /// Who was let in, for gateways that have not heard of it.
+    lifts: Mutex<Lifts>,
     /// The change that the file knows of; locked while it is written.
     written: Arc<Mutex<u64>>,
     seed: Seed,
@@ -54,6 +60,8 @@ struct Shared {
     own: ArcSwap<IpSet>,
     /// Grows whenever there is something to be written down.
     changes: AtomicU64,
+    /// Whether other gateways are to hear of it.
+    is_told: AtomicBool,
     /// What other gateways are to hear of.
     outbox: Outbox,
 }
@@ -79,6 +87,7 @@ impl Bans {
             kept: Mutex::default(),
             by_hand: Arc::new(Jail::by_hand(seed)),
             shared: Arc::default(),
+            lifts: Mutex::default(),
             written: Arc::default(),
             seed,
         };
@@ -98,6 +107,10 @@ impl Bans {
                 for (name, jail) in &kept.jails {
                     take_over(jail, written.of(name, jail.is_shadow()), now);
                 }
+                let mut lifts = self.lifts();
+                for (client, at) in std::mem::take(&mut written.lifts) {
+                    lifts.lift(client, at, now);
+                }
                 kept.unread = written;
                 kept.unreadable = false;
             }
@@ -113,6 +126,7 @@ impl Bans {
     pub fn attach(&self, plan: &Plan, now: u64) -> Gate {
         let mut kept = self.kept();
         kept.folder.clone_from(&plan.storage);
+        self.shared.is_told.store(plan.limit_store.as_ref().is_some_and(|store| store.bans), Ordering::Relaxed);
         let mut jails = BTreeMap::new();
         let Kept { jails: before, stats, unread, .. } = &mut *kept;
         for policy in &plan.bans {
@@ -201,7 +215,8 @@ impl Bans {
         let (folder, text) = {
             let kept = self.kept();
             let jails = kept.jails.iter().map(|(name, jail)| (name.clone(), (jail.is_shadow(), jail.written())));
-            (kept.folder.clone(), Written { policies: jails.collect(), by_hand: self.by_hand.written() })
+            let lifts = self.lifts().known(crate::state::unix_time()).collect();
+            (kept.folder.clone(), Written { policies: jails.collect(), by_hand: self.by_hand.written(), lifts })
         };
         if text.is_empty() && !file::path(&folder).exists() {
             *written = number;
@@ -218,27 +233,39 @@ impl Bans {
 
     /// Lifts a client's bans, and forgets what it did. How many were in force.
     pub fn lift(&self, client: Client, now: u64) -> usize {
-        self.shared.outbox.put(|| Change::Lift { client: Some(client), at: now });
         let (jails, unread): (Vec<_>, _) = {
             let mut kept = self.kept();
             (kept.jails.values().map(Arc::clone).collect(), kept.unread.lift(client, now))
         };
         let lifted = jails.iter().chain([&self.by_hand]).filter(|jail| jail.lift(client, now)).count();
+        self.tell_lift(Some(client), now);
         self.changed();
         lifted + unread
     }
 
     /// Lifts all bans, and forgets what anybody did. How many were in force.
     pub fn lift_all(&self, now: u64) -> usize {
-        self.shared.outbox.put(|| Change::Lift { client: None, at: now });
         let jails: Vec<_> = {
             let mut kept = self.kept();
             kept.unread = Written::default();
             kept.jails.values().map(Arc::clone).collect()
         };
         let lifted = jails.iter().chain([&self.by_hand]).map(|jail| jail.lift_all(now)).sum();
+        self.tell_lift(None, now);
         self.changed();
         lifted
+    }
+
+    /// It is kept until others have heard of it, whatever happens to the store or this process.
+    fn tell_lift(&self, client: Option<Client>, at: u64) {
+        if self.shared.is_told.load(Ordering::Relaxed) {
+            self.lifts().lift(client, at, at);
+        }
+        self.shared.outbox.put(|| Change::Lift { client, at });
+    }
+
+    fn lifts(&self) -> MutexGuard<'_, Lifts> {
+        self.lifts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
@@ -249,19 +276,30 @@ impl Bans {
 /// Keeps only these bans in a jail. Whoever is among them is not let in for a moment.
 fn take_over(jail: &Jail, bans: file::Clients, now: u64) {
     let stay: HashSet<Client> = bans.iter().map(|(client, _)| *client).collect();
-    jail.lift_where(|client| !stay.contains(&client));
+    jail.lift_where(|client| !stay.contains(&client), now);
     jail.restore(bans, now);
 }
 
 /// Writes them by a thread of its own, and says why they are not written (yet).
 pub fn save(bans: impl Fn() -> io::Result<()> + Send + 'static) -> Option<String> {
+    // Those that hang on a disk stay until it answers, however often people ask.
+    static WRITING: AtomicUsize = AtomicUsize::new(0);
+    if WRITING.fetch_add(1, Ordering::Relaxed) >= WRITERS {
+        WRITING.fetch_sub(1, Ordering::Relaxed);
+        return Some("the disk does not answer".to_owned());
+    }
     let (tell, told) = mpsc::channel();
     let write = move || {
+        let written = bans();
+        WRITING.fetch_sub(1, Ordering::Relaxed);
         // Nobody may wait any more.
-        tell.send(bans()).ok();
+        tell.send(written).ok();
     };
     match thread::Builder::new().name("bans".to_owned()).spawn(write) {
-        Err(error) => Some(error.to_string()),
+        Err(error) => {
+            WRITING.fetch_sub(1, Ordering::Relaxed);
+            Some(error.to_string())
+        }
         Ok(_) => match told.recv_timeout(PATIENCE) {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(error.to_string()),

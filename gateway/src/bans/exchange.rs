@@ -5,8 +5,9 @@
 //!
 //! Invariants:
 //! * Whoever may never be banned here is not banned because another gateway says so.
-//! * What could not be told is told when the store is back. A store that has begun anew, because it has forgotten something, is told everything: who is banned,
-//!   and who was let in.
+//! * What could not be told is told when the store is back. Over each new connection everything is told, who is banned and who was let in: the server may be another
+//!   one than before, or have come back with what it knew some time ago. So is one that has begun anew because it has forgotten something.
+//! * Whatever a store answers, it is asked [`ROUNDS`] times a tick and for [`PAGES`] pages, and no more.
 
 use std::io;
 use std::sync::atomic::Ordering;
@@ -14,11 +15,10 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use tokio::task::LocalSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
-use super::letter;
-use super::lifts::Lifts;
 use super::outbox::Taken;
+use super::{Change, letter};
 use crate::state::{Active, State, unix_time};
 use crate::store::Store;
 use crate::store::client::{Client, Failed, Failure};
@@ -35,7 +35,16 @@ const LONGEST: Duration = Duration::from_secs(4);
 /// Changes that are told at once, and records that are read at once.
 const AT_ONCE: usize = 200;
 
-/// Starts it. It ends with the gateway, or when another process has taken over.
+/// How often everything is told in a tick, to a store that has just begun anew.
+const ROUNDS: usize = 2;
+
+/// Pages that are read in a row: more than what a store holds.
+const PAGES: usize = 512;
+
+/// Seconds that the clock was ahead when a change was pronounced, for the change to be taken for one of another time.
+const AHEAD: u64 = 10;
+
+/// Starts it. It ends with the gateway, or when another process has taken over, with a last word.
 ///
 /// # Errors
 /// The system gives no thread, or no event loop.
@@ -59,11 +68,9 @@ struct Session {
     /// The store's life: another one when it has forgotten everything.
     epoch: String,
     /// The last change that is known.
-    number: String,
+    number: u64,
     /// Everything is to be told.
     all: bool,
-    /// What was lifted.
-    lifts: Lifts,
     /// When it may connect again, and how long it waits after the next failure.
     again: Instant,
     pause: Duration,
@@ -78,18 +85,30 @@ async fn exchange(state: Weak<State>) {
         store: None,
         client: None,
         epoch: String::new(),
-        number: "0".to_owned(),
+        number: 0,
         all: true,
-        lifts: Lifts::default(),
         again: Instant::now(),
         pause: TICK,
         failing: false,
     };
     loop {
-        let Some(state) = state.upgrade().filter(|state| !state.is_handed_over()) else { return };
-        session.tick(&state).await;
+        let Some(state) = state.upgrade() else { return };
+        let outbox = state.bans.outbox();
+        if state.is_handed_over() || outbox.is_ending() {
+            // The last words: what happened a moment ago.
+            if session.store.is_some() && (session.all || !outbox.is_empty()) {
+                timeout(PATIENCE, session.tick(&state)).await.ok();
+            }
+            outbox.ended();
+            return;
+        }
+        // Before, another process is in charge: what it hears, this one reads when it takes over.
+        if state.is_open() {
+            session.tick(&state).await;
+        }
+        let wakes = Arc::clone(&outbox.wakes);
         drop(state);
-        sleep(TICK).await;
+        timeout(TICK, wakes.notified()).await.ok();
     }
 }
 
@@ -115,7 +134,7 @@ impl Session {
         }
         if self.generation != generation {
             self.generation = generation;
-            "0".clone_into(&mut self.number);
+            self.number = 0;
         }
         if self.client.is_none() && Instant::now() < self.again {
             return;
@@ -143,13 +162,17 @@ impl Session {
     /// Tells what has happened here, and hears what has happened elsewhere.
     async fn talk(&mut self, state: &State, active: &Active, store: &Store) -> Result<(), Failed> {
         if self.client.as_ref().is_none_or(|client| !client.is_open()) {
+            self.client = None;
             self.client = Some(timed(store.connect()).await?);
+            (self.all, self.number) = (true, 0);
         }
         let outbox = state.bans.outbox();
-        loop {
+        for _ in 0..ROUNDS {
             let mut taken = outbox.take();
             taken.all |= std::mem::take(&mut self.all);
-            taken.changes.iter().for_each(|change| self.lifts.note(change, unix_time()));
+            for change in &taken.changes {
+                state.bans.lifts().note(change, unix_time());
+            }
             let told = self.told(state, active, &taken);
             let heard = match self.send(store, &told).await {
                 Ok(heard) => heard,
@@ -160,57 +183,81 @@ impl Session {
                 }
             };
             outbox.sent.fetch_add(u64::try_from(told.len()).unwrap_or_default(), Ordering::Relaxed);
-            let mut heard = heard;
-            loop {
-                let [epoch, number, more, records @ ..] = heard.as_slice() else {
-                    return Err(Failed { kind: Failure::Refused, text: "an answer of another script".to_owned() });
-                };
-                if *epoch != self.epoch {
-                    // The first answer, or of a store that has begun anew and may lack what is known here.
-                    self.all |= !self.epoch.is_empty();
-                    epoch.clone_into(&mut self.epoch);
-                }
-                number.clone_into(&mut self.number);
-                let more = more == "more";
-                for change in records.iter().filter_map(|record| letter::read(&self.own, record)) {
-                    if self.all && self.lifts.lifted(&change) {
-                        // Somebody has told it of a ban, and nobody yet of the lift.
-                        continue;
-                    }
-                    self.lifts.note(&change, unix_time());
-                    if state.bans.heard(active, change, unix_time()) {
-                        outbox.received.fetch_add(1, Ordering::Relaxed);
-                    }
-                }
-                if !more {
-                    break;
-                }
-                heard = self.send(store, &[]).await?;
-            }
+            self.hear(state, active, store, heard).await?;
             if !self.all {
-                return Ok(());
+                break;
             }
         }
+        Ok(())
+    }
+
+    /// Takes over what the store says, and asks for the rest of it.
+    async fn hear(
+        &mut self,
+        state: &State,
+        active: &Active,
+        store: &Store,
+        mut heard: Vec<String>,
+    ) -> Result<(), Failed> {
+        let strange = || Failed { kind: Failure::Refused, text: "an answer of another script".to_owned() };
+        let outbox = state.bans.outbox();
+        for _ in 0..PAGES {
+            let [epoch, number, more, records @ ..] = heard.as_slice() else { return Err(strange()) };
+            let number: u64 = number.parse().map_err(|_| strange())?;
+            let is_other = *epoch != self.epoch;
+            if is_other {
+                // The first answer, or of a store that has begun anew and may lack what is known here.
+                self.all |= !self.epoch.is_empty();
+                epoch.clone_into(&mut self.epoch);
+            }
+            let has_grown = is_other || number > self.number;
+            self.number = number;
+            for change in records.iter().filter_map(|record| letter::read(&self.own, record)) {
+                if self.all && state.bans.lifts().lifted(&change) {
+                    // Somebody has told it of a ban, and nobody yet of the lift.
+                    continue;
+                }
+                if state.bans.heard(active, change, unix_time()) {
+                    outbox.received.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+            if more != "more" || outbox.is_ending() || state.is_handed_over() {
+                break;
+            }
+            if !has_grown {
+                return Err(strange());
+            }
+            heard = self.send(store, &[]).await?;
+        }
+        Ok(())
     }
 
     /// What the store is told.
     fn told(&self, state: &State, active: &Active, taken: &Taken) -> Vec<[String; 5]> {
+        let now = unix_time();
         let remember = |name: &str| {
             active.plan.bans.iter().find(|policy| *policy.name == *name).map_or(0, |policy| policy.remember.as_secs())
         };
-        let (known, lifts) = if taken.all {
-            (state.bans.known(active, unix_time()), self.lifts.known(unix_time()).collect())
-        } else {
-            (Vec::new(), Vec::new())
-        };
-        let write = |change: &super::Change| {
+        let write = |change: &Change| {
             let remember = match change {
-                super::Change::Ban { policy, .. } => remember(policy),
-                super::Change::Lift { .. } => 0,
+                Change::Ban { policy, .. } => remember(policy),
+                Change::Lift { .. } => 0,
             };
             letter::write(&self.own, change, remember)
         };
-        known.iter().chain(&lifts).chain(&taken.changes).map(write).collect()
+        if taken.all {
+            // Lifts first: a ban of the same second that is still there is the later one.
+            let lifts: Vec<_> = state.bans.lifts().known(now).collect();
+            let lifts = lifts.into_iter().map(|(client, at)| Change::Lift { client, at });
+            return lifts.chain(state.bans.known(active)).map(|change| write(&change)).collect();
+        }
+        let changes = taken.changes.iter().filter_map(|change| match change {
+            Change::Lift { client, at } => Some(write(&Change::Lift { client: *client, at: (*at).min(now) })),
+            // The clock was set back since then. Who keeps it knows when it ends by now, and will say so with all others.
+            Change::Ban { ban, .. } if ban.since > now + AHEAD => None,
+            Change::Ban { .. } => Some(write(change)),
+        });
+        changes.collect()
     }
 
     /// Tells all of this in pieces. The answer to the last one.
@@ -226,8 +273,13 @@ impl Session {
             let is_last = pieces.peek().is_none();
             // Read with the last one.
             let most = if is_last { AT_ONCE } else { 0 };
-            let mut arguments =
-                vec![format!("{:016x}", fastrand::u64(..)), self.epoch.clone(), self.number.clone(), most.to_string()];
+            let mut arguments = vec![
+                format!("{:016x}", fastrand::u64(..)),
+                self.epoch.clone(),
+                self.number.to_string(),
+                most.to_string(),
+            ];
+            arguments.push(unix_time().to_string());
             arguments.extend(piece.iter().flatten().cloned());
             let heard = timed(client.tell(&keys, &arguments)).await?;
             if is_last {

@@ -15,6 +15,9 @@ use crate::durable;
 /// The largest file that is read.
 const LIMIT: u64 = 1 << 30;
 
+/// Characters of what is said about a ban, whoever says it.
+const TEXT: usize = 512;
+
 /// Clients, and what is known about them.
 pub(super) type Clients = Vec<(Client, Ban)>;
 
@@ -24,6 +27,8 @@ pub(super) struct Written {
     /// By the name of the policy: whether it was in shadow mode, and its clients.
     pub(super) policies: BTreeMap<Box<str>, (bool, Clients)>,
     pub(super) by_hand: Clients,
+    /// When whose bans were lifted; `None`: all.
+    pub(super) lifts: Vec<(Option<Client>, u64)>,
 }
 
 impl Written {
@@ -46,7 +51,7 @@ impl Written {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.by_hand.is_empty() && self.policies.values().all(|(_, bans)| bans.is_empty())
+        self.by_hand.is_empty() && self.lifts.is_empty() && self.policies.values().all(|(_, bans)| bans.is_empty())
     }
 }
 
@@ -56,6 +61,8 @@ struct Whole {
     policies: BTreeMap<Box<str>, Policy>,
     #[serde(default)]
     by_hand: Vec<Line>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    lifts: Vec<Lift>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -78,6 +85,15 @@ pub(super) struct Line {
     text: Box<str>,
 }
 
+/// Bans that were lifted.
+#[derive(Debug, Serialize, Deserialize)]
+struct Lift {
+    /// Whose; `*`: all.
+    client: String,
+    /// In seconds since the epoch.
+    at: u64,
+}
+
 /// Where it is.
 pub fn path(folder: &Path) -> PathBuf {
     folder.join("bans.json")
@@ -89,6 +105,19 @@ pub fn client(text: &str) -> Option<Client> {
     let ip = ip::parse(address.as_bytes())?;
     let whole = if ip.is_ipv4() { "/64" } else { "/32" };
     Client::of(ip).filter(|_| !text.ends_with(whole))
+}
+
+/// Whose bans a lift is about, `None`: everybody's.
+///
+/// # Errors
+/// Nobody is called so.
+pub(super) fn whose(text: &str) -> Result<Option<Client>, ()> {
+    if text == "*" { Ok(None) } else { client(text).map(Some).ok_or(()) }
+}
+
+/// The same in words.
+pub(super) fn named(whose: Option<Client>) -> String {
+    whose.map_or_else(|| "*".to_owned(), |client| client.to_string())
 }
 
 /// What it says; without a file, nobody is banned. A line that says nothing is left out.
@@ -103,7 +132,7 @@ pub(super) fn read(folder: &Path) -> io::Result<Written> {
     };
     let mut text = Vec::new();
     file.take(LIMIT).read_to_end(&mut text)?;
-    let Whole { policies, by_hand } = serde_json::from_slice(&text)?;
+    let Whole { policies, by_hand, lifts } = serde_json::from_slice(&text)?;
     let mut strange = 0_usize;
     let mut bans = |lines: Vec<Line>| -> Clients {
         let all = lines.len();
@@ -113,11 +142,14 @@ pub(super) fn read(folder: &Path) -> io::Result<Written> {
     };
     let policies = policies.into_iter().map(|(name, policy)| (name, (policy.shadow, bans(policy.clients)))).collect();
     let by_hand = bans(by_hand);
+    let all = lifts.len();
+    let lifts: Vec<_> = lifts.into_iter().filter_map(|lift| Some((whose(&lift.client).ok()?, lift.at))).collect();
+    strange += all - lifts.len();
     if strange > 0 {
         let path = path(folder);
         tracing::warn!(path = %path.display(), count = strange, "bans are left out: these lines say nothing that is known here");
     }
-    Ok(Written { policies, by_hand })
+    Ok(Written { policies, by_hand, lifts })
 }
 
 /// What a line says; `None`: nothing that is known here.
@@ -127,6 +159,8 @@ pub(super) fn read_line(line: Line) -> Option<(Client, Ban)> {
         Some(label) => Some(Offence::named(label)?),
         None => None,
     };
+    let text: String = text.chars().filter(|c| !c.is_control()).take(TEXT).collect();
+    let text = text.into();
     Some((client(&name)?, Ban { since, until, count, cause: Cause { offence, text } }))
 }
 
@@ -151,7 +185,8 @@ pub(super) fn write(folder: &Path, written: &Written) -> io::Result<()> {
     let policies = policies
         .map(|(name, (shadow, bans))| (name.clone(), Policy { shadow: *shadow, clients: lines(bans) }))
         .collect();
-    let whole = Whole { policies, by_hand: lines(&written.by_hand) };
+    let lifts = written.lifts.iter().map(|&(client, at)| Lift { client: named(client), at }).collect();
+    let whole = Whole { policies, by_hand: lines(&written.by_hand), lifts };
     DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     let mut text = serde_json::to_vec(&whole)?;
     text.push(b'\n');

@@ -12,6 +12,7 @@ use probegate_policies::now::Now;
 use super::jail::Jail;
 use super::{Change, Shared};
 use crate::plan::{BanPolicy, Deny, Plan};
+use crate::state::unix_time;
 
 /// The bans of one plan, and those by hand.
 #[derive(Debug)]
@@ -161,8 +162,9 @@ impl Gate {
 
     /// Lets those out who may not be banned by this plan. Whoever was banned by hand although inside stays.
     pub fn release(&self, plan: &Plan) {
+        let now = unix_time();
         for (jail, policy) in self.jails.iter().zip(&plan.bans) {
-            let count = jail.lift_where(|client| self.exempt(plan, Some(policy), client).is_some());
+            let count = jail.lift_where(|client| self.exempt(plan, Some(policy), client).is_some(), now);
             if count > 0 {
                 self.shared.changes.fetch_add(1, Ordering::Relaxed);
                 tracing::warn!(
@@ -173,7 +175,7 @@ impl Gate {
             }
         }
         let inside = |client| matches!(self.exempt(plan, None, client), Some(Exempt::Proxy | Exempt::Own));
-        let count = self.by_hand.lift_where(inside);
+        let count = self.by_hand.lift_where(inside, now);
         if count > 0 {
             self.shared.changes.fetch_add(1, Ordering::Relaxed);
             tracing::warn!(count, "bans by hand are lifted: these clients may not be banned any more");

@@ -5,13 +5,14 @@ use std::sync::atomic::Ordering;
 
 use probegate_policies::ban::Client;
 
-use super::{Bans, Change, Exempt, Jail};
+use super::{Bans, Change, Exempt, Jail, file};
 use crate::plan::BY_HAND;
 use crate::state::Active;
 
 impl Bans {
-    /// Another gateway has told this. Whether it changed anything here.
+    /// Another gateway has told this, for the first time or once more. Whether it changed anything here.
     pub(super) fn heard(&self, active: &Active, change: Change, now: u64) -> bool {
+        let is_news = self.lifts().note(&change, now);
         let changed = match change {
             Change::Ban { policy, shadow, client, ban } => {
                 let (jail, policy) = if *policy == *BY_HAND {
@@ -38,37 +39,37 @@ impl Bans {
                 taken
             }
             Change::Lift { client, at } => {
-                let lifted = self.lift_before(client, at, now);
+                let lifted = self.lift_before(client, at, is_news, now);
                 if lifted > 0 {
-                    let client = client.map_or_else(|| "*".to_owned(), |client| client.to_string());
+                    let client = file::named(client);
                     tracing::info!(client, lifted, "bans are lifted by another gateway");
                 }
                 lifted > 0
             }
         };
-        if changed {
+        if changed || is_news {
             self.shared.changes.fetch_add(1, Ordering::Relaxed);
         }
         changed
     }
 
-    /// Lifts what was pronounced until then, and forgets what those clients did. How many bans were in force.
-    fn lift_before(&self, client: Option<Client>, at: u64, now: u64) -> usize {
+    /// Lifts what was pronounced until then and, where that is news, forgets what those clients did. How many bans were in force.
+    fn lift_before(&self, client: Option<Client>, at: u64, is_news: bool, now: u64) -> usize {
         let jails: Vec<_> = {
             let mut kept = self.kept();
             kept.unread.lift_before(client, at);
             kept.jails.values().map(Arc::clone).collect()
         };
-        jails.iter().chain([&self.by_hand]).map(|jail| jail.lift_before(client, at, now)).sum()
+        jails.iter().chain([&self.by_hand]).map(|jail| jail.lift_before(client, at, is_news, now)).sum()
     }
 
-    /// All bans in force.
-    pub(super) fn known(&self, active: &Active, now: u64) -> Vec<Change> {
+    /// All bans, those that are over and remembered as well: the next one is measured by them.
+    pub(super) fn known(&self, active: &Active) -> Vec<Change> {
         let jails = active.plan.bans.iter().zip(active.bans.jails());
         let jails = jails.map(|(policy, jail)| (&*policy.name, &**jail)).chain([(BY_HAND, self.by_hand())]);
         let of = |(name, jail): (&str, &Jail)| -> Vec<Change> {
             let (policy, shadow): (Box<str>, _) = (name.into(), jail.is_shadow());
-            let bans = jail.list(now).into_iter();
+            let bans = jail.written().into_iter();
             bans.map(|(client, ban)| Change::Ban { policy: policy.clone(), shadow, client, ban }).collect()
         };
         jails.flat_map(of).collect()

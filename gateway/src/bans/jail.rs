@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use probegate_policies::ban::{Ban, Book, Cause, Client, Doors, Escalation, Ledger, Outcome, Page};
 use probegate_policies::limit::Seed;
@@ -124,14 +125,18 @@ impl Jail {
             return None;
         }
         // Once in so many offences, and the lock is held for moments.
-        let ban = lock(&self.book).ban(client, cause(), &counting.escalation, now.unix).cloned()?;
+        let (mut book, now) = self.held(now.unix);
+        let ban = book.ban(client, cause(), &counting.escalation, now).cloned()?;
+        drop(book);
         self.stats.pronounced.fetch_add(1, Ordering::Relaxed);
         Some(ban)
     }
 
     /// Bans a client by hand.
     pub fn ban(&self, client: Client, cause: Cause, seconds: u64, now: u64) {
-        lock(&self.book).ban_for(client, cause, seconds.min(LONGEST), now);
+        let (mut book, now) = self.held(now);
+        book.ban_for(client, cause, seconds.min(LONGEST), now);
+        drop(book);
         self.stats.pronounced.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -164,16 +169,18 @@ impl Jail {
 
     /// Takes over what another gateway has pronounced: see [`Book::merge`].
     pub(super) fn merge(&self, client: Client, ban: Ban, now: u64) -> bool {
-        lock(&self.book).merge(client, ban, self.longest(), now)
+        let (mut book, now) = self.held(now);
+        book.merge(client, ban, self.longest(), now)
     }
 
-    /// Lifts what was pronounced until then, and forgets what was counted; `None`: of everybody. How many were banned.
-    pub(super) fn lift_before(&self, client: Option<Client>, at: u64, now: u64) -> usize {
+    /// Lifts what was pronounced until then; `None`: of everybody. How many were banned. What was counted is forgotten where that is news, and not each time that it is
+    /// told.
+    pub(super) fn lift_before(&self, client: Option<Client>, at: u64, is_news: bool, now: u64) -> usize {
         let older: Vec<Client> = match client {
             Some(client) => self.get(client).filter(|ban| ban.since <= at).map(|_| client).into_iter().collect(),
             None => self.copy(|ban| ban.since <= at).into_iter().map(|(client, _)| client).collect(),
         };
-        match (&self.counting, client) {
+        match (self.counting.as_ref().filter(|_| is_news), client) {
             (Some(counting), Some(client)) => counting.ledger.forget(client),
             (Some(counting), None) => counting.ledger.clear(),
             (None, _) => {}
@@ -187,16 +194,31 @@ impl Jail {
     }
 
     pub(super) fn restore(&self, bans: impl IntoIterator<Item = (Client, Ban)>, now: u64) {
-        let longest = self.longest();
-        let mut book = lock(&self.book);
-        for (client, ban) in bans {
-            book.restore(client, ban, longest, now);
+        let (longest, mut bans) = (self.longest(), bans.into_iter().peekable());
+        while bans.peek().is_some() {
+            let (mut book, now) = self.held(now);
+            for (client, ban) in bans.by_ref().take(PAGE) {
+                book.restore(client, ban, longest, now);
+            }
         }
     }
 
     /// See [`Book::expire`].
     pub(super) fn expire(&self, now: u64) -> bool {
-        lock(&self.book).expire(now)
+        loop {
+            let (mut book, now) = self.held(now);
+            let is_other = book.expire(now);
+            if !book.is_behind() {
+                return is_other;
+            }
+        }
+    }
+
+    /// The book, and what the time is when it is free: whoever was waited for may have been told a later one, and would seem to have had a clock that is set back.
+    fn held(&self, now: u64) -> (MutexGuard<'_, Book>, u64) {
+        let began = Instant::now();
+        let book = lock(&self.book);
+        (book, now.saturating_add(began.elapsed().as_secs()))
     }
 
     /// Whether it was banned.
@@ -212,14 +234,22 @@ impl Jail {
         if let Some(counting) = &self.counting {
             counting.ledger.clear();
         }
-        let mut book = lock(&self.book);
-        book.expire(now);
-        book.lift_where(|_| true)
+        self.lift_each(&self.copy(|_| true)).filter(|ban| ban.until > now).count()
     }
 
-    /// Lifts the bans of those who may not be banned.
-    pub(super) fn lift_where(&self, of: impl Fn(Client) -> bool) -> usize {
-        lock(&self.book).lift_where(of)
+    /// Lifts the bans of those who may not be banned. How many were in force.
+    pub(super) fn lift_where(&self, of: impl Fn(Client) -> bool, now: u64) -> usize {
+        let mut all = self.copy(|_| true);
+        all.retain(|(client, _)| of(*client));
+        self.lift_each(&all).filter(|ban| ban.until > now).count()
+    }
+
+    /// Lifts these bans, page by page like [`Self::copy`].
+    fn lift_each(&self, all: &[(Client, Ban)]) -> impl Iterator<Item = Ban> {
+        all.chunks(PAGE).flat_map(|page| {
+            let mut book = lock(&self.book);
+            page.iter().filter_map(|(client, _)| book.lift(*client)).collect::<Vec<_>>()
+        })
     }
 }
 

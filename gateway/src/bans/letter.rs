@@ -43,7 +43,7 @@ pub(super) fn write(from: &str, change: &Change, remember: u64) -> [String; 5] {
             (format!("ban {policy} {mode} {client}"), client.to_string(), ban.until.saturating_add(remember), letter)
         }
         Change::Lift { client, at } => {
-            let whose = client.map_or_else(|| "*".to_owned(), |client| client.to_string());
+            let whose = file::named(*client);
             let name = format!("lift {whose}");
             let letter =
                 Letter { from: from.to_owned(), policy: None, shadow: false, ban: None, lift: Some(whose), at: *at };
@@ -66,10 +66,7 @@ pub(super) fn read(own: &str, record: &str) -> Option<Change> {
             let (client, ban): (Client, Ban) = file::read_line(line)?;
             Some(Change::Ban { policy, shadow: letter.shadow, client, ban })
         }
-        (None, None, Some(whose)) => {
-            let client = if whose == "*" { None } else { Some(file::client(&whose)?) };
-            Some(Change::Lift { client, at: letter.at })
-        }
+        (None, None, Some(whose)) => Some(Change::Lift { client: file::whose(&whose).ok()?, at: letter.at }),
         _ => None,
     }
 }
@@ -91,6 +88,10 @@ mod tests {
         let record = format!("{at}|{text}");
         assert_eq!(format!("{:?}", read("you", &record).unwrap()), format!("{change:?}"));
         assert!(read("me", &record).is_none());
+        // Nobody's words are endless, or orders to a terminal.
+        let endless = format!("{at}|{}", text.replace("GET", &format!("\\u001b[2J{}", "x".repeat(9999))));
+        let Some(Change::Ban { ban, .. }) = read("you", &endless) else { panic!("no ban") };
+        assert_eq!((ban.cause.text.chars().count(), ban.cause.text.starts_with("[2Jxx")), (512, true));
         for client in [None, Some(client)] {
             let lift = Change::Lift { client, at: 5 };
             let [name, whose, at, until, text] = write("me", &lift, 0);

@@ -1,11 +1,13 @@
 //! What happens to bans here that other gateways are to hear of.
 //!
-//! Invariant: it is of bounded size. Where more happens than it holds, everything that is known is told instead ([`Taken::all`]).
+//! Invariant: it is of bounded size. Where more happens than it holds, everything that is known is told instead ([`Taken::all`]): bans by who keeps them, and
+//! lifts by [`super::lifts`].
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use probegate_policies::ban::{Ban, Client};
+use tokio::sync::Notify;
 
 /// Changes that wait at the most: an hour without the store, under attack.
 const MOST: usize = 8192;
@@ -39,6 +41,12 @@ pub struct Outbox {
     /// Somebody listens.
     is_open: AtomicBool,
     waiting: Mutex<Waiting>,
+    /// The process ends: what waits is told now, or never by this one.
+    is_ending: AtomicBool,
+    /// Wakes whoever tells.
+    pub(super) wakes: Arc<Notify>,
+    /// Nothing is told any more.
+    has_ended: AtomicBool,
     /// Whether the store answers, for people.
     pub connected: AtomicBool,
     /// Changes that were told.
@@ -80,13 +88,38 @@ impl Outbox {
         let change = change();
         let mut waiting = self.waiting();
         if waiting.changes.len() >= MOST {
-            // Bans are known all the same; lifts are few, and are kept.
-            waiting.changes.retain(|change| matches!(change, Change::Lift { .. }));
+            // All of them are known all the same.
+            waiting.changes.clear();
             waiting.overflown = true;
         }
-        if waiting.changes.len() < MOST {
-            waiting.changes.push(change);
-        }
+        waiting.changes.push(change);
+    }
+
+    /// Nothing waits.
+    pub fn is_empty(&self) -> bool {
+        let waiting = self.waiting();
+        waiting.changes.is_empty() && !waiting.overflown
+    }
+
+    /// What waits is told at once, and then nothing any more.
+    pub fn end(&self) {
+        self.is_ending.store(true, Ordering::Release);
+        self.wakes.notify_one();
+    }
+
+    /// Whether the process ends.
+    pub fn is_ending(&self) -> bool {
+        self.is_ending.load(Ordering::Acquire)
+    }
+
+    /// Nobody tells anything any more.
+    pub(super) fn ended(&self) {
+        self.has_ended.store(true, Ordering::Release);
+    }
+
+    /// Whether nobody tells anything any more, or ever did.
+    pub fn has_ended(&self) -> bool {
+        self.has_ended.load(Ordering::Acquire) || !self.is_open.load(Ordering::Relaxed)
     }
 
     /// Takes what waits.
@@ -113,37 +146,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_does_not_fit_is_told_as_a_whole_and_lifts_are_not_lost() {
+    fn what_does_not_fit_is_told_as_a_whole() {
         let outbox = Outbox::default();
         let lift = |at| Change::Lift { client: None, at };
-        let ban = || Change::Ban {
-            policy: "p".into(),
-            shadow: false,
-            client: Client::of("203.0.113.9".parse().unwrap()).unwrap(),
-            ban: Ban {
-                since: 1,
-                until: 2,
-                count: 1,
-                cause: probegate_policies::ban::Cause { offence: None, text: "".into() },
-            },
-        };
         outbox.put(|| lift(1));
         assert!(outbox.take().changes.is_empty(), "nobody listens");
         outbox.open(true);
-        outbox.put(|| lift(1));
-        (0..MOST).for_each(|_| outbox.put(ban));
+        (0..MOST as u64).for_each(|at| outbox.put(|| lift(at)));
+        let taken = outbox.take();
+        assert!(!taken.all && taken.changes.len() == MOST && outbox.is_empty());
+        outbox.put_back(taken);
         outbox.put(|| lift(2));
         let taken = outbox.take();
-        let lifts: Vec<u64> = taken
-            .changes
-            .iter()
-            .filter_map(|change| match change {
-                Change::Lift { at, .. } => Some(*at),
-                Change::Ban { .. } => None,
-            })
-            .collect();
-        assert!(taken.all && taken.changes.len() < 4, "{}", taken.changes.len());
-        assert_eq!(lifts, [1, 2]);
+        assert!(taken.all && taken.changes.len() == 1, "{}", taken.changes.len());
         outbox.put(|| lift(3));
         outbox.put_back(taken);
         let again = outbox.take();

@@ -26,6 +26,9 @@ const LOOK: Duration = Duration::from_millis(10);
 /// How long cut requests may take to end. Nothing is waited for any more: the next tick of their worker ends them.
 const LAST: Duration = Duration::from_millis(500);
 
+/// What telling other gateways of bans may take.
+const TELLING: Duration = Duration::from_secs(2);
+
 /// What cutting and writing the last log lines may take beyond the deadline.
 const GRACE: Duration = Duration::from_secs(2);
 
@@ -56,6 +59,17 @@ impl Watch {
             _ = self.told_to_end() => self.end_at_once().await,
         }
         self.save();
+        self.tell().await;
+    }
+
+    /// Tells other gateways who was banned or let in a moment ago.
+    async fn tell(&self) {
+        let outbox = self.state.bans.outbox();
+        outbox.end();
+        let deadline = Instant::now() + TELLING;
+        while !outbox.has_ended() && Instant::now() < deadline {
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
     /// Waits for nothing but the lines of what it cuts.

@@ -1,20 +1,39 @@
 -- What gateways that share a store tell each other about bans: takes what one of them has changed, and returns what the others have.
 --
 -- KEYS: a hash with the epoch and the number of the last change; the records by name; their names by number; their names by when they may be forgotten.
--- ARGV: an epoch, should there be none; the epoch that the caller knows; the number of the last change that it knows; how many records it wants at the most;
--- then five for each change: its name, whom a ban is about (empty: it lifts), when it was made, when it may be forgotten (both in seconds since 1970), the record.
+-- ARGV: an epoch, should there be none; the epoch that the caller knows; the number of the last change that it knows; how many records it wants at the most; what
+-- time the caller has; then five for each change: its name, whom a ban is about (empty: it lifts), when it was made, when it may be forgotten (both in seconds since 1970), the record.
 -- Returns the epoch, the number up to which the caller knows everything now, `more` or `all`, and the records, the oldest first. Bans that were lifted are left out.
 -- The four belong together. A server that evicts takes one of them and leaves the others: where one is missing, or holds something else than the others, all are
--- deleted, and a new epoch begins, in which everybody tells again. So that none of them is ever missing because it is empty, the epoch is in three of them (as a
+-- deleted, and a new epoch begins, in which everybody tells again. The same where the caller knows of a change that is not here: the server has come back with
+-- what it knew some time ago. So that none of them is ever missing because it is empty, the epoch is in three of them (as a
 -- record, and as the name number 0), and the fourth has as many names as the third.
 -- A record is kept as `WHEN|RECORD`. The newer one of a name stays; a ban that is older than a lift of its client, or of everybody, is not taken.
 local about, records, numbers, ends = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local MOST, AT_ONCE, DAY = 65536, 1000, 86400
+local MOST, AT_ONCE, DAY, APART = 65536, 1000, 86400, 10
 local now = tonumber(redis.call('TIME')[1])
 
-local epoch = redis.call('HGET', about, 'epoch')
-local is_whole = epoch and redis.call('HGET', records, 'epoch') == epoch and redis.call('ZSCORE', numbers, epoch)
-  and redis.call('ZCARD', numbers) == redis.call('ZCARD', ends) + 1
+-- What is newer is told by clocks: with one that is a year ahead, a lift would let out for a year whoever is banned.
+local apart = tonumber(ARGV[5]) - now
+if math.abs(apart) > APART then
+  local text = 'CLOCK the clock of this gateway is %.0f seconds %s that of the store'
+  return redis.error_reply(string.format(text, math.abs(apart), apart > 0 and 'ahead of' or 'behind'))
+end
+
+-- Nothing where somebody has put a list or the like there. Anything else that fails, such as a right that is missing, is the caller's to know.
+local function look(...)
+  local found = redis.pcall(...)
+  if type(found) ~= 'table' or not found.err then
+    return found
+  end
+  return not string.find(found.err, 'WRONGTYPE', 1, true) and redis.call(...)
+end
+
+local epoch = look('HGET', about, 'epoch')
+local last = epoch and tonumber(look('HGET', about, 'number') or 0)
+local is_whole = last and look('HGET', records, 'epoch') == epoch and look('ZSCORE', numbers, epoch)
+  and look('ZCARD', numbers) == (look('ZCARD', ends) or -2) + 1
+  and (epoch ~= ARGV[2] or tonumber(ARGV[3]) <= last)
 if not is_whole then
   redis.call('DEL', about, records, numbers, ends)
   epoch = ARGV[1]
@@ -32,7 +51,7 @@ local function made(name)
 end
 
 local changed = false
-for i = 5, #ARGV, 5 do
+for i = 6, #ARGV, 5 do
   local name, client, at, until_, text = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2]), tonumber(ARGV[i + 3]), ARGV[i + 4]
   local is_newer = at >= made(name)
   if client ~= '' then
@@ -61,9 +80,9 @@ if excess > 0 then
 end
 if changed then
   -- Nothing stays for ever.
-  local last = tonumber(redis.call('ZREVRANGE', ends, 0, 0, 'WITHSCORES')[2] or now)
+  local latest = tonumber(redis.call('ZREVRANGE', ends, 0, 0, 'WITHSCORES')[2] or now)
   for _, key in ipairs(KEYS) do
-    redis.call('EXPIREAT', key, string.format('%.0f', math.max(last, now) + DAY))
+    redis.call('EXPIREAT', key, string.format('%.0f', math.max(latest, now) + DAY))
   end
 end
 

@@ -1,13 +1,15 @@
 //! Bans that gateways tell each other through the store of shared limits: added, lifted, grown, kept to those who may be banned, and what happens without the store.
 
+mod faults;
+
 use std::net::SocketAddr;
 use std::time::UNIX_EPOCH;
 
 use serde_json::Value;
 
 use crate::harness::{
-    Client, Config, Ended, Folder, Gateway, Redis, Reply, Request, Resp, Upstream, eventually, metric, ok, probegate,
-    run,
+    Builder, Client, Config, Ended, Folder, Gateway, Redis, Reply, Request, Resp, Upstream, eventually, metric, ok,
+    probegate, run,
 };
 
 /// 127.0.0.2 is a proxy that is believed: it says whose requests these are.
@@ -26,7 +28,7 @@ fn app() -> Upstream {
 /// A gateway with a folder of its own.
 struct One {
     gateway: Gateway,
-    _storage: Folder,
+    storage: Folder,
 }
 
 fn gateway(app: &Upstream, url: &str, bans: &str) -> One {
@@ -42,8 +44,11 @@ fn start(app: &Upstream, store: &str, bans: &str) -> One {
         .top(&format!("limit_store: {{replicas: 2, timeout: 900ms, {store}}}"))
         .top(bans)
         .service("limits: [all]");
-    let gateway = Gateway::with(config).env("REDIS_PASSWORD", PASSWORD).start();
-    One { gateway, _storage: storage }
+    One { gateway: of(config).start(), storage }
+}
+
+fn of(config: impl ToString) -> Builder {
+    Gateway::with(config).env("REDIS_PASSWORD", PASSWORD)
 }
 
 impl One {
@@ -140,6 +145,10 @@ fn bans_grow_wherever_the_next_one_is_pronounced() {
     one.guess(CLIENT);
     eventually("the other has heard of the first one", || (two.last(CLIENT, "guesses")["count"] == 1).then_some(()));
     two.is_out(CLIENT, false);
+    // It is remembered where the store has forgotten it.
+    redis.run(&["FLUSHALL"]);
+    let three = gateway(&app, &redis.url(), &bans);
+    eventually("who comes later has heard of it", || (three.last(CLIENT, "guesses")["count"] == 1).then_some(()));
     two.guess(CLIENT);
     let last = two.last(CLIENT, "guesses");
     assert_eq!(

@@ -3,7 +3,7 @@
 //! Invariant: no more than so many clients. Where one more is to be banned, the one that has been free for longest is forgotten; with nobody free, the one
 //! whose ban ends first.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -57,10 +57,25 @@ pub struct Book {
     seen: u64,
     /// The clock was set back, and nobody was told yet.
     was_set_back: bool,
+    behind: Behind,
+}
+
+/// What is left to be done since the clock was set back.
+#[derive(Debug, Default)]
+struct Behind {
+    /// By how much it was.
+    by: u64,
+    /// What it was set to.
+    to: u64,
+    /// Whose bans have the time of before, and whether they were over then.
+    clients: BTreeMap<Client, bool>,
 }
 
 /// Seconds that a clock may differ between threads. One that goes back by more was set back.
 const JITTER: u64 = 5;
+
+/// Bans that are set back at once: whoever holds the book holds up requests that lead to new ones.
+const AT_ONCE: usize = 64;
 
 impl Book {
     /// Nobody is banned. At most `most` clients; a ban counts for so many seconds after its end when the next one is measured.
@@ -76,6 +91,7 @@ impl Book {
             evicted: 0,
             seen: 0,
             was_set_back: false,
+            behind: Behind::default(),
         }
     }
 
@@ -87,6 +103,7 @@ impl Book {
     /// Bans a client from `now` on, for as long as its earlier bans ask for. `None`: it is banned already.
     pub fn ban(&mut self, client: Client, cause: Cause, escalation: &Escalation, now: u64) -> Option<&Ban> {
         self.pass(now);
+        self.settle(client);
         let earlier = match self.bans.get(&client) {
             Some(ban) if ban.until > now => return None,
             Some(ban) => ban.count,
@@ -105,6 +122,7 @@ impl Book {
     /// Bans a client for so many seconds, whatever was before.
     pub fn ban_for(&mut self, client: Client, cause: Cause, seconds: u64, now: u64) {
         self.pass(now);
+        self.settle(client);
         let count = self.bans.get(&client).map_or(0, |ban| ban.count).saturating_add(1);
         self.put(client, Ban { since: now, until: now.saturating_add(seconds.max(1)), count, cause });
     }
@@ -115,10 +133,11 @@ impl Book {
         ban.until = ban.until.min(now.saturating_add(longest));
         ban.since = ban.since.min(now).min(ban.until);
         ban.count = ban.count.max(1);
+        self.pass(now);
+        self.settle(client);
         let forgotten = ban.until.saturating_add(self.remember) <= now;
         let newer = self.bans.get(&client).is_some_and(|known| known.until >= ban.until);
         if !forgotten && !newer {
-            self.pass(now);
             self.put(client, ban);
             self.pass(now);
         }
@@ -130,12 +149,13 @@ impl Book {
         ban.until = ban.until.min(now.saturating_add(longest));
         ban.since = ban.since.min(ban.until);
         ban.count = ban.count.max(1);
+        // First, because this one knows the right time.
+        self.pass(now);
+        self.settle(client);
         let is_known = self.bans.get(&client).is_some_and(|known| (known.since, known.until) >= (ban.since, ban.until));
         if is_known || ban.until.saturating_add(self.remember) <= now {
             return false;
         }
-        // First, because this one knows the right time.
-        self.pass(now);
         self.put(client, ban);
         self.pass(now);
         true
@@ -143,6 +163,7 @@ impl Book {
 
     /// Lifts a client's ban and forgets those before: it was a mistake. `None`: nothing is known about it.
     pub fn lift(&mut self, client: Client) -> Option<Ban> {
+        self.behind.clients.remove(&client);
         let ban = self.bans.remove(&client)?;
         if self.in_force.remove(&(ban.until, client)) {
             self.doors.open(client);
@@ -151,28 +172,28 @@ impl Book {
         Some(ban)
     }
 
-    /// Lifts the bans of those for whom `of` holds, and forgets them. How many were in force.
-    pub fn lift_where(&mut self, of: impl Fn(Client) -> bool) -> usize {
-        let clients: Vec<Client> = self.bans.keys().copied().filter(|&client| of(client)).collect();
-        let before = self.in_force.len();
-        for client in clients {
-            self.lift(client);
-        }
-        before - self.in_force.len()
-    }
-
     /// Ends the bans whose time is over, and forgets those that are over for long. `true`: since this was asked last, the clock was set back, which has to be
     /// written down; a ban that is over says so by itself.
     pub fn expire(&mut self, now: u64) -> bool {
         self.pass(now);
-        std::mem::take(&mut self.was_set_back)
+        self.behind.clients.is_empty() && std::mem::take(&mut self.was_set_back)
+    }
+
+    /// Whether bans are left that have not heard yet that the clock was set back: some more do with each call, and [`Self::expire`] tells of it after the last.
+    pub fn is_behind(&self) -> bool {
+        !self.behind.clients.is_empty()
     }
 
     fn pass(&mut self, now: u64) {
         if now.saturating_add(JITTER) < self.seen && !self.bans.is_empty() {
-            self.set_back(now);
+            // The one before this, to its end.
+            self.set_back(usize::MAX);
+            let in_force = self.in_force.iter().map(|&(_, client)| (client, false));
+            let clients = in_force.chain(self.over.iter().map(|&(_, client)| (client, true))).collect();
+            self.behind = Behind { by: self.seen - now, to: now, clients };
             self.was_set_back = true;
         }
+        self.set_back(AT_ONCE);
         self.seen = now;
         while let Some(&(until, client)) = self.in_force.first().filter(|(until, _)| *until <= now) {
             self.in_force.remove(&(until, client));
@@ -188,16 +209,22 @@ impl Book {
     }
 
     /// The clock was set back: each ban goes on for what was left of it, and what was over stays so. Without this, a machine that comes up with a clock a year
-    /// ahead would keep clients out for a year.
-    fn set_back(&mut self, now: u64) {
-        let by = self.seen.saturating_sub(now);
-        for client in self.bans.keys().copied().collect::<Vec<_>>() {
-            let is_over = self.bans.get(&client).is_some_and(|ban| self.over.contains(&(ban.until, client)));
-            let Some(mut ban) = self.lift(client) else { continue };
-            ban.until = if is_over { ban.until.min(now) } else { ban.until.saturating_sub(by) };
-            ban.since = ban.since.saturating_sub(if is_over { 0 } else { by }).min(ban.until);
-            self.put(client, ban);
+    /// ahead would keep clients out for a year. So many of them.
+    fn set_back(&mut self, most: usize) {
+        for _ in 0..most {
+            let Some((&client, _)) = self.behind.clients.first_key_value() else { break };
+            self.settle(client);
         }
+    }
+
+    /// The same for one.
+    fn settle(&mut self, client: Client) {
+        let Some(was_over) = self.behind.clients.remove(&client) else { return };
+        let Some(mut ban) = self.bans.get(&client).cloned() else { return };
+        let (by, to) = (self.behind.by, self.behind.to);
+        ban.until = if was_over { ban.until.min(to) } else { ban.until.saturating_sub(by) };
+        ban.since = ban.since.saturating_sub(if was_over { 0 } else { by }).min(ban.until);
+        self.put(client, ban);
     }
 
     /// What is known about a client.
@@ -241,8 +268,12 @@ impl Book {
 
     /// In force until the next [`Self::expire`] that is late enough.
     fn put(&mut self, client: Client, ban: Ban) {
-        self.lift(client);
-        if self.bans.len() >= self.most {
+        let known = self.bans.get(&client).map(|known| (known.until, client));
+        if let Some(known) = known {
+            // Whoever is out stays out: the door is not opened for a moment.
+            self.in_force.remove(&known);
+            self.over.remove(&known);
+        } else if self.bans.len() >= self.most {
             let free = self.over.first().copied();
             if let Some((_, other)) = free.or_else(|| self.in_force.first().copied()) {
                 self.evicted += u64::from(free.is_none());
@@ -252,6 +283,8 @@ impl Book {
         if self.doors.close(client, ban.until) {
             self.in_force.insert((ban.until, client));
             self.bans.insert(client, ban);
+        } else {
+            self.bans.remove(&client);
         }
     }
 }
