@@ -23,6 +23,9 @@ const FIRST: Duration = Duration::from_millis(100);
 /// Connections in a row that broke before anybody could use them, until the next attempt waits.
 const SHORT: u32 = 4;
 
+/// Calls in a row without an answer, until the connection is made anew.
+const SILENT: u32 = 5;
+
 /// Between two attempts to connect at the longest. Each takes between a half of it and the whole, so that not all workers of all gateways come at once.
 const LONGEST: Duration = Duration::from_secs(2);
 
@@ -47,12 +50,14 @@ pub struct Link {
 struct Counted {
     client: Box<dyn Client>,
     store: Arc<Store>,
+    /// Calls in a row that nobody has answered in time, and when the first of them began.
+    silent: Cell<Option<(u32, Instant)>>,
 }
 
 impl Counted {
     fn new(client: Box<dyn Client>, store: &Arc<Store>) -> Self {
         store.connected.fetch_add(1, Ordering::Relaxed);
-        Self { client, store: Arc::clone(store) }
+        Self { client, store: Arc::clone(store), silent: Cell::default() }
     }
 }
 
@@ -114,6 +119,8 @@ impl Link {
             yield_now().await;
             answer = timeout(Duration::ZERO, running).await;
         }
+        let silent = client.silent.get().map_or((1, began), |(calls, since)| (calls.saturating_add(1), since));
+        client.silent.set(answer.is_err().then_some(silent));
         match answer {
             Ok(Ok(answer)) => {
                 self.store.succeeded(began.elapsed());
@@ -132,6 +139,12 @@ impl Link {
                 Err(failed.kind)
             }
             Err(_) => {
+                // As many at the same time are one silence.
+                let is_dead = silent.0 >= SILENT && silent.1.elapsed() >= self.store.plan.timeout * SILENT;
+                if is_dead && !client.mends() {
+                    // Something between here and the store may have forgotten this connection alone: nobody else would notice.
+                    self.break_off(&client);
+                }
                 let text = format!("no answer within {} ms", self.store.plan.timeout.as_millis());
                 self.store.failed(&Failed { kind: Failure::Timeout, text });
                 Err(Failure::Timeout)

@@ -7,6 +7,7 @@ mod load;
 mod outages;
 mod script;
 mod servers;
+mod silence;
 
 use crate::harness::{Builder, Config, Gateway, Redis, Upstream};
 
