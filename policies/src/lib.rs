@@ -30,6 +30,7 @@ pub mod ip;
 pub mod limit;
 pub mod now;
 pub mod path;
+pub mod printable;
 pub mod probe;
 pub mod proxy;
 pub mod reason;

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
+use probegate_policies::printable::printable;
 use serde_json::Value;
 
 use super::say;
@@ -275,8 +276,5 @@ fn is_whole(answer: &[u8]) -> bool {
 
 /// Text that others wrote, as a terminal may get it: nothing of it is an order to the terminal.
 pub(super) fn plain(text: &str) -> String {
-    // What turns the direction of text around would show something else than there is.
-    let turns =
-        |c: char| matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    text.chars().map(|c| if c.is_control() || turns(c) { '\u{fffd}' } else { c }).collect()
+    text.chars().map(printable).collect()
 }

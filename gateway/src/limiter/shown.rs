@@ -8,6 +8,7 @@ use probegate_policies::client::Identity;
 use probegate_policies::fields::Fields;
 use probegate_policies::ip::group;
 use probegate_policies::limit::{cookies, query_values};
+use probegate_policies::printable::printable;
 use probegate_policies::secrecy::is_secret;
 
 use super::Asking;
@@ -86,8 +87,8 @@ fn hidden(name: &[u8], value: &[u8]) -> String {
     if is_secret(name) { REDACTED.to_owned() } else { clean(value) }
 }
 
-/// For a terminal: no controls, and not too long.
+/// For a terminal: what people can see, and not too long.
 fn clean(value: &[u8]) -> String {
     let text = String::from_utf8_lossy(value);
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).take(SHOWN).collect()
+    text.chars().map(printable).take(SHOWN).collect()
 }

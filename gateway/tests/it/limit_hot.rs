@@ -80,6 +80,19 @@ fn whoever_is_over_a_limit_or_near_it_is_told_of() {
     assert!(!top(gateway.admin(), &["--once", "--keys", "0"]).out.contains("times"));
 }
 
+/// Two clients must not look alike, and none writes to the terminal.
+#[test]
+fn what_nobody_sees_is_shown() {
+    let app = app();
+    let limits = "limits: {tenants: {rate: 1/d, key: {header: X-Tenant}, show_keys: true}}";
+    let gateway = Gateway::start(Config::before(&app).top(limits).service("limits: [tenants]"));
+    let odd = "ac\u{200b}m\u{2060}e\u{feff}\u{2028}\u{e0041}\u{202e}ü";
+    assert_eq!(statuses(&gateway, 3, &format!("X-Tenant: {odd}\r\n"), 2), [200, 429]);
+    let shown = &seen(&gateway, "tenants")["hot"]["keys"][0]["shown"];
+    assert_eq!(shown, "header x-tenant ac\u{fffd}m\u{fffd}e\u{fffd}\u{fffd}\u{fffd}\u{fffd}ü");
+    assert!(top(gateway.admin(), &["--once"]).out.contains("ac\u{fffd}m\u{fffd}e\u{fffd}"));
+}
+
 #[test]
 fn the_table_goes_on_until_nobody_looks() {
     let app = app();
