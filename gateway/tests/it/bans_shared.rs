@@ -82,7 +82,10 @@ impl One {
         let ended = ban(self.gateway.admin(), &["why", client, "--json"]);
         let all: Value = serde_json::from_str(&ended.out).unwrap();
         let mut policies = all["policies"].as_array().unwrap().iter();
-        policies.find(|known| known["policy"] == policy).unwrap()["last"].clone()
+        let mut last = policies.find(|known| known["policy"] == policy).unwrap()["last"].clone();
+        // It is less each second.
+        last.as_object_mut().map(|fields| fields.remove("left"));
+        last
     }
 }
 
