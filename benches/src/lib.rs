@@ -94,7 +94,7 @@ pub fn plan_with_keys() -> Result<(Plan, Limiter), String> {
 fn plan_of(config: &str) -> Result<(Plan, Limiter), String> {
     let source = Source { name: "bench".to_owned(), text: config.to_owned() };
     let loaded = config::compile(&source, &System::new("")).map_err(|problems| problems.to_string())?;
-    let limiter = Limiter::new(&loaded.plan, None, &Seed([1, 2, 3, 4]));
+    let limiter = Limiter::new(&loaded.plan, 1, None, &Seed([1, 2, 3, 4]));
     Ok((loaded.plan, limiter))
 }
 

@@ -70,6 +70,13 @@ pub struct Standing {
     pub why: Option<Why>,
 }
 
+impl Standing {
+    /// Whether nobody has asked yet.
+    pub fn is_unknown(&self) -> bool {
+        self.why == Some(Why::Unknown)
+    }
+}
+
 /// What is known about the services of a plan's aggregates, in the plan's order.
 #[derive(Debug, Default)]
 pub struct Aggregates(Vec<Board>);
@@ -97,8 +104,8 @@ impl Aggregates {
 pub struct Board {
     /// In the order of its members. Locked for a moment by everybody who asks.
     entries: Mutex<Vec<Entry>>,
-    /// What was found last about versions, in the order of [`Aggregate::one_version`].
-    versions: Mutex<Vec<Standing>>,
+    /// What was found last about versions, by service, in the order of [`Aggregate::one_version`].
+    versions: Mutex<Vec<(Arc<str>, Standing)>>,
     /// What was said last about all of them, as a number; 0: nothing.
     said: AtomicU8,
     /// When that was, in seconds since the epoch; 0: never.
@@ -124,7 +131,13 @@ impl Board {
         let said = earlier.map_or(0, |earlier| earlier.said.load(Ordering::Relaxed));
         let asked = AtomicU64::new(earlier.and_then(Self::asked).unwrap_or_default());
         let unknown = Standing { passes: false, why: Some(Why::Unknown) };
-        let versions = Mutex::new(vec![unknown; aggregate.one_version.len()]);
+        let known = earlier.map(|earlier| earlier.compared().clone()).unwrap_or_default();
+        let versions = aggregate.one_version.iter().map(|&service| {
+            let name = plan.services.get(service).map_or("", |service| &service.name);
+            let known = known.iter().find(|(service, _)| **service == *name);
+            known.cloned().unwrap_or_else(|| (name.into(), unknown))
+        });
+        let versions = Mutex::new(versions.collect());
         Self { entries: Mutex::new(entries.collect()), versions, said: AtomicU8::new(said), asked }
     }
 
@@ -154,14 +167,16 @@ impl Board {
         standings
     }
 
-    /// Takes what was found about versions.
+    /// Takes what was found about versions, in the order of [`Aggregate::one_version`].
     pub fn compare(&self, found: Vec<Standing>) {
-        *self.versions.lock().unwrap_or_else(PoisonError::into_inner) = found;
+        for ((_, standing), found) in self.compared().iter_mut().zip(found) {
+            *standing = found;
+        }
     }
 
     /// What was found last about versions, in the order of [`Aggregate::one_version`].
     pub fn versions(&self) -> Vec<Standing> {
-        self.versions.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.compared().iter().map(|(_, standing)| *standing).collect()
     }
 
     /// When somebody asked last, in seconds since the epoch.
@@ -185,6 +200,10 @@ impl Board {
                 tracing::info!(aggregate = &*aggregate.name, "aggregate passes");
             }
         }
+    }
+
+    fn compared(&self) -> MutexGuard<'_, Vec<(Arc<str>, Standing)>> {
+        self.versions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Entry>> {
@@ -228,6 +247,11 @@ pub fn conclude(
 ) -> Verdict {
     let members = aggregate.members.iter().zip(standings).map(|(member, standing)| (member.need, standing.passes));
     verdict(members.chain(versions.iter().copied().chain(own).map(|standing| (Need::Required, standing.passes))))
+}
+
+/// Whether nothing speaks against it but that nobody has asked yet, about some of `parts`.
+pub fn is_pending<'a>(verdict: Verdict, parts: impl IntoIterator<Item = &'a Standing>) -> bool {
+    verdict == Verdict::Fail && parts.into_iter().all(|part| part.passes || part.is_unknown())
 }
 
 /// What is said about the gateway itself; `None`: nothing.

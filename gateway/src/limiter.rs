@@ -78,8 +78,8 @@ impl Limited {
 }
 
 impl Limiter {
-    /// Tables for `plan`. A limit that an earlier plan had under the same name, counting the same things, keeps its table.
-    pub fn new(plan: &Plan, earlier: Option<(&Plan, &Self)>, seed: &Seed) -> Self {
+    /// Tables for `plan`, which `workers` work by. A limit that an earlier plan had under the same name, counting the same things, keeps its table.
+    pub fn new(plan: &Plan, workers: usize, earlier: Option<(&Plan, &Self)>, seed: &Seed) -> Self {
         let new = |keys: usize| Arc::new(Table::new(keys, *seed).pausing(std::thread::yield_now));
         let kept = |limit: &Limit| {
             let (plan, limiter) = earlier?;
@@ -95,7 +95,7 @@ impl Limiter {
         });
         let (tables, flights) = tables.unzip();
         let shared = Shared::new(plan, earlier.map(|(plan, limiter)| (plan, &limiter.shared)), seed);
-        let watches = watch::watches(plan, earlier.map(|(plan, limiter)| (plan, limiter.watches.as_slice())));
+        let watches = watch::watches(plan, workers, earlier.map(|(plan, limiter)| (plan, limiter.watches.as_slice())));
         let (rooms, order) = (in_flight::rooms(plan, earlier, seed), in_flight::order(plan, earlier));
         let draw = earlier.map_or_else(|| Draw::new(seed), |(_, limiter)| limiter.draw.clone());
         Self { tables, flights, shared, rooms, order, watches, draw }

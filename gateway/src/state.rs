@@ -339,7 +339,7 @@ fn activate(
     (switches, bans, slots): (&Switches, &Bans, &Slots),
     origin: Instant,
 ) -> Active {
-    let limiter = Limiter::new(&plan, before.map(|before| (&before.plan, &before.limiter)), seed);
+    let limiter = Limiter::new(&plan, metrics.workers(), before.map(|before| (&before.plan, &before.limiter)), seed);
     let limiter = limiter.drawing(|draw| draws::keep(draw, &plan));
     let store = Store::new(plan.limit_store.as_ref(), before.and_then(|before| before.store.as_ref()));
     // First, as it forgets what the configuration says as well.

@@ -4,7 +4,7 @@ use probegate_policies::aggregate::{Need, Verdict};
 use serde_json::{Value, json};
 
 use super::route::{Access, Answer, Call, Resource, Route};
-use crate::aggregates::{Board, GATEWAY, Standing, Why, conclude, gateway, standings};
+use crate::aggregates::{Board, GATEWAY, Standing, Why, conclude, gateway, is_pending, standings};
 use crate::plan::{Aggregate, AggregateSource};
 
 /// This resource.
@@ -41,8 +41,7 @@ fn describe(call: &Call<'_>, index: usize, aggregate: &Aggregate) -> Value {
         Verdict::Warn => "warn",
         Verdict::Fail => "fail",
     };
-    let mut parts = standings.iter().chain(&versions).chain(&own);
-    let pending = verdict == Verdict::Fail && parts.all(|one| one.passes || one.why == Some(Why::Unknown));
+    let pending = is_pending(verdict, standings.iter().chain(&versions).chain(&own));
     let name = |index: usize| call.active.plan.services.get(index).map_or("", |service| &*service.name);
     let members = aggregate.members.iter().zip(&standings);
     let members = members.map(|(member, standing)| part(name(member.service), member.need == Need::Required, standing));

@@ -134,7 +134,7 @@ fn explain(loaded: &Loaded, arguments: &Arguments) -> (String, bool) {
         now: Now { nanos: 1, unix: unix_time() },
         worker: 0,
     };
-    let limiter = Limiter::new(plan, None, &Seed([0; 4]));
+    let limiter = Limiter::new(plan, plan.workers, None, &Seed([0; 4]));
     let mut scratch = Scratch::default();
     let mut watched = Watched { walk: Vec::new(), rules: Vec::new(), limits: Vec::new() };
     let judgement = judge::judge(plan, &limiter, &question, &mut scratch, &mut watched);

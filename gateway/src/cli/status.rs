@@ -56,9 +56,9 @@ fn told(answer: &Value, colour: bool) -> String {
             writeln!(notes, "{name}: a switch to {} goes on", plain(to)).ok();
         }
         for server in list(service, "servers") {
-            let keys = ["server", "state", "in_flight", "why"];
+            let [label, in_flight, why] = ["server", "in_flight", "why"].map(|key| text(server, key));
             let slot = slotted.then(|| slot(server));
-            servers.row(std::iter::once(name.clone()).chain(slot).chain(keys.map(|key| text(server, key))));
+            servers.row(std::iter::once(name.clone()).chain(slot).chain([label, how(server), in_flight, why]));
         }
         if let Some(rates) = service.pointer("/traffic/windows/1m").filter(|rates| !rates.is_null()) {
             let per_second = ["requests_per_second", "errors_per_second", "refused_per_second"];
@@ -102,8 +102,14 @@ fn told(answer: &Value, colour: bool) -> String {
 fn gateway(answer: &Value) -> String {
     let at = |pointer: &str| answer.pointer(pointer).and_then(Value::as_u64).unwrap_or_default();
     let part = |pointer: &str| answer.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+    let (running, wanted) = (at("/gateway/workers"), at("/configuration/workers"));
+    let workers = if running == wanted {
+        String::new()
+    } else {
+        format!("; {running} workers run, and {wanted} after a restart")
+    };
     format!(
-        "probegate {}, {}, up {}, {} connections; configuration {} since {}\n",
+        "probegate {}, {}, up {}, {} connections; configuration {} since {}{workers}\n",
         part("/gateway/version"),
         part("/gateway/state"),
         seconds(at("/gateway/uptime")),
@@ -151,6 +157,14 @@ fn wrong(aggregate: &Value) -> String {
         (!why.is_empty()).then(|| format!("{} {why}", text(check, "name")))
     });
     wrong.collect::<Vec<_>>().join(", ")
+}
+
+/// How a server is. Of one that was never checked and has answered nobody, nothing is known: that it may be asked does not make it `up`.
+fn how(server: &Value) -> String {
+    let number = |key: &str| server.get(key).and_then(Value::as_u64).unwrap_or_default();
+    let answered = number("requests") > number("failures") + number("in_flight");
+    let state = text(server, "state");
+    if state == "up" && text(server, "health") == "unknown" && !answered { "not checked".to_owned() } else { state }
 }
 
 /// The slot of a server, and whether it gets no requests.

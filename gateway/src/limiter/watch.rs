@@ -65,15 +65,15 @@ pub struct Seen {
     pub hot: Hot<Label>,
 }
 
-/// For the limits of a plan, in its order. One that an earlier plan had under this name goes on counting.
-pub(super) fn watches(plan: &Plan, earlier: Option<(&Plan, &[Watch])>) -> Vec<Watch> {
+/// For the limits of a plan, in its order, and for as many `workers` as run, whatever the plan says. One that an earlier plan had under this name goes on
+/// counting.
+pub(super) fn watches(plan: &Plan, workers: usize, earlier: Option<(&Plan, &[Watch])>) -> Vec<Watch> {
     let of = |limit: &Limit| {
         let earlier = earlier.and_then(|(plan, watches)| {
             let index = plan.limits.iter().position(|other| other.name == limit.name)?;
-            let watch = watches.get(index).filter(|watch| watch.shards.len() == plan.workers.max(1))?;
-            Some((plan.limits.get(index)?, watch))
+            Some((plan.limits.get(index)?, watches.get(index)?))
         });
-        let Some((other, earlier)) = earlier else { return Watch::new(plan.workers) };
+        let Some((other, earlier)) = earlier else { return Watch::new(workers) };
         let shards = Arc::clone(&earlier.shards);
         let is_same = limit.quota == other.quota
             && limit.key == other.key

@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Authority, Config, Gateway, Upstream, eventually, exchange, get, get_admin, ok, wait_for_metric, wait_ready,
+    Authority, Config, Gateway, Upstream, eventually, exchange, get, get_admin, ok, probegate, run, wait_for_metric,
+    wait_ready,
 };
 
 /// What stands at `path`, which has to be there.
@@ -243,4 +244,20 @@ fn what_is_not_there_is_a_problem_document() {
         exchange(admin, format!("PUT /bans HTTP/1.1\r\nHost: {admin}\r\n\r\n")).field("Allow").unwrap(),
         "GET, HEAD, DELETE"
     );
+}
+
+#[test]
+fn nobody_is_told_that_a_server_is_up_of_which_nothing_is_known() {
+    let app = Upstream::answering(|_| ok("answered"));
+    let gateway = Gateway::start(Config::before(&app));
+    wait_ready(&gateway);
+    let state = || {
+        let told = run(probegate(["status", "--admin"]).arg(gateway.admin().to_string())).out;
+        let line =
+            told.lines().find(|line| line.starts_with("app ") && line.contains(&app.server())).unwrap().to_owned();
+        (line.contains(" not checked"), line.contains(" up"))
+    };
+    assert_eq!(state(), (true, false));
+    get(gateway.address(), "/");
+    eventually("it has answered", || (state() == (false, true)).then_some(()));
 }

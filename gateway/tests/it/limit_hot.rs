@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Client, Config, Ended, Gateway, Program, Upstream, eventually, exchange, metric, ok, probegate, run, wait_ready,
+    Client, Config, Ended, Gateway, Program, Upstream, eventually, exchange, metric, ok, probegate, run,
+    wait_for_metric, wait_ready,
 };
 
 fn app() -> Upstream {
@@ -182,4 +183,34 @@ fn what_sounds_like_a_secret_is_never_shown() {
     assert!(shown.contains(&nothing), "{shown:?}");
     let places = seen(&gateway, "places");
     assert_eq!((&places["requests"], &places["over"], &places["terms"]), (&json!(2), &json!(0), &json!("1 in flight")));
+}
+
+#[test]
+fn what_a_limit_has_counted_outlives_reloads_with_other_workers() {
+    let app = app();
+    let limits = "limits:\n  clients: {rate: 1000/d}";
+    let text = Config::before(&app).workers(2).top(limits).service("limits: [clients]").to_string();
+    let gateway = Gateway::start(&text);
+    let ask = |count: usize| assert_eq!(statuses(&gateway, 3, "", count), vec![200; count]);
+    let name = "probegate_limit_requests_total{limit=\"clients\"}";
+    let counted = |count: f64| wait_for_metric(&gateway, name, count);
+    let reload = |workers: usize| {
+        std::fs::write(gateway.config_path(), text.replace("workers: 2", &format!("workers: {workers}"))).unwrap();
+        let ended = run(probegate(["reload"]).arg("--admin").arg(gateway.admin().to_string()));
+        assert_eq!(ended.code, Some(0), "{}", ended.err);
+    };
+    ask(10);
+    counted(10.0);
+    // Two workers run until the next start, whatever the file says: both count, and nothing is forgotten.
+    let mut all = 10.0;
+    for workers in [1, 1, 4, 2] {
+        reload(workers);
+        counted(all);
+        ask(20);
+        all += 20.0;
+        counted(all);
+    }
+    reload(1);
+    let told = run(probegate(["status", "--admin"]).arg(gateway.admin().to_string())).out;
+    assert!(told.contains("; 2 workers run, and 1 after a restart\n"), "{told}");
 }

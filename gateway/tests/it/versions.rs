@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use serde_json::{Value, json};
 
 use crate::harness::{
-    APP_TOKEN, Client, Ended, Folder, Gate, Gateway, Upstream, eventually, exchange, free_address, get_admin, ok,
-    probegate, run,
+    APP_TOKEN, Client, Ended, Folder, Gate, Gateway, Upstream, eventually, exchange, free_address, get_admin, metrics,
+    ok, probegate, run,
 };
 
 /// An app that tells this version; other paths are fine.
@@ -246,4 +246,41 @@ fn the_gateway_tells_everything_that_speaks_against_it() {
     assert_eq!((status, &told["reason"]), (503, &json!("draining")));
     assert_eq!(exchange(gateway.address(), "GET / HTTP/1.1\r\nHost: shop.example.com\r\n\r\n").status, 200);
     assert_eq!(gateway.wait_exit().code(), Some(0));
+}
+
+#[test]
+fn a_reload_wakes_nobody() {
+    let (storage, app) = (Folder::new(), telling(BLUE));
+    let more =
+        "    blog: {hosts: [blog.example.com], upstream: {servers: [\"SERVER\"]}}\n".replace("SERVER", &app.server());
+    let text = |needed: &str| {
+        let aggregates = format!(
+            "aggregates: {{all: {{path: /all/readyz, timeout: 30s, one_version: [shop], services: {{required: [{needed}]}}}}}}\n"
+        );
+        config(&storage, &[app.server()], &(more.replacen("    ", "  ", 1) + &aggregates))
+    };
+    let gateway = start(text("shop"));
+    let passing = "probegate_aggregate_passing{aggregate=\"all\"}";
+    let of = |service: &str| format!("probegate_aggregate_service_passing{{aggregate=\"all\",service=\"{service}\"}}");
+    assert!(!metrics(&gateway).contains_key(passing), "nobody has asked");
+    assert_eq!(readyz(&gateway).0, 200);
+    let known = |passes: Option<f64>, shop: Option<f64>, blog: Option<f64>| {
+        let metrics = metrics(&gateway);
+        let found = [passing.to_owned(), of("shop"), of("blog")].map(|name| metrics.get(&name).copied());
+        assert_eq!(found, [passes, shop, blog]);
+    };
+    known(Some(1.0), Some(1.0), None);
+    let reload = |text: &str| {
+        std::fs::write(gateway.config_path(), text).unwrap();
+        let ended = run(probegate(["reload"]).arg("--admin").arg(gateway.admin().to_string()));
+        assert_eq!(ended.code, Some(0), "{}", ended.err);
+    };
+    // What was known about versions is known still.
+    reload(&text("shop"));
+    known(Some(1.0), Some(1.0), None);
+    // Of a service that is new, nothing is known yet: that is no failure.
+    reload(&text("shop, blog"));
+    known(None, Some(1.0), None);
+    assert_eq!(readyz(&gateway).0, 200);
+    known(Some(1.0), Some(1.0), Some(1.0));
 }

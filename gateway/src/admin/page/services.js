@@ -2,7 +2,7 @@
 
 import { h } from "./dom.js";
 import { slots } from "./slots.js";
-import { isAsked, ofService } from "./trouble.js";
+import { isAsked, isUnknown, ofService } from "./trouble.js";
 import { ago, count, millis, number, percent } from "./words.js";
 
 // The last minutes of one service, as an area: requests, and the errors among them.
@@ -60,7 +60,7 @@ function server(service, one, act) {
   const level = isAsked(one) ? "good" : one.drained || !one.in_turn ? "note" : "bad";
   return h("tr", { key: one.server },
     h("th", { scope: "row" }, h("bdi", { class: "mono" }, one.server), one.slot && h("span", { key: "slot", class: "tag" }, one.slot), one.backup && h("span", { class: "tag" }, "backup")),
-    h("td", { class: "wide" }, h("span", { class: `badge ${level}` }, one.state), one.why && h("span", { class: "why" }, one.why)),
+    h("td", { class: "wide" }, h("span", { class: `badge ${isUnknown(one) ? "note" : level}` }, isUnknown(one) ? "not checked" : one.state), one.why && h("span", { class: "why" }, one.why)),
     h("td", { class: "num" }, number(one.in_flight), one.max_in_flight ? ` of ${number(one.max_in_flight)}` : ""),
     h("td", { class: "num" }, number(one.requests)),
     h("td", { class: "num" }, number(one.failures)),

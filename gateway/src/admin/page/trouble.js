@@ -66,6 +66,11 @@ export function ofAll(status) {
   return found.sort((a, b) => ORDER[a.level] - ORDER[b.level]);
 }
 
+/** Nobody has checked it, and it has answered nobody yet. */
+export function isUnknown(server) {
+  return server.state === "up" && server.health === "unknown" && server.requests <= server.failures + server.in_flight;
+}
+
 export function isAsked(server) {
   return server.state === "up" || server.state === "on trial";
 }
