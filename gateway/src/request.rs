@@ -286,7 +286,12 @@ pub async fn serve<B: RequestBody, R: Responder>(
                     expects,
                 };
                 let mut tools = exchange::Tools { pools: &worker.pools, deadline, buffer: answer, response };
-                let mut exchanged = act::act(permit, worker, case, forward, head, &mut tools, text, body, reply).await;
+                let mut exchanged = if probe.is_some_and(|probe| !probe::passes(worker, probe.kind)) {
+                    // Whatever the app says: who asks is to look for another gateway.
+                    Exchanged { failed: Some(Reason::Draining), ..Exchanged::default() }
+                } else {
+                    act::act(permit, worker, case, forward, head, &mut tools, text, body, reply).await
+                };
                 if let Some(reason) = exchanged.failed.and_then(|_| received.ended_by(worker)) {
                     exchanged.failed = Some(reason);
                     reply.close();

@@ -129,6 +129,7 @@ reasons! {
     ProbeBusy 503 "probe_busy" "too many questions that are one client's alone wait for the application"
 
     // Ourselves.
+    Draining 503 "draining" "the gateway is going down, and others are to be asked"
     ShuttingDown 503 "shutting_down" "the gateway is going down and waits no longer"
     BuffersFull 503 "buffers_full" "the gateway has no room to keep the body"
     BufferFailed 507 "buffer_failed" "the gateway could not keep the body on its disk"

@@ -132,6 +132,7 @@ pub(super) fn plan(config: raw::Config, cx: &mut Context<'_>) -> Option<Plan> {
         lint::hosts_without_certificate(&written, &services, &known, cx);
         lint::plain_challenges(&listeners, cx);
         lint::storage(&storage, &listeners, cx);
+        lint::sudden_end(&listeners, shutdown.delay, cx);
     }
     cx.is_clean().then_some(Plan {
         listeners,

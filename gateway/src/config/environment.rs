@@ -26,6 +26,26 @@ pub trait Environment {
     /// Whether a folder is there, and may be looked into.
     fn is_folder(&self, folder: &Path) -> io::Result<()>;
 
+    /// Whether a file could be made in a folder, which has to be there.
+    fn takes_files(&self, _folder: &Path) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Whether lines could be added to a file, which may not be there yet. Its folder has to be.
+    fn is_appendable(&self, _file: &Path) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Whether there is a user of this name, or number.
+    fn knows_user(&self, _name: &str) -> bool {
+        true
+    }
+
+    /// Whether there is a group of this name, or number.
+    fn knows_group(&self, _name: &str) -> bool {
+        true
+    }
+
     /// The authorities that the system believes.
     fn authorities(&self) -> Vec<CertificateDer<'static>>;
 
@@ -78,6 +98,30 @@ impl Environment for System {
     fn is_folder(&self, folder: &Path) -> io::Result<()> {
         // Not only looked at: whoever may not read it could serve nothing from it.
         std::fs::read_dir(folder).map(drop)
+    }
+
+    fn takes_files(&self, folder: &Path) -> io::Result<()> {
+        takes_files(if folder.as_os_str().is_empty() { Path::new(".") } else { folder })
+    }
+
+    fn is_appendable(&self, file: &Path) -> io::Result<()> {
+        // Opening waits for nobody, and makes nothing.
+        match OpenOptions::new().append(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(file) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.takes_files(file.parent().unwrap_or_else(|| Path::new("/")))
+            }
+            // A pipe that nobody reads yet.
+            Err(error) if error.raw_os_error() == Some(libc::ENXIO) => Ok(()),
+            opened => opened.map(drop),
+        }
+    }
+
+    fn knows_user(&self, name: &str) -> bool {
+        name.parse::<u32>().is_ok() || nix::unistd::User::from_name(name).is_ok_and(|found| found.is_some())
+    }
+
+    fn knows_group(&self, name: &str) -> bool {
+        name.parse::<u32>().is_ok() || nix::unistd::Group::from_name(name).is_ok_and(|found| found.is_some())
     }
 
     fn authorities(&self) -> Vec<CertificateDer<'static>> {
@@ -161,5 +205,24 @@ mod tests {
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
         fs::remove_dir_all(&folder).unwrap();
         system.is_writable(Path::new("not-there/yet")).unwrap();
+    }
+
+    #[test]
+    fn a_file_takes_lines_where_it_is_or_could_be_made_and_none_is_made() {
+        let folder = tempfile::tempdir().unwrap();
+        let system = System::new("");
+        fs::write(folder.path().join("there.log"), "before").unwrap();
+        for fine in ["there.log", "new.log"] {
+            system.is_appendable(&folder.path().join(fine)).unwrap();
+        }
+        for wrong in ["", "nowhere/a.log", "there.log/a.log"] {
+            assert!(system.is_appendable(&folder.path().join(wrong)).is_err(), "{wrong}");
+        }
+        assert!(system.takes_files(&folder.path().join("nowhere")).is_err());
+        system.takes_files(folder.path()).unwrap();
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        assert_eq!(fs::read(folder.path().join("there.log")).unwrap(), b"before");
+        assert!(system.knows_user("root") && system.knows_group("root") && system.knows_group("4711"));
+        assert!(!system.knows_user("nobody-of-this-name") && !system.knows_group("nobody-of-this-name"));
     }
 }

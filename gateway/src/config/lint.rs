@@ -2,12 +2,15 @@
 //!
 //! Invariant: a lint never keeps a plan from being made, and never repeats a secret.
 
+mod admin;
 mod aggregate;
 mod ban;
 mod front;
 mod limit;
 mod proxies;
 mod store;
+
+use std::time::Duration;
 
 use probegate_policies::fields::FieldName;
 use probegate_policies::probe::ProbeKind;
@@ -17,15 +20,21 @@ use super::compile::{Context, Definitions, Names, is_open};
 use crate::plan;
 use crate::tls::pem::moment;
 
+pub(super) use admin::{audit, socket};
 pub(super) use aggregate::aggregate_timeout;
 pub(super) use ban::{honest, offences};
-pub(super) use front::{acme_name, buffers, client_name, hosts_without_certificate, plain_challenges, ramp, storage};
+pub(super) use front::{
+    acme_name, buffers, client_name, hosts_without_certificate, plain_challenges, ramp, storage, sudden_end,
+};
 pub(super) use limit::chosen;
 pub(super) use proxies::{forwarding_without_proxies, trusted_network, trusted_proxies};
 pub(super) use store::{store_in_use, store_replicas};
 
 /// Bits of strength below which a token can be guessed by somebody with time.
 const STRONG: u32 = 128;
+
+/// How long kubelets wait, unless they are told otherwise.
+const KUBELET: Duration = Duration::from_secs(1);
 
 /// A probe that tells strangers about the inside.
 pub(super) fn probe(probe: &plan::Probe, path: &ConfigPath, cx: &mut Context<'_>) {
@@ -43,6 +52,15 @@ pub(super) fn probe(probe: &plan::Probe, path: &ConfigPath, cx: &mut Context<'_>
     if matches!(probe.serve, plan::Serve::Answer(_)) && probe.kind != ProbeKind::Version {
         let message = format!("probe `{name}` answers without asking the app, and so says nothing about it");
         cx.lint(&path.key("serve"), message, "write `serve: forward`");
+    }
+}
+
+/// A probe that whoever asks has given up before it ends.
+pub(super) fn probe_timeout(timeout: Duration, path: &ConfigPath, cx: &mut Context<'_>) {
+    if timeout >= KUBELET {
+        let millis = timeout.as_millis();
+        let message = format!("a probe may take {millis} ms: kubelets give up after a second, and balancers soon");
+        cx.lint(path, message, "write a duration below a second, such as `800ms`, and have the app answer faster");
     }
 }
 

@@ -81,6 +81,22 @@ impl Environment for Fixed {
         if folder.starts_with("/etc/probegate/nowhere") { Err(io::Error::from_raw_os_error(2)) } else { Ok(()) }
     }
 
+    fn takes_files(&self, folder: &Path) -> io::Result<()> {
+        self.is_folder(folder).and_then(|()| self.is_writable(folder))
+    }
+
+    fn is_appendable(&self, file: &Path) -> io::Result<()> {
+        self.takes_files(file.parent().unwrap_or(file))
+    }
+
+    fn knows_user(&self, name: &str) -> bool {
+        !name.ends_with("-of-this-name")
+    }
+
+    fn knows_group(&self, name: &str) -> bool {
+        self.knows_user(name)
+    }
+
     fn authorities(&self) -> Vec<rustls::pki_types::CertificateDer<'static>> {
         vec![rustls::pki_types::CertificateDer::from_slice(b"an authority")]
     }

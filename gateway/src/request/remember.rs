@@ -42,7 +42,7 @@ pub(super) fn judged(
         && !outcome.answered_here
         && sample.status != NOBODY
         // Nobody was asked.
-        && sample.reason != Some(Reason::ProbeBusy)
+        && !matches!(sample.reason, Some(Reason::ProbeBusy | Reason::Draining))
     {
         let heard = Asked {
             server: outcome.server,

@@ -391,8 +391,8 @@ fn while_the_gateway_goes_down_its_readiness_fails_first() {
     let (status, body) = readyz(&gateway);
     assert_eq!((status, &body["checks"]["gateway"]), (503, &json!({"status": "fail", "reason": "draining"})));
     assert_eq!(body["checks"]["shop"], "ok");
-    for path in ["/apps", "/live", "/shop/readyz"] {
-        assert_eq!(ask(&gateway, 1, NEAR, &format!("GET {path} HTTP/1.1\r\nHost: a")).status, 200, "{path}");
+    for (path, status) in [("/apps", 200), ("/live", 200), ("/shop/readyz", 503)] {
+        assert_eq!(ask(&gateway, 1, NEAR, &format!("GET {path} HTTP/1.1\r\nHost: a")).status, status, "{path}");
     }
     assert!(gateway.is_running());
     assert_eq!(gateway.wait_exit().code(), Some(0));
@@ -441,7 +441,12 @@ verdict   passes: the gateway answers
         "{probe}"
     );
     let nothing = explain("http://10.0.0.1:8081/x", &[]).out;
-    assert!(nothing.contains("service   none: this listener serves probes, and there is none here"), "{nothing}");
+    assert!(nothing.contains("service   none: this listener serves probes, and there is none here\n"), "{nothing}");
+    let meant = explain("http://10.0.0.1:8081/healthz", &[]).out;
+    assert!(
+        meant.contains("there is none here; by the names of services: `/shop/healthz`, `/blog/healthz`\n"),
+        "{meant}"
+    );
     let elsewhere = explain("http://shop.example.com:8080/readyz", &[]).out;
     assert!(elsewhere.contains("part      probe `readyz`"), "{elsewhere}");
 }

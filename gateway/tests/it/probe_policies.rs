@@ -118,3 +118,46 @@ fn a_probe_is_never_answered_with_a_page() {
     assert_eq!((refused.status, refused.field("content-type").as_deref()), (403, Some("application/problem+json")));
     assert_eq!(get(gateway.address(), "/healthz").status, 200);
 }
+
+#[test]
+fn whoever_asks_whether_to_send_more_is_told_no_while_the_gateway_goes_down() {
+    let [shop, blog] = [(); 2].map(|()| Upstream::answering(|_| ok("ready")));
+    let config = format!(
+        "listeners:\n  - {{address: \"127.0.0.1:0\"}}\n  - {{address: \"127.0.0.2:0\", serve: probes}}\n\
+         workers: 1\nadmin: {{address: \"127.0.0.1:0\"}}\nnetworks: {{internal: [\"127.0.0.1/32\"]}}\nshutdown: {{delay: 5s}}\n\
+         services:\n  shop:\n    hosts: [shop.example.com]\n    upstream: {{servers: [\"{}\"]}}\n    probes: {{readyz: {{cache: {{ok: 5m}}}}}}\n\
+         \x20 blog:\n    hosts: [blog.example.com]\n    upstream: {{servers: [\"{}\"]}}\n    probes: {{readyz: {{cache: off}}}}\n",
+        shop.server(),
+        blog.server()
+    );
+    let mut gateway = Gateway::start(config);
+    let get = |gateway: &Gateway, listener: usize, from: [u8; 4], host: &str, path: &str| {
+        ask(gateway, listener, from, &format!("GET {path} HTTP/1.1\r\nHost: {host}"))
+    };
+    let all = [(1, "10.1.2.3", "/shop/readyz"), (1, "a", "/blog/readyz"), (0, "shop.example.com", "/readyz")];
+    for (listener, host, path) in all {
+        assert_eq!(get(&gateway, listener, NEAR, host, path).status, 200, "{path}");
+    }
+    let asked = shop.requests().len() + blog.requests().len();
+    gateway.signal("TERM");
+    gateway.wait_for_log(|line| line["message"] == "draining");
+    // What is known of the app, and what it would say, says nothing about the gateway before it.
+    for (listener, host, path) in all {
+        let answer = get(&gateway, listener, NEAR, host, path);
+        assert_eq!((answer.status, &answer.json()["status"]), (503, &503.into()), "{path}");
+        assert!(answer.text().contains("the gateway is going down, and others are to be asked"), "{}", answer.text());
+        assert_eq!(answer.field("connection").as_deref(), Some("close"));
+    }
+    assert_eq!(ask(&gateway, 1, NEAR, "HEAD /shop/readyz HTTP/1.1\r\nHost: a").status, 503);
+    assert_eq!(shop.requests().len() + blog.requests().len(), asked, "no app is asked any more");
+    // Whoever may not ask learns nothing, other questions are answered as before, and so is everything else.
+    assert_eq!(get(&gateway, 1, FAR, "a", "/shop/readyz").status, 403);
+    for (listener, path) in [(1, "/shop/healthz"), (1, "/shop/startupz"), (0, "/healthz"), (0, "/")] {
+        assert_eq!(get(&gateway, listener, NEAR, "shop.example.com", path).status, 200, "{path}");
+    }
+    let line = gateway.access("/blog/readyz");
+    assert_eq!((&line["decision"], &line["service"]), (&"forward".into(), &"blog".into()), "the first of them");
+    assert_eq!(gateway.wait_exit().code(), Some(0));
+    let failed = gateway.access_log().into_iter().filter(|line| line["reason"] == "draining").count();
+    assert_eq!(failed, 4);
+}

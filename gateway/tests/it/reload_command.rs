@@ -20,6 +20,7 @@ fn a_good_file_is_in_force_when_the_command_ends_and_a_bad_one_is_shown_with_car
     // Only the gateway knows the variable: what that makes wrong here is none of its problems.
     let text = Config::before(&app)
         .top(&format!("storage: {}", storage.path().display()))
+        .top("probes: {timeout: 900ms}")
         .top("tokens: {ci: {slots: [{name: one, env: OF_THE_GATEWAY}]}}")
         .service("routes: [{path: /ci, allow: {token: ci}}]")
         .to_string()

@@ -1,8 +1,11 @@
 //! `explain`: whose request it is, and which part of that it meets.
 
 use super::Out;
-use crate::plan::{Plan, Service};
+use crate::plan::{Plan, Probe, Service};
 use crate::request::judge::{Judgement, Part};
+
+/// Paths that are named in the place of one at which nothing is.
+const HINTS: usize = 5;
 
 impl Out {
     /// The service and its part. `any_host`: the listener serves probes, whatever the host is.
@@ -20,7 +23,10 @@ impl Out {
         }
         let Some(service) = judgement.service.and_then(|index| plan.services.get(index)) else {
             if judgement.path.is_some() && any_host {
-                self.line("service", "none: this listener serves probes, and there is none here");
+                self.line(
+                    "service",
+                    &format!("none: this listener serves probes, and there is none here{}", meant(plan, judgement)),
+                );
             } else if judgement.path.is_some() {
                 self.line("service", &format!("none answers {by}"));
             }
@@ -37,6 +43,16 @@ impl Out {
         let text = part(service, judgement.part).map(|(text, line)| format!("{text}{}", self.at(line)));
         self.line("part", text.as_deref().unwrap_or("no probe and no route: no rule of its own"));
     }
+}
+
+/// Where the probes are found that other listeners have at this path, or at this path behind their host.
+fn meant(plan: &Plan, judgement: &Judgement<'_>) -> String {
+    let Some(path) = judgement.path.as_ref().map(|path| path.path) else { return String::new() };
+    let probes = plan.services.iter().flat_map(|service| service.probes.iter().map(move |probe| (service, probe)));
+    let is_meant = |probe: &Probe| probe.path.as_bytes() == path || probe.kind.default_path().as_bytes() == path;
+    let found = probes.filter(|(_, probe)| is_meant(probe)).take(HINTS);
+    let found: Vec<_> = found.map(|(service, probe)| format!("`/{}/{}`", service.name, probe.kind.name())).collect();
+    if found.is_empty() { String::new() } else { format!("; by the names of services: {}", found.join(", ")) }
 }
 
 fn part(service: &Service, part: Part) -> Option<(String, u32)> {

@@ -9,7 +9,7 @@ use probegate_policies::access::TokenSet;
 use super::{Context, Definitions};
 use crate::config::shape::Toggle;
 use crate::config::value::{AdminAddress, FileMode, FilePath, Flag, Leaf, Name};
-use crate::config::{ConfigPath, raw};
+use crate::config::{ConfigPath, lint, raw};
 use crate::plan;
 
 /// The longest path of a Unix socket that every system takes, without its end.
@@ -65,6 +65,9 @@ pub(super) fn admin(
     }
     let socket = socket.and_then(|socket| compile_socket(socket, &path.key("socket"), cx));
     let audit = audit.map(|Leaf(FilePath(file))| cx.environment().resolve(&file));
+    if let Some(file) = &audit {
+        lint::audit(file, cx);
+    }
     Admin { address, socket, tokens, audit }
 }
 
@@ -142,5 +145,7 @@ fn compile_socket(raw: raw::AdminSocket, path: &ConfigPath, cx: &mut Context<'_>
     }
     let mode = mode.map_or(0o600, |Leaf(FileMode(mode))| mode);
     let name = |raw: Option<Leaf<Name>>| raw.map(|Leaf(Name(name))| name);
-    Some(plan::AdminSocket { path: file, mode, owner: name(owner), group: name(group) })
+    let socket = plan::AdminSocket { path: file, mode, owner: name(owner), group: name(group) };
+    lint::socket(&socket, path, cx);
+    Some(socket)
 }

@@ -196,7 +196,11 @@ fn compile(
                 cx.key_error(&said.path, message, "remove it, or write `serve: answer`");
             }
             let timeout = match timeout.and_then(|said| Some((said.path.parent()?, said.value))) {
-                Some((path, timeout)) => cx.deadline(Some(timeout), &path, "timeout", TIMEOUT),
+                Some((path, timeout)) => {
+                    let timeout = cx.deadline(Some(timeout), &path, "timeout", TIMEOUT);
+                    lint::probe_timeout(timeout, &path.key("timeout"), cx);
+                    timeout
+                }
                 None => TIMEOUT,
             };
             let off = cache.as_ref().is_some_and(|said| matches!(said.value, Toggle::Off));

@@ -2,6 +2,7 @@
 
 use std::net::Ipv4Addr;
 use std::path::Path;
+use std::time::Duration;
 
 use probegate_policies::host::HostPattern;
 
@@ -134,6 +135,21 @@ pub(in crate::config) fn storage(storage: &Path, listeners: &[plan::Listener], c
             &path,
             format!("nothing can be kept in the folder `{}`, and so nothing is ordered: {error}", storage.display()),
             "make it writable for the user that runs the gateway, or name another folder with `storage`",
+        );
+    }
+}
+
+/// Listeners for probes whose readiness fails in the moment in which they close: nobody ever sees it.
+pub(in crate::config) fn sudden_end(listeners: &[plan::Listener], delay: Duration, cx: &mut Context<'_>) {
+    let written = cx.origin(&ConfigPath::root().key("shutdown").key("delay")).line > 0;
+    if written || !delay.is_zero() {
+        return;
+    }
+    if let Some(index) = listeners.iter().position(|listener| listener.probes_only) {
+        cx.lint(
+            &ConfigPath::root().key("listeners").index(index).key("serve"),
+            "who asks for probes here does not learn that the gateway goes down before connections are refused",
+            "write `shutdown: {delay: 10s}`: longer than it takes to notice; or `delay: 0s`, if somebody else sees to that",
         );
     }
 }
