@@ -99,7 +99,11 @@ impl Admin {
     /// # Errors
     /// The system gives no thread.
     pub fn new(state: &Arc<State>) -> io::Result<Self> {
-        Ok(Self(Desk { state: Arc::clone(state), lately: Arc::default(), audit: Audit::start()? }))
+        Ok(Self(Desk {
+            state: Arc::clone(state),
+            lately: Arc::default(),
+            audit: Audit::start(Arc::clone(&state.metrics.audit_failing))?,
+        }))
     }
 
     /// Answers at an address.
@@ -133,12 +137,13 @@ impl Admin {
 impl Desk {
     /// Ends when another process answers. Reads the counters until then, and `tells` whoever listens: one of two doors does.
     async fn replaced(self, tells: bool) {
-        let mut teller = page::Teller::new();
+        let (mut teller, mut attempted) = (page::Teller::new(), None);
         while !self.state.is_handed_over() {
             self.lately.pulse.beat(&self.state);
             let active = self.state.active();
             if tells {
                 teller.tell(&self.lately.call(&self.state, &active));
+                self.audit.attempt(active.plan.audit.as_deref(), &mut attempted, self.state.generation());
                 self.audit.rest(active.plan.audit.as_deref());
             }
             tokio::time::sleep(TICK).await;
@@ -186,7 +191,7 @@ impl Desk {
             Ok(Answered::Later(page)) => self.watch(change, page),
             Ok(Answered::Now(page)) => {
                 self.note(change, &page);
-                page.into()
+                self.warned(page).into()
             }
             Err(why) => {
                 let page = refusal(&why, &[]);
@@ -249,10 +254,24 @@ impl Desk {
         tokio::task::spawn_local(async move {
             if let Ok(page) = page.await {
                 desk.note(change, &page);
-                tell.send(page).ok();
+                tell.send(desk.warned(page)).ok();
             }
         });
         Answered::Later(told)
+    }
+
+    /// Says of a change that it is not written down, where it is not.
+    fn warned(&self, page: Page) -> Page {
+        if page.status >= 400 || !self.audit.is_failing() || self.state.active().plan.audit.is_none() {
+            return page;
+        }
+        let Ok(serde_json::Value::Object(mut fields)) = serde_json::from_slice(&page.body) else { return page };
+        let mut text = "it is not written down in the file of `admin.audit`, as the log tells".to_owned();
+        if let Some(other) = fields.get("warning").and_then(serde_json::Value::as_str) {
+            text = format!("{other}; {text}");
+        }
+        fields.insert("warning".to_owned(), text.into());
+        Page { body: format!("{:#}\n", serde_json::Value::Object(fields)).into_bytes(), ..page }
     }
 
     fn note(&self, change: Change, page: &Page) {

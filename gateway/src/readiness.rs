@@ -72,6 +72,10 @@ fn warnings(state: &State, active: &Active) -> Vec<Wrong> {
         let text = "the last reload was refused, the configuration before stays in force: `probegate reload` says why";
         warnings.push(Wrong::new("reload_refused", text));
     }
+    if active.plan.audit.is_some() && state.metrics.audit_failing.load(Ordering::Relaxed) {
+        let text = "changes over the admin listener can not be written to the file of `admin.audit`: the log tells why";
+        warnings.push(Wrong::new("audit_unwritten", text));
+    }
     if active.store.as_ref().is_some_and(|store| store.breaker() != Breaking::Closed) {
         warnings
             .push(Wrong::new("store_out", "the store of shared limits does not answer: limits are counted otherwise"));

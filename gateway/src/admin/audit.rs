@@ -1,7 +1,7 @@
 //! Who changed what: a line in the diagnostics log for every attempt, and one in a file where the configuration names one.
 //!
 //! A thread of its own writes the file, so that a disk that hangs holds up no answer. It opens the file for every line: whoever rotates it moves it away, and
-//! that is all.
+//! that is all. Whether it can be opened is tried before there is anything to write: a log that is missed when it is wanted is missed too late.
 //!
 //! Refused attempts are told of as well, in short, some in a minute and no more, with the number of those that were not: whoever may do nothing shall not
 //! fill the disk, nor hide among a thousand lines what is to be seen.
@@ -12,8 +12,9 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use chrono::{DateTime, SecondsFormat};
 use serde_json::{Value, json};
@@ -24,6 +25,9 @@ use crate::telemetry::sparing::Sparing;
 
 /// Lines on their way to the file; more are lost, and the log says so.
 const QUEUE: usize = 1024;
+
+/// How soon a file is tried again that could not be written.
+const AGAIN: Duration = Duration::from_secs(5);
 
 /// Attempts of those who may not that are told of in one span of seconds.
 const STRANGERS: (u64, u64) = (20, 60);
@@ -59,33 +63,53 @@ pub(super) struct Change {
 #[derive(Clone, Debug)]
 pub(super) struct Audit {
     outbox: SyncSender<(PathBuf, Vec<u8>)>,
+    failing: Arc<AtomicBool>,
     strangers: Arc<Sparing>,
     lookers: Arc<Sparing>,
     known: Arc<Sparing>,
 }
 
 impl Audit {
-    /// Starts the thread that writes.
+    /// Starts the thread that writes. `failing`: where it says that it can not.
     ///
     /// # Errors
     /// The system gives no thread.
-    pub(super) fn start() -> io::Result<Self> {
+    pub(super) fn start(failing: Arc<AtomicBool>) -> io::Result<Self> {
         let (outbox, inbox) = sync_channel::<(PathBuf, Vec<u8>)>(QUEUE);
+        let fails = Arc::clone(&failing);
         std::thread::Builder::new().name("audit".to_owned()).spawn(move || {
-            let mut failed = false;
             for (file, line) in inbox {
-                match append(&file, &line) {
-                    Ok(()) => failed = false,
+                let written = append(&file, &line);
+                let failed = fails.swap(written.is_err(), Ordering::Relaxed);
+                match written {
                     Err(error) if !failed => {
-                        failed = true;
                         tracing::error!(file = %file.display(), %error, "changes can not be written down");
                     }
-                    Err(_) => {}
+                    Ok(()) if failed => tracing::info!(file = %file.display(), "changes can be written down again"),
+                    _ => {}
                 }
             }
         })?;
         let sparing = |(most, span)| Arc::new(Sparing::new(most, span));
-        Ok(Self { outbox, strangers: sparing(STRANGERS), lookers: sparing(LOOKERS), known: sparing(KNOWN) })
+        Ok(Self { outbox, failing, strangers: sparing(STRANGERS), lookers: sparing(LOOKERS), known: sparing(KNOWN) })
+    }
+
+    /// Finds out whether the file can be written, without a line. One that could not be is tried again now and then.
+    pub(super) fn attempt(&self, file: Option<&Path>, last: &mut Option<(u64, Instant)>, generation: u64) {
+        let again = |at: Instant| self.is_failing() && at.elapsed() >= AGAIN;
+        if last.is_some_and(|(known, at)| known == generation && !again(at)) {
+            return;
+        }
+        *last = Some((generation, Instant::now()));
+        if let Some(file) = file {
+            // Where lines wait, they find it out.
+            self.outbox.try_send((file.to_owned(), Vec::new())).ok();
+        }
+    }
+
+    /// Whether the last change could not be written down.
+    pub(super) fn is_failing(&self) -> bool {
+        self.failing.load(Ordering::Relaxed)
     }
 
     /// Writes down a change. `file`: where, beside the log.

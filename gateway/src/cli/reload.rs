@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::ask::{Gateway, plain, refusal};
 use super::status::{list, text};
+use super::switch::warn;
 use super::{USAGE, colour, print, say};
 use crate::config::{self, Problem, Severity, Source, Span};
 use crate::reload::digest;
@@ -44,6 +45,9 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     };
     if arguments.json {
         print(format!("{answer:#}\n").as_bytes());
+    }
+    if !arguments.json {
+        warn(&answer);
     }
     let code = match status {
         200 => ExitCode::SUCCESS,

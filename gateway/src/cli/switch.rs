@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use serde_json::Value;
 
-use super::ask::Gateway;
+use super::ask::{Gateway, plain};
 use super::{USAGE, say};
 use crate::config;
 
@@ -101,10 +101,15 @@ pub(super) fn tell(answer: Option<Value>) -> ExitCode {
     if answer.get("changed").and_then(Value::as_bool) == Some(false) {
         say("it was so already");
     }
-    if let Some(warning) = answer.get("warning").and_then(Value::as_str) {
-        say(&format!("warning: {warning}"));
-    }
+    warn(&answer);
     ExitCode::SUCCESS
+}
+
+/// Says what is wrong with what the gateway has done all the same.
+pub(super) fn warn(answer: &Value) {
+    if let Some(warning) = answer.get("warning").and_then(Value::as_str) {
+        say(&format!("warning: {}", plain(warning)));
+    }
 }
 
 /// Text as a segment of a path.

@@ -70,6 +70,8 @@ pub struct Metrics {
     pub reload_failures: AtomicU64,
     /// Whether the last reload was refused.
     pub reload_failing: AtomicBool,
+    /// Whether the last change could not be written down where the configuration says (`admin.audit`).
+    pub audit_failing: Arc<AtomicBool>,
     /// When the configuration in force was loaded, in seconds since the epoch.
     pub loaded_at: AtomicU64,
 }
@@ -102,6 +104,7 @@ impl Metrics {
             reloads: AtomicU64::new(0),
             reload_failures: AtomicU64::new(0),
             reload_failing: AtomicBool::new(false),
+            audit_failing: Arc::default(),
             loaded_at: AtomicU64::new(crate::state::unix_time()),
         }
     }

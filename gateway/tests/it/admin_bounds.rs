@@ -6,7 +6,10 @@ use std::os::unix::net::UnixStream;
 
 use serde_json::Value;
 
-use crate::harness::{Config, Folder, Gateway, PATIENCE, TOKEN, Upstream, eventually, exchange, ok, wait_ready};
+use crate::harness::{
+    Config, Folder, Gateway, PATIENCE, TOKEN, Upstream, eventually, exchange, ok, probegate, run, wait_ready,
+};
+use crate::readiness::wait_warned;
 
 /// With so few descriptors, the admin listener has this many places.
 const LIMITED: [&str; 4] = ["sh", "-c", "ulimit -n 512; exec \"$@\"", "sh"];
@@ -168,4 +171,32 @@ fn what_strangers_ask_hides_nothing_of_those_who_look_nor_that_of_those_who_chan
         let of: Vec<_> = lines.iter().filter(|line| line["reason"] == reason).collect();
         assert!((1..=most).contains(&of.len()) && of.iter().all(|line| line["who"] == who), "{of:?}");
     }
+}
+
+#[test]
+fn a_file_that_takes_no_changes_is_told_before_they_are_missed() {
+    let folder = Folder::new();
+    let audit = folder.path().join("not-there-yet/audit.log");
+    let text = config(&folder, &format!(", audit: \"{}\"", audit.display()));
+    let checked = run(probegate(["check", "--strict"]).arg(folder.write("probegate.yaml", &text)));
+    assert_eq!(checked.code, Some(1), "{}", checked.err);
+    assert!(checked.err.contains("warning: no change can be written down in `"), "{}", checked.err);
+    let gateway = Gateway::start(&text);
+    // Nobody has changed anything yet.
+    wait_warned(&gateway, &[("audit_unwritten", "")]);
+    let admin = gateway.admin().to_string();
+    let turn = |to: &str| run(&mut probegate(["maintenance", to, "app", "--admin", &admin]));
+    let on = turn("on");
+    assert_eq!(on.code, Some(0), "{}", on.err);
+    assert!(on.err.contains("warning: it is not written down in the file of `admin.audit`"), "{}", on.err);
+    let reloaded = run(&mut probegate(["reload", "--admin", &admin]));
+    assert!(reloaded.code == Some(0) && reloaded.err.contains("warning: it is not written"), "{}", reloaded.err);
+    // It is tried again by itself.
+    std::fs::create_dir(audit.parent().unwrap()).unwrap();
+    wait_warned(&gateway, &[]);
+    let off = turn("off");
+    assert_eq!((off.code, &*off.err), (Some(0), ""));
+    let line =
+        eventually("it is written down", || std::fs::read_to_string(&audit).ok().filter(|text| text.ends_with('\n')));
+    assert!(line.lines().count() == 1 && line.contains("\"DELETE\""), "{line}");
 }
