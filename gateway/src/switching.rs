@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use probegate_policies::switch::{Counts, Stage, Tolerance};
+use probegate_policies::switch::{self, Counts, InvalidShares, Stage, Tolerance};
 use tokio::task::LocalSet;
 
 use crate::plan::Slots;
@@ -64,12 +64,28 @@ pub struct Wanted {
     pub stages: Vec<Stage>,
     /// How many errors are too many.
     pub tolerance: Tolerance,
+    /// Requests without which it goes back at its end.
+    pub required: u64,
     /// Requests with idempotent methods that fail are sent to the old slot.
     pub retry: bool,
     /// The version that the new slot has to be.
     pub version: Option<Box<str>>,
     /// Nothing is asked before it moves.
     pub force: bool,
+}
+
+/// The stages that shares such as `5,25` mean, `step` for each of them, and `bake` for everything.
+///
+/// # Errors
+/// What is wrong with them.
+pub fn stages(shares: &str, step: Duration, bake: Duration) -> Result<Vec<Stage>, String> {
+    let none = |share: &str| format!("`{share}` in `percent` is no share from 1 to 100");
+    let each = shares.split(',').map(|text| text.trim().trim_end_matches('%').parse::<u8>().map_err(|_| none(text)));
+    let each = each.collect::<Result<Vec<_>, _>>()?;
+    switch::stages(&each, step, bake).map_err(|why| match why {
+        InvalidShares::Range(share) => none(&share.to_string()),
+        InvalidShares::Order(one, next) => format!("`percent` has to grow, and {next} comes behind {one}"),
+    })
 }
 
 /// Where a switch is.

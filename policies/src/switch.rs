@@ -15,7 +15,7 @@ mod tests;
 
 use std::time::Duration;
 
-pub use self::checks::{Finding, Refusal, Said, Wrong, is_version, judge};
+pub use self::checks::{Expected, Finding, Refusal, Said, Wrong, is_version, judge};
 
 /// How long errors are looked at by themselves.
 pub const WINDOW: Duration = Duration::from_secs(10);
@@ -122,6 +122,13 @@ pub enum Regress {
     Errors(Counts),
     /// A server is not ready any more.
     Unready,
+    /// Fewer requests than were required, in all its time.
+    Unseen {
+        /// So many.
+        requests: u64,
+        /// As were required at least.
+        required: u64,
+    },
 }
 
 /// What a look at the new slot leads to.
@@ -142,6 +149,8 @@ pub enum Next {
 pub struct Switch {
     stages: Vec<Stage>,
     tolerance: Tolerance,
+    /// Requests without which it is not done.
+    required: u64,
     at: usize,
     /// When the stage began.
     since: Duration,
@@ -156,7 +165,13 @@ impl Switch {
     /// are now.
     pub fn begin(stages: Vec<Stage>, at: usize, tolerance: Tolerance, counts: Counts, now: Duration) -> Self {
         let at = at.min(stages.len().saturating_sub(1));
-        Self { stages, tolerance, at, since: now, begun: counts, window: (now, counts) }
+        Self { stages, tolerance, required: 0, at, since: now, begun: counts, window: (now, counts) }
+    }
+
+    /// It is done only if the new slot was sent so many requests: without any, nothing but its probes speaks for it.
+    #[must_use]
+    pub fn requiring(self, required: u64) -> Self {
+        Self { required, ..self }
     }
 
     /// The share of the clients that the new slot gets.
@@ -206,7 +221,9 @@ impl Switch {
             return Next::Stay;
         }
         if self.at + 1 >= self.stages.len() {
-            return Next::Done;
+            let (requests, required) = (self.seen(counts).requests, self.required);
+            let enough = requests >= required;
+            return if enough { Next::Done } else { Next::Return(Regress::Unseen { requests, required }) };
         }
         self.at += 1;
         self.since = now;

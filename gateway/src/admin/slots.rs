@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use probegate_policies::switch::{Counts, InvalidShares, Tolerance, stages};
+use probegate_policies::switch::{Counts, Tolerance};
 use serde_json::{Value, json};
 
 use super::query::Query;
@@ -13,7 +13,7 @@ use crate::servers::Servers;
 use crate::slots::Share;
 use crate::state::{Active, State};
 use crate::switches::Ended;
-use crate::switching::{Phase, Run, Unwilling, Wanted};
+use crate::switching::{Phase, Run, Unwilling, Wanted, stages};
 
 /// This resource.
 pub(super) const RESOURCE: Resource = Resource {
@@ -54,12 +54,12 @@ pub(super) const RESOURCE: Resource = Resource {
 };
 
 /// Parameters of a switch that begins.
-const PARAMETERS: [Parameter; 9] = [
+const PARAMETERS: [Parameter; 10] = [
     Parameter { name: "to", text: "The slot; required.", schema: r#"{"type": "string"}"# },
     Parameter {
         name: "version",
         text: "The version, or the commit, that every server of it has to be.",
-        schema: r#"{"type": "string"}"#,
+        schema: r#"{"type": "string", "minLength": 1, "maxLength": 200}"#,
     },
     Parameter {
         name: "percent",
@@ -87,6 +87,11 @@ const PARAMETERS: [Parameter; 9] = [
         schema: r#"{"type": "integer", "minimum": 0, "maximum": 1000000}"#,
     },
     Parameter {
+        name: "require_requests",
+        text: "Requests that it has to be sent until the end; with fewer, everything goes back.",
+        schema: r#"{"type": "integer", "minimum": 0, "maximum": 1000000, "default": 0}"#,
+    },
+    Parameter {
         name: "retry",
         text: "Whether requests with idempotent methods that it fails are sent to the old slot. Default: as the service says.",
         schema: r#"{"type": "boolean"}"#,
@@ -103,6 +108,9 @@ const STEP: Duration = Duration::from_secs(30);
 
 /// The longest that a stage may last, in seconds: a day.
 const LONGEST: u32 = 86_400;
+
+/// Bytes of a version that may be expected: no more are read of one that a server tells.
+const VERSION: usize = 200;
 
 /// The slots of a service in a word or two; `null` where it has none.
 pub(super) fn brief(service: &Service, servers: &Servers) -> Value {
@@ -143,11 +151,14 @@ fn tell(state: &State, service: &Service, slots: &Slots, servers: &Servers, sinc
     let share = servers.split().map(|split| split.get());
     let name = |index: Option<u8>| index.and_then(|index| slots.get(index)).map(|slot| &*slot.name);
     let kept = state.switches.slots(&service.name);
-    let switch = match (state.runs.of(&service.name), kept.last) {
-        (Some(run), last) if !run.is_over() || last.as_ref().is_none_or(|last| last.id == run.id) || is_newer(&run) => {
-            about(&run, since)
+    let run = state.runs.of(&service.name);
+    let others = |last: &Ended| run.as_ref().is_some_and(|run| run.id != last.id);
+    let last = kept.last.as_ref().filter(|last| others(last)).map_or(Value::Null, ended);
+    let switch = match (&run, &kept.last) {
+        (Some(run), last) if !run.is_over() || last.as_ref().is_none_or(|last| last.id == run.id) || is_newer(run) => {
+            about(run, since)
         }
-        (_, Some(last)) => ended(&last),
+        (_, Some(last)) => ended(last),
         (_, None) => Value::Null,
     };
     json!({
@@ -155,6 +166,7 @@ fn tell(state: &State, service: &Service, slots: &Slots, servers: &Servers, sinc
         "active": name(share.map(Share::main)),
         "slots": brief(service, servers),
         "switch": switch,
+        "last": last,
         "process": std::process::id(),
     })
 }
@@ -257,18 +269,13 @@ fn wanted(slots: &Slots, query: &Query) -> Result<Wanted, Failed> {
         },
     };
     let switch = &slots.switch;
-    let shares = query.get("percent").unwrap_or("100").split(',').map(|text| {
-        let number = text.trim().trim_end_matches('%').parse::<u8>();
-        number.map_err(|_| invalid(format!("`{text}` in `percent` is no share from 1 to 100")))
-    });
-    let shares = shares.collect::<Result<Vec<_>, _>>()?;
     let bake = seconds("bake")?.unwrap_or(switch.bake);
-    let stages = stages(&shares, seconds("step")?.unwrap_or(STEP), bake).map_err(|why| {
-        invalid(match why {
-            InvalidShares::Range(share) => format!("`{share}` in `percent` is no share from 1 to 100"),
-            InvalidShares::Order(one, next) => format!("`percent` has to grow, and {next} comes behind {one}"),
-        })
-    })?;
+    let shares = query.get("percent").unwrap_or("100");
+    let stages = stages(shares, seconds("step")?.unwrap_or(STEP), bake).map_err(invalid)?;
+    let version = query.get("version");
+    if version.is_some_and(|text| text.is_empty() || text.len() > VERSION || text.chars().any(char::is_control)) {
+        return Err(invalid(format!("`version` is not text of up to {VERSION} bytes")));
+    }
     let percent = number("errors", 100)?.and_then(|percent| u32::try_from(percent).ok());
     let retry = if query.get("retry").is_some() { query.says("retry").map_err(invalid)? } else { switch.retry };
     Ok(Wanted {
@@ -278,7 +285,8 @@ fn wanted(slots: &Slots, query: &Query) -> Result<Wanted, Failed> {
             min_requests: number("min_requests", 1_000_000)?.unwrap_or(switch.tolerance.min_requests),
         },
         retry,
-        version: query.get("version").map(Into::into),
+        required: number("require_requests", 1_000_000)?.unwrap_or_default(),
+        version: version.map(Into::into),
         force: query.says("force").map_err(invalid)?,
     })
 }

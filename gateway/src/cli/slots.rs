@@ -9,9 +9,10 @@ use serde_json::Value;
 
 use super::ask::{Gateway, Unanswered, plain};
 use super::status::{list, text};
-use super::switch::encode;
+use super::switch::{encode, warn};
 use super::{USAGE, print, say};
 use crate::config;
+use crate::switching::stages;
 
 /// Nothing has moved.
 const REFUSED: u8 = 1;
@@ -21,6 +22,12 @@ const RETURNED: u8 = 3;
 const ABORTED: u8 = 4;
 /// Nobody knows how it ended: the gateway does not answer.
 const UNKNOWN: u8 = 5;
+
+/// The longest that a stage may last.
+const LONGEST: Duration = Duration::from_secs(86_400);
+
+/// The most requests that can be asked for.
+const MOST: u32 = 1_000_000;
 
 /// How often it is looked how far it is.
 const LOOK: Duration = Duration::from_millis(200);
@@ -53,6 +60,9 @@ pub(super) struct Switch {
     /// Requests over which that share is counted at least. Default: as the service says, else 50.
     #[arg(long, value_name = "NUMBER", requires = "slot")]
     min_requests: Option<u32>,
+    /// Requests that the slot has to be sent until the end; with fewer, everything goes back.
+    #[arg(long, value_name = "NUMBER", requires = "slot")]
+    require_requests: Option<u32>,
     /// Ask no server first.
     #[arg(long, requires = "slot", conflicts_with = "version")]
     force: bool,
@@ -91,6 +101,7 @@ pub(super) fn run(arguments: &Switch) -> ExitCode {
             say("no switch goes on");
             return ExitCode::from(REFUSED);
         }
+        warn(&answer);
         let id = switch(&answer, "id");
         return follow(arguments, &at, &id, ABORTED);
     }
@@ -104,12 +115,19 @@ pub(super) fn run(arguments: &Switch) -> ExitCode {
             say("it was so already");
             return ExitCode::SUCCESS;
         }
+        warn(&answer);
         if arguments.detach {
             return ExitCode::SUCCESS;
         }
         return follow(arguments, &at, &switch(&answer, "id"), 0);
     }
-    let Some(answer) = arguments.gateway.ask("GET", &at) else { return ExitCode::from(UNKNOWN) };
+    let answer = match arguments.gateway.quietly("GET", &at) {
+        Ok(answer) => answer,
+        Err(why) => {
+            say(&why.text);
+            return ExitCode::from(if why.unknown { UNKNOWN } else { REFUSED });
+        }
+    };
     if arguments.json {
         return print(format!("{answer:#}\n").as_bytes());
     }
@@ -192,22 +210,38 @@ fn query(arguments: &Switch) -> Result<String, String> {
         put("to", slot);
     }
     if let Some(version) = &arguments.version {
+        if version.is_empty() {
+            return Err("`--version` is empty: name one, or leave it out".to_owned());
+        }
         put("version", version);
     }
     if let Some(percent) = &arguments.percent {
+        stages(percent, Duration::ZERO, Duration::ZERO)?;
         put("percent", percent);
     }
     for (name, time) in [("step", &arguments.step), ("bake", &arguments.bake)] {
         if let Some(time) = time {
             let time = config::duration(time).map_err(|error| format!("`--{name}`: {error}"))?;
+            if time > LONGEST {
+                return Err(format!("`--{name}` is more than a day"));
+            }
             put(name, &time.as_secs_f64().to_string());
         }
     }
     if let Some(errors) = &arguments.errors {
-        put("errors", errors.trim_end_matches('%'));
+        let percent = errors.trim_end_matches('%');
+        if percent.parse::<u8>().ok().is_none_or(|percent| percent > 100) {
+            return Err(format!("`--errors` is `{errors}`, expected a share from 0 to 100 %"));
+        }
+        put("errors", percent);
     }
-    if let Some(number) = arguments.min_requests {
-        put("min_requests", &number.to_string());
+    for (name, number) in [("min_requests", arguments.min_requests), ("require_requests", arguments.require_requests)] {
+        if let Some(number) = number {
+            if number > MOST {
+                return Err(format!("`--{}` is more than {MOST}", name.replace('_', "-")));
+            }
+            put(name, &number.to_string());
+        }
     }
     if arguments.force {
         put("force", "true");
@@ -239,11 +273,14 @@ fn table(answer: &Value) -> String {
         )
         .ok();
     }
-    if !switch(answer, "id").is_empty() {
-        let (outcome, why) = (switch(answer, "outcome"), switch(answer, "why"));
-        let how = if outcome.is_empty() { format!("goes on ({})", switch(answer, "phase")) } else { outcome };
+    for (key, called) in [("switch", "last switch"), ("last", "before it")] {
+        let Some(found) = answer.get(key).filter(|found| !text(found, "id").is_empty()) else { continue };
+        let (outcome, why) = (text(found, "outcome"), text(found, "why"));
+        let how = if outcome.is_empty() { format!("goes on ({})", text(found, "phase")) } else { outcome };
         let why = if why.is_empty() { why } else { format!(": {why}") };
-        writeln!(out, "last switch, from {} to {}: {how}{why}", switch(answer, "from"), switch(answer, "to")).ok();
+        let (from, to) = (text(found, "from"), text(found, "to"));
+        let way = if from == to { format!("of {to}, which had everything") } else { format!("from {from} to {to}") };
+        writeln!(out, "{called}, {way}: {how}{why}").ok();
     }
     out
 }

@@ -48,6 +48,9 @@ pub struct Underway {
     pub min_requests: u64,
     /// Requests with idempotent methods that fail are sent to the old slot.
     pub retry: bool,
+    /// Requests without which it goes back at its end.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub required: u64,
 }
 
 impl Underway {
@@ -65,6 +68,11 @@ impl Underway {
     pub fn share(&self) -> u8 {
         self.stages.get(self.at).map_or(switch::WHOLE, |(share, _)| *share)
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// A switch that ended.
@@ -124,6 +132,7 @@ impl Underway {
             }
             _ if self.at >= self.stages.len() => Err("`at` is behind the last of `stages`"),
             _ if self.errors > 100 || self.min_requests > 1_000_000 => Err("`errors` or `min_requests` is too much"),
+            _ if self.required > 1_000_000 => Err("`required` is too much"),
             _ if self.servers.len() > bounds::SERVERS || !self.servers.iter().all(|server| !server.is_empty()) => {
                 Err("`servers` are none")
             }

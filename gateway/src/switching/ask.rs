@@ -51,6 +51,11 @@ pub(super) fn readiness(service: &Service) -> Option<ProbeKind> {
     [ProbeKind::Readyz, ProbeKind::Healthz].into_iter().find(|kind| forward(service, *kind).is_some())
 }
 
+/// Whether the app is who tells a version.
+pub(super) fn tells_version(active: &Active, run: &Run) -> bool {
+    find(active, &run.service).is_some_and(|(service, ..)| forward(service, ProbeKind::Version).is_some())
+}
+
 /// Asks one server of the slot that a switch moves to one thing. `None`: it is drained, or not there.
 pub(super) async fn server(
     means: &Means,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use probegate_policies::switch::{self, Counts, Next, Regress, Switch};
+use probegate_policies::switch::{self, Counts, Expected, Next, Regress, Switch};
 
 use super::ready::Watch;
 use super::{Means, Outcome, Phase, Run, Wanted, ask, find};
@@ -16,6 +16,9 @@ const NEWS: Duration = Duration::from_secs(5);
 
 /// How long servers may take to say that they are ready at the end of a stage before that is told.
 const WAITS: Duration = Duration::from_secs(1);
+
+/// What is told of a switch that nobody has put to the proof.
+const UNSEEN: &str = "no request was seen: nothing but its probes speaks for it";
 
 /// Carries a switch out, to its end or that of the process.
 pub(super) async fn run(means: Means, run: Arc<Run>) {
@@ -83,7 +86,9 @@ async fn checks(means: &Means, run: &Run, wanted: &Wanted) -> Result<Vec<(Box<st
             Err(why) => format!("{server}: {probe} is not answered: {why}"),
         });
     }
-    let refusals = switch::judge(&findings, wanted.version.as_deref());
+    let is_told = ask::tells_version(&active, run);
+    let expected = wanted.version.as_deref().map(|version| Expected { version, is_told });
+    let refusals = switch::judge(&findings, expected);
     for refusal in &refusals {
         run.say(format!("refused: {refusal}"));
     }
@@ -137,6 +142,7 @@ async fn depart(means: &Means, run: &Run, wanted: &Wanted, asked: Option<&[(Box<
                 errors: wanted.tolerance.percent,
                 min_requests: wanted.tolerance.min_requests,
                 retry: wanted.retry,
+                required: wanted.required,
             };
             let before = state.switches.slots(&run.service);
             keep(&state, run, InSlots { switch: Some(switch), ..before });
@@ -161,6 +167,7 @@ async fn watch(means: &Means, run: &Arc<Run>) {
         let now = origin.elapsed();
         let (machine, watch) = begun.get_or_insert_with(|| {
             let machine = Switch::begin(switch.stages(), switch.at, switch.tolerance(), counts, now);
+            let machine = machine.requiring(switch.required);
             run.say(moved(machine.share(), run, machine.left(now)));
             (machine, Watch::begin(means, run, &switch.servers, origin))
         });
@@ -174,6 +181,10 @@ async fn watch(means: &Means, run: &Arc<Run>) {
                     Err((Outcome::Returned, format!("{errors} of {requests} requests went wrong")))
                 }
                 Next::Return(Regress::Unready) => Err((Outcome::Returned, "a server is not ready any more".to_owned())),
+                Next::Return(Regress::Unseen { requests, required }) => {
+                    let why = format!("it was sent {requests} requests, and {required} were required");
+                    Err((Outcome::Returned, why))
+                }
                 next => Ok(next),
             }
         };
@@ -184,7 +195,7 @@ async fn watch(means: &Means, run: &Arc<Run>) {
                 return;
             }
         } else if next == Ok(Next::Done) {
-            if end(&state, run, Outcome::Done, "") {
+            if end(&state, run, Outcome::Done, if seen.requests == 0 { UNSEEN } else { "" }) {
                 return;
             }
         } else {
@@ -232,9 +243,12 @@ impl Overdue {
 }
 
 fn moved(share: u8, run: &Run, time: Duration) -> String {
+    let to = &run.to;
     match share {
-        switch::WHOLE => format!("all new requests go to {}, which is watched for {time:?}", run.to),
-        share => format!("{share} % of the clients go to {} for {time:?}", run.to),
+        switch::WHOLE if time.is_zero() => format!("all new requests go to {to}, which is not watched any longer"),
+        switch::WHOLE => format!("all new requests go to {to}, which is watched for {time:?}"),
+        share if time.is_zero() => format!("{share} % of the clients go to {to} for a moment"),
+        share => format!("{share} % of the clients go to {to} for {time:?}"),
     }
 }
 
@@ -259,7 +273,8 @@ fn end(state: &State, run: &Run, outcome: Outcome, why: &str) -> bool {
     state.slots.count_end(&run.service, outcome.word());
     let left = if outcome == Outcome::Done { &*run.from } else { &*run.to };
     run.say(match outcome {
-        Outcome::Done => format!("{} has stood the time and stays", run.to),
+        Outcome::Done if why.is_empty() => format!("{} has stood the time and stays", run.to),
+        Outcome::Done => format!("{} has stood the time and stays, but {why}", run.to),
         _ => format!("all new requests go back to {from}: {why}"),
     });
     if let Some(count) = in_flight(state, run, left).filter(|count| *count > 0) {

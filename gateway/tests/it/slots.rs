@@ -160,7 +160,7 @@ fn a_slot_that_is_not_there_and_a_command_that_makes_no_sense_are_told_apart() {
         assert!(ended.code == Some(64) && ended.err.contains(text), "{ended:?}");
     }
     let shrinking = switch(admin, &["green", "--percent", "50,25"]);
-    assert!(shrinking.code == Some(1) && shrinking.err.contains("has to grow"), "{shrinking:?}");
+    assert!(shrinking.code == Some(64) && shrinking.err.contains("has to grow"), "{shrinking:?}");
     assert_eq!(switch(admin, &["--abort"]).code, Some(1));
     let strange = exchange(admin, "PUT /services/shop/switch?to=green HTTP/1.1\r\nHost: example.com\r\n\r\n");
     assert_eq!(strange.status, 403);

@@ -40,6 +40,15 @@ impl fmt::Display for Said {
     }
 }
 
+/// The version that servers have to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expected<'a> {
+    /// It, or its commit.
+    pub version: &'a str,
+    /// Whether the app is who tells: else nobody is asked for it.
+    pub is_told: bool,
+}
+
 /// Why nothing is moved.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
@@ -58,10 +67,12 @@ pub enum Wrong {
     Status(ProbeKind, u16),
     /// It did not answer a probe.
     Silent(ProbeKind, Box<str>),
-    /// It does not say which version it is.
-    Versionless,
+    /// It does not say which version it is, and this one was expected.
+    Versionless(Box<str>),
+    /// This version was expected, and no app is asked for its.
+    Untold(Box<str>),
     /// It is another version than was expected.
-    Version(Said),
+    Version(Said, Box<str>),
     /// Its servers are different versions.
     Mixed(Said, Said),
 }
@@ -75,8 +86,16 @@ impl fmt::Display for Refusal {
             Wrong::Nothing => f.write_str("no server could be asked anything"),
             Wrong::Status(probe, status) => write!(f, "{} answers with status {status}", probe.name()),
             Wrong::Silent(probe, why) => write!(f, "{} is not answered: {why}", probe.name()),
-            Wrong::Versionless => f.write_str("version does not say which one it is"),
-            Wrong::Version(said) => write!(f, "it is {said}, which is not what was expected"),
+            Wrong::Versionless(expected) => {
+                write!(f, "version does not say which one it is, and `{expected}` was expected")
+            }
+            Wrong::Untold(expected) => {
+                write!(
+                    f,
+                    "`{expected}` was expected, and no app is asked: its probe `version` is answered by the gateway, or off"
+                )
+            }
+            Wrong::Version(said, expected) => write!(f, "it is {said}, which is not what was expected: `{expected}`"),
             Wrong::Mixed(one, other) => write!(f, "servers differ: one is {one}, another {other}"),
         }
     }
@@ -92,7 +111,12 @@ pub fn is_version(said: &Said, expected: &str) -> bool {
 }
 
 /// Everything that speaks against moving requests to servers that have said this. `expected`: the version that they have to be.
-pub fn judge(findings: &[Finding], expected: Option<&str>) -> Vec<Refusal> {
+pub fn judge(findings: &[Finding], expected: Option<Expected<'_>>) -> Vec<Refusal> {
+    let untold = expected.filter(|expected| !expected.is_told);
+    let expected = expected.map(|expected| expected.version);
+    if let Some(Expected { version, .. }) = untold {
+        return vec![Refusal { server: None, wrong: Wrong::Untold(version.into()) }];
+    }
     if findings.is_empty() {
         return vec![Refusal { server: None, wrong: Wrong::Nothing }];
     }
@@ -104,8 +128,10 @@ pub fn judge(findings: &[Finding], expected: Option<&str>) -> Vec<Refusal> {
         match &finding.answer {
             Err(why) => refuse(Wrong::Silent(finding.probe, why.clone())),
             Ok(200..=299) if finding.probe == ProbeKind::Version => match (&finding.said, expected) {
-                (None, Some(_)) => refuse(Wrong::Versionless),
-                (Some(said), Some(expected)) if !is_version(said, expected) => refuse(Wrong::Version(said.clone())),
+                (None, Some(expected)) => refuse(Wrong::Versionless(expected.into())),
+                (Some(said), Some(expected)) if !is_version(said, expected) => {
+                    refuse(Wrong::Version(said.clone(), expected.into()));
+                }
                 (Some(said), _) => match first {
                     Some(first) if first != said && !mixed => {
                         mixed = true;
@@ -120,8 +146,10 @@ pub fn judge(findings: &[Finding], expected: Option<&str>) -> Vec<Refusal> {
             Ok(status) => refuse(Wrong::Status(finding.probe, *status)),
         }
     }
-    if expected.is_some() && !findings.iter().any(|finding| finding.probe == ProbeKind::Version) {
-        refusals.push(Refusal { server: None, wrong: Wrong::Versionless });
+    if let Some(expected) = expected
+        && !findings.iter().any(|finding| finding.probe == ProbeKind::Version)
+    {
+        refusals.push(Refusal { server: None, wrong: Wrong::Versionless(expected.into()) });
     }
     refusals
 }

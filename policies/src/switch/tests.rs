@@ -111,6 +111,7 @@ fn finding(server: &str, probe: ProbeKind, answer: Result<u16, &str>, version: O
 }
 
 fn told(findings: &[Finding], expected: Option<&str>) -> Vec<String> {
+    let expected = expected.map(|version| Expected { version, is_told: true });
     judge(findings, expected).iter().map(ToString::to_string).collect()
 }
 
@@ -149,13 +150,18 @@ fn versions_that_differ_or_are_not_told_are_refused() {
     assert_eq!(told(&mixed, None).len(), 1);
     assert_eq!(
         told(&mixed, Some("2")),
-        ["a: it is version 1, commit 0123456789abcdef, which is not what was expected"]
+        ["a: it is version 1, commit 0123456789abcdef, which is not what was expected: `2`"]
     );
     let silent = [finding("a", ProbeKind::Version, Ok(200), None)];
     assert_eq!(told(&silent, None), [""; 0]);
-    assert_eq!(told(&silent, Some("2")), ["a: version does not say which one it is"]);
+    assert_eq!(told(&silent, Some("2")), ["a: version does not say which one it is, and `2` was expected"]);
     let unasked = [finding("a", ProbeKind::Healthz, Ok(200), None)];
-    assert_eq!(told(&unasked, Some("2")), ["version does not say which one it is"]);
+    assert_eq!(told(&unasked, Some("2")), ["version does not say which one it is, and `2` was expected"]);
+    let untold = judge(&unasked, Some(Expected { version: "2", is_told: false }));
+    assert_eq!(
+        untold.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        ["`2` was expected, and no app is asked: its probe `version` is answered by the gateway, or off"]
+    );
 }
 
 proptest! {
@@ -173,11 +179,12 @@ proptest! {
     fn whatever_is_seen_shares_only_grow_and_an_end_is_an_end_of_the_stages(
         shares in proptest::collection::btree_set(1_u8..=100, 0..5),
         seen in proptest::collection::vec((0_u64..50, 0_u64..4, 0_u32..3, 0_u64..4000), 1..60),
+        required in 0_u64..300,
     ) {
         let shares: Vec<_> = shares.into_iter().collect();
         let stages = stages(&shares, 2 * SECOND, 5 * SECOND).unwrap();
         let least: Duration = stages.iter().map(|stage| stage.time).sum();
-        let mut switch = Switch::begin(stages, 0, TOLERANCE, Counts::default(), Duration::ZERO);
+        let mut switch = Switch::begin(stages, 0, TOLERANCE, Counts::default(), Duration::ZERO).requiring(required);
         let (mut now, mut total, mut share) = (Duration::ZERO, Counts::default(), switch.share());
         for (requests, errors, unready, millis) in seen {
             now += Duration::from_millis(millis);
@@ -193,7 +200,12 @@ proptest! {
                 }
                 Next::Done => {
                     prop_assert_eq!(share, WHOLE);
-                    prop_assert!(now >= least);
+                    prop_assert!(now >= least && total.requests >= required);
+                    break;
+                }
+                Next::Return(Regress::Unseen { requests, .. }) => {
+                    prop_assert_eq!(share, WHOLE);
+                    prop_assert!(now >= least && requests == total.requests && requests < required);
                     break;
                 }
                 Next::Return(Regress::Unready) => {
@@ -216,5 +228,20 @@ fn a_share_is_a_share() {
         let moved = (0..100_000_u32).filter(|client| moves(hash(&client.to_be_bytes()), slot, share)).count();
         let expected = usize::from(share) * 1000;
         assert!(moved.abs_diff(expected) < 1000, "{share}: {moved}");
+    }
+}
+
+#[test]
+fn who_requires_requests_gets_them_or_everything_back() {
+    for (requests, next) in [
+        (0, Next::Return(Regress::Unseen { requests: 0, required: 10 })),
+        (9, Next::Return(Regress::Unseen { requests: 9, required: 10 })),
+        (10, Next::Done),
+    ] {
+        // What was counted before does not count.
+        let stages = stages(&[], SECOND, 10 * SECOND).unwrap();
+        let mut switch = Switch::begin(stages, 0, TOLERANCE, counts(100, 0), Duration::ZERO).requiring(10);
+        assert_eq!(switch.look(counts(100, 0), at(SECOND), SECOND), Next::Stay, "there is time");
+        assert_eq!(switch.look(counts(100 + requests, 0), at(10 * SECOND), 10 * SECOND), next);
     }
 }
