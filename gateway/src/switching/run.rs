@@ -24,7 +24,7 @@ const UNSEEN: &str = "no request was seen: nothing but its probes speaks for it"
 pub(super) async fn run(means: Means, run: Arc<Run>) {
     let Some(wanted) = &run.wanted else {
         run.say("goes on: another process had begun it".to_owned());
-        return watch(&means, &run).await;
+        return watch(&means, &run, None).await;
     };
     if !run.moves() {
         return confirm(&means, &run, wanted).await;
@@ -40,7 +40,7 @@ pub(super) async fn run(means: Means, run: Arc<Run>) {
             Err(why) => Departed::Not(Outcome::Refused, why),
         };
         match departed {
-            Departed::Yes => return watch(&means, &run).await,
+            Departed::Yes(counts) => return watch(&means, &run, Some(counts)).await,
             Departed::Others => {
                 run.say("its servers are others than those that were asked: they are asked again".to_owned());
             }
@@ -99,8 +99,8 @@ async fn checks(means: &Means, run: &Run, wanted: &Wanted) -> Result<Vec<(Box<st
 /// What became of moving the first share.
 #[derive(Debug)]
 enum Departed {
-    /// It has moved.
-    Yes,
+    /// It has moved. What was counted of the slot until then.
+    Yes(Counts),
     /// There is a server that nobody has asked: a reload brought it, or somebody let it have requests again.
     Others,
     /// Nothing moves.
@@ -145,16 +145,18 @@ async fn depart(means: &Means, run: &Run, wanted: &Wanted, asked: Option<&[(Box<
                 required: wanted.required,
             };
             let before = state.switches.slots(&run.service);
+            // Requests come before it is written, and a disk may take its time.
+            let counts = counts(&state, run);
             keep(&state, run, InSlots { switch: Some(switch), ..before });
-            return Departed::Yes;
+            return Departed::Yes(counts);
         }
         drop(state);
         tokio::time::sleep(TICK).await;
     }
 }
 
-/// Watches the new slot until it is over.
-async fn watch(means: &Means, run: &Arc<Run>) {
+/// Watches the new slot until it is over. `before`: what was counted of it when it moved; `None`: that was another process.
+async fn watch(means: &Means, run: &Arc<Run>, before: Option<Counts>) {
     let origin = Instant::now();
     let mut begun: Option<(Switch, Watch)> = None;
     let mut overdue = Overdue::default();
@@ -166,7 +168,8 @@ async fn watch(means: &Means, run: &Arc<Run>) {
         let counts = counts(&state, run);
         let now = origin.elapsed();
         let (machine, watch) = begun.get_or_insert_with(|| {
-            let machine = Switch::begin(switch.stages(), switch.at, switch.tolerance(), counts, now);
+            let before = before.unwrap_or(counts);
+            let machine = Switch::begin(switch.stages(), switch.at, switch.tolerance(), before, now);
             let machine = machine.requiring(switch.required);
             run.say(moved(machine.share(), run, machine.left(now)));
             (machine, Watch::begin(means, run, &switch.servers, origin))

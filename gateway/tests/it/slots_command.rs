@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::harness::{
     Connection, Folder, Gate, Gateway, Unreachable, Upstream, eventually, exchange, get, ok, wait_for_metric,
+    wait_ready,
 };
 use crate::slots::{Release, config, ends, state, switch, two};
 
@@ -111,6 +112,7 @@ fn requests_enough_are_enough() {
         ok("green")
     });
     let gateway = Gateway::start(config(&storage, &[blue.app.server()], &[green.server()], ""));
+    wait_ready(&gateway);
     let admin = gateway.admin();
     let target = "/services/shop/switch?to=green&bake=0&require_requests=3";
     let put = exchange(admin, format!("PUT {target} HTTP/1.1\r\nHost: {admin}\r\nX-Probegate-Control: 1\r\n\r\n"));
