@@ -25,6 +25,7 @@ pub mod judge;
 pub mod maintenance;
 mod offend;
 pub mod page;
+mod portion;
 pub mod prepare;
 pub mod probe;
 mod prompt;
@@ -42,7 +43,6 @@ pub mod stall;
 pub mod stamp;
 pub mod target;
 pub mod throttle;
-mod turn;
 pub mod values;
 pub mod wait;
 

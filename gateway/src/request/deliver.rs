@@ -12,10 +12,10 @@ use probegate_policies::reason::Reason;
 
 use super::encode::{Compressing, Encoded, Encoding};
 use super::exchange::Spools;
+use super::portion::Portion;
 use super::release::{PATIENCE, Rest};
 use super::stall::Stall;
 use super::throttle::{Throttle, Throttling};
-use super::turn::Turn;
 use crate::spool::Spool;
 use crate::wire::head::{FieldView, Name, ResponseHead};
 use crate::wire::pipe::Pipes;
@@ -195,12 +195,12 @@ async fn buffered<S: ResponseSource, R: Responder>(
         // The head has to go out even where the body keeps the client waiting.
         reply.write(&[], None).await?;
     }
-    let (mut patience, mut turn) = (PATIENCE, Turn::default());
+    let (mut patience, mut portion) = (PATIENCE, Portion::default());
     loop {
         // Whoever has used up the app's patience is a slow client from then on.
         if !held_back && !patience.is_zero() && source.passable() > LARGE && reply.passes() {
             // In a box: small answers must not hold the room for it.
-            let left = Box::pin(pass(spools.pipes, &mut patience, &mut turn, source, reply, progress)).await?;
+            let left = Box::pin(pass(spools.pipes, &mut patience, &mut portion, source, reply, progress)).await?;
             if !left.is_empty() {
                 let behind = rest.get_or_insert_with(|| kept(None));
                 behind.keep(left);
@@ -222,7 +222,7 @@ async fn buffered<S: ResponseSource, R: Responder>(
                 return Ok(None);
             }
             let bytes = part.data.len();
-            turn.took(bytes).await;
+            portion.took(bytes).await;
             continue;
         }
         // The client keeps the app waiting.
@@ -242,7 +242,7 @@ async fn buffered<S: ResponseSource, R: Responder>(
 async fn pass<S: ResponseSource, R: Responder>(
     pipes: &Pipes,
     patience: &mut Duration,
-    turn: &mut Turn,
+    portion: &mut Portion,
     source: &mut S,
     reply: &mut R,
     progress: &Progress,
@@ -255,7 +255,7 @@ async fn pass<S: ResponseSource, R: Responder>(
         let taken = poll_fn(|cx| Poll::Ready(reply.poll_pass(cx, &mut pipe))).await;
         if let Poll::Ready(taken) = taken {
             taken?;
-            turn.took(bytes).await;
+            portion.took(bytes).await;
             continue;
         }
         let begun = Instant::now();
@@ -286,7 +286,7 @@ async fn body<S: ResponseSource, R: Responder>(
         // The head has to go out even where the body keeps the client waiting.
         reply.write(&[], None).await.map_err(Reason::from)?;
     }
-    let mut turn = Turn::default();
+    let mut portion = Portion::default();
     loop {
         if throttle.is_none()
             && reply.passes()
@@ -296,7 +296,7 @@ async fn body<S: ResponseSource, R: Responder>(
             let sent = progress.stall.during(poll_fn(|cx| reply.poll_send(cx, &piece, &mut written))).await?;
             source.sent(sent);
             if sent > 0 {
-                turn.took(sent).await;
+                portion.took(sent).await;
                 continue;
             }
             // What can not be sent is read; where the file has become shorter, that shows it.
@@ -313,7 +313,7 @@ async fn body<S: ResponseSource, R: Responder>(
             return Ok(());
         }
         let bytes = part.data.len();
-        turn.took(bytes).await;
+        portion.took(bytes).await;
     }
 }
 

@@ -6,13 +6,13 @@ use tokio::task::yield_now;
 /// move a quarter of a megabyte.
 const MOST: usize = 1024 * 1024;
 
-/// What a body has moved in its turn.
+/// What a body has moved since others had theirs.
 #[derive(Debug, Default)]
-pub(super) struct Turn {
+pub(super) struct Portion {
     moved: usize,
 }
 
-impl Turn {
+impl Portion {
     /// So many bytes were moved. Waits where it is the others' turn.
     pub(super) async fn took(&mut self, bytes: usize) {
         self.moved = self.moved.saturating_add(bytes);
@@ -33,9 +33,9 @@ mod tests {
     #[test]
     fn a_body_lets_others_have_their_turn_after_every_mebibyte() {
         let mut cx = Context::from_waker(Waker::noop());
-        let mut turn = Turn::default();
-        let waits: Vec<_> = (0..12).map(|_| pin!(turn.took(MOST / 4)).poll(&mut cx).is_pending()).collect();
+        let mut portion = Portion::default();
+        let waits: Vec<_> = (0..12).map(|_| pin!(portion.took(MOST / 4)).poll(&mut cx).is_pending()).collect();
         assert_eq!(waits, [false, false, false, true].repeat(3));
-        assert!(pin!(turn.took(usize::MAX)).poll(&mut cx).is_pending());
+        assert!(pin!(portion.took(usize::MAX)).poll(&mut cx).is_pending());
     }
 }
