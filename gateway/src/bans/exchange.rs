@@ -7,7 +7,7 @@
 //! * Whoever may never be banned here is not banned because another gateway says so.
 //! * What could not be told is told when the store is back. Over each new connection everything is told, who is banned and who was let in: the server may be another
 //!   one than before, or have come back with what it knew some time ago. So is one that has begun anew because it has forgotten something.
-//! * Whatever a store answers, it is asked [`ROUNDS`] times a tick and for [`PAGES`] pages, and no more.
+//! * Whatever a store answers, it is asked a few times a tick and for a bounded number of pages, and no more.
 
 use std::io;
 use std::sync::atomic::Ordering;

@@ -1,7 +1,7 @@
 //! What happens to bans here that other gateways are to hear of.
 //!
 //! Invariant: it is of bounded size. Where more happens than it holds, everything that is known is told instead ([`Taken::all`]): bans by who keeps them, and
-//! lifts by [`super::lifts`].
+//! lifts by `lifts`.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
