@@ -1,6 +1,6 @@
 //! What the benchmarks and the allocation test share: a plan as a production site would have it, and requests to it.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use probegate::config::{self, Source, System};
 use probegate::limiter::Limiter;
@@ -113,9 +113,6 @@ pub fn parse(text: &str) -> Result<RequestHead, String> {
 /// The proxy that all requests come through.
 pub const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 5));
 
-/// Where they arrive.
-const LISTENER: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 8080);
-
 /// One judgement, from the parsed head on, as a worker does it: target, path, identity, service, part, access, limit.
 pub fn judge(case: &mut Case<'_>) -> bool {
     case.clock += 1;
@@ -131,7 +128,7 @@ pub fn judge(case: &mut Case<'_>) -> bool {
         fields: &fields,
         peer: PEER,
         showing: Showing::default(),
-        listener: &LISTENER,
+        missing: None,
         probes_only: false,
         redirect: None,
         bans: None,

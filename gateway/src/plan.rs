@@ -28,7 +28,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use probegate_policies::access::{Origin, Rule};
-use probegate_policies::client::{self, TrustedProxies};
+use probegate_policies::client::TrustedProxies;
 use probegate_policies::fields::FieldName;
 use probegate_policies::host::HostTable;
 use probegate_policies::hsts::Hsts;
@@ -111,14 +111,6 @@ pub struct Plan {
     pub private_fields: Vec<FieldName>,
     /// Fields that carry tokens which apps see as well: they may judge by them.
     pub forwarded_fields: Vec<FieldName>,
-}
-
-impl Plan {
-    /// Who the client is when a trusted proxy sent no address to the listener that is configured there.
-    pub fn missing_at(&self, listener: &SocketAddr) -> client::Missing {
-        let found = self.listeners.iter().find(|known| known.address == *listener);
-        found.and_then(|listener| listener.missing).unwrap_or_else(|| self.client.missing())
-    }
 }
 
 /// One app behind the gateway.

@@ -127,7 +127,7 @@ fn explain(loaded: &Loaded, arguments: &Arguments) -> (String, bool) {
         fields: &fields,
         peer: probegate_policies::ip::canonical(arguments.from),
         showing: Showing { handshake, unmet: false },
-        listener: &way_in.facts.listener,
+        missing: way_in.facts.missing,
         probes_only: way_in.facts.probes_only,
         redirect: request::redirects(plan, &way_in.facts, &fields),
         bans: None,

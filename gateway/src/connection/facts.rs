@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
 
+use probegate_policies::client::Missing;
 use probegate_policies::forwarded::Scheme;
 use probegate_policies::proxy::Header;
 use rustls::pki_types::CertificateDer;
@@ -35,6 +36,11 @@ pub struct Facts {
     pub redirect_https: Option<u16>,
     /// Nothing is served but probes, for every host.
     pub probes_only: bool,
+    /// Who the client is where a trusted proxy names nobody, if its listener says so. As it said when the connection was made, like what is served on it: a reload
+    /// that narrows what may be asked and trusts more would otherwise trust whoever may still ask everything.
+    pub missing: Option<Missing>,
+    /// It counts towards the connections of its client, and so do its requests over HTTP/2. Those of trusted proxies do not, whoever else comes from their network.
+    pub counted: bool,
 }
 
 /// What a TLS handshake told about a connection.
@@ -120,6 +126,8 @@ impl Facts {
             secured: None,
             redirect_https: None,
             probes_only: false,
+            missing: None,
+            counted: false,
         }
     }
 

@@ -85,7 +85,7 @@ pub(super) async fn serve<T: Transport + 'static>(worker: &Rc<Worker>, transport
     worker.deadlines.observe(Instant::now());
     let wire = Wire::watched(transport, early, &worker.deadlines, bounds.streams.saturating_mul(SEND_BUFFER));
     let clock = worker.deadlines.slot();
-    let (connections, client) = worker.state.clients.streams(facts.peer).unzip();
+    let (connections, client) = facts.counted.then(|| worker.state.clients.streams(facts.peer)).flatten().unzip();
     let window = if connections.is_some_and(|open| open > GENEROUS) { SMALL_WINDOW } else { CONNECTION_WINDOW };
     let facts = Rc::new(facts);
     let shared = Rc::new(Shared { client, ..Shared::default() });

@@ -73,7 +73,7 @@ pub(super) fn question<'p, 'a>(
         fields,
         peer: received.facts.peer,
         showing: received.facts.showing(active, asked.host),
-        listener: &received.facts.listener,
+        missing: received.facts.missing,
         probes_only: received.facts.probes_only,
         redirect: redirects(&active.plan, received.facts, fields),
         bans: Some(&active.bans),

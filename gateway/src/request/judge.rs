@@ -9,10 +9,10 @@ mod aggregates;
 mod probes;
 mod showing;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use probegate_policies::access::{Facts, Permit, Rule, Trace};
-use probegate_policies::client::{Hops, Identity, Watch};
+use probegate_policies::client::{Hops, Identity, Missing, Watch};
 use probegate_policies::fields::Fields;
 use probegate_policies::now::Now;
 use probegate_policies::path::{self, Canonical};
@@ -43,8 +43,8 @@ pub struct Question<'p, 'a, F: ?Sized> {
     pub peer: IpAddr,
     /// How the client has shown itself.
     pub showing: Showing<'a>,
-    /// Where the listener is, as it is configured.
-    pub listener: &'a SocketAddr,
+    /// Who the client is where a trusted proxy names nobody; `None`: as for all listeners.
+    pub missing: Option<Missing>,
     /// The listener serves probes, for every host, and nothing else.
     pub probes_only: bool,
     /// The listener sends clients to HTTPS on this port, and this one does not use it yet.
@@ -205,7 +205,7 @@ pub fn judge<'a, F: Fields + ?Sized>(
     let Scratch { paths, hops, rewrite } = scratch;
     hops.clear();
     let path = path::canonicalise(question.path, paths);
-    let missing = || plan.missing_at(question.listener);
+    let missing = || question.missing.unwrap_or_else(|| plan.client.missing());
     let identity = plan.client.resolve_where(question.peer, question.fields, hops, observer, missing);
     let mut judgement = Judgement::begun(identity, hops);
     match path {

@@ -131,10 +131,12 @@ fn count<'a>(
     let active = worker.active();
     let plan = &active.plan;
     (facts.redirect_https, facts.probes_only) = (listener.redirect_https, listener.probes_only);
+    facts.missing = listener.missing;
     // Behind proxies there are many clients, and each of them is bound by the limits on its requests.
     if is_sender || plan.client.trusts(facts.peer) {
         return Ok(None);
     }
     let counted = worker.state.clients.enter(facts.peer, plan.bounds.connections_per_client);
+    facts.counted = counted.is_some();
     counted.map(Some).ok_or_else(|| refused(worker, facts, Reason::ConnectionsExceeded))
 }

@@ -233,6 +233,16 @@ fn a_listener_for_probes_takes_a_proxy_that_names_nobody_for_itself_and_no_other
         client.response().status
     };
     assert_eq!((status(0), status(1)), (200, 403));
+    // A connection stays what it was made as: what is served on it was told to other people.
+    let mut kept = Client::connect_from(PROXY, gateway.addresses()[1]);
+    let mut ask = || {
+        kept.send("GET /readyz HTTP/1.1\r\nHost: app.example\r\n\r\n");
+        kept.response().status
+    };
+    assert_eq!(ask(), 403);
+    let same = "  - {address: \"127.0.0.3:0\"}\n";
+    assert!(crate::lifecycle::reload(&gateway, &lenient.replacen(plain, &format!("{plain}{same}"), 1)));
+    assert_eq!((ask(), status(1)), (403, 200));
 }
 
 #[test]

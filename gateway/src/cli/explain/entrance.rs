@@ -36,6 +36,7 @@ impl<'a> Entrance<'a> {
         }
         facts.redirect_https = listener.and_then(|listener| listener.redirect_https);
         facts.probes_only = listener.is_some_and(|listener| listener.probes_only);
+        facts.missing = listener.and_then(|listener| listener.missing);
         Self { listener, facts }
     }
 }
