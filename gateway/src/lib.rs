@@ -5,6 +5,7 @@
 //! exchange, finish; [`wire`] moves bytes; a [`spool`] keeps those that must wait; [`files`] opens those that are served; [`upstream`] keeps connections to apps; [`limiter`], [`clients`], [`bans`], [`switches`] and [`state`] outlive plans;
 //! [`telemetry`] tells about all of it. The rules themselves are in the crate `probegate-policies`.
 
+pub mod accounts;
 pub mod acme;
 pub mod admin;
 pub mod aggregates;

@@ -3,6 +3,7 @@
 // What only the rest of the gateway uses.
 #![allow(dead_code, unused_imports)]
 
+pub mod accounts;
 pub mod config;
 pub mod plan;
 pub mod tls;

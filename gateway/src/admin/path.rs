@@ -10,9 +10,9 @@ use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _,
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
-use nix::unistd::{Group, User};
 use socket2::{Domain, SockAddr, Socket, Type};
 
+use crate::accounts::{group, user};
 use crate::plan::AdminSocket;
 
 /// Connections that wait to be accepted.
@@ -90,20 +90,6 @@ fn clear(path: &Path, takes_over: bool) -> io::Result<()> {
 /// Which file is there.
 fn identity(path: &Path) -> io::Result<(u64, u64)> {
     fs::symlink_metadata(path).map(|about| (about.dev(), about.ino()))
-}
-
-fn user(name: &str) -> io::Result<u32> {
-    let found = || Ok(User::from_name(name)?.map(|user| user.uid.as_raw()));
-    name.parse().map_or_else(|_| found().and_then(|user| user.ok_or_else(|| unknown("user", name))), Ok)
-}
-
-fn group(name: &str) -> io::Result<u32> {
-    let found = || Ok(Group::from_name(name)?.map(|group| group.gid.as_raw()));
-    name.parse().map_or_else(|_| found().and_then(|group| group.ok_or_else(|| unknown("group", name))), Ok)
-}
-
-fn unknown(what: &str, name: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::NotFound, format!("there is no {what} `{name}`"))
 }
 
 #[cfg(test)]

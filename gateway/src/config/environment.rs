@@ -9,6 +9,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustls::pki_types::CertificateDer;
 
+use crate::accounts;
+
 /// The surroundings of a configuration. Tests bring their own.
 pub trait Environment {
     /// The value of an environment variable.
@@ -117,11 +119,11 @@ impl Environment for System {
     }
 
     fn knows_user(&self, name: &str) -> bool {
-        name.parse::<u32>().is_ok() || nix::unistd::User::from_name(name).is_ok_and(|found| found.is_some())
+        accounts::user(name).is_ok()
     }
 
     fn knows_group(&self, name: &str) -> bool {
-        name.parse::<u32>().is_ok() || nix::unistd::Group::from_name(name).is_ok_and(|found| found.is_some())
+        accounts::group(name).is_ok()
     }
 
     fn authorities(&self) -> Vec<CertificateDer<'static>> {
