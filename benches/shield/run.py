@@ -57,7 +57,7 @@ def wait_for(port, process):
 def probegate(program, folder, port, app, lines=""):
     path = folder / f"probegate-{port}.yaml"
     path.write_text(
-        f'listeners: [{{address: "127.0.0.1:{port}"}}]\nadmin: off\nworkers: 1\nlog: {{level: warn, access: {{format: off}}}}\n'
+        f'listeners: [{{address: "127.0.0.1:{port}"}}]\nadmin: {{address: "127.0.0.1:{free_port()}"}}\nworkers: 1\nlog: {{level: warn, access: {{format: off}}}}\n'
         f'services:\n  app:\n    upstream: {{servers: ["127.0.0.1:{app}"]}}\n{lines}'
     )
     return subprocess.Popen([program, "run", "--config", str(path)])
