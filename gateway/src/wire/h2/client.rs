@@ -53,23 +53,23 @@ impl<'a> RequestWriter<'a> {
             let Some(request) = message::request(self.head, self.secured) else {
                 // It cannot be told in HTTP/2, which is not the app's doing: as if it had refused this one request.
                 self.stream.failed.set(Some(Failed::Reset));
-                return Err(failed(io::ErrorKind::InvalidInput));
+                return Err(failed(io::ErrorKind::InvalidInput, 0));
             };
             match self.stream.send(request, !self.body) {
                 Ok(send) => self.send = Some(send),
                 Err(_) => {
                     // It never reached the connection.
                     self.stream.failed.set(Some(Failed::Unprocessed));
-                    return Err(failed(io::ErrorKind::NotConnected));
+                    return Err(failed(io::ErrorKind::NotConnected, 0));
                 }
             }
         }
-        self.send.as_mut().ok_or_else(|| failed(io::ErrorKind::NotConnected))
+        self.send.as_mut().ok_or_else(|| failed(io::ErrorKind::NotConnected, 0))
     }
 }
 
-fn failed(kind: io::ErrorKind) -> WriteFailed {
-    WriteFailed { error: kind.into(), written: 0 }
+fn failed(kind: io::ErrorKind, written: usize) -> WriteFailed {
+    WriteFailed { error: kind.into(), written }
 }
 
 impl RequestSink for RequestWriter<'_> {
@@ -81,7 +81,7 @@ impl RequestSink for RequestWriter<'_> {
         let (deadline, each, head) = (self.deadline, self.each, self.head.len());
         let send = self.begun()?;
         // The connection has taken the head.
-        let failed = |kind: io::ErrorKind| WriteFailed { error: kind.into(), written: head };
+        let failed = |kind| failed(kind, head);
         let mut left = data;
         while !left.is_empty() {
             send.reserve_capacity(left.len());
@@ -115,12 +115,13 @@ impl RequestSink for RequestWriter<'_> {
         if !self.body {
             return Ok(());
         }
+        let head = self.head.len();
         let send = self.begun()?;
         let sent = match message::trailers(trailers) {
             Some(trailers) => send.send_trailers(trailers),
             None => send.send_data(Bytes::new(), true),
         };
-        sent.map_err(|_| failed(io::ErrorKind::ConnectionReset))
+        sent.map_err(|_| failed(io::ErrorKind::ConnectionReset, head))
     }
 }
 
@@ -337,4 +338,43 @@ impl ResponseSource for ResponseReader<'_> {
     }
 
     fn leave_rest(self) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use std::rc::Rc;
+    use std::time::Instant;
+
+    use tokio::net::UnixStream;
+
+    use super::super::session;
+    use super::*;
+    use crate::wire::deadline::Deadlines;
+    use crate::wire::transport::Socket;
+
+    const HEAD: &[u8] = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+
+    #[tokio::test]
+    async fn what_fails_behind_the_head_has_sent_the_head() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let app = async {
+            let mut connection = h2::server::handshake(theirs).await.unwrap();
+            let (_, mut respond) = connection.accept().await.unwrap().unwrap();
+            respond.send_reset(h2::Reason::CANCEL);
+            while connection.accept().await.is_some() {}
+        };
+        let gateway = async {
+            let (session, driver) = session::open(Socket::Unix(ours)).await.unwrap();
+            let (stream, deadline) = (Rc::new(session).stream(), Deadlines::new(Instant::now()).slot());
+            let request = async {
+                let mut sink = RequestWriter::new(&stream, &deadline, None, HEAD, Framing::Chunked, false);
+                sink.head().await.unwrap();
+                let send = sink.send.as_mut().unwrap();
+                poll_fn(|cx| send.poll_reset(cx)).await.unwrap();
+                assert_eq!(sink.finish(b"").await.unwrap_err().written, HEAD.len());
+            };
+            tokio::select! { ended = driver.run() => panic!("{ended:?}"), () = request => {} }
+        };
+        tokio::select! { () = app => panic!("the connection ended"), () = gateway => {} }
+    }
 }
