@@ -258,7 +258,7 @@ pub async fn serve<B: RequestBody, R: Responder>(
                 outcome.answered_here = true;
                 let passing = probe::passes(worker, probe.kind);
                 outcome.own_status = Some(probe_status(probe.kind, passing));
-                probe::answer(worker, active, judgement, (probe.kind, version, passing), id, body, reply).await;
+                probe::answer(worker, (probe.kind, version, passing), body, reply).await;
             } else if let Some(edits) =
                 service.handling(judgement.part.route()).edits.as_deref().filter(|_| probe.is_none())
                 && let Some(values) = &values

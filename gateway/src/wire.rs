@@ -347,21 +347,25 @@ pub trait Responder {
         let _ = (known, id);
         false
     }
+
     /// Prepares an answer of the gateway's own, whole. `true`: it is to be [`Self::deliver`]ed. `false`: nothing was prepared, as it is large, or this protocol sends it in
     /// another way. Only before `start`.
     fn prepare(&mut self, answer: &Answer<'_>) -> bool {
         let _ = answer;
         false
     }
+
     /// Sends what was [`Self::recall`]ed or [`Self::prepare`]d.
     fn deliver(&mut self) -> impl Future<Output = Result<(), ClientGone>> {
         std::future::ready(Err(ClientGone::Closed))
     }
-    /// The answer in a form that can be [`Self::recall`]ed; `id`: what it says of its request. `None`: this client gets it in another one.
-    fn keep(&mut self, answer: &Answer<'_>, id: Option<&[u8; 32]>) -> Option<Known> {
-        let _ = (answer, id);
+
+    /// What was [`Self::prepare`]d, in a form that can be [`Self::recall`]ed; `id`: what it says of its request. `None`: this client gets it in another one.
+    fn keep(&self, id: Option<&[u8; 32]>) -> Option<Known> {
+        let _ = id;
         None
     }
+
     /// Nothing else will be answered on this connection after this response.
     fn close(&mut self);
 

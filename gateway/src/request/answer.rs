@@ -154,96 +154,88 @@ impl<'a> Telling<'a> {
         let key = self.key(status(self.refused), self.retry_after());
         key.is_some_and(|(key, repeats)| repeats.recall(key, self.id, reply))
     }
-
-    /// Keeps an answer that is told for the second time within a short while: of many that differ, none would be told again.
-    fn keep<R: Responder>(&self, answer: &Answer<'_>, retry_after: Option<u64>, reply: &mut R) {
-        if let Some((key, repeats)) = self.key(answer.status, retry_after)
-            && repeats.is_repeated(key)
-        {
-            repeats.keep(key, answer, Some(self.id), reply);
-        }
-    }
 }
 
-/// The texts of a refusal that its fields point to.
-struct Numbers {
+/// A refusal as it is told, and the texts that its fields point to.
+struct Composed<'t, 'a> {
+    telling: &'t Telling<'a>,
+    status: u16,
+    retry_after: Option<u64>,
     after: Option<String>,
     limit: Option<Texts>,
+    body: &'t [u8],
 }
 
-impl Numbers {
-    fn of(telling: &Telling<'_>, retry_after: Option<u64>) -> Self {
+impl<'t, 'a> Composed<'t, 'a> {
+    /// `text` is memory for its body.
+    fn new(text: &'t mut Vec<u8>, telling: &'t Telling<'a>) -> Self {
+        let (status, retry_after) = (status(telling.refused), telling.retry_after());
+        let limit = telling.limited.map(|(limit, _)| &*limit.name);
+        let banned = status == 403 && telling.refused.reason == Reason::Banned;
+        let detail = detail(status, telling.refused.reason);
+        telling.form.write(&Told { status, detail, id: telling.id, retry_after, limit, banned }, text);
         let limited = telling.limited.filter(|(limit, _)| limit.tells.when != plan::Telling::Never);
         Self {
+            telling,
+            status,
+            retry_after,
             after: retry_after.map(|seconds| seconds.to_string()),
             limit: limited.map(|(limit, decision)| Texts::new(limit, &decision)),
+            body: text,
         }
-    }
-}
-
-impl<'a> Telling<'a> {
-    /// Writes the body.
-    fn write(&self, status: u16, retry_after: Option<u64>, text: &mut Vec<u8>) {
-        let limit = self.limited.map(|(limit, _)| &*limit.name);
-        let banned = status == 403 && self.refused.reason == Reason::Banned;
-        let detail = detail(status, self.refused.reason);
-        self.form.write(&Told { status, detail, id: self.id, retry_after, limit, banned }, text);
     }
 
     /// Its fields.
-    fn fields<'f>(&self, status: u16, numbers: &'f Numbers) -> Fields<'f>
-    where
-        'a: 'f,
-    {
-        let mut fields = self.form.fields();
-        if let Some(after) = &numbers.after {
+    fn fields(&self) -> Fields<'_> {
+        let mut fields = self.telling.form.fields();
+        if let Some(after) = &self.after {
             fields.push("Retry-After", after.as_bytes());
         }
-        if let Some(limit) = &numbers.limit {
+        if let Some(limit) = &self.limit {
             limit.push(&mut fields);
         }
-        if status == 405 {
+        if self.status == 405 {
             // RFC 9110 §15.5.6: it must say what would be allowed.
-            fields.push("Allow", self.allow.as_bytes());
+            fields.push("Allow", self.telling.allow.as_bytes());
         }
-        if self.header {
-            fields.push(ERROR_HEADER, code(status, self.refused.reason).as_bytes());
+        if self.telling.header {
+            fields.push(ERROR_HEADER, code(self.status, self.telling.refused.reason).as_bytes());
         }
         fields
+    }
+
+    /// Prepares it, and keeps it where it is told for the second time within a short while: of many that differ, none would be told again.
+    fn prepare<R: Responder>(&self, reply: &mut R) -> bool {
+        let fields = self.fields();
+        let prepared = reply.prepare(&Answer { status: self.status, fields: fields.as_slice(), body: self.body });
+        if prepared
+            && let Some((key, repeats)) = self.telling.key(self.status, self.retry_after)
+            && repeats.is_repeated(key)
+        {
+            repeats.keep(key, Some(self.telling.id), reply);
+        }
+        prepared
     }
 }
 
 /// Prepares the answer to a refusal. `false`: it is large, or this client's protocol sends it in another way.
 pub fn prepare<R: Responder>(text: &mut Vec<u8>, telling: &Telling<'_>, reply: &mut R) -> bool {
-    if telling.recall(reply) {
-        return true;
-    }
-    if telling.form.is_large() {
-        // It would be written in vain.
-        return false;
-    }
-    let (status, retry_after) = (status(telling.refused), telling.retry_after());
-    telling.write(status, retry_after, text);
-    let numbers = Numbers::of(telling, retry_after);
-    let fields = telling.fields(status, &numbers);
-    let answer = Answer { status, fields: fields.as_slice(), body: text };
-    telling.keep(&answer, retry_after, reply);
-    reply.prepare(&answer)
+    // What is large would be written in vain.
+    telling.recall(reply) || (!telling.form.is_large() && Composed::new(text, telling).prepare(reply))
 }
 
 /// Answers a refusal. A client that is gone has no use for the answer; the log line is written either way.
 pub async fn refusal<R: Responder>(text: &mut Vec<u8>, telling: &Telling<'_>, reply: &mut R) {
-    if telling.recall(reply) {
-        reply.deliver().await.ok();
-        return;
+    if !telling.recall(reply) {
+        let composed = Composed::new(text, telling);
+        if !composed.prepare(reply) {
+            let fields = composed.fields();
+            let answer = Answer { status: composed.status, fields: fields.as_slice(), body: composed.body };
+            reply.answer(&answer).await.ok();
+            return;
+        }
     }
-    let (status, retry_after) = (status(telling.refused), telling.retry_after());
-    telling.write(status, retry_after, text);
-    let numbers = Numbers::of(telling, retry_after);
-    let fields = telling.fields(status, &numbers);
-    let answer = Answer { status, fields: fields.as_slice(), body: text };
-    telling.keep(&answer, retry_after, reply);
-    reply.answer(&answer).await.ok();
+    reply.deliver().await.ok();
 }
 
 /// Answers what never became a request, of which nobody knows what it takes.
@@ -296,6 +288,12 @@ pub fn status(refused: Refused) -> u16 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::deadline::Deadlines;
+    use crate::wire::h1::reply::{Client, Reply};
+    use crate::wire::head::Version;
+    use crate::wire::pace::Pace;
+    use crate::wire::transport::Socket;
+    use crate::worker::date::Date;
 
     #[test]
     fn a_stranger_is_not_told_why() {
@@ -313,5 +311,31 @@ mod tests {
         for reason in [Reason::PathAmbiguous, Reason::LimitExceeded, Reason::LimitUnavailable] {
             assert_eq!(status(Refused { reason, deny: Deny::Hidden }), 404);
         }
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_kept_when_it_was_told_twice_and_then_told_again_under_another_id() {
+        let (ours, _theirs) = tokio::net::UnixStream::pair().unwrap();
+        let (socket, deadlines) = (Socket::Unix(ours), Deadlines::new(std::time::Instant::now()));
+        let (deadline, date) = (deadlines.slot(), Date::default().get());
+        let repeats = Repeats::new(date);
+        let told = |id: &[u8; 32], to_head: bool| {
+            let (refused, form) = (Reason::OutsideNetwork.into(), Form::Document);
+            let repeats = Some(&repeats);
+            let telling = Telling { refused, form, repeats, id, limited: None, allow: "", back: None, header: true };
+            let (mut text, mut out) = (Vec::new(), Vec::new());
+            let client = Client { version: Version::Http11, to_head, persists: true };
+            let pace = Pace::patient(Duration::from_secs(1));
+            let mut reply = Reply::new(&socket, &deadline, pace, &mut out, date, client);
+            let recalled = telling.recall(&mut reply);
+            assert!(recalled || prepare(&mut text, &telling, &mut reply));
+            let sent = reply.sent();
+            (recalled, sent, String::from_utf8(out).unwrap())
+        };
+        let (first, again) = (told(&[b'1'; 32], false), told(&[b'2'; 32], false));
+        let kept = told(&[b'3'; 32], false);
+        assert_eq!([first.0, again.0, kept.0], [false, false, true]);
+        assert_eq!((kept.1, &kept.2), (first.1, &first.2.replace(&"1".repeat(32), &"3".repeat(32))));
+        assert!(!told(&[b'4'; 32], true).0, "HEAD is answered without a body");
     }
 }

@@ -12,24 +12,16 @@ use crate::worker::Worker;
 /// Answers a probe: of this kind, about this version, and whether it passes.
 pub async fn answer<B: RequestBody, R: Responder>(
     worker: &Worker,
-    active: &Active,
-    judgement: &Judgement<'_>,
     (kind, version, passing): (ProbeKind, &VersionInfo, bool),
-    id: &[u8; 32],
     body: &mut B,
     reply: &mut R,
 ) {
     if !body.discard() {
         reply.close();
     }
-    if recall(worker, active, judgement, passing, id, reply) {
-        // A client that is gone has no use for the answer.
-        reply.deliver().await.ok();
-        return;
-    }
     let (date, text) = (worker.date.get(), probe::body(kind, passing, version));
     let answer = Answer { status: probe::status(kind, passing), fields: &fields(&date), body: &text };
-    keep(worker, active, judgement, passing, &answer, reply);
+    // A client that is gone has no use for the answer.
     reply.answer(&answer).await.ok();
 }
 
@@ -42,43 +34,21 @@ pub fn prepare<R: Responder>(
     id: &[u8; 32],
     reply: &mut R,
 ) -> bool {
-    if recall(worker, active, judgement, passing, id, reply) {
+    let repeats = worker.repeats(active).zip(key(judgement, passing));
+    if repeats.is_some_and(|(repeats, key)| repeats.recall(key, id, reply)) {
         return true;
     }
     let (date, text) = (worker.date.get(), probe::body(kind, passing, version));
     let answer = Answer { status: probe::status(kind, passing), fields: &fields(&date), body: &text };
-    keep(worker, active, judgement, passing, &answer, reply);
-    reply.prepare(&answer)
+    let prepared = reply.prepare(&answer);
+    if let Some((repeats, key)) = repeats.filter(|_| prepared) {
+        repeats.keep(key, None, reply);
+    }
+    prepared
 }
 
 fn fields(date: &Date) -> [(&str, &[u8]); 3] {
     [("Content-Type", b"application/json"), ("Expires", date), ("Cache-Control", CACHE_CONTROL.as_bytes())]
-}
-
-/// Prepares the answer, where the same was given lately.
-fn recall<R: Responder>(
-    worker: &Worker,
-    active: &Active,
-    judgement: &Judgement<'_>,
-    passing: bool,
-    id: &[u8; 32],
-    reply: &mut R,
-) -> bool {
-    let repeats = worker.repeats(active).zip(key(judgement, passing));
-    repeats.is_some_and(|(repeats, key)| repeats.recall(key, id, reply))
-}
-
-fn keep<R: Responder>(
-    worker: &Worker,
-    active: &Active,
-    judgement: &Judgement<'_>,
-    passing: bool,
-    answer: &Answer<'_>,
-    reply: &mut R,
-) {
-    if let (Some(repeats), Some(key)) = (worker.repeats(active), key(judgement, passing)) {
-        repeats.keep(key, answer, None, reply);
-    }
 }
 
 /// Whether a probe of this kind passes. A gateway that goes down is alive, and has started: only its readiness ends.

@@ -7,8 +7,8 @@ use std::cell::{Cell, RefCell};
 
 use probegate_policies::reason::Reason;
 
+use crate::wire::Responder;
 use crate::wire::known::Known;
-use crate::wire::{Answer, Responder};
 use crate::worker::date;
 
 /// How many are kept.
@@ -71,12 +71,12 @@ impl Repeats {
         false
     }
 
-    /// Keeps an answer that is given now, in the place of the one that was kept first.
+    /// Keeps the answer that was prepared just now, in the place of the one that was kept first.
     #[cold]
-    pub fn keep<R: Responder>(&self, key: Key, answer: &Answer<'_>, id: Option<&[u8; 32]>, reply: &mut R) {
+    pub fn keep<R: Responder>(&self, key: Key, id: Option<&[u8; 32]>, reply: &R) {
         // A request that waited for long answers with the date of its beginning.
         let date = self.date.get();
-        let Some(known) = reply.keep(answer, id).filter(|known| known.says(&date)) else { return };
+        let Some(known) = reply.keep(id).filter(|known| known.says(&date)) else { return };
         let mut kept = self.kept.borrow_mut();
         kept.retain(|(other, _)| *other != key);
         if kept.len() == KEPT {

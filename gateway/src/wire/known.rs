@@ -20,14 +20,14 @@ pub struct Known {
 
 impl Known {
     /// An answer as it was written. `None`: it does not say the id that it should say, so that nobody could put another one in its place.
-    pub fn new(bytes: Vec<u8>, id: Option<&[u8; 32]>, body: usize, lines: &[u8]) -> Option<Self> {
+    pub fn new(bytes: Vec<u8>, id: Option<&[u8; 32]>, body: u64, lines: &[u8]) -> Option<Self> {
         let place = id.map(|id| bytes.windows(id.len()).rposition(|part| part == id).map(|at| at..at + id.len()));
         let id = match place {
             Some(None) => return None,
             Some(found) => found,
             None => None,
         };
-        Some(Self { bytes, id, body: body as u64, lines: lines.into() })
+        Some(Self { bytes, id, body, lines: lines.into() })
     }
 
     /// Whether these bytes are in it.

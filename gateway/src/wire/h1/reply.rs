@@ -356,15 +356,9 @@ impl<T: Transport> Responder for Reply<'_, T> {
         self.send_out(&[]).await
     }
 
-    fn keep(&mut self, answer: &Answer<'_>, id: Option<&[u8; 32]>) -> Option<Known> {
-        if !self.is_usual() || answer.body.len() > COPIED {
-            return None;
-        }
-        let out = std::mem::take(self.out);
-        let body = self.compose(answer);
-        self.out.extend_from_slice(body);
-        let bytes = std::mem::replace(self.out, out);
-        Known::new(bytes, id, answer.body.len(), &self.lines)
+    fn keep(&self, id: Option<&[u8; 32]>) -> Option<Known> {
+        // Nothing but the one answer has been written yet.
+        self.is_plain().then(|| Known::new(self.out.clone(), id, self.sent, &self.lines))?
     }
 
     fn close(&mut self) {

@@ -45,16 +45,17 @@ impl<T: Transport> Reply<'_, T> {
 
     /// Whether an answer of the gateway's own goes out as it usually does.
     pub fn is_usual(&self) -> bool {
-        self.client.persists
-            && self.client.version == Version::Http11
-            && !self.client.to_head
-            && self.edits.is_none()
-            && !self.started
-            && self.out.is_empty()
+        self.is_plain() && !self.started && self.out.is_empty()
     }
 
-    /// Writes the head of an answer of the gateway's own, and gives the body that follows it.
-    pub(super) fn compose<'b>(&mut self, answer: &Answer<'b>) -> &'b [u8] {
+    /// Whether nothing about its client or its service makes it another one.
+    pub(super) fn is_plain(&self) -> bool {
+        self.client.persists && self.client.version == Version::Http11 && !self.client.to_head && self.edits.is_none()
+    }
+
+    /// Begins an answer of the gateway's own, and gives the body that follows its head.
+    pub(super) fn begin_with<'b>(&mut self, answer: &Answer<'b>) -> &'b [u8] {
+        self.begin();
         self.out.reserve(512 + answer.body.len().min(COPIED));
         self.status_line(answer.status, reason_phrase(answer.status).as_bytes());
         let date = self.date;
@@ -80,13 +81,7 @@ impl<T: Transport> Reply<'_, T> {
         }
         self.connection_line();
         self.out.extend_from_slice(b"\r\n");
-        if self.client.to_head { &[] } else { answer.body }
-    }
-
-    /// Begins an answer of the gateway's own, and gives the body that follows its head.
-    pub(super) fn begin_with<'b>(&mut self, answer: &Answer<'b>) -> &'b [u8] {
-        self.begin();
-        let body = self.compose(answer);
+        let body = if self.client.to_head { &[] } else { answer.body };
         self.sent += body.len() as u64;
         body
     }
