@@ -227,8 +227,6 @@ pub struct Stamp<'a> {
     pub gateway_error: bool,
     /// Field lines with CRLF that the response head carries besides. An answer of the gateway's own keeps what it says itself.
     pub lines: &'a [u8],
-    /// What the configuration changes.
-    pub edits: Option<&'a Edits>,
 }
 
 impl Stamp<'_> {
@@ -264,9 +262,9 @@ impl From<ClientGone> for Reason {
 
 /// The client's side of a response.
 pub trait Responder {
-    /// Puts `stamp` on the response, on the app's as on one of the gateway's own. Only before `start` and `answer`; without it, the default
-    /// holds.
-    fn stamp(&mut self, stamp: &Stamp<'_>);
+    /// Puts `stamp` on the response, and what the configuration changes, on the app's as on one of the gateway's own. Only before `start` and
+    /// `answer`; without it, the default holds.
+    fn stamp(&mut self, stamp: &Stamp<'_>, edits: Option<Edits>);
 
     /// Whether this answer of the app's can be told to the client. Where it can not, the app is taken for broken.
     fn accepts(&self, _head: &ResponseHead, _bytes: &[u8]) -> bool {

@@ -241,6 +241,7 @@ mod tests {
     use super::*;
     use crate::plan::Buffers;
     use crate::spool::BLOCK;
+    use crate::wire::edits::Edits;
     use crate::wire::head::ResponseHead;
     use crate::wire::{Answer, ClientFraming, ClientGone, Stamp};
 
@@ -252,7 +253,7 @@ mod tests {
     }
 
     impl Responder for Quick {
-        fn stamp(&mut self, _: &Stamp<'_>) {}
+        fn stamp(&mut self, _: &Stamp<'_>, _: Option<Edits>) {}
 
         async fn interim(&mut self, _: &ResponseHead, _: &[u8]) -> Result<(), ClientGone> {
             Ok(())

@@ -44,13 +44,13 @@ pub fn put<R: Responder>(values: &Values<'_>, unix: u64, own: &[u8], text: &mut 
             .map(|rewrite| Prefixes { outside: Arc::clone(&rewrite.outside), inside: Arc::clone(&rewrite.inside) });
         Edits { drops: Arc::clone(&edits.answer.drops), defaults: Arc::clone(&edits.answer.defaults), prefixes }
     });
-    reply.stamp(&Stamp {
+    let stamp = Stamp {
         server: service.server_header == ServerHeader::Pass,
         // Where the gateway makes no promise, the app's own is the app's business.
         transport_security: service.hsts.is_none(),
         // Where it is the gateway's word, it is nobody else's.
         gateway_error: !values.plan.error_header,
         lines: text,
-        edits: edits.as_ref(),
-    });
+    };
+    reply.stamp(&stamp, edits);
 }

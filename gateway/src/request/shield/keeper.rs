@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 use probegate_policies::reason::Reason;
 
 use crate::shields::{Kept, LARGEST};
+use crate::wire::edits::Edits;
 use crate::wire::head::{Field, Framing, ResponseHead};
 use crate::wire::{Answer, ClientFraming, ClientGone, Part, RequestBody, Responder, ResponseSource, Stamp, Written};
 
@@ -27,7 +28,7 @@ impl Keeper {
 }
 
 impl Responder for Keeper {
-    fn stamp(&mut self, _stamp: &Stamp<'_>) {}
+    fn stamp(&mut self, _stamp: &Stamp<'_>, _edits: Option<Edits>) {}
 
     fn interim(&mut self, _head: &ResponseHead, _bytes: &[u8]) -> impl Future<Output = Result<(), ClientGone>> {
         ready(Ok(()))

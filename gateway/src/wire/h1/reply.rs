@@ -122,12 +122,12 @@ impl<'a, T: Transport> Reply<'a, T> {
 }
 
 impl<T: Transport> Responder for Reply<'_, T> {
-    fn stamp(&mut self, stamp: &Stamp<'_>) {
-        self.stamp = Stamp { lines: &[], edits: None, ..*stamp };
+    fn stamp(&mut self, stamp: &Stamp<'_>, edits: Option<Edits>) {
+        self.stamp = Stamp { lines: &[], ..*stamp };
         // Allocates only where the service adds a field.
         self.lines.clear();
         self.lines.extend_from_slice(stamp.lines);
-        self.edits = stamp.edits.cloned().map(Box::new);
+        self.edits = edits.map(Box::new);
     }
 
     async fn interim(&mut self, head: &ResponseHead, bytes: &[u8]) -> Result<(), ClientGone> {

@@ -236,11 +236,11 @@ impl<'a> Reply<'a> {
 }
 
 impl Responder for Reply<'_> {
-    fn stamp(&mut self, stamp: &Stamp<'_>) {
-        self.stamp = Stamp { lines: &[], edits: None, ..*stamp };
+    fn stamp(&mut self, stamp: &Stamp<'_>, edits: Option<Edits>) {
+        self.stamp = Stamp { lines: &[], ..*stamp };
         self.lines.clear();
         self.lines.extend_from_slice(stamp.lines);
-        self.edits = stamp.edits.cloned().map(Box::new);
+        self.edits = edits.map(Box::new);
     }
 
     fn accepts(&self, head: &ResponseHead, bytes: &[u8]) -> bool {
