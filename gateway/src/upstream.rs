@@ -168,19 +168,20 @@ impl Pools {
     }
 
     /// Keeps a connection of its own for the next request.
-    pub fn put(&self, upstream: &Upstream, connection: Connection, now: Instant) {
+    pub fn put(&self, upstream: &Upstream, connection: Connection) {
         let Some(server) = upstream.servers.get(connection.server) else { return };
         if let Channel::Own(link) = connection.channel
             && !upstream.proxy
             && self.dialler.is_current(server, connection.edition)
         {
-            self.idle.put(server.key, (link, connection.edition), upstream.max_idle, now + upstream.idle_timeout);
+            let until = self.dialler.deadlines.now() + upstream.idle_timeout;
+            self.idle.put(server.key, (link, connection.edition), upstream.max_idle, until);
         }
     }
 
     /// Closes connections that were unused for too long or that their server has closed.
     pub fn sweep(&self, now: Instant) {
-        self.idle.sweep(now);
+        self.idle.sweep(self.dialler.deadlines.now());
         self.shared.sweep(now);
     }
 }

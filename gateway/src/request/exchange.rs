@@ -186,7 +186,7 @@ pub async fn run<B: RequestBody, R: Responder>(
                 rest = relayed.delivered.rest;
                 match connection.channel {
                     Channel::Own(link) if relayed.switched => done.switched = Some((link, place.keep())),
-                    _ if relayed.reusable => tools.pools.put(errand.upstream, connection, Instant::now()),
+                    _ if relayed.reusable => tools.pools.put(errand.upstream, connection),
                     _ => {}
                 }
                 break;

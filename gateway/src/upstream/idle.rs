@@ -7,7 +7,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::time::Instant;
+use std::time::Duration;
 
 use super::{Link, Reuse};
 
@@ -31,7 +31,8 @@ struct Unused {
     link: Link,
     /// Which answer of the resolver led to the server.
     edition: u32,
-    until: Instant,
+    /// As the worker's deadlines count time, which need no look at the clock.
+    until: Duration,
     /// It stays although nobody needs it, where fewer than these were put there after it and are not needed either. The bound of who used it last:
     /// services with one server share its connections, and one that keeps few takes away none of another's.
     most: u32,
@@ -55,7 +56,7 @@ impl Idle {
 
     /// Keeps a connection, with the answer of the resolver that led to its server. What `most` says holds from the next sweep on, but for none at
     /// all, which holds at once.
-    pub(super) fn put(&self, key: u64, (link, edition): (Link, u32), most: usize, until: Instant) {
+    pub(super) fn put(&self, key: u64, (link, edition): (Link, u32), most: usize, until: Duration) {
         let mut links = self.links.borrow_mut();
         if most > 0 {
             let most = u32::try_from(most).unwrap_or(u32::MAX);
@@ -64,7 +65,7 @@ impl Idle {
     }
 
     /// Closes what was unused for too long or closed by its server, and what is too many and was not needed since the last sweep.
-    pub(super) fn sweep(&self, now: Instant) {
+    pub(super) fn sweep(&self, now: Duration) {
         self.links.borrow_mut().retain(|_, server| {
             let mut rest = server.spare;
             server.unused.retain(|unused| {
@@ -80,8 +81,6 @@ impl Idle {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use tokio::net::UnixStream;
 
     use super::*;
@@ -90,7 +89,7 @@ mod tests {
     struct Kept {
         idle: Idle,
         most: usize,
-        now: Instant,
+        now: Duration,
         servers: Vec<UnixStream>,
     }
 
@@ -114,7 +113,7 @@ mod tests {
     }
 
     fn kept(most: usize) -> Kept {
-        Kept { idle: Idle::default(), most, now: Instant::now(), servers: Vec::new() }
+        Kept { idle: Idle::default(), most, now: Duration::ZERO, servers: Vec::new() }
     }
 
     #[tokio::test]
