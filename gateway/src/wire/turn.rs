@@ -77,8 +77,7 @@ impl Future for Turn {
 impl Drop for Turn {
     fn drop(&mut self) {
         if self.waits.is_some() {
-            // The thread may be at its end.
-            ROUND.try_with(|round| round.waiting.set(round.waiting.get().saturating_sub(1))).ok();
+            ROUND.with(|round| round.waiting.set(round.waiting.get().saturating_sub(1)));
         }
     }
 }
