@@ -165,16 +165,12 @@ async fn carry<S: ResponseSource, R: Responder>(
 /// Whether an answer may wait for its client. What is told as it happens never does, and an app may say that it does not want it (nginx's
 /// `X-Accel-Buffering: no`).
 fn may_wait(head: &ResponseHead, bytes: &[u8]) -> bool {
-    let view = FieldView { bytes, fields: &head.fields };
-    let told = |prefix: &[u8]| {
-        let is = |kind: &[u8]| kind.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
-        view.first(Name::ContentType).is_some_and(is)
-    };
+    let kind = FieldView { bytes, fields: &head.fields }.first(Name::ContentType).unwrap_or_default();
+    let told = |prefix: &[u8]| kind.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
     !told(b"text/event-stream")
         && !told(b"application/grpc")
-        && !view.fields.iter().any(|field| {
-            field.known == Name::Accel
-                && field.name.of(bytes).eq_ignore_ascii_case(b"x-accel-buffering")
+        && !head.fields.of(Name::Accel).any(|field| {
+            field.name.of(bytes).eq_ignore_ascii_case(b"x-accel-buffering")
                 && field.value.of(bytes).eq_ignore_ascii_case(b"no")
         })
 }

@@ -19,6 +19,7 @@ use crate::shields::Source;
 use crate::state::Active;
 use crate::telemetry::access_log::{Decision, Entry, Origin};
 use crate::telemetry::metrics::Sample;
+use crate::wire::head::{FieldList, FieldView};
 use crate::worker::Worker;
 
 /// What happened after the judgement.
@@ -249,7 +250,7 @@ pub fn finish_unread(
         id,
         facts,
         identity: None,
-        fields: crate::wire::head::FieldView { bytes: &[], fields: &[] },
+        fields: FieldView { bytes: &[], fields: FieldList::NONE },
         method,
         target,
         protocol: "",

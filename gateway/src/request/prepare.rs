@@ -262,9 +262,7 @@ impl<'a> Case<'a> {
 
 /// Whether the client says that it takes trailers (RFC 9110 §10.1.4).
 fn takes_trailers(received: &Received<'_>) -> bool {
-    let fields = received.fields();
-    let mut named = fields.fields.iter().filter(|field| field.known == Name::HopByHop);
-    named.any(|field| {
+    received.head.fields.of(Name::HopByHop).any(|field| {
         field.name.of(received.bytes).eq_ignore_ascii_case(b"te")
             && elements(field.value.of(received.bytes)).any(|coding| coding.eq_ignore_ascii_case(b"trailers"))
     })

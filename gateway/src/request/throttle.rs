@@ -15,7 +15,7 @@ use tokio::time::Sleep;
 use super::judge::Judgement;
 use crate::plan::Bandwidth;
 use crate::state::State;
-use crate::wire::head::{FieldView, Name, ResponseHead};
+use crate::wire::head::{Name, ResponseHead};
 use crate::wire::{ClientGone, Responder, Written};
 
 /// How often it is looked whether the process ends.
@@ -42,8 +42,7 @@ impl<'a> Throttling<'a> {
 
     /// The throttle for this answer, if it needs one. An app may name the rate of an answer, or lift it (nginx's `X-Accel-Limit-Rate`).
     pub(super) fn apply(&self, head: &ResponseHead, bytes: &[u8]) -> Option<Box<Throttle>> {
-        let view = FieldView { bytes, fields: &head.fields };
-        let mut named = view.fields.iter().filter(|field| field.known == Name::Accel);
+        let mut named = head.fields.of(Name::Accel);
         let named = named.find(|field| field.name.of(bytes).eq_ignore_ascii_case(b"x-accel-limit-rate"));
         let rate = named.and_then(|field| demanded(field.value.of(bytes))).unwrap_or(self.bandwidth.rate);
         let client = self.client.zip(self.bandwidth.per_client);

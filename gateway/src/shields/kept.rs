@@ -1,6 +1,6 @@
 //! An answer of an app's that is kept to be given again.
 
-use crate::wire::head::{Field, ResponseHead, Span};
+use crate::wire::head::{Field, FieldList, ResponseHead, Span};
 
 /// The largest body that is kept, in bytes.
 pub const LARGEST: usize = 64 * 1024;
@@ -20,7 +20,7 @@ impl Kept {
         let mut kept = Vec::with_capacity(head.len.min(bytes.len()));
         kept.extend_from_slice(head.reason.of(bytes));
         let reason = Span { start: 0, end: end(&kept) };
-        let mut fields = Vec::with_capacity(head.fields.len());
+        let mut fields = FieldList::with_capacity(head.fields.len());
         for field in head.fields.iter().filter(|field| !is_personal(field.name.of(bytes))) {
             let start = end(&kept);
             let line = Span { start: field.name.start, end: field.line_end };
@@ -78,8 +78,10 @@ mod tests {
             let line_end = usize::from(value.end) + rest.iter().position(|&byte| byte == b'\n').unwrap() + 1;
             Field { name, value, line_end: u16::try_from(line_end).unwrap(), known: Name::of(name.of(bytes)) }
         };
-        let fields =
-            vec![field("Age", "1\r"), field("Content-Type", "a/b"), field("Set-Cookie", "a=1"), field("X-Y", "z")];
+        let mut fields = FieldList::default();
+        for (name, value) in [("Age", "1\r"), ("Content-Type", "a/b"), ("Set-Cookie", "a=1"), ("X-Y", "z")] {
+            fields.push(field(name, value));
+        }
         let head =
             ResponseHead { status: 200, reason: at("Fine"), fields, len: bytes.len(), ..ResponseHead::default() };
         let kept = Kept::new(&head, bytes, b"body".to_vec());

@@ -3,6 +3,8 @@
 //! No header map is built. A field line that may pass on is copied as it lies there, runs of lines at once; the index says where
 //! lines begin and which of the names that matter to a gateway they carry.
 
+use std::ops::Deref;
+
 use probegate_policies::fields::{Fields, has_underscore};
 use probegate_policies::forwarded::is_forwarding_field;
 
@@ -202,6 +204,67 @@ pub enum Framing {
     UntilClose,
 }
 
+/// Field lines in order, and which names are among them: most that are asked for are not, and need no look at the lines.
+#[derive(Clone, Debug, Default)]
+pub struct FieldList {
+    lines: Vec<Field>,
+    /// A bit for each [`Name`].
+    names: u32,
+}
+
+impl FieldList {
+    /// No lines.
+    pub const NONE: &Self = &Self { lines: Vec::new(), names: 0 };
+
+    /// No lines yet, with memory for so many.
+    pub fn with_capacity(lines: usize) -> Self {
+        Self { lines: Vec::with_capacity(lines), names: 0 }
+    }
+
+    /// Adds a line.
+    #[inline]
+    pub fn push(&mut self, field: Field) {
+        self.names |= 1 << field.known as u32;
+        self.lines.push(field);
+    }
+
+    /// Forgets all lines.
+    pub fn clear(&mut self) {
+        self.lines.clear();
+        self.names = 0;
+    }
+
+    /// Whether a line has this name.
+    #[inline]
+    pub fn has(&self, known: Name) -> bool {
+        self.names & (1 << known as u32) != 0
+    }
+
+    /// The lines with this name.
+    #[inline]
+    pub fn of(&self, known: Name) -> impl DoubleEndedIterator<Item = &Field> + Clone {
+        let lines = if self.has(known) { self.lines.as_slice() } else { &[] };
+        lines.iter().filter(move |field| field.known == known)
+    }
+}
+
+impl Deref for FieldList {
+    type Target = [Field];
+
+    fn deref(&self) -> &[Field] {
+        &self.lines
+    }
+}
+
+impl<'a> IntoIterator for &'a FieldList {
+    type Item = &'a Field;
+    type IntoIter = std::slice::Iter<'a, Field>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.lines.iter()
+    }
+}
+
 /// The index of a request head.
 #[derive(Debug, Default)]
 pub struct RequestHead {
@@ -211,8 +274,8 @@ pub struct RequestHead {
     pub target: Span,
     /// The client's version.
     pub version: Version,
-    /// The field lines in order.
-    pub fields: Vec<Field>,
+    /// The field lines.
+    pub fields: FieldList,
     /// Bytes of the whole head, the empty line included.
     pub len: usize,
 }
@@ -226,8 +289,8 @@ pub struct ResponseHead {
     pub reason: Span,
     /// The upstream's version.
     pub version: Version,
-    /// The field lines in order.
-    pub fields: Vec<Field>,
+    /// The field lines.
+    pub fields: FieldList,
     /// Bytes of the whole head, the empty line included.
     pub len: usize,
 }
@@ -238,13 +301,13 @@ pub struct FieldView<'a> {
     /// The head's bytes.
     pub bytes: &'a [u8],
     /// The index.
-    pub fields: &'a [Field],
+    pub fields: &'a FieldList,
 }
 
 impl<'a> FieldView<'a> {
     /// Values of all lines with this name.
     pub fn of(self, known: Name) -> impl DoubleEndedIterator<Item = &'a [u8]> + Clone {
-        self.fields.iter().filter(move |field| field.known == known).map(move |field| field.value.of(self.bytes))
+        self.fields.of(known).map(move |field| field.value.of(self.bytes))
     }
 
     /// Value of the first line with this name.
@@ -283,6 +346,20 @@ mod tests {
             let (name, lower) = ([b"Content-Lengt", &[byte][..]].concat(), b"content-length");
             assert_eq!(is_spelled(&name, lower), name.eq_ignore_ascii_case(lower), "{byte}");
         }
+    }
+
+    #[test]
+    fn a_name_is_found_where_a_line_has_it_and_only_there() {
+        let mut list = FieldList::default();
+        let line = |known| Field { name: Span::default(), value: Span::default(), line_end: 0, known };
+        for known in [Name::Accel, Name::Other, Name::Host, Name::Other] {
+            list.push(line(known));
+        }
+        let found = |known| (list.has(known), list.of(known).count());
+        assert_eq!([Name::Accel, Name::Other, Name::Host].map(found), [(true, 1), (true, 2), (true, 1)]);
+        assert_eq!([Name::Accept, Name::UserAgent, Name::Upgrade].map(found), [(false, 0); 3]);
+        list.clear();
+        assert!(!list.has(Name::Host) && list.is_empty());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use probegate_policies::encoding::Coding;
 
-use crate::wire::head::{Field, Name, ResponseHead, Span, elements};
+use crate::wire::head::{Field, FieldList, Name, ResponseHead, Span, elements};
 
 /// A head with other fields than it came with, and the bytes it lies in.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ pub(super) fn rewrite(head: &ResponseHead, bytes: &[u8], coding: Option<Coding>)
             status: head.status,
             reason: head.reason,
             version: head.version,
-            fields: Vec::with_capacity(head.fields.len() + 2),
+            fields: FieldList::with_capacity(head.fields.len() + 2),
             len: 0,
         },
         bytes: bytes.get(..first)?.to_vec(),
@@ -129,7 +129,7 @@ mod tests {
         ResponseParser::default().advance(text.as_bytes(), &mut head).unwrap();
         assert!(rewrite(&head, text.as_bytes(), None).is_some());
         let last = head.fields[0];
-        head.fields.resize(2, last);
+        head.fields.push(last);
         assert!(rewrite(&head, text.as_bytes(), None).is_none());
     }
 }

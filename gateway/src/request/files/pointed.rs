@@ -64,7 +64,7 @@ const DROPPED: [&str; 15] = [
 /// Whether an answer points to a file.
 pub fn points(head: &ResponseHead, bytes: &[u8]) -> bool {
     // Most answers have no such field: their kind of name was found out while the head was read.
-    head.fields.iter().any(|field| field.known == Name::Accel && is_pointer(field.name.of(bytes)))
+    head.fields.of(Name::Accel).any(|field| is_pointer(field.name.of(bytes)))
 }
 
 fn is_pointer(name: &[u8]) -> bool {

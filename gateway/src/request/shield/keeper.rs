@@ -7,7 +7,7 @@ use probegate_policies::reason::Reason;
 
 use crate::shields::{Kept, LARGEST};
 use crate::wire::edits::Edits;
-use crate::wire::head::{Field, Framing, ResponseHead};
+use crate::wire::head::{Framing, ResponseHead};
 use crate::wire::{Answer, ClientFraming, ClientGone, Part, RequestBody, Responder, ResponseSource, Stamp, Written};
 
 /// Takes an answer from the app, up to the [`LARGEST`] that is kept.
@@ -35,7 +35,7 @@ impl Responder for Keeper {
     }
 
     fn start(&mut self, head: &ResponseHead, bytes: &[u8], _framing: ClientFraming) {
-        let fields: Vec<Field> = head.fields.clone();
+        let fields = head.fields.clone();
         let head =
             ResponseHead { status: head.status, reason: head.reason, version: head.version, fields, len: head.len };
         self.head = Some((head, bytes.to_vec()));

@@ -1,11 +1,11 @@
 //! Which field lines pass from one side to the other.
 
 use super::framing::{self, Connection};
-use crate::wire::head::{Field, FieldView, Name};
+use crate::wire::head::{Field, FieldList, FieldView, Name};
 
 /// Copies the field lines that pass on, runs of neighbouring lines at once. Hop-by-hop fields and those that `Connection` nominates
 /// never pass (RFC 9110 §7.6.1); `keep` decides about the rest.
-pub fn copy_fields(out: &mut Vec<u8>, fields: &[Field], bytes: &[u8], keep: impl Fn(&Field) -> bool) {
+pub fn copy_fields(out: &mut Vec<u8>, fields: &FieldList, bytes: &[u8], keep: impl Fn(&Field) -> bool) {
     let view = FieldView { bytes, fields };
     let nominates = Connection::of(view).nominates;
     let mut run: Option<(u16, u16)> = None;

@@ -95,12 +95,9 @@ impl Connection {
     /// Reads all `Connection` lines.
     pub fn of(view: FieldView<'_>) -> Self {
         let mut connection = Self::default();
-        if view.fields.iter().all(|field| field.known != Name::Connection) {
-            return connection;
-        }
-        if let (Some(b"keep-alive" | b"Keep-Alive"), 1) =
-            (view.first(Name::Connection), view.of(Name::Connection).count())
-        {
+        let mut lines = view.of(Name::Connection);
+        let (Some(first), second) = (lines.next(), lines.next()) else { return connection };
+        if second.is_none() && matches!(first, b"keep-alive" | b"Keep-Alive") {
             // What most apps say.
             connection.keep_alive = true;
             return connection;

@@ -176,7 +176,7 @@ impl<T: Transport> Responder for Reply<'_, T> {
         if let Some(edits) = edits {
             edits.complete(self.out, first);
         }
-        if !head.fields.iter().any(|field| field.known == Name::Date) {
+        if !head.fields.has(Name::Date) {
             // RFC 9110 §6.6.1: a recipient with a clock adds it.
             let date = self.date;
             self.field(b"Date", &date);
@@ -185,7 +185,7 @@ impl<T: Transport> Responder for Reply<'_, T> {
             self.out.extend_from_slice(b"Connection: Upgrade\r\n");
         } else {
             if let ClientFraming::Length(length) = framing
-                && !head.fields.iter().any(|field| field.known == Name::ContentLength)
+                && !head.fields.has(Name::ContentLength)
             {
                 // Known from an app's HTTP/2, where the end of the stream tells it.
                 self.out.extend_from_slice(b"Content-Length: ");
