@@ -17,7 +17,7 @@ use super::intercept;
 use super::judge::{Judgement, Part};
 use super::target::Target;
 use super::throttle::Throttling;
-use super::values::Values;
+use super::values::{self, Values};
 use crate::plan::{Choice, Edits, Errors, Handling, HashKey, ProbeForward, Service, UpstreamProtocol};
 use crate::servers::Servers;
 use crate::shields::Shield;
@@ -64,6 +64,7 @@ impl<'a> Case<'a> {
         let method = received.head.method.of(received.bytes);
         let trusted = self.active.plan.client.trusts(received.facts.peer);
         let scheme = scheme(trusted, &received.fields(), received.facts.scheme);
+        let port = values::port(self.asked, received.facts, || trusted.then_some(scheme));
         // What belongs to the body and what to the new protocol could not be told apart.
         let http2 = self.service.upstream.protocol == UpstreamProtocol::Http2;
         let upgrade = if framing == Framing::None { upgrade(received, self.service) } else { None };
@@ -76,7 +77,7 @@ impl<'a> Case<'a> {
             upgrade,
             expects: self.expects,
             trailers: http2 && takes_trailers(received),
-            towards: self.towards(scheme, self.asked.authority, self.values().port()),
+            towards: self.towards(scheme, self.asked.authority, port),
             token: None,
             private: &self.active.plan.private_fields,
             edits: self.edits(),

@@ -10,6 +10,7 @@ use probegate_policies::forwarded::{Scheme, UNKNOWN_CLIENT};
 use super::Received;
 use super::judge::{Judgement, Part};
 use super::target::Target;
+use crate::connection::Facts;
 use crate::plan::{FieldEdit, Plan, Segment, Service, Template, Variable};
 use crate::wire::text::push_number;
 
@@ -36,14 +37,10 @@ impl<'a> Values<'a> {
         super::client_scheme(self.plan, self.received.facts, &self.received.fields())
     }
 
-    /// The port the client used: as `Host` says, or by the scheme where a trusted proxy stands in between, or the one of this listener.
-    pub fn port(&self) -> u16 {
+    /// The port the client used.
+    fn port(&self) -> u16 {
         let facts = self.received.facts;
-        self.asked.port.unwrap_or_else(|| match (self.plan.client.trusts(facts.peer), self.scheme()) {
-            (true, Scheme::Https) => 443,
-            (true, Scheme::Http) => 80,
-            (false, _) => facts.local_port,
-        })
+        port(self.asked, facts, || self.plan.client.trusts(facts.peer).then(|| self.scheme()))
     }
 
     /// The path as it was received, without dot segments. `OPTIONS *` has none, which is read as the root.
@@ -109,6 +106,15 @@ impl<'a> Values<'a> {
         let Part::Route(index) = self.judgement.seen else { return None };
         self.service.routes.get(index).map(|route| route.path.as_str().as_bytes())
     }
+}
+
+/// The port the client used: as `Host` says, or by the scheme that a trusted proxy tells, where one stands in between, or the one of this listener.
+pub(super) fn port(asked: &Target<'_>, facts: &Facts, told: impl FnOnce() -> Option<Scheme>) -> u16 {
+    asked.port.unwrap_or_else(|| match told() {
+        Some(Scheme::Https) => 443,
+        Some(Scheme::Http) => 80,
+        None => facts.local_port,
+    })
 }
 
 /// The part of a path that lies behind `prefix`, which is decoded and covers it; with `/` in front. The path is percent-encoded.
