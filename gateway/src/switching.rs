@@ -1,8 +1,8 @@
 //! Switches from one slot of a service to another: started by a command, carried out by a thread of their own, and remembered until the next one.
 //!
 //! What is decided lies in [`probegate_policies::switch`]. What requests look at lies in [`crate::slots`]. What must survive the process lies in
-//! [`crate::switches`]: a switch that has moved something goes on after a restart, with the stage that it was at, which begins anew. One that only
-//! asked is forgotten: nothing has moved.
+//! [`crate::switches`]: a switch that has moved something goes on after a restart, with the stage that it was at, which begins anew, and with what
+//! was seen of it until it was written. One that only asked is forgotten: nothing has moved.
 //!
 //! Invariant: what has moved is written with the move, and only by the process in charge ([`crate::switches::Switches::hold`]).
 
@@ -22,7 +22,7 @@ use tokio::task::LocalSet;
 
 use crate::plan::Slots;
 use crate::state::{Active, State};
-use crate::switches::Underway;
+use crate::switches::{InSlots, Underway};
 use crate::upstream::Pools;
 use crate::wire::deadline::{Deadlines, TICK};
 
@@ -286,6 +286,23 @@ pub fn start(state: &Arc<State>) -> io::Result<()> {
     let state = Arc::downgrade(state);
     let thread = std::thread::Builder::new().name("switch".to_owned());
     thread.spawn(move || LocalSet::new().block_on(&runtime, supervise(&state))).map(drop)
+}
+
+/// Writes down what was seen until now by switches that go on, for the process that goes on with them. Whoever calls this is about to end.
+pub fn keep_seen(state: &State) {
+    // Not held where another process waits: then nobody writes any more.
+    let _held = state.switches.hold();
+    for (service, switch) in state.switches.underway() {
+        let Some(run) = state.runs.of(&service).filter(|run| run.id == switch.id) else { continue };
+        let Phase::Moving { seen, .. } = run.phase() else { continue };
+        let kept = state.switches.slots(&service);
+        let to = InSlots { switch: Some(switch.having_seen(seen)), ..kept.clone() };
+        if to != kept
+            && let Some(why) = state.keep_slots(&service, to).unsaved
+        {
+            tracing::warn!(service = &*service, why, "what a switch has seen will not survive this process");
+        }
+    }
 }
 
 /// What every run uses.

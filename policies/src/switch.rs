@@ -91,6 +91,12 @@ pub struct Counts {
 }
 
 impl Counts {
+    /// Both together.
+    #[must_use]
+    pub fn and(self, more: Self) -> Self {
+        Self { requests: self.requests.saturating_add(more.requests), errors: self.errors.saturating_add(more.errors) }
+    }
+
     /// What came since.
     #[must_use]
     pub fn since(self, before: Self) -> Self {
@@ -156,6 +162,8 @@ pub struct Switch {
     since: Duration,
     /// What was counted at the beginning.
     begun: Counts,
+    /// What another process had seen of it before.
+    earlier: Counts,
     /// When the window began, and what was counted then.
     window: (Duration, Counts),
 }
@@ -165,7 +173,14 @@ impl Switch {
     /// are now.
     pub fn begin(stages: Vec<Stage>, at: usize, tolerance: Tolerance, counts: Counts, now: Duration) -> Self {
         let at = at.min(stages.len().saturating_sub(1));
-        Self { stages, tolerance, required: 0, at, since: now, begun: counts, window: (now, counts) }
+        let (begun, earlier) = (counts, Counts::default());
+        Self { stages, tolerance, required: 0, at, since: now, begun, earlier, window: (now, counts) }
+    }
+
+    /// It goes on after another process, which had seen this.
+    #[must_use]
+    pub fn having_seen(self, earlier: Counts) -> Self {
+        Self { earlier, ..self }
     }
 
     /// It is done only if the new slot was sent so many requests: without any, nothing but its probes speaks for it.
@@ -190,9 +205,9 @@ impl Switch {
         time.saturating_sub(now.saturating_sub(self.since))
     }
 
-    /// What was counted of the new slot since the beginning.
+    /// What was counted of the new slot since the beginning, whichever process it was.
     pub fn seen(&self, counts: Counts) -> Counts {
-        counts.since(self.begun)
+        counts.since(self.begun).and(self.earlier)
     }
 
     /// Whether a stage may end: all servers have passed a round that began in it. Whoever failed has to pass one first, and so has whoever has not answered
@@ -206,7 +221,7 @@ impl Switch {
 
     /// What comes next. `counts`: of the new slot; `ready`: its servers.
     pub fn look(&mut self, counts: Counts, ready: Ready, now: Duration) -> Next {
-        for seen in [counts.since(self.begun), counts.since(self.window.1)] {
+        for seen in [self.seen(counts), counts.since(self.window.1)] {
             if self.tolerance.is_exceeded(seen) {
                 return Next::Return(Regress::Errors(seen));
             }

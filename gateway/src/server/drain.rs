@@ -19,6 +19,7 @@ use super::supervisor;
 use crate::bans;
 use crate::reload::Reloader;
 use crate::state::State;
+use crate::switching;
 
 /// How often the end of the last request is looked for.
 const LOOK: Duration = Duration::from_millis(10);
@@ -82,11 +83,12 @@ impl Watch {
         self.state.access_log.flush(Duration::from_secs(1));
     }
 
-    /// Writes down who is banned, unless that is another process's business by now.
+    /// Writes down who is banned, and what switches have seen, unless that is another process's business by now.
     fn save(&self) {
         if self.state.is_handed_over() {
             return;
         }
+        switching::keep_seen(&self.state);
         let state = Arc::clone(&self.state);
         if let Some(why) = bans::save(move || state.bans.write()) {
             tracing::error!(why, "bans can not be written: they will not survive this process");
@@ -111,12 +113,18 @@ impl Watch {
         }
         // What the new process reads.
         self.save();
+        let sent = Arc::default();
         let given = tokio::select! {
             biased;
-            given = meeting.give(&table) => given,
-            // As if it had died: a new process that has the sockets goes on with them.
+            given = meeting.give(&table, &sent) => given,
+            // As if it had died: a new process that has the sockets goes on with them. Then nobody has to look away, and whoever asks here for `readyz`
+            // asks about that one.
             signal = self.told_to_end() => {
-                tracing::warn!(?signal, "told to end during the hand-over: a new process that has the sockets goes on");
+                let goes_on = sent.load(Ordering::Acquire);
+                tracing::warn!(?signal, goes_on, "told to end during the hand-over: a new process that has the sockets goes on");
+                if goes_on {
+                    self.state.hand_over();
+                }
                 return Upgrade::Told(signal);
             }
         };

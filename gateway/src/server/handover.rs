@@ -11,6 +11,7 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use pingora::server::ListenFds;
@@ -89,11 +90,12 @@ impl Meeting {
         path.into()
     }
 
-    /// The old process: sends the sockets, and waits until the new one has said that it can go on without this one.
+    /// The old process: sends the sockets, and waits until the new one has said that it can go on without this one. `sent`: where it is said that the new
+    /// one has them.
     ///
     /// # Errors
     /// It has not. The sockets are still ours as well.
-    pub(super) async fn give(&self, table: &ListenFds) -> io::Result<()> {
+    pub(super) async fn give(&self, table: &ListenFds, sent: &Arc<AtomicBool>) -> io::Result<()> {
         let count = table.lock().serialize().0.len();
         if count > listen::MOST_SOCKETS {
             let text = format!(
@@ -107,15 +109,15 @@ impl Meeting {
         // What an old process that died left behind.
         fs::remove_file(&word).ok();
         let listener = UnixListener::bind(&word)?;
-        let given = self.hand_over(table, &listener).await;
+        let given = self.hand_over(table, &listener, sent).await;
         fs::remove_file(&word).ok();
         given
     }
 
-    async fn hand_over(&self, table: &ListenFds, listener: &UnixListener) -> io::Result<()> {
-        let (table, path) = (Arc::clone(table), self.path());
-        let sent = tokio::task::spawn_blocking(move || table.lock().send_to_sock(path.as_str())).await;
-        sent.map_err(io::Error::other)?.map_err(io::Error::from)?;
+    async fn hand_over(&self, table: &ListenFds, listener: &UnixListener, sent: &Arc<AtomicBool>) -> io::Result<()> {
+        let (table, path, is_sent) = (Arc::clone(table), self.path(), Arc::clone(sent));
+        let send = move || table.lock().send_to_sock(path.as_str()).map(|_| is_sent.store(true, Ordering::Release));
+        tokio::task::spawn_blocking(send).await.map_err(io::Error::other)?.map_err(io::Error::from)?;
         let late = |_| io::Error::new(io::ErrorKind::TimedOut, "the new process did not answer in time");
         let (stream, _) = timeout(RECEIVE, listener.accept()).await.map_err(late)??;
         let answered = timeout(ACCEPT, answer(&stream)).await.map_err(late).and_then(|answered| answered);

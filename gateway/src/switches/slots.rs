@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use probegate_policies::switch::{self, Stage, Tolerance};
+use probegate_policies::switch::{self, Counts, Stage, Tolerance};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -51,6 +51,9 @@ pub struct Underway {
     /// Requests without which it goes back at its end.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub required: u64,
+    /// What was seen of the new slot when this was written: requests, and how many went wrong.
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    pub seen: (u64, u64),
 }
 
 impl Underway {
@@ -64,6 +67,18 @@ impl Underway {
         Tolerance { percent: self.errors, min_requests: self.min_requests }
     }
 
+    /// What was seen of the new slot when this was written.
+    pub fn seen(&self) -> Counts {
+        let (requests, errors) = self.seen;
+        Counts { requests, errors }
+    }
+
+    /// With this seen of the new slot.
+    #[must_use]
+    pub fn having_seen(self, Counts { requests, errors }: Counts) -> Self {
+        Self { seen: (requests, errors), ..self }
+    }
+
     /// The share of the new slot.
     pub fn share(&self) -> u8 {
         self.stages.get(self.at).map_or(switch::WHOLE, |(share, _)| *share)
@@ -73,6 +88,10 @@ impl Underway {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
 fn is_zero(number: &u64) -> bool {
     *number == 0
+}
+
+fn is_nothing(seen: &(u64, u64)) -> bool {
+    *seen == (0, 0)
 }
 
 /// A switch that ended.

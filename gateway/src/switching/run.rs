@@ -143,6 +143,7 @@ async fn depart(means: &Means, run: &Run, wanted: &Wanted, asked: Option<&[(Box<
                 min_requests: wanted.tolerance.min_requests,
                 retry: wanted.retry,
                 required: wanted.required,
+                seen: (0, 0),
             };
             let before = state.switches.slots(&run.service);
             // Requests come before it is written, and a disk may take its time.
@@ -170,7 +171,7 @@ async fn watch(means: &Means, run: &Arc<Run>, before: Option<Counts>) {
         let (machine, watch) = begun.get_or_insert_with(|| {
             let before = before.unwrap_or(counts);
             let machine = Switch::begin(switch.stages(), switch.at, switch.tolerance(), before, now);
-            let machine = machine.requiring(switch.required);
+            let machine = machine.having_seen(switch.seen()).requiring(switch.required);
             run.say(moved(machine.share(), run, machine.left(now)));
             (machine, Watch::begin(means, run, &switch.servers, origin))
         });
@@ -198,7 +199,9 @@ async fn watch(means: &Means, run: &Arc<Run>, before: Option<Counts>) {
                 return;
             }
         } else if next == Ok(Next::Done) {
-            if end(&state, run, Outcome::Done, if seen.requests == 0 { UNSEEN } else { "" }) {
+            // What a process saw that was killed is not known.
+            let unseen = before.is_some() && seen.requests == 0;
+            if end(&state, run, Outcome::Done, if unseen { UNSEEN } else { "" }) {
                 return;
             }
         } else {
@@ -218,7 +221,8 @@ async fn watch(means: &Means, run: &Arc<Run>, before: Option<Counts>) {
             if switch.at != machine.stage()
                 && let Some(_held) = state.switches.hold()
             {
-                keep(&state, run, InSlots { switch: Some(Underway { at: machine.stage(), ..switch }), ..kept });
+                let switch = Underway { at: machine.stage(), ..switch }.having_seen(seen);
+                keep(&state, run, InSlots { switch: Some(switch), ..kept });
             }
         }
         drop(state);

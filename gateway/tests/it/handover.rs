@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::harness::{
     Client, Config, Folder, Gate, Gateway, Upstream, accepts, eventually, exchange, free_address, get, is_waited_on,
-    listening_on, ok, wait_ready,
+    listening_on, ok, wait_for_metric, wait_ready,
 };
 
 /// Asks once, or a few times at once.
@@ -400,6 +400,27 @@ fn an_old_process_that_is_told_to_end_during_a_hand_over_leaves_the_sockets_to_t
         new.wait_for_log(|line| line["message"] == "admin listener");
         assert_eq!(get(kept, "/").status, 200, "{signal}");
     }
+}
+
+#[test]
+fn whoever_asks_the_old_process_for_readyz_while_a_new_one_has_its_sockets_is_sent_nowhere() {
+    let app = Upstream::answering(|_| ok("quick"));
+    let folder = Folder::new();
+    let socket = folder.path().join("private/upgrade.sock");
+    let [kept, admin] = [free_address(), free_address()];
+    let (mut old, new) = halfway(&app, kept, admin, &socket);
+    // Half a question, so that it is still one when the process goes down.
+    let mut balancer = Client::connect(kept);
+    balancer.send("GET /readyz HTTP/1.1\r\nHost: a\r\n");
+    wait_for_metric(&old, "probegate_connections", 1.0);
+    old.signal("TERM");
+    old.wait_for_log(|line| line["message"] == "draining");
+    balancer.send("\r\n");
+    let answer = balancer.response();
+    assert_eq!((answer.status, &*answer.text()), (200, "quick"));
+    assert_eq!(old.wait_exit().code(), Some(0));
+    new.signal("CONT");
+    eventually("the new process answers", || (get(kept, "/readyz").status == 200).then_some(()));
 }
 
 #[test]

@@ -98,6 +98,7 @@ mod slots_command;
 mod slots_django;
 mod slots_kept;
 mod slots_meets;
+mod slots_seen;
 mod slots_watch;
 mod slow_clients;
 mod smuggling;

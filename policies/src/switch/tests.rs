@@ -245,3 +245,18 @@ fn who_requires_requests_gets_them_or_everything_back() {
         assert_eq!(switch.look(counts(100 + requests, 0), at(10 * SECOND), 10 * SECOND), next);
     }
 }
+
+#[test]
+fn what_another_process_had_seen_counts() {
+    let seen = counts(9, 2);
+    let switch = || {
+        let stages = stages(&[], SECOND, 10 * SECOND).unwrap();
+        let switch = Switch::begin(stages, 0, TOLERANCE, counts(100, 7), Duration::ZERO).requiring(10);
+        assert_eq!(switch.seen(counts(100, 7)), Counts::default());
+        switch.having_seen(seen)
+    };
+    assert_eq!(switch().seen(counts(101, 8)), counts(10, 3));
+    assert_eq!(switch().look(counts(101, 7), at(10 * SECOND), 10 * SECOND), Next::Done);
+    // The third error is too much, whoever has seen the two before.
+    assert_eq!(switch().look(counts(101, 8), at(SECOND), SECOND), Next::Return(Regress::Errors(counts(10, 3))));
+}
