@@ -1,7 +1,8 @@
 //! Who changed what: a line in the diagnostics log for every attempt, and one in a file where the configuration names one.
 //!
 //! A thread of its own writes the file, so that a disk that hangs holds up no answer. It opens the file for every line: whoever rotates it moves it away, and
-//! that is all. Whether it can be opened is tried before there is anything to write: a log that is missed when it is wanted is missed too late.
+//! that is all. Whether it can be opened is tried before there is anything to write, and again and again: a log that is missed when it is wanted is missed
+//! too late. A disk that does not answer is one that can not be written.
 //!
 //! Refused attempts are told of as well, in short, some in a minute and no more, with the number of those that were not: whoever may do nothing shall not
 //! fill the disk, nor hide among a thousand lines what is to be seen.
@@ -11,9 +12,9 @@ use std::fs::OpenOptions;
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use chrono::{DateTime, SecondsFormat};
@@ -28,6 +29,12 @@ const QUEUE: usize = 1024;
 
 /// How soon a file is tried again that could not be written.
 const AGAIN: Duration = Duration::from_secs(5);
+
+/// How soon one that could.
+const SELDOM: Duration = Duration::from_secs(60);
+
+/// How long a line may wait for the disk until nobody believes that it will be written.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Attempts of those who may not that are told of in one span of seconds.
 const STRANGERS: (u64, u64) = (20, 60);
@@ -59,11 +66,55 @@ pub(super) struct Change {
     pub may: bool,
 }
 
+/// A line on its way to its file; without a byte, the file is only opened.
+#[derive(Debug)]
+struct Line {
+    file: PathBuf,
+    bytes: Vec<u8>,
+    since: Instant,
+}
+
+/// How the thread that writes gets on.
+#[derive(Debug)]
+struct Progress {
+    failing: Arc<AtomicBool>,
+    /// Since when the line waits that is being written: those behind it are younger.
+    oldest: Mutex<Option<Instant>>,
+}
+
+impl Progress {
+    fn is_at(&self, since: Option<Instant>) {
+        *self.oldest.lock().unwrap_or_else(PoisonError::into_inner) = since;
+    }
+
+    /// Whether a line is being written. One that has waited for too long is told.
+    fn is_busy(&self, file: &Path) -> bool {
+        let oldest = self.oldest.lock().unwrap_or_else(PoisonError::into_inner);
+        // Told while it is locked, so that it is never told after it was written.
+        if oldest.is_some_and(|since| since.elapsed() >= PATIENCE) {
+            self.found(file, Some("the disk does not answer"));
+        }
+        oldest.is_some()
+    }
+
+    /// Tells what became of the last line, where that is news.
+    fn found(&self, file: &Path, wrong: Option<&str>) {
+        let failed = self.failing.swap(wrong.is_some(), Ordering::Relaxed);
+        match wrong {
+            Some(error) if !failed => {
+                tracing::error!(file = %file.display(), error, "changes can not be written down");
+            }
+            None if failed => tracing::info!(file = %file.display(), "changes can be written down again"),
+            _ => {}
+        }
+    }
+}
+
 /// Where lines go.
 #[derive(Clone, Debug)]
 pub(super) struct Audit {
-    outbox: SyncSender<(PathBuf, Vec<u8>)>,
-    failing: Arc<AtomicBool>,
+    outbox: SyncSender<Line>,
+    progress: Arc<Progress>,
     strangers: Arc<Sparing>,
     lookers: Arc<Sparing>,
     known: Arc<Sparing>,
@@ -75,41 +126,40 @@ impl Audit {
     /// # Errors
     /// The system gives no thread.
     pub(super) fn start(failing: Arc<AtomicBool>) -> io::Result<Self> {
-        let (outbox, inbox) = sync_channel::<(PathBuf, Vec<u8>)>(QUEUE);
-        let fails = Arc::clone(&failing);
+        let (outbox, inbox) = sync_channel::<Line>(QUEUE);
+        let progress = Arc::new(Progress { failing, oldest: Mutex::default() });
+        let told = Arc::clone(&progress);
         std::thread::Builder::new().name("audit".to_owned()).spawn(move || {
-            for (file, line) in inbox {
-                let written = append(&file, &line);
-                let failed = fails.swap(written.is_err(), Ordering::Relaxed);
-                match written {
-                    Err(error) if !failed => {
-                        tracing::error!(file = %file.display(), %error, "changes can not be written down");
-                    }
-                    Ok(()) if failed => tracing::info!(file = %file.display(), "changes can be written down again"),
-                    _ => {}
-                }
+            for Line { file, bytes, since } in inbox {
+                told.is_at(Some(since));
+                let written = append(&file, &bytes);
+                told.is_at(None);
+                told.found(&file, written.err().map(|error| error.to_string()).as_deref());
             }
         })?;
         let sparing = |(most, span)| Arc::new(Sparing::new(most, span));
-        Ok(Self { outbox, failing, strangers: sparing(STRANGERS), lookers: sparing(LOOKERS), known: sparing(KNOWN) })
+        Ok(Self { outbox, progress, strangers: sparing(STRANGERS), lookers: sparing(LOOKERS), known: sparing(KNOWN) })
     }
 
-    /// Finds out whether the file can be written, without a line. One that could not be is tried again now and then.
+    /// Finds out whether the file can be written, without a line, and whether lines wait for too long. Both now and then.
     pub(super) fn attempt(&self, file: Option<&Path>, last: &mut Option<(u64, Instant)>, generation: u64) {
-        let again = |at: Instant| self.is_failing() && at.elapsed() >= AGAIN;
-        if last.is_some_and(|(known, at)| known == generation && !again(at)) {
+        // A line that is being written finds it out.
+        if file.is_some_and(|file| self.progress.is_busy(file)) {
+            return;
+        }
+        let pause = if self.is_failing() { AGAIN } else { SELDOM };
+        if last.is_some_and(|(known, at)| known == generation && at.elapsed() < pause) {
             return;
         }
         *last = Some((generation, Instant::now()));
         if let Some(file) = file {
-            // Where lines wait, they find it out.
-            self.outbox.try_send((file.to_owned(), Vec::new())).ok();
+            self.send(file, Vec::new());
         }
     }
 
     /// Whether the last change could not be written down.
     pub(super) fn is_failing(&self) -> bool {
-        self.failing.load(Ordering::Relaxed)
+        self.progress.failing.load(Ordering::Relaxed)
     }
 
     /// Writes down a change. `file`: where, beside the log.
@@ -150,11 +200,21 @@ impl Audit {
 
     fn append(&self, file: Option<&Path>, value: &Value) {
         let Some(file) = file else { return };
-        match self.outbox.try_send((file.to_owned(), format!("{value}\n").into_bytes())) {
-            Ok(()) => {}
-            Err(TrySendError::Full(_)) => tracing::error!("a change was not written down: the disk is too slow"),
-            Err(TrySendError::Disconnected(_)) => tracing::error!("a change was not written down: nobody writes"),
+        if let Some(error) = self.send(file, format!("{value}\n").into_bytes()) {
+            tracing::error!("a change was not written down: {error}");
         }
+    }
+
+    /// Hands a line to the thread. Why it can not be.
+    fn send(&self, file: &Path, bytes: Vec<u8>) -> Option<&'static str> {
+        let line = Line { file: file.to_owned(), bytes, since: Instant::now() };
+        let error = match self.outbox.try_send(line) {
+            Ok(()) => return None,
+            Err(TrySendError::Full(_)) => "the disk is too slow",
+            Err(TrySendError::Disconnected(_)) => "nobody writes",
+        };
+        self.progress.found(file, Some(error));
+        Some(error)
     }
 }
 

@@ -1,13 +1,16 @@
 //! What strangers can do to the admin listener by asking too much: keep others out, fill the log, fill the disk.
 
-use std::io::{Read as _, Write as _};
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
+use std::process::Command;
 
 use serde_json::Value;
 
 use crate::harness::{
-    Config, Folder, Gateway, PATIENCE, TOKEN, Upstream, eventually, exchange, ok, probegate, run, wait_ready,
+    Config, Folder, Gateway, PATIENCE, TOKEN, Upstream, eventually, exchange, ok, probegate, run, wait_for_metric,
+    wait_ready,
 };
 use crate::readiness::wait_warned;
 
@@ -199,4 +202,31 @@ fn a_file_that_takes_no_changes_is_told_before_they_are_missed() {
     let line =
         eventually("it is written down", || std::fs::read_to_string(&audit).ok().filter(|text| text.ends_with('\n')));
     assert!(line.lines().count() == 1 && line.contains("\"DELETE\""), "{line}");
+}
+
+#[test]
+fn a_disk_that_does_not_answer_is_told_like_one_that_takes_nothing() {
+    let folder = Folder::new();
+    // Whoever opens a pipe waits for somebody who reads.
+    let audit = folder.path().join("audit.log");
+    assert_eq!(run(Command::new("mkfifo").arg(&audit)).code, Some(0));
+    let gateway = Gateway::start(config(&folder, &format!(", audit: \"{}\"", audit.display())));
+    wait_warned(&gateway, &[("audit_unwritten", "")]);
+    wait_for_metric(&gateway, "probegate_audit_failing", 1.0);
+    let told = gateway.wait_for_log(|line| line["message"] == "changes can not be written down");
+    assert_eq!(told["error"], "the disk does not answer");
+    let admin = gateway.admin().to_string();
+    let on = run(&mut probegate(["maintenance", "on", "app", "--admin", &admin]));
+    assert!(on.code == Some(0) && on.err.contains("warning: it is not written down in the file"), "{on:?}");
+    // Once.
+    let lines = gateway.log_lines();
+    assert_eq!(lines.iter().filter(|line| line.contains("changes can not be written down")).count(), 1);
+    // It answers again: nothing that waited is lost.
+    let mut reader = BufReader::new(File::options().read(true).write(true).open(&audit).unwrap());
+    let mut line = String::new();
+    reader.read_line(&mut line).unwrap();
+    assert!(line.contains("/maintenance") && line.contains("\"done\""), "{line}");
+    wait_warned(&gateway, &[]);
+    wait_for_metric(&gateway, "probegate_audit_failing", 0.0);
+    gateway.wait_for_log(|line| line["message"] == "changes can be written down again");
 }

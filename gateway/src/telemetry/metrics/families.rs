@@ -141,6 +141,14 @@ pub(super) fn collect(metrics: &Metrics, state: &State) -> Vec<MetricFamily> {
             vec![gauge(vec![], f64::from(u8::from(!metrics.reload_failing.load(Ordering::Relaxed))))],
         ),
         family(
+            "probegate_audit_failing",
+            "Whether changes can not be written to the file of admin.audit.",
+            MetricType::GAUGE,
+            (active.plan.audit.iter())
+                .map(|_| gauge(vec![], f64::from(u8::from(metrics.audit_failing.load(Ordering::Relaxed)))))
+                .collect(),
+        ),
+        family(
             "probegate_ready",
             "Whether the gateway is ready, as its own /readyz says.",
             MetricType::GAUGE,
