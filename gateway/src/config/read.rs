@@ -35,8 +35,8 @@ const MOST_PROBLEMS: usize = 100;
 
 /// Reads a text; fails with the one problem that kept it from being YAML.
 pub(super) fn read(text: &str) -> Result<Reading, Problem> {
-    let yaml::Document { mut value, locations, mut problems } = yaml::parse(text)?;
-    let mut broken: HashSet<ConfigPath> = problems.iter().map(|problem| problem.path.clone()).collect();
+    let yaml::Document { mut value, locations, mut problems, unnamed } = yaml::parse(text)?;
+    let mut broken: HashSet<ConfigPath> = problems.iter().map(|problem| problem.path.clone()).chain(unnamed).collect();
     if value.is_null() {
         // An empty file has no services, and that is all that is wrong with it.
         value = Value::Object(serde_json::Map::new());

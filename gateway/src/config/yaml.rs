@@ -25,6 +25,8 @@ pub(super) struct Document {
     pub(super) locations: Locations,
     /// What is not allowed in any part of a configuration: duplicate keys, tags, keys that are not text, empty values.
     pub(super) problems: Vec<Problem>,
+    /// Keys that are not text, which have been left out.
+    pub(super) unnamed: Vec<ConfigPath>,
 }
 
 /// Reads the text; fails with the one problem that kept it from being YAML.
@@ -35,8 +37,8 @@ pub(super) fn parse(text: &str) -> Result<Document, Problem> {
         Ok(value) => value,
         Err(error) => return Err(syntax::problem(text, &error)),
     };
-    let Reader { locations, problems, .. } = reader;
-    Ok(Document { value, locations, problems })
+    let Reader { locations, problems, unnamed, .. } = reader;
+    Ok(Document { value, locations, problems, unnamed })
 }
 
 /// What has been gathered so far, and where the parser is.
@@ -47,6 +49,7 @@ struct Reader<'t> {
     scalar: Option<Value>,
     locations: Locations,
     problems: Vec<Problem>,
+    unnamed: Vec<ConfigPath>,
 }
 
 impl<'t> Reader<'t> {
@@ -57,6 +60,7 @@ impl<'t> Reader<'t> {
             scalar: None,
             locations: Locations::default(),
             problems: Vec::new(),
+            unnamed: Vec::new(),
         }
     }
 
@@ -127,6 +131,7 @@ impl<'t> Reader<'t> {
 
     /// Says why a key cannot be used, if it cannot.
     fn refuse_key(&mut self, key: &Value, span: Option<&Span>, map: &Map<String, Value>) -> bool {
+        const TEXT: &str = "a key must be text";
         let (message, hint) = match key {
             Value::String(key) if key == "<<" => (
                 "merge keys (`<<`) are not supported".to_owned(),
@@ -137,13 +142,17 @@ impl<'t> Reader<'t> {
                 (format!("`{key}` is already defined on line {first}"), "remove one of the two")
             }
             Value::String(_) => return false,
-            Value::Null | Value::Array(_) | Value::Object(_) => ("a key must be text".to_owned(), "write a name"),
-            Value::Bool(_) | Value::Number(_) => {
-                (format!("a key must be text, found `{key}`"), "put the key in quotes")
-            }
+            Value::Null | Value::Array(_) | Value::Object(_) => (TEXT.to_owned(), "write a name"),
+            Value::Bool(_) | Value::Number(_) => (format!("{TEXT}, found `{key}`"), "put the key in quotes"),
         };
-        let name = key.as_str().map_or_else(|| key.to_string(), str::to_owned);
-        self.report(self.path.key(&name), message, None, hint, span.cloned());
+        match key.as_str() {
+            Some(name) => self.report(self.path.key(name), message, None, hint, span.cloned()),
+            // It may be a password that became a key: no path tells it.
+            None => {
+                self.unnamed.push(self.path.key(&key.to_string()));
+                self.report(self.path.key("?"), message, Some(TEXT), hint, span.cloned());
+            }
+        }
         true
     }
 }

@@ -368,7 +368,7 @@ fn two_gateways_on_one_storage_order_once() {
     let keys = "domains: [shop.example.com], challenges: [http-01]";
     // Either of them may be first; the one that is not where Pebble looks fails, and finds what the other one has stored.
     let first = Gateway::start(stage.config(&[keys]));
-    let second = Gateway::start(stage.config_at("127.0.0.1:0", "127.0.0.1:0", &[keys]));
+    let second = Gateway::start(stage.config_at("127.0.0.1:0", "127.0.0.2:0", &[keys]));
     in_force(&first);
     in_force(&second);
     stage.expect_orders(1);

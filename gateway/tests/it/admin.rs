@@ -185,7 +185,7 @@ fn the_status_has_everything_at_a_glance() {
     let issued = authority.issue(&["shop.example.com", "*.example.org"]);
     let text = Config::before(&app).to_string().replacen(
         "admin:",
-        "  - address: \"127.0.0.1:0\"\n    tls: {certificates: [{cert: chain.pem, key: key.pem}]}\nadmin:",
+        "  - address: \"127.0.0.2:0\"\n    tls: {certificates: [{cert: chain.pem, key: key.pem}]}\nadmin:",
         1,
     );
     let gateway =

@@ -390,15 +390,21 @@ fn a_reload_over_the_api_says_what_is_wrong_and_then_changes_nothing() {
     assert_eq!((&first["generation"], first["sha256"].as_str().map(str::len)), (&json!(1), Some(64)));
     // What is wrong stands in the answer; what stands in the file does not, neither in a message nor in a hint that quotes it.
     let secret = "a-secret-that-nobody-may-see-0123456789";
+    let (variable, number) = (secret.replace('-', "_"), 4_711_081_547_110_815_u64);
     let wrong = [
-        format!("tokens: {{a: {{slots: [{{name: b, value: {secret}, expires: soon}}]}}}}"),
+        format!(
+            "tokens: {{a: {{slots: [{{name: b, value: {secret}, expires: soon}}, {{name: c, env: {variable}}}, {{name: d, file: {secret}}}]}}}}"
+        ),
         "limit: 1".to_owned(),
         format!("timeouts: {{head: {secret}}}"),
         format!("limits: {{a: {{rate: {secret}}}, b: {{rate: 1/s, key: {secret}}}}}"),
         format!("networks: {{a: {secret}}}"),
         format!("log: {{level: \"info,{secret}=x, found y\", file: {secret}}}"),
-        format!("aggregates: {{a: {{path: {secret}, details: {secret}}}}}"),
-        format!("probes: {{prefix: !{secret} x}}"),
+        format!(
+            "aggregates: {{a: {{path: {secret}, details: {secret}}}, b: {{path: /b, hosts: [b], allow: {{token: {secret}}}}}}}"
+        ),
+        format!("error_header: !{secret} true"),
+        format!("bounds: {{{number}: 1}}"),
     ];
     std::fs::write(gateway.config_path(), format!("{text}{}\n", wrong.join("\n"))).unwrap();
     let answer = reload();
@@ -407,11 +413,24 @@ fn a_reload_over_the_api_says_what_is_wrong_and_then_changes_nothing() {
     let problems = problem["problems"].as_array().unwrap();
     assert!(problems.iter().all(|one| one["severity"] == "error" && one["line"].as_u64().unwrap() > 1), "{problem}");
     assert!(problems.iter().any(|one| one["message"].as_str().unwrap().contains("`limit`") && !one["hint"].is_null()));
-    assert!(!answer.text().contains(secret), "{problem}");
+    let log =
+        gateway.wait_for_log(|line| line["message"].as_str().is_some_and(|text| text.starts_with("reload refused")));
+    for secret in [secret, &variable, &number.to_string()] {
+        assert!(!answer.text().contains(secret) && !log.to_string().contains(secret), "{problem}\n{log}");
+    }
     for (path, message, hint) in [
         ("timeouts.head", "expected a duration such as `10s`", Value::Null),
         ("networks.a", "expected a list", Value::Null),
         ("limits.a.rate", "expected ", Value::Null),
+        (
+            "tokens.a.slots[1].env",
+            "the environment variable is not set",
+            "set it to the token before the gateway starts".into(),
+        ),
+        ("tokens.a.slots[2].file", "the file cannot be read: ", Value::Null),
+        ("error_header", "tags are not supported", "remove the tag".into()),
+        ("aggregates.b.allow.token", "this token is not defined", "the names under `tokens` are: `a`".into()),
+        ("bounds.?", "a key must be text", "put the key in quotes".into()),
     ] {
         let one = problems.iter().find(|one| one["path"] == path).unwrap_or_else(|| panic!("{path}: {problem}"));
         assert!(one["message"].as_str().unwrap().starts_with(message) && one["hint"] == hint, "{one}");

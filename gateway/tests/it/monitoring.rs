@@ -192,9 +192,10 @@ fn busy(app: &Upstream) -> (Gateway, Folder) {
             "hosts: [\"*\"]\nlimits: [room, all]\nprobes: {startupz: {allow: {network: nobody}}}\n\
              routes:\n  - {path: /few, limits: [few]}\n  - {path: /shut, allow: {network: nobody}}",
         );
-    let text = config.to_string().replacen(
+    let audit = format!("admin: {{audit: \"{}\", ", storage.path().join("audit.log").display());
+    let text = config.to_string().replace("admin: {", &audit).replacen(
         "  - address: \"127.0.0.1:0\"\n",
-        &format!("  - address: \"127.0.0.1:0\"\n  - {{address: \"127.0.0.1:0\", tls: {tls}}}\n"),
+        &format!("  - address: \"127.0.0.1:0\"\n  - {{address: \"127.0.0.2:0\", tls: {tls}}}\n"),
         1,
     );
     // Where a server is bounded, there is a queue.

@@ -30,7 +30,7 @@ const FILES: [&str; 11] = [
 /// A gateway with these services, each before its servers.
 pub(crate) fn config(services: &[(&str, &[&Upstream])], admin: &str, top: &str) -> String {
     let mut text = format!(
-        "listeners:\n  - address: \"127.0.0.1:0\"\n  - {{address: \"127.0.0.1:0\", tls: {{certificates: [{{cert: cert.pem, key: key.pem}}]}}}}\n\
+        "listeners:\n  - address: \"127.0.0.1:0\"\n  - {{address: \"127.0.0.2:0\", tls: {{certificates: [{{cert: cert.pem, key: key.pem}}]}}}}\n\
          admin: {{address: \"127.0.0.1:0\"{admin}}}\nstorage: storage\nworkers: 1\nnetworks: {{office: [192.0.2.0/24]}}\n{top}services:\n"
     );
     for (name, apps) in services {

@@ -139,7 +139,7 @@ fn the_command_that_the_page_offers_explains_the_decision_that_was_made() {
     let [plain, secured, other] = [free_address(), free_address(), free_address()];
     let text = config(&[("shop", &[&app])], "", "")
         .replacen("  - address: \"127.0.0.1:0\"\n", &format!("  - address: \"{plain}\"\n  - {{address: \"{other}\", redirect_https: true}}\n"), 1)
-        .replacen("127.0.0.1:0\", tls", &format!("{secured}\", tls"), 1)
+        .replacen("127.0.0.2:0\", tls", &format!("{secured}\", tls"), 1)
         .replace("{path: /admin, allow: {network: office}}", "{path: /admin, allow: {network: office}}, {path: /hidden, allow: {network: office}, deny: 404}")
         .replace("networks: {", "tokens: {ci: {slots: [{name: one, value: 0123456789abcdef0123456789abcdef}]}}\nnetworks: {internal: [192.0.2.0/24], ");
     let gateway = Gateway::with(text).file("cert.pem", &issued.cert).file("key.pem", &issued.key).start();

@@ -160,26 +160,40 @@ fn a_secret_that_is_missing_is_an_error() {
 }
 
 #[test]
-fn a_header_of_tokens_for_the_admin_listener_alone_is_the_apps() {
+fn tokens_for_the_admin_listener_alone_reach_no_app_but_in_a_field_that_apps_have_a_use_for() {
     let app = Upstream::answering(|_| ok(""));
     let sets = format!(
         "tokens:\n  operators: {{header: Authorization, slots: [{{name: ops, value: {TOKEN}}}]}}\n  \
+         viewers: {{header: X-Ops-Key, slots: [{{name: page, value: {NEW}}}]}}\n  \
          ci: {{header: X-CI, slots: [{{name: ci, value: {OLD}}}]}}"
     );
     let config = Config::before(&app).top(&sets).service("routes: [{path: /ci, allow: {token: ci}}]").to_string();
-    let gateway = Gateway::start(config.replace("admin: {", "admin: {token: operators, "));
-    let fields = "Authorization: Basic dXNlcjpwYXNz\r\nX-CI: something";
+    let gateway = Gateway::start(config.replace("admin: {", "admin: {tokens: {read: viewers, write: operators}, "));
+    let fields = format!("Authorization: Basic dXNlcjpwYXNz\r\nX-CI: something\r\nX-Ops-Key: {NEW}");
     let answer = exchange(gateway.address(), format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n\r\n"));
     assert_eq!(answer.status, 200);
     let request = app.request();
     assert_eq!(request.field("authorization").as_deref(), Some("Basic dXNlcjpwYXNz"), "nobody asks clients for it");
     assert_eq!(request.field("x-ci"), None, "what opens a route is no app's business");
-    let admin = |value: &str| {
-        exchange(
-            gateway.admin(),
-            format!("GET /status HTTP/1.1\r\nHost: a\r\nAuthorization: {value}\r\nConnection: close\r\n\r\n"),
-        )
-        .status
+    assert_eq!(request.field("x-ops-key"), None, "it was sent to the wrong port");
+    let admin = |field: &str| {
+        exchange(gateway.admin(), format!("GET /status HTTP/1.1\r\nHost: a\r\n{field}\r\nConnection: close\r\n\r\n"))
+            .status
     };
-    assert_eq!([TOKEN, &format!("Bearer {TOKEN}"), "Bearer wrong"].map(admin), [200, 200, 403]);
+    let shown = |value: &str| admin(&format!("Authorization: {value}"));
+    assert_eq!([TOKEN, &format!("Bearer {TOKEN}"), "Bearer wrong"].map(shown), [200, 200, 403]);
+    assert_eq!(admin(&format!("X-Ops-Key: {NEW}")), 200);
+}
+
+#[test]
+fn what_is_said_of_a_field_that_clients_are_asked_for_holds_for_the_admin_listeners_tokens_in_it() {
+    let app = Upstream::answering(|_| ok(""));
+    let sets = format!(
+        "tokens:\n  operators: {{header: X-Key, slots: [{{name: ops, value: {TOKEN}}}]}}\n  \
+         ci: {{header: X-Key, forward: true, slots: [{{name: ci, value: {OLD}}}]}}"
+    );
+    let config = Config::before(&app).top(&sets).service("routes: [{path: /ci, allow: {token: ci}}]").to_string();
+    let gateway = Gateway::start(config.replace("admin: {", "admin: {token: operators, "));
+    assert_eq!(ask(&gateway, "/ci", "X-Key", OLD).0, 200);
+    assert_eq!(app.request().field("x-key").as_deref(), Some(OLD));
 }

@@ -253,7 +253,7 @@ fn what_is_wrong_with_a_file_is_said_at_its_line_and_a_reload_changes_nothing() 
     let (own, other) = (ours.sign(&Wish::client("gateway")), theirs.sign(&Wish::client("gateway")));
     for (tls, message) in [
         ("{ca: missing.pem}", "file `missing.pem` cannot be read"),
-        ("{ca: own.key}", "file `own.key`: there is no certificate in it"),
+        ("{ca: own.key}", "file `own.key` cannot be used: there is no certificate in it"),
         ("{ca: ca.pem, cert: own.pem}", "key `key` is missing"),
         ("{ca: ca.pem, cert: own.pem, key: other.key}", "the key does not belong to the certificate"),
         ("{ca: ca.pem, cert: own.pem, key: ca.pem}", "there is no private key in it"),

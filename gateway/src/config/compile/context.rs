@@ -1,6 +1,7 @@
 //! What every step of the compilation needs: where things stand, and a place for problems.
 
 use std::collections::HashSet;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use rustls::pki_types::CertificateDer;
 
 use crate::config::locate::Locations;
 use crate::config::problem::{Problem, Severity, Span};
-use crate::config::value::{Count, Leaf, Seconds};
+use crate::config::value::{Count, Leaf, Said, Seconds};
 use crate::config::{ConfigPath, Environment, Segment};
 
 /// Where things stand, what is around them, and what was found wrong so far.
@@ -68,6 +69,26 @@ impl<'a> Context<'a> {
     pub(in crate::config) fn error(&mut self, path: &ConfigPath, message: impl Into<String>, hint: impl Into<String>) {
         let span = self.locations.value(path);
         add(&mut self.problems, problem(Severity::Error, path, message.into(), hint.into(), span));
+    }
+
+    /// Reports an error whose message holds what was found, which may be a secret in the wrong place. `discreet`: the message without it, for those who
+    /// may not read the file.
+    pub(in crate::config) fn error_about(
+        &mut self,
+        path: &ConfigPath,
+        message: String,
+        discreet: String,
+        hint: impl Into<String>,
+    ) {
+        let span = self.locations.value(path);
+        let mut problem = problem(Severity::Error, path, message, hint.into(), span);
+        problem.discreet = Some(Box::new(Said { message: discreet, hint: problem.hint.clone() }));
+        add(&mut self.problems, problem);
+    }
+
+    /// Reports an error of a file that is named at `path`. The name is for those who may read the configuration: it may be what should stand in the file.
+    pub(in crate::config) fn file_error(&mut self, path: &ConfigPath, file: &Path, flaw: &str, hint: &str) {
+        self.error_about(path, format!("file `{}` {flaw}", file.display()), format!("the file {flaw}"), hint);
     }
 
     /// Reports an error about the key that `path` ends with.

@@ -15,12 +15,12 @@ pub(super) fn pair(cert: &Path, key: &Path, path: &ConfigPath, cx: &mut Context<
         Ok(certified) => certified,
         Err(Unusable::Chain(error)) => {
             let hint = "write a file in PEM with the server's own certificate first";
-            cx.error(&cert_path, format!("file `{}` cannot be used: {error}", cert.display()), hint);
+            cx.file_error(&cert_path, cert, &format!("cannot be used: {error}"), hint);
             return None;
         }
         Err(Unusable::Key(error)) => {
             let hint = "write the file in PEM that belongs to `cert`, not encrypted";
-            cx.error(&key_path, format!("file `{}` cannot be used: {error}", key.display()), hint);
+            cx.file_error(&key_path, key, &format!("cannot be used: {error}"), hint);
             return None;
         }
     };
@@ -33,12 +33,12 @@ pub(super) fn authorities(file: &Path, path: &ConfigPath, cx: &mut Context<'_>) 
     let Some(text) = read(file, path, cx) else { return };
     let checked = pem::certificates(&text).and_then(|authorities| crate::tls::clients::check(&authorities));
     if let Err(error) = checked {
-        let message = format!("file `{}` cannot be used: {error}", file.display());
-        cx.error(path, message, "write a file in PEM with the certificates of the authorities");
+        let hint = "write a file in PEM with the certificates of the authorities";
+        cx.file_error(path, file, &format!("cannot be used: {error}"), hint);
     }
 }
 
 fn read(file: &Path, path: &ConfigPath, cx: &mut Context<'_>) -> Option<Vec<u8>> {
     let read = cx.environment().read(file, LARGEST);
-    read.map_err(|error| cx.error(path, format!("file `{}` cannot be read: {error}", file.display()), "")).ok()
+    read.map_err(|error| cx.file_error(path, file, &format!("cannot be read: {error}"), "")).ok()
 }

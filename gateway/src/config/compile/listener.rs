@@ -55,8 +55,10 @@ pub(super) fn listeners(
         let Some(Leaf(address)) = cx.required(address, &path, "address", "address: 0.0.0.0:8080") else {
             continue;
         };
-        if address.port() != 0 && listeners.iter().any(|other| other.address == address) {
-            cx.error(&path.key("address"), format!("`{address}` is listened on twice"), "remove one of the two");
+        if listeners.iter().any(|other| other.address == address) {
+            // A listener is known by its address, over reloads and hand-overs.
+            let hint = if address.port() == 0 { "name the ports" } else { "remove one of the two" };
+            cx.error(&path.key("address"), format!("`{address}` is listened on twice"), hint);
         }
         listeners.push(plan::Listener { address, tls, redirect_https, probes_only, missing, proxy, http2 });
     }

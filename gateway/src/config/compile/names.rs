@@ -54,7 +54,13 @@ impl<T> Names<T> {
             let known = self.entries.iter().map(|entry| &*entry.name);
             let hint = suggest::hint(name, known, &format!("the names under `{key}` are"));
             let hint = hint.unwrap_or_else(|| format!("define it under `{key}`"));
-            cx.error(path, format!("{kind} `{name}` is not defined"), hint);
+            let message = format!("{kind} `{name}` is not defined");
+            // A token may stand where the name of its set should.
+            if key == "tokens" {
+                cx.error_about(path, message, format!("this {kind} is not defined"), hint);
+            } else {
+                cx.error(path, message, hint);
+            }
         }
         None
     }

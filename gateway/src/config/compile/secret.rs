@@ -83,21 +83,22 @@ pub(super) fn read(places: Places, path: &ConfigPath, cx: &mut Context<'_>) -> O
 }
 
 fn from_environment(what: &str, name: &str, path: &ConfigPath, cx: &mut Context<'_>) -> Option<SecretSlice<u8>> {
-    let message = match cx.environment().variable(name) {
+    let flaw = match cx.environment().variable(name) {
         Some(value) if !value.is_empty() => return Some(SecretSlice::from(value)),
-        Some(_) => format!("the environment variable `{name}` is empty"),
-        None => format!("the environment variable `{name}` is not set"),
+        Some(_) => "empty",
+        None => "not set",
     };
-    cx.error(path, message, format!("set it to the {what} before the gateway starts"));
+    let (message, hint) = ("the environment variable", format!("set it to the {what} before the gateway starts"));
+    // What should stand in the variable may stand in the place of its name.
+    cx.error_about(path, format!("{message} `{name}` is {flaw}"), format!("{message} is {flaw}"), hint);
     None
 }
 
 fn from_file(what: &str, file: &Path, path: &ConfigPath, cx: &mut Context<'_>) -> Option<SecretSlice<u8>> {
-    let shown = file.display();
     let mut content = match cx.environment().read(file, LONGEST + 2) {
         Ok(content) => content,
         Err(error) => {
-            cx.error(path, format!("file `{shown}` cannot be read: {error}"), "");
+            cx.file_error(path, file, &format!("cannot be read: {error}"), "");
             return None;
         }
     };
@@ -109,7 +110,7 @@ fn from_file(what: &str, file: &Path, path: &ConfigPath, cx: &mut Context<'_>) -
         }
     }
     if content.is_empty() {
-        cx.error(path, format!("file `{shown}` is empty"), format!("write the {what} into it"));
+        cx.file_error(path, file, "is empty", &format!("write the {what} into it"));
         return None;
     }
     Some(SecretSlice::from(content))

@@ -106,7 +106,7 @@ fn authorities(file: &Path, path: &ConfigPath, cx: &mut Context<'_>) -> Option<A
     match found {
         Ok(found) => Some(found.into()),
         Err(flaw) => {
-            cx.error(path, format!("file `{}`: {flaw}", file.display()), "write the authorities into it, in PEM");
+            cx.file_error(path, file, &format!("cannot be used: {flaw}"), "write the authorities into it, in PEM");
             None
         }
     }
@@ -143,14 +143,14 @@ fn own(cert: &Path, key: &Path, path: &ConfigPath, cx: &mut Context<'_>) -> Opti
 }
 
 fn report<T>(result: Result<T, String>, file: &Path, path: &ConfigPath, cx: &mut Context<'_>) -> Option<T> {
-    result.map_err(|flaw| cx.error(path, format!("file `{}`: {flaw}", file.display()), "")).ok()
+    result.map_err(|flaw| cx.file_error(path, file, &format!("cannot be used: {flaw}"), "")).ok()
 }
 
 fn read(file: &Path, path: &ConfigPath, cx: &mut Context<'_>) -> Option<Vec<u8>> {
     match cx.environment().read(file, pem::LARGEST) {
         Ok(content) => Some(content),
         Err(error) => {
-            cx.error(path, format!("file `{}` cannot be read: {error}", file.display()), "");
+            cx.file_error(path, file, &format!("cannot be read: {error}"), "");
             None
         }
     }

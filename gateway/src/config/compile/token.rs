@@ -7,6 +7,7 @@ use probegate_policies::access::{self, TokenDigest};
 use probegate_policies::fields::FieldName;
 use secrecy::ExposeSecret as _;
 
+use super::names::Entry;
 use super::secret::{self, Places};
 use super::{Context, Definitions, Names};
 use crate::config::shape::{List, Named};
@@ -117,10 +118,12 @@ pub(super) fn used(definitions: &Definitions) -> Vec<Box<str>> {
 }
 
 /// Every field with tokens that apps do not see, and every other one; reports sets that disagree about one. `guarding`: the sets that clients of apps are
-/// asked for. Of the others, those in use are for the admin listener alone, and what has their field on the way to an app is the app's.
+/// asked for. The others that are in use are for the admin listener alone: clients of apps are not asked for those, but somebody may send one to the wrong
+/// port. So what the former say about a field holds, and of the latter's only `Authorization` is left to apps, which have a use for it.
 pub(super) fn fields(definitions: &Definitions, guarding: &[Box<str>], cx: &mut Context<'_>) -> [Vec<FieldName>; 2] {
     let mut forwarded: HashMap<FieldName, (bool, Box<str>)> = HashMap::new();
-    for entry in definitions.tokens.iter().filter(|entry| !entry.is_used() || guarding.contains(&entry.name)) {
+    let is_of_admin = |entry: &&Entry<Tokens>| entry.is_used() && !guarding.contains(&entry.name);
+    for entry in definitions.tokens.iter().filter(|entry| !is_of_admin(entry)) {
         let (Some(tokens), Some(path)) = (&entry.value, &entry.path) else {
             continue;
         };
@@ -140,6 +143,13 @@ pub(super) fn fields(definitions: &Definitions, guarding: &[Box<str>], cx: &mut 
                 }
                 forwarded.insert(field.clone(), (tokens.forward, entry.name.clone()));
             }
+        }
+    }
+    for entry in definitions.tokens.iter().filter(is_of_admin) {
+        if let Some(Tokens { set, forward: false }) = &entry.value
+            && set.field.as_str() != "authorization"
+        {
+            forwarded.entry(set.field.clone()).or_insert_with(|| (false, entry.name.clone()));
         }
     }
     [false, true].map(|wanted| {

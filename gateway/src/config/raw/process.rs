@@ -155,7 +155,7 @@ pub(in crate::config) struct Buffers {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "a mapping with `delay` and `drain`")]
 pub(in crate::config) struct Shutdown {
-    /// How long the gateway still accepts requests while its own readiness already fails. Default: `0s`.
+    /// How long the gateway still accepts requests while its own readiness, and `readyz` of every service, already fails. Default: `0s`.
     pub(in crate::config) delay: Option<Leaf<Seconds>>,
     /// How long requests in flight may take after that. Default: `30s`.
     pub(in crate::config) drain: Option<Leaf<Seconds>>,
