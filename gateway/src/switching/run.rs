@@ -172,6 +172,9 @@ async fn watch(means: &Means, run: &Arc<Run>, before: Option<Counts>) {
             let before = before.unwrap_or(counts);
             let machine = Switch::begin(switch.stages(), switch.at, switch.tolerance(), before, now);
             let machine = machine.having_seen(switch.seen()).requiring(switch.required);
+            if switch.seen() != Counts::default() {
+                run.say(format!("until then, {}", seen_so_far(switch.seen())));
+            }
             run.say(moved(machine.share(), run, machine.left(now)));
             (machine, Watch::begin(means, run, &switch.servers, origin))
         });

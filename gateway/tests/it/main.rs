@@ -76,6 +76,7 @@ mod monitoring;
 #[cfg(feature = "fault-injection")]
 mod names;
 mod page;
+mod page_shows;
 mod page_tokens;
 mod page_trouble;
 mod panic;

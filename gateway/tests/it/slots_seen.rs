@@ -93,6 +93,7 @@ fn requests_that_are_required_are_counted_over_a_restart_and_a_hand_over() {
     stage.gate.open();
     let ended = switch(stage.admin, &["--watch"]);
     assert!(ended.code == Some(0) && ended.err == "shop done\n", "{ended:?}");
+    assert!(ended.out.contains("until then, 0 of 3 requests went wrong"), "{ended:?}");
 }
 
 #[test]

@@ -1,7 +1,10 @@
 //! Ten real services, small ASGI apps under uvicorn, and the Django example, all behind one gateway: one answer for all of them, and one question for each
 //! however many ask.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Value, json};
 
@@ -168,4 +171,91 @@ fn what_becomes_of_ten_services_is_told_in_one_answer() {
     apps.switch("hang1", false);
     eventually("it has come round", || (ask(&gateway, "/quick").status == 200).then_some(()));
     assert_eq!(ask(&gateway, "/readyz").status, 200);
+}
+
+/// Asks all of these again and again; how often each of them answered how.
+fn load(gateway: &Gateway, hosts: &[String], during: impl FnOnce()) -> BTreeMap<(String, u16), usize> {
+    let (stop, counted) = (AtomicBool::new(false), Mutex::new(BTreeMap::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let mut client = Client::connect(gateway.address());
+                for host in hosts.iter().cycle() {
+                    if stop.load(Ordering::SeqCst) {
+                        break;
+                    }
+                    client.send(format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"));
+                    let status = client.response().status;
+                    *counted.lock().unwrap().entry((host.clone(), status)).or_default() += 1;
+                }
+            });
+        }
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(during));
+        stop.store(true, Ordering::SeqCst);
+        if let Err(panic) = outcome {
+            std::panic::resume_unwind(panic);
+        }
+    });
+    counted.into_inner().unwrap()
+}
+
+#[test]
+fn one_of_ten_services_is_deployed_while_all_of_them_are_asked() {
+    let (apps, storage) = (Apps::start(), Folder::new());
+    let server = |number: usize| format!("\"127.0.0.1:{}\"", apps.ports[number]);
+    let mut text = format!(
+        "listeners:\n  - {{address: \"127.0.0.1:0\"}}\n  - {{address: \"127.0.0.2:0\", serve: probes}}\nworkers: 2\nadmin: {{address: \"127.0.0.1:0\"}}\n\
+         storage: {}\nprobes: {{timeout: 20s}}\naggregates: {{all: {{path: /readyz, timeout: 20s, one_version: [shop]}}}}\nservices:\n  \
+         shop:\n    hosts: [shop.example.com]\n    slots: {{blue: {{servers: [{}]}}, green: {{servers: [{}]}}}}\n    active: blue\n",
+        storage.path().display(),
+        server(0),
+        server(1)
+    );
+    let mut hosts = vec!["shop.example.com".to_owned()];
+    for number in 2..10 {
+        hosts.push(format!("app{number}.example.com"));
+        text.push_str(&format!(
+            "  app{number}: {{hosts: [app{number}.example.com], upstream: {{servers: [{}]}}}}\n",
+            server(number)
+        ));
+    }
+    let all = (2..10).map(|number| format!("app{number}")).collect::<Vec<_>>().join(", ");
+    let text =
+        text.replace("one_version: [shop]", &format!("one_version: [shop], services: {{required: [shop, {all}]}}"));
+    let gateway = Gateway::start(text);
+    harness::wait_ready(&gateway);
+    assert_eq!(ask(&gateway, "/readyz").status, 200);
+    let switch = |arguments: &[&str]| crate::slots::switch(gateway.admin(), arguments);
+    let counted = load(&gateway, &hosts, || {
+        // One that is well when it is asked, and not any more when it has everything.
+        assert_eq!(switch(&["green", "--version", "c1", "--bake", "60s", "--detach"]).code, Some(0));
+        eventually("it is asked", || (apps.counts("/")[1] > 20).then_some(()));
+        apps.switch("bad1", true);
+        let bad = switch(&["--watch"]);
+        assert_eq!(bad.code, Some(3), "{bad:?}");
+        let refused = switch(&["green"]);
+        assert!(refused.code == Some(1) && refused.err.contains("answers with status 503"), "{refused:?}");
+        apps.switch("bad1", false);
+        let wrong = switch(&["green", "--version", "c7"]);
+        assert!(wrong.code == Some(1) && wrong.err.contains("commit c1"), "{wrong:?}");
+        let good = switch(&[
+            "green",
+            "--version",
+            "c1",
+            "--percent",
+            "50",
+            "--step",
+            "500ms",
+            "--bake",
+            "500ms",
+            "--require-requests",
+            "1",
+        ]);
+        assert_eq!(good.code, Some(0), "{good:?}");
+        assert_eq!(ask(&gateway, "/readyz").status, 200);
+    });
+    let statuses: BTreeSet<u16> = counted.keys().map(|(_, status)| *status).collect();
+    assert_eq!((statuses, counted.len()), (BTreeSet::from([200]), 9), "{counted:?}");
+    let status = crate::slots::command(gateway.admin(), &["status"]).out;
+    assert!(status.contains("blue, not in turn") && !status.contains("NEEDS ATTENTION"), "{status}");
 }
