@@ -27,7 +27,7 @@ const LOOK: Duration = Duration::from_millis(10);
 /// How long cut requests may take to end. Nothing is waited for any more: the next tick of their worker ends them.
 const LAST: Duration = Duration::from_millis(500);
 
-/// What telling other gateways of bans may take.
+/// What writing bans down and telling other gateways of them may take, both at once and after everything else.
 const TELLING: Duration = Duration::from_secs(2);
 
 /// What cutting and writing the last log lines may take beyond the deadline.
@@ -59,15 +59,11 @@ impl Watch {
             () = drain(&self.state, &self.fleet) => {}
             _ = self.told_to_end() => self.end_at_once().await,
         }
-        self.save();
-        self.tell().await;
-    }
-
-    /// Tells other gateways who was banned or let in a moment ago.
-    async fn tell(&self) {
         let outbox = self.state.bans.outbox();
-        outbox.end();
         let deadline = Instant::now() + TELLING;
+        // Other gateways hear who was banned or let in a moment ago, by a thread that does not wait for the disk.
+        outbox.end();
+        self.save();
         while !outbox.has_ended() && Instant::now() < deadline {
             tokio::time::sleep(LOOK).await;
         }
@@ -288,7 +284,7 @@ async fn drain(state: &State, fleet: &Fleet) {
         shutdown.delay = Duration::ZERO;
     }
     state.start_draining();
-    end_at_the_latest(shutdown.delay + shutdown.drain + GRACE);
+    end_at_the_latest(shutdown.delay + shutdown.drain + GRACE + TELLING);
     tracing::info!(delay = ?shutdown.delay, deadline = ?shutdown.drain, "draining");
     tokio::time::sleep(shutdown.delay).await;
     state.start_closing();
