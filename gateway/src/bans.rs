@@ -13,6 +13,7 @@ mod letter;
 mod lifts;
 pub mod outbox;
 mod own;
+mod telling;
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -46,8 +47,6 @@ pub struct Bans {
     kept: Mutex<Kept>,
     by_hand: Arc<Jail>,
     shared: Arc<Shared>,
-    /// Who was let in, for gateways that have not heard of it.
-    lifts: Mutex<Lifts>,
     /// The change that the file knows of; locked while it is written.
     written: Arc<Mutex<u64>>,
     seed: Seed,
@@ -64,6 +63,14 @@ struct Shared {
     is_told: AtomicBool,
     /// What other gateways are to hear of.
     outbox: Outbox,
+    /// Who was let in, for gateways that have not heard of it. Locked after what is kept, and before books.
+    lifts: Mutex<Lifts>,
+}
+
+impl Shared {
+    fn lifts(&self) -> MutexGuard<'_, Lifts> {
+        self.lifts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What is locked when plans change, when people ask, and when the file is written.
@@ -87,7 +94,6 @@ impl Bans {
             kept: Mutex::default(),
             by_hand: Arc::new(Jail::by_hand(seed)),
             shared: Arc::default(),
-            lifts: Mutex::default(),
             written: Arc::default(),
             seed,
         };
@@ -103,13 +109,14 @@ impl Bans {
         folder.clone_into(&mut kept.folder);
         match file::read(folder) {
             Ok(mut written) => {
+                // What was written while it was lifted.
+                for (client, at) in std::mem::take(&mut written.lifts) {
+                    self.shared.lifts().lift(client, at, now);
+                }
+                written.retain(|client, ban| self.shared.lifts().at(client, now) < Some(ban.since));
                 take_over(&self.by_hand, std::mem::take(&mut written.by_hand), now);
                 for (name, jail) in &kept.jails {
                     take_over(jail, written.of(name, jail.is_shadow()), now);
-                }
-                let mut lifts = self.lifts();
-                for (client, at) in std::mem::take(&mut written.lifts) {
-                    lifts.lift(client, at, now);
                 }
                 kept.unread = written;
                 kept.unreadable = false;
@@ -171,15 +178,13 @@ impl Bans {
 
     /// Ends what is over.
     pub fn expire(&self, now: u64) {
-        let mut is_other = self.by_hand.expire(now);
         // One that is waited for here must not keep others from being asked.
-        let jails: Vec<_> = self.kept().jails.values().map(Arc::clone).collect();
-        for jail in jails {
-            is_other |= jail.expire(now);
-        }
-        if is_other {
-            // Else, the next start would find the ends of a clock that was ahead.
+        let jails = self.jails();
+        if jails.iter().filter(|jail| jail.expire(now)).count() > 0 {
+            // Else, the next start would find the ends of a clock that was ahead, and others would never hear of bans that began then.
+            self.shared.lifts().set_back(now);
             self.changed();
+            self.shared.outbox.tell_all();
         }
     }
 
@@ -190,10 +195,10 @@ impl Bans {
 
     /// Somebody bans a client, for so many seconds from `now` on.
     pub fn ban(&self, client: Client, cause: Cause, seconds: u64, now: u64) {
-        self.by_hand.ban(client, cause, seconds, now);
-        if let Some(ban) = self.by_hand.get(client) {
-            self.shared.outbox.put(|| Change::Ban { policy: BY_HAND.into(), shadow: false, client, ban });
-        }
+        let lifts = self.shared.lifts();
+        let ban = self.by_hand.ban(client, cause, seconds, lifts.at(client, now), now);
+        drop(lifts);
+        self.shared.outbox.put(|| Change::Ban { policy: BY_HAND.into(), shadow: false, client, ban });
         self.changed();
     }
 
@@ -215,7 +220,7 @@ impl Bans {
         let (folder, text) = {
             let kept = self.kept();
             let jails = kept.jails.iter().map(|(name, jail)| (name.clone(), (jail.is_shadow(), jail.written())));
-            let lifts = self.lifts().known(crate::state::unix_time()).collect();
+            let lifts = self.shared.lifts().known(crate::state::unix_time());
             (kept.folder.clone(), Written { policies: jails.collect(), by_hand: self.by_hand.written(), lifts })
         };
         if text.is_empty() && !file::path(&folder).exists() {
@@ -231,41 +236,23 @@ impl Bans {
         Ok(())
     }
 
-    /// Lifts a client's bans, and forgets what it did. How many were in force.
-    pub fn lift(&self, client: Client, now: u64) -> usize {
-        let (jails, unread): (Vec<_>, _) = {
-            let mut kept = self.kept();
-            (kept.jails.values().map(Arc::clone).collect(), kept.unread.lift(client, now))
-        };
-        let lifted = jails.iter().chain([&self.by_hand]).filter(|jail| jail.lift(client, now)).count();
-        self.tell_lift(Some(client), now);
-        self.changed();
-        lifted + unread
-    }
-
-    /// Lifts all bans, and forgets what anybody did. How many were in force.
-    pub fn lift_all(&self, now: u64) -> usize {
-        let jails: Vec<_> = {
-            let mut kept = self.kept();
-            kept.unread = Written::default();
-            kept.jails.values().map(Arc::clone).collect()
-        };
-        let lifted = jails.iter().chain([&self.by_hand]).map(|jail| jail.lift_all(now)).sum();
-        self.tell_lift(None, now);
+    /// Lifts a client's bans, and forgets what it did; `None`: everybody's. How many were in force.
+    pub fn lift(&self, client: Option<Client>, now: u64) -> usize {
+        // Of bans by clocks that are ahead, and of those that follow another lift, later than they are.
+        let at = self.jails().iter().filter_map(|jail| jail.latest(client)).chain([now]).max().unwrap_or(now);
+        if self.shared.is_told.load(Ordering::Relaxed) {
+            // It is kept until others have heard of it, whatever happens to the store or this process.
+            self.shared.lifts().lift(client, at, now);
+        }
+        let lifted = self.lift_before(client, at, now);
+        self.shared.outbox.put(|| Change::Lift { client, at });
         self.changed();
         lifted
     }
 
-    /// It is kept until others have heard of it, whatever happens to the store or this process.
-    fn tell_lift(&self, client: Option<Client>, at: u64) {
-        if self.shared.is_told.load(Ordering::Relaxed) {
-            self.lifts().lift(client, at, at);
-        }
-        self.shared.outbox.put(|| Change::Lift { client, at });
-    }
-
-    fn lifts(&self) -> MutexGuard<'_, Lifts> {
-        self.lifts.lock().unwrap_or_else(PoisonError::into_inner)
+    /// All of them.
+    fn jails(&self) -> Vec<Arc<Jail>> {
+        self.kept().jails.values().chain([&self.by_hand]).map(Arc::clone).collect()
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {

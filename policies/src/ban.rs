@@ -18,7 +18,7 @@ use std::num::NonZeroU64;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-pub use book::{Ban, Book, Cause, Page};
+pub use book::{AHEAD, Ban, Book, Cause, Page};
 pub use doors::Doors;
 pub use escalation::Escalation;
 pub use ledger::{Ledger, LedgerStats, Outcome};

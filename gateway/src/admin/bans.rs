@@ -85,7 +85,7 @@ pub(super) const RESOURCE: Resource = Resource {
 };
 
 fn lift_all(call: &Call<'_>) -> Value {
-    let lifted = call.state.bans.lift_all(unix_time());
+    let lifted = call.state.bans.lift(None, unix_time());
     tracing::warn!(lifted, "all bans are lifted by hand");
     saved(call.state, json!({"lifted": lifted, "changed": lifted > 0}))
 }
@@ -185,7 +185,7 @@ fn add(state: &Arc<State>, active: &Active, client: Client, query: &Query) -> Re
 }
 
 fn lift(state: &Arc<State>, client: Client) -> Value {
-    let lifted = state.bans.lift(client, unix_time());
+    let lifted = state.bans.lift(Some(client), unix_time());
     if lifted > 0 {
         tracing::warn!(client = client.to_string(), "ban is lifted by hand");
     }

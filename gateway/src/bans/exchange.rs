@@ -2,22 +2,25 @@
 //!
 //! Every gateway decides for itself: what it has banned holds here whether or not anybody hears of it, and no request waits for the store. Offences are counted by each for
 //! itself. What is told are bans and lifts; of two about the same client the newer one holds, by the clocks of those who pronounced them, and a lift beats the bans before it.
+//! So it makes no difference who tells or hears something, in what order and how often.
 //!
 //! Invariants:
 //! * Whoever may never be banned here is not banned because another gateway says so.
-//! * What could not be told is told when the store is back. Over each new connection everything is told, who is banned and who was let in: the server may be another
-//!   one than before, or have come back with what it knew some time ago. So is one that has begun anew because it has forgotten something.
-//! * Whatever a store answers, it is asked a few times a tick and for a bounded number of pages, and no more.
+//! * What could not be told is told when the store is back. Over each new connection everything is told and heard, who is banned and who was let in: the server may be
+//!   another one than before, or have come back with what it knew some time ago. So is one that has begun anew because it has forgotten something, and whatever else
+//!   nobody notices, within minutes.
+//! * Whatever a store answers, it is asked a bounded number of times a tick, and what it is told is made piece by piece.
 
 use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use probegate_policies::ban::AHEAD;
 use tokio::task::LocalSet;
 use tokio::time::timeout;
 
-use super::outbox::Taken;
+use super::telling::Telling;
 use super::{Change, letter};
 use crate::state::{Active, State, unix_time};
 use crate::store::Store;
@@ -35,14 +38,21 @@ const LONGEST: Duration = Duration::from_secs(4);
 /// Changes that are told at once, and records that are read at once.
 const AT_ONCE: usize = 200;
 
-/// How often everything is told in a tick, to a store that has just begun anew.
-const ROUNDS: usize = 2;
+/// Calls in a tick: enough to tell and to hear all that a store holds.
+const CALLS: usize = 1024;
 
-/// Pages that are read in a row: more than what a store holds.
-const PAGES: usize = 512;
+/// How often everything is told and heard, whether or not there is a reason: of a server in a cluster, or behind another address, nobody here sees that it has come
+/// back with less than it knew. Nothing that is known is written again.
+const ANEW: Duration = Duration::from_secs(300);
 
-/// Seconds that the clock was ahead when a change was pronounced, for the change to be taken for one of another time.
-const AHEAD: u64 = 10;
+/// The next time, after one between half of it and one and a half, so that not all gateways come at once.
+fn anew() -> Instant {
+    #[cfg(feature = "fault-injection")]
+    if let Some(ms) = std::env::var("BANS_ANEW_MS").ok().and_then(|text| text.parse().ok()) {
+        return Instant::now() + Duration::from_millis(ms);
+    }
+    Instant::now() + ANEW.mul_f64(0.5 + fastrand::f64())
+}
 
 /// Starts it. It ends with the gateway, or when another process has taken over, with a last word.
 ///
@@ -59,8 +69,6 @@ pub fn start(state: &Arc<State>) -> io::Result<()> {
 
 /// What this gateway knows of the others.
 struct Session {
-    /// The name of this process.
-    own: String,
     /// The plan that everything was heard for: another one may have other policies.
     generation: u64,
     store: Option<Arc<Store>>,
@@ -69,8 +77,11 @@ struct Session {
     epoch: String,
     /// The last change that is known.
     number: u64,
-    /// Everything is to be told.
+    /// Everything is to be told and heard, with the next tick; in any case from then on.
     all: bool,
+    anew: Instant,
+    /// What is left to be told of it.
+    telling: Option<Telling>,
     /// When it may connect again, and how long it waits after the next failure.
     again: Instant,
     pause: Duration,
@@ -80,13 +91,14 @@ struct Session {
 
 async fn exchange(state: Weak<State>) {
     let mut session = Session {
-        own: format!("{:016x}", fastrand::u64(..)),
         generation: 0,
         store: None,
         client: None,
         epoch: String::new(),
         number: 0,
         all: true,
+        anew: anew(),
+        telling: None,
         again: Instant::now(),
         pause: TICK,
         failing: false,
@@ -96,7 +108,7 @@ async fn exchange(state: Weak<State>) {
         let outbox = state.bans.outbox();
         if state.is_handed_over() || outbox.is_ending() {
             // The last words: what happened a moment ago.
-            if session.store.is_some() && (session.all || !outbox.is_empty()) {
+            if session.store.is_some() && !outbox.is_empty() {
                 timeout(PATIENCE, session.tick(&state)).await.ok();
             }
             outbox.ended();
@@ -128,7 +140,7 @@ impl Session {
         if !self.store.as_ref().is_some_and(|known| Arc::ptr_eq(known, store)) {
             self.store = Some(Arc::clone(store));
             self.client = None;
-            (self.all, self.again, self.pause) = (true, Instant::now(), TICK);
+            (self.again, self.pause) = (Instant::now(), TICK);
             self.epoch.clear();
             outbox.open(true);
         }
@@ -164,129 +176,100 @@ impl Session {
         if self.client.as_ref().is_none_or(|client| !client.is_open()) {
             self.client = None;
             self.client = Some(timed(store.connect()).await?);
-            (self.all, self.number) = (true, 0);
+            self.all = true;
         }
         let outbox = state.bans.outbox();
-        for _ in 0..ROUNDS {
-            let mut taken = outbox.take();
-            taken.all |= std::mem::take(&mut self.all);
-            for change in &taken.changes {
-                state.bans.lifts().note(change, unix_time());
+        self.all |= outbox.is_for_all() || Instant::now() >= self.anew;
+        if std::mem::take(&mut self.all) {
+            self.telling = Some(state.bans.everything(active, unix_time()));
+            (self.number, self.anew) = (0, anew());
+        }
+        for _ in 0..CALLS {
+            // Then there is time for what happened here a moment ago, and for nothing else.
+            let is_ending = outbox.is_ending() || state.is_handed_over();
+            let changes = outbox.take(AT_ONCE);
+            let mut told = letters(active, &changes);
+            if !is_ending && let Some(telling) = &mut self.telling {
+                let more = telling.next(AT_ONCE - changes.len());
+                if more.is_empty() && changes.len() < AT_ONCE {
+                    self.telling = None;
+                }
+                told.extend(letters(active, &more));
             }
-            let told = self.told(state, active, &taken);
             let heard = match self.send(store, &told).await {
                 Ok(heard) => heard,
                 Err(failed) => {
-                    self.all |= taken.all;
-                    outbox.put_back(Taken { all: false, ..taken });
+                    outbox.put_back(changes);
                     return Err(failed);
                 }
             };
             outbox.sent.fetch_add(u64::try_from(told.len()).unwrap_or_default(), Ordering::Relaxed);
-            self.hear(state, active, store, heard).await?;
-            if !self.all {
+            let is_more = self.hear(state, active, &heard)?;
+            if outbox.is_empty() && (is_ending || self.telling.is_none() && !is_more) {
                 break;
             }
         }
         Ok(())
     }
 
-    /// Takes over what the store says, and asks for the rest of it.
-    async fn hear(
-        &mut self,
-        state: &State,
-        active: &Active,
-        store: &Store,
-        mut heard: Vec<String>,
-    ) -> Result<(), Failed> {
+    /// Takes over what the store says. Whether there is more.
+    fn hear(&mut self, state: &State, active: &Active, heard: &[String]) -> Result<bool, Failed> {
         let strange = || Failed { kind: Failure::Refused, text: "an answer of another script".to_owned() };
+        let [epoch, number, more, records @ ..] = heard else { return Err(strange()) };
+        let number: u64 = number.parse().map_err(|_| strange())?;
+        let is_other = *epoch != self.epoch;
+        if is_other {
+            // The first answer, or of a store that has begun anew and may lack what is known here.
+            self.all |= !self.epoch.is_empty();
+            epoch.clone_into(&mut self.epoch);
+        }
+        let (has_grown, is_more) = (is_other || number > self.number, more == "more");
+        self.number = number;
         let outbox = state.bans.outbox();
-        for _ in 0..PAGES {
-            let [epoch, number, more, records @ ..] = heard.as_slice() else { return Err(strange()) };
-            let number: u64 = number.parse().map_err(|_| strange())?;
-            let is_other = *epoch != self.epoch;
-            if is_other {
-                // The first answer, or of a store that has begun anew and may lack what is known here.
-                self.all |= !self.epoch.is_empty();
-                epoch.clone_into(&mut self.epoch);
+        for change in records.iter().filter_map(|record| letter::read(record)) {
+            if state.bans.heard(active, change, unix_time()) {
+                outbox.received.fetch_add(1, Ordering::Relaxed);
             }
-            let has_grown = is_other || number > self.number;
-            self.number = number;
-            for change in records.iter().filter_map(|record| letter::read(&self.own, record)) {
-                if self.all && state.bans.lifts().lifted(&change) {
-                    // Somebody has told it of a ban, and nobody yet of the lift.
-                    continue;
-                }
-                if state.bans.heard(active, change, unix_time()) {
-                    outbox.received.fetch_add(1, Ordering::Relaxed);
-                }
-            }
-            if more != "more" || outbox.is_ending() || state.is_handed_over() {
-                break;
-            }
-            if !has_grown {
-                return Err(strange());
-            }
-            heard = self.send(store, &[]).await?;
         }
-        Ok(())
+        if is_more && !has_grown { Err(strange()) } else { Ok(is_more) }
     }
 
-    /// What the store is told.
-    fn told(&self, state: &State, active: &Active, taken: &Taken) -> Vec<[String; 5]> {
-        let now = unix_time();
-        let remember = |name: &str| {
-            active.plan.bans.iter().find(|policy| *policy.name == *name).map_or(0, |policy| policy.remember.as_secs())
-        };
-        let write = |change: &Change| {
-            let remember = match change {
-                Change::Ban { policy, .. } => remember(policy),
-                Change::Lift { .. } => 0,
-            };
-            letter::write(&self.own, change, remember)
-        };
-        if taken.all {
-            // Lifts first: a ban of the same second that is still there is the later one.
-            let lifts: Vec<_> = state.bans.lifts().known(now).collect();
-            let lifts = lifts.into_iter().map(|(client, at)| Change::Lift { client, at });
-            return lifts.chain(state.bans.known(active)).map(|change| write(&change)).collect();
-        }
-        let changes = taken.changes.iter().filter_map(|change| match change {
-            Change::Lift { client, at } => Some(write(&Change::Lift { client: *client, at: (*at).min(now) })),
-            // The clock was set back since then. Who keeps it knows when it ends by now, and will say so with all others.
-            Change::Ban { ban, .. } if ban.since > now + AHEAD => None,
-            Change::Ban { .. } => Some(write(change)),
-        });
-        changes.collect()
-    }
-
-    /// Tells all of this in pieces. The answer to the last one.
-    async fn send(&mut self, store: &Store, told: &[[String; 5]]) -> Result<Vec<String>, Failed> {
+    /// Tells this. The answer to it.
+    async fn send(&self, store: &Store, told: &[[String; 5]]) -> Result<Vec<String>, Failed> {
         let Some(client) = &self.client else {
             return Err(Failed { kind: Failure::Unreachable, text: "there is no connection".to_owned() });
         };
         let prefix = &store.plan().prefix;
         let keys = ["about", "records", "numbers", "ends"].map(|name| format!("{prefix}:{{bans}}:{name}").into_bytes());
-        let mut pieces = told.chunks(AT_ONCE).peekable();
-        loop {
-            let piece = pieces.next().unwrap_or_default();
-            let is_last = pieces.peek().is_none();
-            // Read with the last one.
-            let most = if is_last { AT_ONCE } else { 0 };
-            let mut arguments = vec![
-                format!("{:016x}", fastrand::u64(..)),
-                self.epoch.clone(),
-                self.number.to_string(),
-                most.to_string(),
-            ];
-            arguments.push(unix_time().to_string());
-            arguments.extend(piece.iter().flatten().cloned());
-            let heard = timed(client.tell(&keys, &arguments)).await?;
-            if is_last {
-                return Ok(heard);
-            }
-        }
+        let mut arguments = vec![
+            format!("{:016x}", fastrand::u64(..)),
+            self.epoch.clone(),
+            self.number.to_string(),
+            AT_ONCE.to_string(),
+            unix_time().to_string(),
+        ];
+        arguments.extend(told.iter().flatten().cloned());
+        timed(client.tell(&keys, &arguments)).await
     }
+}
+
+/// What the store is told of this.
+fn letters(active: &Active, changes: &[Change]) -> Vec<[String; 5]> {
+    let now = unix_time();
+    let latest = now.saturating_add(AHEAD);
+    let remember = |name: &str| {
+        active.plan.bans.iter().find(|policy| *policy.name == *name).map_or(0, |policy| policy.remember.as_secs())
+    };
+    let letters = changes.iter().filter_map(|change| match change {
+        Change::Lift { client, at } => {
+            let at = if *at > latest { now } else { *at };
+            Some(letter::write(&Change::Lift { client: *client, at }, 0))
+        }
+        // The clock was set back since then. Who keeps it finds out when it ends by now, and all are told then.
+        Change::Ban { ban, .. } if ban.since > latest => None,
+        Change::Ban { policy, .. } => Some(letter::write(change, remember(policy))),
+    });
+    letters.collect()
 }
 
 /// Within [`PATIENCE`].

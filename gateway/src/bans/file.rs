@@ -37,17 +37,17 @@ impl Written {
         self.policies.remove(name).filter(|(was, _)| *was == shadow).map(|(_, bans)| bans).unwrap_or_default()
     }
 
-    /// Lifts a client's bans. How many were in force.
-    pub(super) fn lift(&mut self, client: Client, now: u64) -> usize {
+    /// Lifts bans that were pronounced until then, of a client; `None`: of everybody. How many were in force.
+    pub(super) fn lift_before(&mut self, client: Option<Client>, at: u64, now: u64) -> usize {
+        let is_lifted = |(who, ban): &mut (Client, Ban)| ban.since <= at && client.is_none_or(|client| client == *who);
         let lists = self.policies.values_mut().map(|(_, bans)| bans);
-        lists.flat_map(|bans| bans.extract_if(.., |(who, _)| *who == client)).filter(|(_, ban)| ban.until > now).count()
+        lists.flat_map(|bans| bans.extract_if(.., is_lifted)).filter(|(_, ban)| ban.until > now).count()
     }
 
-    /// Forgets bans that were pronounced until then; `None`: everybody's.
-    pub(super) fn lift_before(&mut self, client: Option<Client>, at: u64) {
-        for (_, bans) in self.policies.values_mut() {
-            bans.retain(|(who, ban)| ban.since > at || client.is_some_and(|client| client != *who));
-        }
+    /// Keeps only those of which this is true.
+    pub(super) fn retain(&mut self, of: impl Fn(Client, &Ban) -> bool) {
+        let lists = self.policies.values_mut().map(|(_, bans)| bans).chain([&mut self.by_hand]);
+        lists.for_each(|bans| bans.retain(|(client, ban)| of(*client, ban)));
     }
 
     pub(super) fn is_empty(&self) -> bool {

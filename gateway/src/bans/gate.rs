@@ -128,8 +128,14 @@ impl Gate {
             {
                 continue;
             }
-            let cause = || Cause { offence: Some(offence), text: text() };
-            let Some(ban) = jail.offend(client, now, cause) else { continue };
+            if !jail.offend(client, now) {
+                continue;
+            }
+            let cause = Cause { offence: Some(offence), text: text() };
+            let lifts = self.shared.lifts();
+            let ban = jail.pronounce(client, cause, lifts.at(client, now.unix), now.unix);
+            drop(lifts);
+            let Some(ban) = ban else { continue };
             self.shared.changes.fetch_add(1, Ordering::Relaxed);
             let told = || Change::Ban { policy: policy.name.clone(), shadow: policy.shadow, client, ban: ban.clone() };
             self.shared.outbox.put(told);

@@ -1,18 +1,14 @@
-//! What other gateways have told of bans, and what they are told of those here.
+//! What other gateways have told of bans.
 
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use probegate_policies::ban::{AHEAD, Client};
 
-use probegate_policies::ban::Client;
-
-use super::{Bans, Change, Exempt, Jail, file};
+use super::{Bans, Change, Exempt, file};
 use crate::plan::BY_HAND;
 use crate::state::Active;
 
 impl Bans {
-    /// Another gateway has told this, for the first time or once more. Whether it changed anything here.
+    /// A gateway has told this, for the first time or once more; it may have been this one. Whether it changed anything here.
     pub(super) fn heard(&self, active: &Active, change: Change, now: u64) -> bool {
-        let is_news = self.lifts().note(&change, now);
         let changed = match change {
             Change::Ban { policy, shadow, client, ban } => {
                 let (jail, policy) = if *policy == *BY_HAND {
@@ -31,7 +27,10 @@ impl Bans {
                     None => false,
                 };
                 let until = ban.until;
-                let taken = !never && jail.merge(client, ban, now);
+                let taken = !never && {
+                    let lifts = self.shared.lifts();
+                    lifts.at(client, now) < Some(ban.since) && jail.merge(client, ban, now)
+                };
                 if taken && until > now {
                     let (name, client) = (policy.map_or(BY_HAND, |policy| &*policy.name), client.to_string());
                     tracing::info!(policy = name, client, seconds = until - now, "client is banned by another gateway");
@@ -39,7 +38,12 @@ impl Bans {
                 taken
             }
             Change::Lift { client, at } => {
-                let lifted = self.lift_before(client, at, is_news, now);
+                if at > now.saturating_add(AHEAD) || !self.shared.lifts().lift(client, at, now) {
+                    return false;
+                }
+                let lifted = self.lift_before(client, at, now);
+                // The lift itself is news.
+                self.changed();
                 if lifted > 0 {
                     let client = file::named(client);
                     tracing::info!(client, lifted, "bans are lifted by another gateway");
@@ -47,31 +51,15 @@ impl Bans {
                 lifted > 0
             }
         };
-        if changed || is_news {
-            self.shared.changes.fetch_add(1, Ordering::Relaxed);
+        if changed {
+            self.changed();
         }
         changed
     }
 
-    /// Lifts what was pronounced until then and, where that is news, forgets what those clients did. How many bans were in force.
-    fn lift_before(&self, client: Option<Client>, at: u64, is_news: bool, now: u64) -> usize {
-        let jails: Vec<_> = {
-            let mut kept = self.kept();
-            kept.unread.lift_before(client, at);
-            kept.jails.values().map(Arc::clone).collect()
-        };
-        jails.iter().chain([&self.by_hand]).map(|jail| jail.lift_before(client, at, is_news, now)).sum()
-    }
-
-    /// All bans, those that are over and remembered as well: the next one is measured by them.
-    pub(super) fn known(&self, active: &Active) -> Vec<Change> {
-        let jails = active.plan.bans.iter().zip(active.bans.jails());
-        let jails = jails.map(|(policy, jail)| (&*policy.name, &**jail)).chain([(BY_HAND, self.by_hand())]);
-        let of = |(name, jail): (&str, &Jail)| -> Vec<Change> {
-            let (policy, shadow): (Box<str>, _) = (name.into(), jail.is_shadow());
-            let bans = jail.written().into_iter();
-            bans.map(|(client, ban)| Change::Ban { policy: policy.clone(), shadow, client, ban }).collect()
-        };
-        jails.flat_map(of).collect()
+    /// Lifts what was pronounced until then, and forgets what those clients did. How many bans were in force.
+    pub(super) fn lift_before(&self, client: Option<Client>, at: u64, now: u64) -> usize {
+        let unread = self.kept().unread.lift_before(client, at, now);
+        unread + self.jails().iter().map(|jail| jail.lift_before(client, at, now)).sum::<usize>()
     }
 }

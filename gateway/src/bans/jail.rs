@@ -117,37 +117,43 @@ impl Jail {
         self.counting.as_ref().map_or(0, |counting| counting.ledger.stats().contended)
     }
 
-    /// Counts an offence. The ban that it leads to, if it does.
-    pub(super) fn offend(&self, client: Client, now: Now, cause: impl FnOnce() -> Cause) -> Option<Ban> {
-        let counting = self.counting.as_ref()?;
+    /// Counts an offence. Whether it is one too many.
+    pub(super) fn offend(&self, client: Client, now: Now) -> bool {
+        let Some(counting) = &self.counting else { return false };
         self.stats.offences.fetch_add(1, Ordering::Relaxed);
-        if counting.ledger.offend(client, now.nanos) != Outcome::TooMany {
-            return None;
-        }
+        counting.ledger.offend(client, now.nanos) == Outcome::TooMany
+    }
+
+    /// Bans a client for that, later than it was let in. `None`: somebody else has.
+    pub(super) fn pronounce(&self, client: Client, cause: Cause, after: Option<u64>, now: u64) -> Option<Ban> {
+        let counting = self.counting.as_ref()?;
         // Once in so many offences, and the lock is held for moments.
-        let (mut book, now) = self.held(now.unix);
-        let ban = book.ban(client, cause(), &counting.escalation, now).cloned()?;
+        let (mut book, now) = self.held(now);
+        let ban = book.ban(client, cause, &counting.escalation, after, now)?;
         drop(book);
         self.stats.pronounced.fetch_add(1, Ordering::Relaxed);
         Some(ban)
     }
 
-    /// Bans a client by hand.
-    pub fn ban(&self, client: Client, cause: Cause, seconds: u64, now: u64) {
+    /// Bans a client by hand, later than it was let in.
+    pub(super) fn ban(&self, client: Client, cause: Cause, seconds: u64, after: Option<u64>, now: u64) -> Ban {
         let (mut book, now) = self.held(now);
-        book.ban_for(client, cause, seconds.min(LONGEST), now);
+        let ban = book.ban_for(client, cause, seconds.min(LONGEST), after, now);
         drop(book);
         self.stats.pronounced.fetch_add(1, Ordering::Relaxed);
+        ban
     }
 
     /// What is known about a client.
     pub fn get(&self, client: Client) -> Option<Ban> {
-        lock(&self.book).get(client).cloned()
+        lock(&self.book).get(client)
     }
 
-    /// Bans in force.
+    /// Bans in force, by their end.
     pub fn list(&self, now: u64) -> Vec<(Client, Ban)> {
-        self.copy(|ban| ban.until > now)
+        let mut all = self.copy(|ban| ban.until > now);
+        all.sort_unstable_by_key(|(client, ban)| (ban.until, *client));
+        all
     }
 
     /// Everything that is to be written down.
@@ -155,16 +161,20 @@ impl Jail {
         self.copy(|_| true)
     }
 
-    /// Page by page, so that a request that leads to a new ban waits for no more than one. Who is banned or let out meanwhile may be missing, and who is set free may be there
-    /// twice: what changes is written down again.
+    /// Page by page, so that a request that leads to a new ban waits for no more than one. Who is banned or let out meanwhile may be missing.
     fn copy(&self, of: impl Fn(&Ban) -> bool) -> Vec<(Client, Ban)> {
         let (mut all, mut next) = (Vec::new(), Some(Page::default()));
         while let Some(page) = next {
-            let (bans, behind) = lock(&self.book).page(page, PAGE);
+            let (bans, behind) = self.page(page, PAGE);
             all.extend(bans.into_iter().filter(|(_, ban)| of(ban)));
             next = behind;
         }
         all
+    }
+
+    /// See [`Book::page`]: no more than is copied at once.
+    pub(super) fn page(&self, from: Page, most: usize) -> (Vec<(Client, Ban)>, Option<Page>) {
+        lock(&self.book).page(from, most.min(PAGE))
     }
 
     /// Takes over what another gateway has pronounced: see [`Book::merge`].
@@ -173,19 +183,26 @@ impl Jail {
         book.merge(client, ban, self.longest(), now)
     }
 
-    /// Lifts what was pronounced until then; `None`: of everybody. How many were banned. What was counted is forgotten where that is news, and not each time that it is
-    /// told.
-    pub(super) fn lift_before(&self, client: Option<Client>, at: u64, is_news: bool, now: u64) -> usize {
-        let older: Vec<Client> = match client {
-            Some(client) => self.get(client).filter(|ban| ban.since <= at).map(|_| client).into_iter().collect(),
-            None => self.copy(|ban| ban.since <= at).into_iter().map(|(client, _)| client).collect(),
-        };
-        match (self.counting.as_ref().filter(|_| is_news), client) {
-            (Some(counting), Some(client)) => counting.ledger.forget(client),
-            (Some(counting), None) => counting.ledger.clear(),
-            (None, _) => {}
+    /// When the last ban of a client began; `None`: of anybody.
+    pub(super) fn latest(&self, client: Option<Client>) -> Option<u64> {
+        match client {
+            Some(client) => self.get(client).map(|ban| ban.since),
+            None => self.copy(|_| true).into_iter().map(|(_, ban)| ban.since).max(),
         }
-        older.into_iter().filter(|&client| self.lift(client, now)).count()
+    }
+
+    /// Lifts what was pronounced until then, and forgets what was counted; `None`: of everybody. How many bans were in force.
+    pub(super) fn lift_before(&self, client: Option<Client>, at: u64, now: u64) -> usize {
+        let is_older = |ban: &Ban| ban.since <= at;
+        let clients = match client {
+            Some(client) => vec![client],
+            None => self.copy(is_older).into_iter().map(|(client, _)| client).collect(),
+        };
+        if let Some(counting) = &self.counting {
+            client.map_or_else(|| counting.ledger.clear(), |client| counting.ledger.forget(client));
+        }
+        // One that was banned anew since it was looked at stays.
+        self.lift_each(&clients, is_older, now)
     }
 
     /// Seconds that no ban is longer than.
@@ -203,13 +220,12 @@ impl Jail {
         }
     }
 
-    /// See [`Book::expire`].
+    /// Ends what is over. Whether the clock was set back, see [`Book::was_set_back`].
     pub(super) fn expire(&self, now: u64) -> bool {
         loop {
             let (mut book, now) = self.held(now);
-            let is_other = book.expire(now);
-            if !book.is_behind() {
-                return is_other;
+            if !book.expire(now) {
+                return book.was_set_back();
             }
         }
     }
@@ -221,35 +237,20 @@ impl Jail {
         (book, now.saturating_add(began.elapsed().as_secs()))
     }
 
-    /// Whether it was banned.
-    pub(super) fn lift(&self, client: Client, now: u64) -> bool {
-        if let Some(counting) = &self.counting {
-            counting.ledger.forget(client);
-        }
-        lock(&self.book).lift(client).is_some_and(|ban| ban.until > now)
-    }
-
-    /// How many were banned.
-    pub(super) fn lift_all(&self, now: u64) -> usize {
-        if let Some(counting) = &self.counting {
-            counting.ledger.clear();
-        }
-        self.lift_each(&self.copy(|_| true)).filter(|ban| ban.until > now).count()
-    }
-
     /// Lifts the bans of those who may not be banned. How many were in force.
     pub(super) fn lift_where(&self, of: impl Fn(Client) -> bool, now: u64) -> usize {
-        let mut all = self.copy(|_| true);
-        all.retain(|(client, _)| of(*client));
-        self.lift_each(&all).filter(|ban| ban.until > now).count()
+        let all = self.copy(|_| true).into_iter().map(|(client, _)| client);
+        self.lift_each(&all.filter(|&client| of(client)).collect::<Vec<_>>(), |_| true, now)
     }
 
-    /// Lifts these bans, page by page like [`Self::copy`].
-    fn lift_each(&self, all: &[(Client, Ban)]) -> impl Iterator<Item = Ban> {
-        all.chunks(PAGE).flat_map(|page| {
+    /// Lifts bans of which this is true, page by page like [`Self::copy`]. How many were in force.
+    fn lift_each(&self, clients: &[Client], of: impl Fn(&Ban) -> bool, now: u64) -> usize {
+        let lift = |page: &[Client]| {
             let mut book = lock(&self.book);
-            page.iter().filter_map(|(client, _)| book.lift(*client)).collect::<Vec<_>>()
-        })
+            let lifted = page.iter().filter_map(|&client| book.lift_if(client, &of));
+            lifted.filter(|ban| ban.until > now).count()
+        };
+        clients.chunks(PAGE).map(lift).sum()
     }
 }
 

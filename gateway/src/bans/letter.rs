@@ -12,8 +12,6 @@ pub(super) const LIFTED: u64 = 30 * 86_400;
 /// A record.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Letter {
-    /// Which process has written it.
-    from: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     policy: Option<Box<str>>,
     #[serde(default)]
@@ -27,13 +25,12 @@ pub(super) struct Letter {
     at: u64,
 }
 
-/// What the store is told of a change.
-pub(super) fn write(from: &str, change: &Change, remember: u64) -> [String; 5] {
+/// What the store is told of a change. Whoever tells of it, in the same words: told again, it is nothing new.
+pub(super) fn write(change: &Change, remember: u64) -> [String; 5] {
     let (name, client, until, letter) = match change {
         Change::Ban { policy, shadow, client, ban } => {
             let mode = if *shadow { "shadow" } else { "enforce" };
             let letter = Letter {
-                from: from.to_owned(),
                 policy: Some(policy.clone()),
                 shadow: *shadow,
                 ban: Some(file::line(&(*client, ban.clone()))),
@@ -45,8 +42,7 @@ pub(super) fn write(from: &str, change: &Change, remember: u64) -> [String; 5] {
         Change::Lift { client, at } => {
             let whose = file::named(*client);
             let name = format!("lift {whose}");
-            let letter =
-                Letter { from: from.to_owned(), policy: None, shadow: false, ban: None, lift: Some(whose), at: *at };
+            let letter = Letter { policy: None, shadow: false, ban: None, lift: Some(whose), at: *at };
             (name, String::new(), at.saturating_add(LIFTED), letter)
         }
     };
@@ -54,13 +50,10 @@ pub(super) fn write(from: &str, change: &Change, remember: u64) -> [String; 5] {
     [name, client, letter.at.to_string(), until.to_string(), text]
 }
 
-/// What another gateway has told. `None`: it is this one's own, or says nothing that is known here.
-pub(super) fn read(own: &str, record: &str) -> Option<Change> {
+/// What a gateway has told. `None`: it says nothing that is known here.
+pub(super) fn read(record: &str) -> Option<Change> {
     let (_, text) = record.split_once('|')?;
     let letter: Letter = serde_json::from_str(text).ok()?;
-    if letter.from == own {
-        return None;
-    }
     match (letter.policy, letter.ban, letter.lift) {
         (Some(policy), Some(line), None) => {
             let (client, ban): (Client, Ban) = file::read_line(line)?;
@@ -83,23 +76,22 @@ mod tests {
         let cause = Cause { offence: Some(Offence::Status(404)), text: "GET /\"x|".into() };
         let ban = Ban { since: 10, until: 70, count: 2, cause };
         let change = Change::Ban { policy: "scans".into(), shadow: true, client, ban };
-        let [name, whose, at, until, text] = write("me", &change, 100);
+        let [name, whose, at, until, text] = write(&change, 100);
         assert_eq!((&*name, &*whose, &*at, &*until), ("ban scans shadow 2001:db8::/64", "2001:db8::/64", "10", "170"));
         let record = format!("{at}|{text}");
-        assert_eq!(format!("{:?}", read("you", &record).unwrap()), format!("{change:?}"));
-        assert!(read("me", &record).is_none());
+        assert_eq!(format!("{:?}", read(&record).unwrap()), format!("{change:?}"));
         // Nobody's words are endless, or orders to a terminal.
         let endless = format!("{at}|{}", text.replace("GET", &format!("\\u001b[2J{}", "x".repeat(9999))));
-        let Some(Change::Ban { ban, .. }) = read("you", &endless) else { panic!("no ban") };
+        let Some(Change::Ban { ban, .. }) = read(&endless) else { panic!("no ban") };
         assert_eq!((ban.cause.text.chars().count(), ban.cause.text.starts_with("[2Jxx")), (512, true));
         for client in [None, Some(client)] {
             let lift = Change::Lift { client, at: 5 };
-            let [name, whose, at, until, text] = write("me", &lift, 0);
+            let [name, whose, at, until, text] = write(&lift, 0);
             assert_eq!((&*whose, &*until), ("", &*(5 + LIFTED).to_string()), "{name}");
-            assert_eq!(format!("{:?}", read("you", &format!("{at}|{text}")).unwrap()), format!("{lift:?}"));
+            assert_eq!(format!("{:?}", read(&format!("{at}|{text}")).unwrap()), format!("{lift:?}"));
         }
-        for nothing in ["", "7", "7|{}", "7|[1]", "x|{\"from\":\"a\",\"at\":1,\"lift\":\"host\"}"] {
-            assert!(read("you", nothing).is_none(), "{nothing}");
+        for nothing in ["", "7", "7|{}", "7|[1]", "x|{\"at\":1,\"lift\":\"host\"}"] {
+            assert!(read(nothing).is_none(), "{nothing}");
         }
     }
 }

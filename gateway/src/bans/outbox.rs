@@ -1,8 +1,9 @@
 //! What happens to bans here that other gateways are to hear of.
 //!
-//! Invariant: it is of bounded size. Where more happens than it holds, everything that is known is told instead ([`Taken::all`]): bans by who keeps them, and
-//! lifts by `lifts`.
+//! Invariant: it is of bounded size. Where more happens than it holds, the newest stay, and everything that is known is told as well ([`Outbox::tell_all`]): bans by who
+//! keeps them, and lifts by `lifts`.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -40,7 +41,10 @@ pub enum Change {
 pub struct Outbox {
     /// Somebody listens.
     is_open: AtomicBool,
-    waiting: Mutex<Waiting>,
+    /// In the order in which it happened.
+    waiting: Mutex<VecDeque<Change>>,
+    /// Everything is to be told.
+    all: AtomicBool,
     /// The process ends: what waits is told now, or never by this one.
     is_ending: AtomicBool,
     /// Wakes whoever tells.
@@ -55,27 +59,12 @@ pub struct Outbox {
     pub received: AtomicU64,
 }
 
-#[derive(Debug, Default)]
-struct Waiting {
-    changes: Vec<Change>,
-    overflown: bool,
-}
-
-/// What was taken out of it.
-#[derive(Debug, Default)]
-pub struct Taken {
-    /// In the order in which it happened.
-    pub changes: Vec<Change>,
-    /// There was more: all bans are to be told.
-    pub all: bool,
-}
-
 impl Outbox {
     /// From now on, changes are kept until they are told, or not any more.
     pub fn open(&self, is_open: bool) {
         self.is_open.store(is_open, Ordering::Relaxed);
         if !is_open {
-            *self.waiting() = Waiting::default();
+            self.waiting().clear();
             self.connected.store(false, Ordering::Relaxed);
         }
     }
@@ -87,18 +76,32 @@ impl Outbox {
         }
         let change = change();
         let mut waiting = self.waiting();
-        if waiting.changes.len() >= MOST {
-            // All of them are known all the same.
-            waiting.changes.clear();
-            waiting.overflown = true;
+        waiting.push_back(change);
+        self.bound(&mut waiting);
+    }
+
+    /// Those that are too many go, the oldest first.
+    fn bound(&self, waiting: &mut VecDeque<Change>) {
+        let excess = waiting.len().saturating_sub(MOST);
+        if excess > 0 {
+            waiting.drain(..excess);
+            self.tell_all();
         }
-        waiting.changes.push(change);
+    }
+
+    /// Everything is to be told: what others know is not what is known here.
+    pub fn tell_all(&self) {
+        self.all.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether everything is to be told; that is the caller's business from now on.
+    pub fn is_for_all(&self) -> bool {
+        self.all.swap(false, Ordering::Relaxed)
     }
 
     /// Nothing waits.
     pub fn is_empty(&self) -> bool {
-        let waiting = self.waiting();
-        waiting.changes.is_empty() && !waiting.overflown
+        self.waiting().is_empty()
     }
 
     /// What waits is told at once, and then nothing any more.
@@ -122,21 +125,21 @@ impl Outbox {
         self.has_ended.load(Ordering::Acquire) || !self.is_open.load(Ordering::Relaxed)
     }
 
-    /// Takes what waits.
-    pub fn take(&self) -> Taken {
-        let Waiting { changes, overflown } = std::mem::take(&mut *self.waiting());
-        Taken { changes, all: overflown }
-    }
-
-    /// It could not be told.
-    pub fn put_back(&self, taken: Taken) {
+    /// Takes what waits, the oldest first; no more than so many.
+    pub fn take(&self, most: usize) -> Vec<Change> {
         let mut waiting = self.waiting();
-        waiting.overflown |= taken.all;
-        let later = std::mem::replace(&mut waiting.changes, taken.changes);
-        waiting.changes.extend(later);
+        let most = waiting.len().min(most);
+        waiting.drain(..most).collect()
     }
 
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+    /// They could not be told.
+    pub fn put_back(&self, taken: Vec<Change>) {
+        let mut waiting = self.waiting();
+        taken.into_iter().rev().for_each(|change| waiting.push_front(change));
+        self.bound(&mut waiting);
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, VecDeque<Change>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -146,22 +149,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_does_not_fit_is_told_as_a_whole() {
+    fn where_more_happens_than_fits_the_newest_stay_and_all_is_told() {
         let outbox = Outbox::default();
         let lift = |at| Change::Lift { client: None, at };
+        let times = |changes: &[Change]| -> Vec<u64> {
+            let at = |change: &Change| if let Change::Lift { at, .. } = change { *at } else { 0 };
+            changes.iter().map(at).collect()
+        };
         outbox.put(|| lift(1));
-        assert!(outbox.take().changes.is_empty(), "nobody listens");
+        assert!(outbox.take(9).is_empty(), "nobody listens");
         outbox.open(true);
         (0..MOST as u64).for_each(|at| outbox.put(|| lift(at)));
-        let taken = outbox.take();
-        assert!(!taken.all && taken.changes.len() == MOST && outbox.is_empty());
+        let taken = outbox.take(2);
+        assert_eq!(times(&taken), [0, 1]);
         outbox.put_back(taken);
-        outbox.put(|| lift(2));
-        let taken = outbox.take();
-        assert!(taken.all && taken.changes.len() == 1, "{}", taken.changes.len());
-        outbox.put(|| lift(3));
+        assert!(!outbox.is_for_all());
+        outbox.put(|| lift(7));
+        assert!(outbox.is_for_all() && !outbox.is_for_all());
+        let taken = outbox.take(usize::MAX);
+        assert_eq!((taken.len(), taken.first().map(|_| times(&taken)[0]), outbox.is_empty()), (MOST, Some(1), true));
+        outbox.put(|| lift(8));
         outbox.put_back(taken);
-        let again = outbox.take();
-        assert!(again.all && matches!(again.changes.last(), Some(Change::Lift { at: 3, .. })));
+        assert!(outbox.is_for_all());
+        assert_eq!(times(&outbox.take(usize::MAX)).last(), Some(&8));
     }
 }

@@ -93,8 +93,7 @@ fn bans_survive_reloads_and_processes_but_not_a_plan_that_forbids_them() {
     let gate = bans.attach(&first, 1000);
     offend(&gate, &first, "203.0.113.9", 5, 1000);
     offend(&gate, &first, "203.0.113.99", 4, 1000);
-    bans.by_hand().ban(client("2001:db8::1"), Cause { offence: None, text: "\"odd\"".into() }, 60, 1000);
-    bans.changed();
+    bans.ban(client("2001:db8::1"), Cause { offence: None, text: "\"odd\"".into() }, 60, 1000);
     bans.write().unwrap();
 
     // Other numbers, the same bans.
@@ -140,7 +139,7 @@ fn bans_survive_reloads_and_processes_but_not_a_plan_that_forbids_them() {
     next.read_again(&folder, now);
     gate.release(&first);
     assert_eq!(is_out(&gate, &first, "198.51.100.7", now), None);
-    assert_eq!((next.lift(client("198.51.100.7"), now), next.lift(client("198.51.100.7"), now)), (1, 0));
+    assert_eq!((next.lift(Some(client("198.51.100.7")), now), next.lift(Some(client("198.51.100.7")), now)), (1, 0));
     offend(&gate, &first, "203.0.113.9", 5, now);
     // Now it is one of ours.
     let mut inside = plan(&folder, SCANS);
@@ -161,8 +160,7 @@ fn a_broken_file_bans_nobody() {
     let aside = folder.join("bans.json.unreadable");
     std::fs::write(file::path(&folder), "{\"half").unwrap();
     let bans = Bans::load(&folder, SEED);
-    bans.by_hand().ban(client("203.0.113.9"), Cause { offence: None, text: "".into() }, 60, 1000);
-    bans.changed();
+    bans.ban(client("203.0.113.9"), Cause { offence: None, text: "".into() }, 60, 1000);
     bans.write().unwrap();
     assert_eq!(std::fs::read_to_string(&aside).unwrap(), "{\"half");
     assert!(std::fs::read_to_string(file::path(&folder)).unwrap().contains("203.0.113.9"));
@@ -184,12 +182,12 @@ fn whoever_is_lifted_begins_anew() {
     let gate = bans.attach(&plan, 1000);
     offend(&gate, &plan, "203.0.113.9", 5, 1000);
     offend(&gate, &plan, "203.0.113.10", 4, 1000);
-    bans.by_hand().ban(client("203.0.113.9"), Cause { offence: None, text: "".into() }, 60, 1000);
-    assert_eq!(bans.lift(client("203.0.113.9"), 1000), 2);
+    bans.ban(client("203.0.113.9"), Cause { offence: None, text: "".into() }, 60, 1000);
+    assert_eq!(bans.lift(Some(client("203.0.113.9")), 1000), 2);
     assert_eq!(is_out(&gate, &plan, "203.0.113.9", 1000), None);
     offend(&gate, &plan, "203.0.113.9", 5, 1000);
     assert_eq!(gate.jails()[0].get(client("203.0.113.9")).map(|ban| ban.count), Some(1));
-    assert_eq!((bans.lift(client("203.0.113.10"), 1000), bans.lift_all(1000)), (0, 1));
+    assert_eq!((bans.lift(Some(client("203.0.113.10")), 1000), bans.lift(None, 1000)), (0, 1));
     offend(&gate, &plan, "203.0.113.10", 4, 1000);
     assert_eq!(is_out(&gate, &plan, "203.0.113.10", 1000), None);
 }
@@ -203,5 +201,51 @@ fn clients_are_written_as_they_are_listed() {
         ["203.0.113.0/24", "203.0.113.9/64", "2001:db8::1/32", "2001:db8::/48", "host", "", "::1", "127.0.0.1:80"]
     {
         assert_eq!(file::client(text), None, "{text}");
+    }
+}
+
+/// What began by the clock of before could not be told: nobody would have believed it.
+#[test]
+fn after_a_clock_is_set_back_everything_is_told() {
+    let folder = folder("set-back");
+    let (plan, bans, wrong) = (plan(&folder, SCANS), Bans::load(&folder, SEED), 1_000_000);
+    let gate = bans.attach(&plan, wrong);
+    bans.outbox().open(true);
+    offend(&gate, &plan, "203.0.113.9", 5, wrong);
+    bans.expire(wrong + 1);
+    assert!(!bans.outbox().is_for_all());
+    bans.expire(1000);
+    assert!(bans.outbox().is_for_all());
+    let ban = gate.jails()[0].get(client("203.0.113.9")).unwrap();
+    assert_eq!((ban.since, ban.until), (999, 1599));
+    bans.expire(1001);
+    assert!(!bans.outbox().is_for_all());
+}
+
+#[test]
+fn a_disk_that_hangs_holds_so_many_threads_and_no_more() {
+    let (open, gate) = mpsc::channel::<()>();
+    let gate = Arc::new(Mutex::new(gate));
+    let hangs = |gate: &Arc<Mutex<mpsc::Receiver<()>>>| {
+        let gate = Arc::clone(gate);
+        move || {
+            // Until nobody holds the other end.
+            gate.lock().unwrap().recv().ok();
+            Ok(())
+        }
+    };
+    let late = Some("the disk does not answer".to_owned());
+    thread::scope(|scope| {
+        let waiting: Vec<_> = (0..WRITERS).map(|_| scope.spawn(|| save(hangs(&gate)))).collect();
+        for thread in waiting {
+            assert_eq!(thread.join().unwrap(), late);
+        }
+    });
+    assert_eq!(save(|| unreachable!("no thread is left")), late);
+    drop(open);
+    let began = std::time::Instant::now();
+    while save(|| Ok(())).is_some() {
+        assert!(began.elapsed() < Duration::from_secs(30), "they end when the disk answers");
+        thread::yield_now();
     }
 }

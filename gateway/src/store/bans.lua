@@ -8,9 +8,10 @@
 -- deleted, and a new epoch begins, in which everybody tells again. The same where the caller knows of a change that is not here: the server has come back with
 -- what it knew some time ago. So that none of them is ever missing because it is empty, the epoch is in three of them (as a
 -- record, and as the name number 0), and the fourth has as many names as the third.
--- A record is kept as `WHEN|RECORD`. The newer one of a name stays; a ban that is older than a lift of its client, or of everybody, is not taken.
+-- A record is kept as `WHEN|RECORD`. The newer one of a name stays, and of two as old the one that is of use for longer; a ban that did not begin after the last lift of
+-- its client, and of everybody, is not taken, and not returned. What is told again is not written again, so that nobody has to hear of it.
 local about, records, numbers, ends = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local MOST, AT_ONCE, DAY, APART = 65536, 1000, 86400, 10
+local MOST, AT_ONCE, DAY, APART, AHEAD = 65536, 1000, 86400, 10, 60
 local now = tonumber(redis.call('TIME')[1])
 
 -- What is newer is told by clocks: with one that is a year ahead, a lift would let out for a year whoever is banned.
@@ -45,21 +46,25 @@ if not is_whole then
   end
 end
 
+-- When that was. What is further ahead than any clock may be is worth nothing: this one was set back.
 local function made(name)
   local record = redis.call('HGET', records, name)
-  return record and tonumber(string.match(record, '^(%d+)|')) or -1
+  local at = record and tonumber(string.match(record, '^(%d+)|')) or -1
+  return at <= now + AHEAD and at or -1
+end
+
+-- Whether nobody was let in since a ban began, or this is no ban.
+local function holds(client, at)
+  return client == '' or at > made('lift ' .. client) and at > made('lift *')
 end
 
 local changed = false
 for i = 6, #ARGV, 5 do
   local name, client, at, until_, text = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2]), tonumber(ARGV[i + 3]), ARGV[i + 4]
-  local is_newer = at >= made(name)
-  if client ~= '' then
-    is_newer = is_newer and at >= made('lift ' .. client) and at >= made('lift *')
-  end
-  local record = string.format('%.0f|', at) .. text
-  if is_newer and until_ > now and redis.call('HGET', records, name) ~= record then
-    redis.call('HSET', records, name, record)
+  local known = made(name)
+  local is_newer = at > known or at == known and until_ > tonumber(redis.call('ZSCORE', ends, name) or 0)
+  if is_newer and holds(client, at) and until_ > now and at <= now + AHEAD then
+    redis.call('HSET', records, name, string.format('%.0f|', at) .. text)
     redis.call('ZADD', numbers, redis.call('HINCRBY', about, 'number', 1), name)
     redis.call('ZADD', ends, until_, name)
     changed = true
@@ -89,21 +94,10 @@ end
 local known = epoch == ARGV[2] and tonumber(ARGV[3]) or 0
 local found = redis.call('ZRANGEBYSCORE', numbers, '(' .. string.format('%.0f', known), '+inf', 'WITHSCORES', 'LIMIT', 0, tonumber(ARGV[4]))
 local answer = { epoch, string.format('%.0f', known), #found / 2 >= tonumber(ARGV[4]) and 'more' or 'all' }
--- Whether a ban was lifted after it was made; in the same second, it depends on which of them was told first.
-local function lifted(name, number)
-  local client = string.match(name, '^ban .* (%S+)$')
-  for _, lift in ipairs(client and { 'lift ' .. client, 'lift *' } or {}) do
-    local when, at = made(name), made(lift)
-    if when < at or when == at and number < tonumber(redis.call('ZSCORE', numbers, lift) or 0) then
-      return true
-    end
-  end
-  return false
-end
 for i = 1, #found, 2 do
   answer[2] = found[i + 1]
   local record = redis.call('HGET', records, found[i])
-  if record and not lifted(found[i], tonumber(found[i + 1])) then
+  if record and holds(string.match(found[i], '^ban .* (%S+)$') or '', made(found[i])) then
     answer[#answer + 1] = record
   end
 end

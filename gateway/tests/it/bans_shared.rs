@@ -1,9 +1,9 @@
 //! Bans that gateways tell each other through the store of shared limits: added, lifted, grown, kept to those who may be banned, and what happens without the store.
 
 mod faults;
+mod order;
 
 use std::net::SocketAddr;
-use std::time::UNIX_EPOCH;
 
 use serde_json::Value;
 
@@ -262,13 +262,6 @@ fn clusters_tell_as_well_and_whoever_does_not_want_to_is_left_alone() {
     assert_eq!(alone.ask(CLIENT, "/"), 200);
 }
 
-/// Of a ban and a lift within one second, the one that is told last would hold.
-fn next_second() {
-    let second = || UNIX_EPOCH.elapsed().unwrap().as_secs();
-    let now = second();
-    eventually("it is later", || (second() > now).then_some(()));
-}
-
 /// A server that is short of memory takes one key and leaves the others.
 #[test]
 fn a_store_that_has_lost_one_of_its_four_keys_is_told_everything_again() {
@@ -287,7 +280,6 @@ fn a_store_that_has_lost_one_of_its_four_keys_is_told_everything_again() {
         assert_eq!(redis.run(&["DEL", &format!("probegate:{{bans}}:{key}")]), Reply::Number(1));
         add(&two, &comes);
         one.is_out(&comes, true);
-        next_second();
         one.ban(&["lift", &goes]);
         two.is_out(&goes, false);
         let three = gateway(&app, &redis.url(), GUESSES);
@@ -316,7 +308,6 @@ fn a_lift_that_not_everybody_has_heard_of_survives_a_store_that_forgets() {
     let [one, two] = [(); 2].map(|()| gateway(&app, &redis.url(), GUESSES));
     one.guess(CLIENT);
     two.is_out(CLIENT, true);
-    next_second();
     two.gateway.signal("STOP");
     one.ban(&["lift", CLIENT]);
     let text = |words: &[&str]| if let Reply::Text(text) = redis.run(words) { Some(text) } else { None };

@@ -2,8 +2,11 @@
 //!
 //! Invariant: no more than so many clients. Where one more is to be banned, the one that has been free for longest is forgotten; with nobody free, the one
 //! whose ban ends first.
+//!
+//! It has a time of its own, which no clock sets back: seconds since the epoch, and all by which the clock was set back so far. So each ban goes on for what was
+//! left of it, whoever holds the book. What comes in and goes out is in seconds since the epoch.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -34,15 +37,13 @@ pub struct Cause {
 
 /// A place in a [`Book`]; the first one by default.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Page {
-    over: bool,
-    after: Option<(u64, Client)>,
-}
+pub struct Page(Option<Client>);
 
 /// The bans of one policy.
 #[derive(Debug)]
 pub struct Book {
-    bans: HashMap<Client, Ban, ahash::RandomState>,
+    /// By client, so that pages miss nobody whose ban changes meanwhile.
+    bans: BTreeMap<Client, Ban>,
     /// Those in force, by their end.
     in_force: BTreeSet<(u64, Client)>,
     /// Those that are over, by their end.
@@ -55,26 +56,20 @@ pub struct Book {
     evicted: u64,
     /// When it was looked last, in seconds since the epoch.
     seen: u64,
-    /// The clock was set back, and nobody was told yet.
+    /// By how many seconds the clock was set back so far.
+    back: u64,
+    /// It was, and nobody was told yet.
     was_set_back: bool,
-    behind: Behind,
 }
 
-/// What is left to be done since the clock was set back.
-#[derive(Debug, Default)]
-struct Behind {
-    /// By how much it was.
-    by: u64,
-    /// What it was set to.
-    to: u64,
-    /// Whose bans have the time of before, and whether they were over then.
-    clients: BTreeMap<Client, bool>,
-}
+/// Seconds by which a ban, or a lift, may be ahead of the clock: clocks differ, and a ban that follows a lift is a second later than that. What is further ahead is
+/// told by a clock that is wrong.
+pub const AHEAD: u64 = 60;
 
 /// Seconds that a clock may differ between threads. One that goes back by more was set back.
 const JITTER: u64 = 5;
 
-/// Bans that are set back at once: whoever holds the book holds up requests that lead to new ones.
+/// Bans that are ended at once: whoever holds the book holds up requests that lead to new ones.
 const AT_ONCE: usize = 64;
 
 impl Book {
@@ -82,7 +77,7 @@ impl Book {
     pub fn new(most: usize, remember: u64, seed: Seed) -> Self {
         let most = most.clamp(1, 1 << 26);
         Self {
-            bans: HashMap::with_hasher(seed.hasher()),
+            bans: BTreeMap::new(),
             in_force: BTreeSet::new(),
             over: BTreeSet::new(),
             doors: Arc::new(Doors::new(most, seed)),
@@ -90,8 +85,8 @@ impl Book {
             remember,
             evicted: 0,
             seen: 0,
+            back: 0,
             was_set_back: false,
-            behind: Behind::default(),
         }
     }
 
@@ -100,43 +95,58 @@ impl Book {
         &self.doors
     }
 
-    /// Bans a client from `now` on, for as long as its earlier bans ask for. `None`: it is banned already.
-    pub fn ban(&mut self, client: Client, cause: Cause, escalation: &Escalation, now: u64) -> Option<&Ban> {
-        self.pass(now);
-        self.settle(client);
+    /// Bans a client from `now` on, for as long as its earlier bans ask for. It begins later than `after`, when it was let in. `None`: it is banned already.
+    pub fn ban(
+        &mut self,
+        client: Client,
+        cause: Cause,
+        escalation: &Escalation,
+        after: Option<u64>,
+        now: u64,
+    ) -> Option<Ban> {
+        let own = self.pass(now);
         let earlier = match self.bans.get(&client) {
-            Some(ban) if ban.until > now => return None,
-            Some(ban) => ban.count,
-            None => 0,
+            Some(ban) if ban.until > own => return None,
+            Some(ban) if ban.until.saturating_add(self.remember) > own => ban.count,
+            _ => 0,
         };
-        let ban = Ban {
-            since: now,
-            until: now.saturating_add(escalation.seconds(earlier)),
-            count: earlier.saturating_add(1),
-            cause,
-        };
-        self.put(client, ban);
-        self.bans.get(&client)
+        Some(self.begin(client, cause, (earlier, escalation.seconds(earlier)), after, now))
     }
 
-    /// Bans a client for so many seconds, whatever was before.
-    pub fn ban_for(&mut self, client: Client, cause: Cause, seconds: u64, now: u64) {
+    /// Bans a client for so many seconds, whatever was before. It begins later than `after`, when it was let in.
+    pub fn ban_for(&mut self, client: Client, cause: Cause, seconds: u64, after: Option<u64>, now: u64) -> Ban {
         self.pass(now);
-        self.settle(client);
-        let count = self.bans.get(&client).map_or(0, |ban| ban.count).saturating_add(1);
-        self.put(client, Ban { since: now, until: now.saturating_add(seconds.max(1)), count, cause });
+        let earlier = self.bans.get(&client).map_or(0, |ban| ban.count);
+        self.begin(client, cause, (earlier, seconds.max(1)), after, now)
+    }
+
+    fn begin(
+        &mut self,
+        client: Client,
+        cause: Cause,
+        (earlier, seconds): (u32, u64),
+        after: Option<u64>,
+        now: u64,
+    ) -> Ban {
+        let since = after.map_or(now, |after| now.max(after.saturating_add(1)));
+        let until = now.saturating_add(seconds).max(since);
+        let ban = Ban { since, until, count: earlier.saturating_add(1), cause };
+        self.put(client, ban.clone());
+        ban
     }
 
     /// Takes a ban over that was written down. One that ends later, or is over and forgotten, is not touched. No ban lasts longer from now on than
     /// `longest` seconds, whatever a clock said when it was written.
     pub fn restore(&mut self, client: Client, mut ban: Ban, longest: u64, now: u64) {
         ban.until = ban.until.min(now.saturating_add(longest));
-        ban.since = ban.since.min(now).min(ban.until);
+        if ban.since > now.saturating_add(AHEAD) {
+            ban.since = now;
+        }
+        ban.since = ban.since.min(ban.until);
         ban.count = ban.count.max(1);
         self.pass(now);
-        self.settle(client);
         let forgotten = ban.until.saturating_add(self.remember) <= now;
-        let newer = self.bans.get(&client).is_some_and(|known| known.until >= ban.until);
+        let newer = self.get(client).is_some_and(|known| known.until >= ban.until);
         if !forgotten && !newer {
             self.put(client, ban);
             self.pass(now);
@@ -144,16 +154,17 @@ impl Book {
     }
 
     /// Takes a ban over that somebody else has pronounced, and that this book may know already: the newer one holds, and of two that began together the
-    /// longer one. Whether it changed anything. What is over and forgotten is not taken; no ban lasts longer from now on than `longest` seconds.
+    /// longer one. Whether it changed anything. What is over and forgotten is not taken, nor what begins later than [`AHEAD`]; no ban is longer than `longest` seconds.
     pub fn merge(&mut self, client: Client, mut ban: Ban, longest: u64, now: u64) -> bool {
-        ban.until = ban.until.min(now.saturating_add(longest));
+        // Not from now on: told again, it would last longer.
+        ban.until = ban.until.min(ban.since.saturating_add(longest));
         ban.since = ban.since.min(ban.until);
         ban.count = ban.count.max(1);
         // First, because this one knows the right time.
         self.pass(now);
-        self.settle(client);
-        let is_known = self.bans.get(&client).is_some_and(|known| (known.since, known.until) >= (ban.since, ban.until));
-        if is_known || ban.until.saturating_add(self.remember) <= now {
+        let is_known = self.get(client).is_some_and(|known| (known.since, known.until) >= (ban.since, ban.until));
+        let is_over = ban.until.saturating_add(self.remember) <= now;
+        if is_known || is_over || ban.since > now.saturating_add(AHEAD) {
             return false;
         }
         self.put(client, ban);
@@ -163,95 +174,89 @@ impl Book {
 
     /// Lifts a client's ban and forgets those before: it was a mistake. `None`: nothing is known about it.
     pub fn lift(&mut self, client: Client) -> Option<Ban> {
-        self.behind.clients.remove(&client);
-        let ban = self.bans.remove(&client)?;
-        if self.in_force.remove(&(ban.until, client)) {
+        self.lift_if(client, |_| true)
+    }
+
+    /// The same for a ban of which this is true, and no other.
+    pub fn lift_if(&mut self, client: Client, of: impl FnOnce(&Ban) -> bool) -> Option<Ban> {
+        let ban = self.get(client).filter(of)?;
+        let known = self.bans.remove(&client)?;
+        if self.in_force.remove(&(known.until, client)) {
             self.doors.open(client);
         }
-        self.over.remove(&(ban.until, client));
+        self.over.remove(&(known.until, client));
         Some(ban)
     }
 
-    /// Ends the bans whose time is over, and forgets those that are over for long. `true`: since this was asked last, the clock was set back, which has to be
-    /// written down; a ban that is over says so by itself.
+    /// Ends bans whose time is over, and forgets those that are over for long. Some at a time: `true` while there are more.
     pub fn expire(&mut self, now: u64) -> bool {
-        self.pass(now);
-        self.behind.clients.is_empty() && std::mem::take(&mut self.was_set_back)
+        let own = self.pass(now);
+        self.ended(own).is_some() || self.forgotten(own).is_some()
     }
 
-    /// Whether bans are left that have not heard yet that the clock was set back: some more do with each call, and [`Self::expire`] tells of it after the last.
-    pub fn is_behind(&self) -> bool {
-        !self.behind.clients.is_empty()
+    /// Since this was asked last, the clock was set back: bans begin and end earlier than they were said to, which has to be written down.
+    pub fn was_set_back(&mut self) -> bool {
+        std::mem::take(&mut self.was_set_back)
     }
 
-    fn pass(&mut self, now: u64) {
+    /// Goes on to `now`. The book's own time.
+    fn pass(&mut self, now: u64) -> u64 {
         if now.saturating_add(JITTER) < self.seen && !self.bans.is_empty() {
-            // The one before this, to its end.
-            self.set_back(usize::MAX);
-            let in_force = self.in_force.iter().map(|&(_, client)| (client, false));
-            let clients = in_force.chain(self.over.iter().map(|&(_, client)| (client, true))).collect();
-            self.behind = Behind { by: self.seen - now, to: now, clients };
+            // Without this, a machine that comes up with a clock a year ahead would keep clients out for a year.
+            self.back = self.back.saturating_add(self.seen - now);
+            self.doors.set_back(self.back);
             self.was_set_back = true;
         }
-        self.set_back(AT_ONCE);
         self.seen = now;
-        while let Some(&(until, client)) = self.in_force.first().filter(|(until, _)| *until <= now) {
+        let own = now.saturating_add(self.back);
+        for _ in 0..AT_ONCE {
+            let Some((until, client)) = self.ended(own) else { break };
             self.in_force.remove(&(until, client));
             self.over.insert((until, client));
             self.doors.open(client);
         }
-        while let Some(&(until, client)) =
-            self.over.first().filter(|(until, _)| until.saturating_add(self.remember) <= now)
-        {
+        for _ in 0..AT_ONCE {
+            let Some((until, client)) = self.forgotten(own) else { break };
             self.over.remove(&(until, client));
             self.bans.remove(&client);
         }
+        own
     }
 
-    /// The clock was set back: each ban goes on for what was left of it, and what was over stays so. Without this, a machine that comes up with a clock a year
-    /// ahead would keep clients out for a year. So many of them.
-    fn set_back(&mut self, most: usize) {
-        for _ in 0..most {
-            let Some((&client, _)) = self.behind.clients.first_key_value() else { break };
-            self.settle(client);
-        }
+    /// The first whose ban is over and still looks as if it was in force.
+    fn ended(&self, own: u64) -> Option<(u64, Client)> {
+        self.in_force.first().copied().filter(|(until, _)| *until <= own)
     }
 
-    /// The same for one.
-    fn settle(&mut self, client: Client) {
-        let Some(was_over) = self.behind.clients.remove(&client) else { return };
-        let Some(mut ban) = self.bans.get(&client).cloned() else { return };
-        let (by, to) = (self.behind.by, self.behind.to);
-        ban.until = if was_over { ban.until.min(to) } else { ban.until.saturating_sub(by) };
-        ban.since = ban.since.saturating_sub(if was_over { 0 } else { by }).min(ban.until);
-        self.put(client, ban);
+    /// The first to be forgotten.
+    fn forgotten(&self, own: u64) -> Option<(u64, Client)> {
+        self.over.first().copied().filter(|(until, _)| until.saturating_add(self.remember) <= own)
     }
 
     /// What is known about a client.
-    pub fn get(&self, client: Client) -> Option<&Ban> {
-        self.bans.get(&client)
+    pub fn get(&self, client: Client) -> Option<Ban> {
+        self.bans.get(&client).map(|ban| self.told(ban))
     }
 
-    /// Everybody that something is known about: those in force, by their end, then the others.
-    pub fn iter(&self) -> impl Iterator<Item = (Client, &Ban)> {
-        self.in_force.iter().chain(&self.over).filter_map(|&(_, client)| Some((client, self.bans.get(&client)?)))
+    /// In seconds since the epoch.
+    fn told(&self, ban: &Ban) -> Ban {
+        let Ban { since, until, count, ref cause } = *ban;
+        let (since, until) = (since.saturating_sub(self.back), until.saturating_sub(self.back));
+        Ban { since, until, count, cause: cause.clone() }
     }
 
-    /// So many of [`Self::iter`], from a place on; the next place, where there is more. What changes between two pages may be on none or on both.
+    /// So many of those that something is known about, from a place on; the next place, where there is more. Who is there from the first page to the last is on one of
+    /// them, and on one only.
     pub fn page(&self, from: Page, most: usize) -> (Vec<(Client, Ban)>, Option<Page>) {
-        let list = if from.over { &self.over } else { &self.in_force };
-        let behind = (from.after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
-        let found: Vec<(u64, Client)> = list.range(behind).take(most.max(1)).copied().collect();
-        let bans = found.iter().filter_map(|&(_, client)| Some((client, self.bans.get(&client)?.clone()))).collect();
-        let next = match found.last() {
-            Some(&last) if found.len() >= most.max(1) => Some(Page { after: Some(last), ..from }),
-            _ if from.over => None,
-            _ => Some(Page { over: true, after: None }),
-        };
+        let behind = (from.0.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
+        let found = self.bans.range(behind).take(most.max(1));
+        let bans: Vec<_> = found.map(|(&client, ban)| (client, self.told(ban))).collect();
+        let last = bans.last().filter(|_| bans.len() >= most.max(1));
+        let next = last.map(|&(client, _)| Page(Some(client)));
         (bans, next)
     }
 
-    /// How many bans are in force.
+    /// How many bans are in force, as of the last [`Self::expire`].
     pub fn len(&self) -> usize {
         self.in_force.len()
     }
@@ -267,7 +272,9 @@ impl Book {
     }
 
     /// In force until the next [`Self::expire`] that is late enough.
-    fn put(&mut self, client: Client, ban: Ban) {
+    fn put(&mut self, client: Client, mut ban: Ban) {
+        ban.since = ban.since.saturating_add(self.back);
+        ban.until = ban.until.saturating_add(self.back);
         let known = self.bans.get(&client).map(|known| (known.until, client));
         if let Some(known) = known {
             // Whoever is out stays out: the door is not opened for a moment.

@@ -12,11 +12,13 @@ use crate::limit::Seed;
 
 /// Who is banned until when.
 pub struct Doors {
-    /// Pairs of a client (0: none) and the end of its ban, in seconds since the epoch. Zeroed by the allocator and touched when first used.
+    /// Pairs of a client (0: none) and the end of its ban, in the book's time. Zeroed by the allocator and touched when first used.
     words: Box<[AtomicU64]>,
     /// The number of places, a power of two, less one.
     mask: usize,
     held: AtomicUsize,
+    /// Seconds by which the book's time is ahead of the clock.
+    back: AtomicU64,
     hasher: ahash::RandomState,
 }
 
@@ -35,6 +37,7 @@ impl Doors {
             words: bytemuck::allocation::zeroed_slice_box(places * 2),
             mask: places - 1,
             held: AtomicUsize::new(0),
+            back: AtomicU64::new(0),
             hasher: seed.hasher(),
         }
     }
@@ -59,11 +62,19 @@ impl Doors {
         for _ in 0..=self.mask {
             match self.word(place, 0)?.load(Ordering::Acquire) {
                 0 => return None,
-                bits if bits == client.bits() => return Some(self.word(place, 1)?.load(Ordering::Acquire)),
+                bits if bits == client.bits() => {
+                    let until = self.word(place, 1)?.load(Ordering::Acquire);
+                    return Some(until.saturating_sub(self.back.load(Ordering::Relaxed)));
+                }
                 _ => place = (place + 1) & self.mask,
             }
         }
         None
+    }
+
+    /// The clock was set back by so much in all: every end comes earlier.
+    pub(super) fn set_back(&self, back: u64) {
+        self.back.store(back, Ordering::Relaxed);
     }
 
     /// Closes the door to a client until then. `false`: there is no place for one more.

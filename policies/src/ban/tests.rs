@@ -24,6 +24,18 @@ fn cause() -> Cause {
     Cause { offence: Some(Offence::Denied), text: "GET /".into() }
 }
 
+/// Everybody in it, in pages of this size.
+fn all(book: &Book, most: usize) -> Vec<(Client, Ban)> {
+    let (mut found, mut next) = (Vec::new(), Some(Page::default()));
+    while let Some(page) = next {
+        let (bans, behind) = book.page(page, most);
+        assert!(bans.len() <= most);
+        found.extend(bans);
+        next = behind;
+    }
+    found
+}
+
 fn escalation() -> Escalation {
     Escalation::new(std::time::Duration::from_secs(10), [1, 2, 4])
 }
@@ -191,7 +203,7 @@ proptest! {
                 }
                 _ => {
                     let (until, count) = model.get(&number).copied().unwrap_or_default();
-                    let banned = book.ban(numbered(number), cause(), &escalation(), now).map(|ban| (ban.until, ban.count));
+                    let banned = book.ban(numbered(number), cause(), &escalation(), None, now).map(|ban| (ban.until, ban.count));
                     if until > now {
                         prop_assert_eq!(banned, None);
                     } else {
@@ -199,7 +211,7 @@ proptest! {
                         prop_assert_eq!(banned, Some(ban));
                         if model.len() == 16 && !model.contains_key(&number) {
                             // Room is made by whoever has been free for longest, else by whose ban ends first.
-                            let held: HashSet<u32> = book.iter().filter_map(|(client, _)| (0..24).find(|&n| numbered(n) == client)).collect();
+                            let held: HashSet<u32> = all(&book, 9).iter().filter_map(|(client, _)| (0..24).find(|&n| numbered(n) == *client)).collect();
                             let gone: Vec<u32> = model.keys().copied().filter(|n| !held.contains(n)).collect();
                             prop_assert_eq!(gone.len(), 1);
                             let (end, _) = model.remove(&gone[0]).unwrap();
@@ -222,7 +234,8 @@ proptest! {
 fn bans_escalate_are_remembered_for_a_while_and_forgotten_then() {
     let mut book = Book::new(10, 100, SEED);
     let guesser = client("203.0.113.9");
-    let mut ban = |now| book.ban(guesser, cause(), &escalation(), now).map(|ban| (ban.until - ban.since, ban.count));
+    let mut ban =
+        |now| book.ban(guesser, cause(), &escalation(), None, now).map(|ban| (ban.until - ban.since, ban.count));
     assert_eq!(ban(1000), Some((10, 1)));
     assert_eq!(ban(1009), None, "banned already");
     assert_eq!(ban(1010), Some((20, 2)));
@@ -235,11 +248,11 @@ fn bans_escalate_are_remembered_for_a_while_and_forgotten_then() {
 fn whoever_is_lifted_was_never_banned() {
     let mut book = Book::new(10, 100, SEED);
     let guesser = client("203.0.113.9");
-    book.ban(guesser, cause(), &escalation(), 1000);
-    book.ban(client("203.0.113.10"), cause(), &escalation(), 1000);
+    book.ban(guesser, cause(), &escalation(), None, 1000);
+    book.ban(client("203.0.113.10"), cause(), &escalation(), None, 1000);
     assert_eq!(book.lift(guesser).map(|ban| ban.count), Some(1));
     assert_eq!((book.doors().until(guesser), book.lift(guesser)), (None, None));
-    assert_eq!(book.ban(guesser, cause(), &escalation(), 1001).map(|ban| ban.count), Some(1));
+    assert_eq!(book.ban(guesser, cause(), &escalation(), None, 1001).map(|ban| ban.count), Some(1));
     assert!(book.lift(guesser).is_some() && book.len() == 1);
     assert!(book.lift(client("203.0.113.10")).is_some() && book.is_empty());
 }
@@ -261,66 +274,82 @@ fn what_was_written_down_comes_back_and_no_clock_makes_it_longer() {
     // A process before this one, which has banned for less.
     book.restore(running, old(900, 1040, 1), 500, 1000);
     assert_eq!(book.get(running).map(|ban| (ban.until, ban.count)), Some((1050, 2)));
-    assert_eq!(book.ban(over, cause(), &escalation(), 1000).map(|ban| ban.count), Some(3));
-    let listed: Vec<String> = book.iter().map(|(client, _)| client.to_string()).collect();
-    assert_eq!(listed, ["203.0.113.2", "203.0.113.1", "203.0.113.4"], "by their end");
+    assert_eq!(book.ban(over, cause(), &escalation(), None, 1000).map(|ban| ban.count), Some(3));
+    let listed: Vec<String> = all(&book, 2).iter().map(|(client, _)| client.to_string()).collect();
+    assert_eq!(listed, ["203.0.113.1", "203.0.113.2", "203.0.113.4"]);
 }
 
 #[test]
 fn a_clock_that_is_set_back_makes_no_ban_longer() {
-    const AHEAD: u64 = 1_000_000;
+    const WRONG: u64 = 1_000_000;
     let mut book = Book::new(10, 100, SEED);
     let [long, short, later] = [1, 2, 3].map(numbered);
     let escalation = escalation();
-    book.ban_for(long, cause(), 500, AHEAD);
-    book.ban_for(short, cause(), 5, AHEAD + 10);
-    let (left, doors) = (480, Arc::clone(book.doors()));
-    book.expire(AHEAD + 20);
+    book.ban_for(long, cause(), 500, None, WRONG);
+    book.ban_for(short, cause(), 5, None, WRONG + 10);
+    let doors = Arc::clone(book.doors());
+    book.expire(WRONG + 20);
+    assert!(!book.was_set_back());
     // The right time after all. What was left is left.
-    assert!(book.expire(1000) && !book.expire(1001), "that is to be written down, once");
     book.expire(1000);
-    assert_eq!(doors.until(long), Some(1000 + left));
-    assert_eq!((book.get(long).unwrap().since, book.len()), (980, 1));
+    assert!(book.was_set_back() && !book.was_set_back(), "that is to be written down, once");
+    assert_eq!(doors.until(long), Some(1480));
+    assert_eq!((book.get(long).map(|ban| (ban.since, ban.until)), book.len()), (Some((980, 1480)), 1));
     // Who was let out is not taken for banned, and was banned before.
-    assert_eq!((doors.until(short), book.get(short).map(|ban| ban.until)), (None, Some(1000)));
-    assert_eq!(book.ban(short, cause(), &escalation, 1001).map(|ban| (ban.since, ban.count)), Some((1001, 2)));
+    assert_eq!((doors.until(short), book.get(short).map(|ban| ban.until)), (None, Some(995)));
+    assert_eq!(book.ban(short, cause(), &escalation, None, 1001).map(|ban| (ban.since, ban.count)), Some((1001, 2)));
     // A moment, such as threads see it differently, changes nothing.
-    book.ban_for(later, cause(), 50, 1010);
-    assert!(!book.expire(1006));
+    book.ban_for(later, cause(), 50, None, 1010);
+    book.expire(1006);
+    assert!(!book.was_set_back());
     assert_eq!(doors.until(later), Some(1060));
-    book.expire(1000 + left);
+    book.expire(1480);
     assert_eq!(doors.until(long), None);
     // Whoever notices it first, it is told; and a ban by somebody whose clock is right is not made shorter.
-    book.ban_for(long, cause(), 500, AHEAD);
+    book.ban_for(long, cause(), 500, None, WRONG);
     assert!(book.merge(short, Ban { since: 2000, until: 2090, count: 1, cause: cause() }, 1000, 2000));
     assert_eq!((doors.until(long), doors.until(short)), (Some(2500), Some(2090)));
-    assert!(book.expire(2000) && !book.expire(2000));
+    assert!(book.was_set_back());
+    // Once more, with less than that left of them.
+    book.expire(100);
+    assert_eq!((doors.until(long), doors.until(short)), (Some(600), Some(190)));
+    assert_eq!(all(&book, 1).iter().map(|(_, ban)| ban.until).max(), Some(600));
 }
 
+/// Whoever holds the book holds up requests: nothing is done for all of them at once.
 #[test]
-fn a_clock_that_is_set_back_is_told_to_some_bans_at_a_time() {
-    const AHEAD: u64 = 1_000_000;
-    let mut book = Book::new(1000, 10_000, SEED);
-    // Half of them are over.
-    (0..400).for_each(|n| book.ban_for(numbered(n), cause(), if n % 2 == 0 { 10 } else { 500 }, AHEAD));
-    book.expire(AHEAD + 20);
-    assert_eq!(book.len(), 200);
-    assert!(!book.expire(1000) && book.is_behind());
-    // Whoever is asked for is told first.
-    assert_eq!(
-        book.ban(numbered(398), cause(), &escalation(), 1001).map(|ban| (ban.since, ban.count)),
-        Some((1001, 2))
-    );
-    assert!(book.ban(numbered(399), cause(), &escalation(), 1001).is_none());
-    assert_eq!(book.doors().until(numbered(399)), Some(1480));
-    assert!(book.lift(numbered(397)).is_some());
-    let calls = (0..20).position(|_| book.expire(1001)).unwrap();
-    assert!((2..8).contains(&calls) && !book.is_behind(), "{calls}");
-    for n in 0..396 {
-        let (until, door) = if n % 2 == 0 { (1000, None) } else { (1480, Some(1480)) };
-        assert_eq!((book.get(numbered(n)).map(|ban| ban.until), book.doors().until(numbered(n))), (Some(until), door));
-    }
-    assert_eq!(book.doors().until(numbered(397)), None);
+fn bans_end_some_at_a_time_and_are_over_when_they_should_be() {
+    let mut book = Book::new(1000, 100, SEED);
+    (0..400).for_each(|n| drop(book.ban_for(numbered(n), cause(), 10, None, 1000)));
+    assert!(book.expire(1010));
+    assert!((300..400).contains(&book.len()), "{}", book.len());
+    // Neither who waits for it is banned, nor who waits to be forgotten was.
+    let mut ban = |n, now| book.ban(numbered(n), cause(), &escalation(), None, now).map(|ban| ban.count);
+    assert_eq!((ban(399, 1010), ban(398, 1110)), (Some(2), Some(1)));
+    let calls = (0..20).position(|_| !book.expire(1111)).unwrap();
+    assert!((2..12).contains(&calls), "{calls}");
+    assert_eq!((book.len(), all(&book, 7).len()), (1, 2), "one in force, one that is remembered");
+}
+
+/// Of a ban and a lift the later one holds, wherever they become known first: so no two are at the same time.
+#[test]
+fn a_ban_begins_after_the_lift_that_it_follows() {
+    let mut book = Book::new(10, 100, SEED);
+    let [one, two] = [1, 2].map(numbered);
+    let (escalation, now) = (escalation(), 1000);
+    let times = |ban: Ban| (ban.since, ban.until);
+    assert_eq!(book.ban(one, cause(), &escalation, Some(999), now).map(times), Some((1000, 1010)));
+    assert_eq!(times(book.ban_for(one, cause(), 60, Some(1000), now)), (1001, 1060));
+    // By a clock that is ahead.
+    assert_eq!(times(book.ban_for(one, cause(), 5, Some(1012), now)), (1013, 1013));
+    assert!(book.lift_if(one, |ban| ban.since <= 1012).is_none());
+    assert!(book.lift_if(one, |ban| ban.since <= 1013).is_some() && book.doors().is_empty());
+    // Further ahead than any clock may be: nobody's.
+    let ban = |since| Ban { since, until: since + 10, count: 1, cause: cause() };
+    assert!(!book.merge(two, ban(now + AHEAD + 1), 3600, now));
+    assert!(book.merge(two, ban(now + AHEAD), 3600, now));
+    book.restore(one, ban(now + 2), 3600, now);
+    assert_eq!(book.get(one).map(times), Some((1002, 1012)));
 }
 
 #[test]
@@ -333,21 +362,21 @@ fn requests_are_looked_up_while_others_are_banned_and_lifted() {
         for round in 0..20_000_u32 {
             let one = numbered(round % 96);
             if book.lift(one).is_none() {
-                book.ban(one, cause(), &escalation(), 1000);
+                book.ban(one, cause(), &escalation(), None, 1000);
             }
         }
         assert_eq!(reader.join().unwrap(), 0, "a client that was never banned is never found");
     });
-    let held: Vec<Client> = book.iter().map(|(client, _)| client).collect();
+    let held = all(&book, 64);
     assert_eq!(held.len(), doors.len());
-    assert!(held.into_iter().all(|client| doors.until(client).is_some()));
+    assert!(held.into_iter().all(|(client, _)| doors.until(client).is_some()));
 }
 
 #[test]
 fn a_ban_that_is_made_longer_lets_nobody_in_meanwhile() {
     let mut book = Book::new(64, 100, SEED);
     let (doors, one) = (Arc::clone(book.doors()), numbered(1));
-    book.ban_for(one, cause(), 1000, 1000);
+    book.ban_for(one, cause(), 1000, None, 1000);
     let (is_over, was_open) = (AtomicBool::new(false), AtomicBool::new(false));
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -357,7 +386,7 @@ fn a_ban_that_is_made_longer_lets_nobody_in_meanwhile() {
         });
         for round in 0..50_000 {
             // Longer, shorter, and by a clock that is set back again and again.
-            book.ban_for(one, cause(), 1000 + round % 7, 1000 + round % 2 * 50);
+            book.ban_for(one, cause(), 1000 + round % 7, None, 1000 + round % 2 * 50);
         }
         is_over.store(true, Ordering::Relaxed);
     });
@@ -377,6 +406,7 @@ fn of_two_who_ban_a_client_the_newer_ban_holds() {
     assert_eq!(book.doors().until(client), Some(1030));
     assert!(book.merge(client, ban(1020, 1040, 2), 3600, 1020), "the longer one of two that began together");
     assert!(book.merge(client, ban(1025, u64::MAX, 3), 3600, 1025), "no longer than any may be");
+    assert!(!book.merge(client, ban(1025, u64::MAX, 3), 3600, 1055), "nor when it is told again");
     assert_eq!(book.get(client).map(|ban| ban.until), Some(1025 + 3600));
     let other = Client::of("203.0.113.10".parse().unwrap()).unwrap();
     assert!(book.merge(other, ban(900, 950, 5), 3600, 1025), "over, and remembered");
@@ -385,29 +415,26 @@ fn of_two_who_ban_a_client_the_newer_ban_holds() {
 }
 
 #[test]
-fn pages_show_everybody_once() {
+fn pages_show_everybody_once_whatever_happens_meanwhile() {
     let mut book = Book::new(100, 1000, SEED);
-    for last in 0..23_u8 {
-        let client = Client::of(Ipv4Addr::new(203, 0, 113, last).into()).unwrap();
-        // Some are over, and several end together.
-        let ban = Ban {
-            since: 1,
-            until: 90 + u64::from(last) / 3 * 5,
-            count: 1,
-            cause: Cause { offence: None, text: "".into() },
-        };
-        book.restore(client, ban, 1000, 100);
-    }
-    let all: Vec<_> = book.iter().map(|(client, ban)| (client, ban.clone())).collect();
-    assert_eq!(all.len(), 23);
+    // Some are over, and several end together.
+    (0..23).for_each(|n| {
+        let ban = Ban { since: 1, until: 90 + u64::from(n) / 3 * 5, count: 1, cause: cause() };
+        book.restore(numbered(n), ban, 1000, 100);
+    });
+    let everybody: Vec<Client> = (0..23).map(numbered).collect();
     for most in [1, 2, 5, 22, 23, 24, 1000] {
-        let (mut found, mut next) = (Vec::new(), Some(Page::default()));
-        while let Some(page) = next {
-            let (bans, behind) = book.page(page, most);
-            assert!(bans.len() <= most);
-            found.extend(bans);
-            next = behind;
-        }
-        assert_eq!(found, all, "{most}");
+        assert_eq!(all(&book, most).into_iter().map(|(client, _)| client).collect::<Vec<_>>(), everybody, "{most}");
     }
+    let (mut found, mut next, mut now) = (Vec::new(), Some(Page::default()), 100);
+    while let Some(page) = next {
+        let (bans, behind) = book.page(page, 3);
+        found.extend(bans.into_iter().map(|(client, _)| client));
+        next = behind;
+        // Bans end, the clock is set back, and some are banned for longer.
+        now = if now == 100 { 140 } else { 100 };
+        book.expire(now);
+        (0..23).step_by(5).for_each(|n| drop(book.ban_for(numbered(n), cause(), 7, None, now)));
+    }
+    assert_eq!(found, everybody);
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
-use super::{CLIENT, GUESSES, One, app, gateway, next_second, of};
+use super::{CLIENT, GUESSES, One, app, gateway, of};
 use crate::harness::{Redis, Reply, eventually, metric};
 
 const BANS: &str = include_str!("../../../src/store/bans.lua");
@@ -26,7 +26,7 @@ fn record(redis: &Redis, name: &str) -> Option<String> {
 
 impl One {
     /// Ends it in good order, and starts another process in its place.
-    fn again(mut self) -> Self {
+    pub(super) fn again(mut self) -> Self {
         self.end();
         let text = std::fs::read_to_string(self.gateway.config_path()).unwrap();
         Self { gateway: of(text).start(), storage: self.storage }
@@ -47,7 +47,6 @@ fn a_store_that_comes_back_with_what_it_knew_some_time_ago_is_told_the_rest() {
     add(&one, &lifted);
     two.is_out(&lifted, true);
     assert_eq!(redis.run(&["SAVE"]), Reply::Text("OK".to_owned()));
-    next_second();
     two.ban(&["lift", &lifted]);
     one.is_out(&lifted, false);
     for number in 20..30 {
@@ -109,7 +108,6 @@ fn a_lift_that_nobody_could_be_told_of_survives_the_process() {
     add(&one, CLIENT);
     two.is_out(CLIENT, true);
     redis.kill();
-    next_second();
     two.ban(&["lift", CLIENT]);
     let two = two.again();
     assert_eq!((one.ask(CLIENT, "/"), two.ask(CLIENT, "/")), (403, 200));

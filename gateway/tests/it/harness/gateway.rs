@@ -58,11 +58,7 @@ impl Builder {
 
     /// Starts it and waits until it listens. The level of the diagnostics log must be `info` or finer.
     pub(crate) fn start(self) -> Gateway {
-        let mut gateway = self.spawn();
-        // Said behind the addresses of all listeners.
-        gateway.wait_for_log(|line| line["message"] == "upstream");
-        gateway.addresses = gateway.logged("listening");
-        gateway
+        self.spawn().opened()
     }
 
     /// Starts it and waits for nothing.
@@ -124,6 +120,14 @@ impl Gateway {
     /// Starts one with this configuration.
     pub(crate) fn start(config: impl ToString) -> Self {
         Self::with(config).start()
+    }
+
+    /// Waits until it listens, where it was only spawned.
+    pub(crate) fn opened(mut self) -> Self {
+        // Said behind the addresses of all listeners.
+        self.wait_for_log(|line| line["message"] == "upstream");
+        self.addresses = self.logged("listening");
+        self
     }
 
     /// Where its first listener is.
