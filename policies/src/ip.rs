@@ -12,6 +12,7 @@ use ipnet::IpNet;
 pub use set::IpSet;
 
 use crate::text::parse_port;
+pub use crate::text::push_ip;
 
 /// The one spelling of an address: `::ffff:a.b.c.d` (RFC 4291 section 2.5.5.2) becomes `a.b.c.d`.
 #[inline]

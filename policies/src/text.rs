@@ -107,7 +107,7 @@ pub(crate) fn push_hex4(out: &mut Vec<u8>, number: u16) {
 }
 
 /// Appends an address in its canonical text (RFC 5952 for IPv6).
-pub(crate) fn push_ip(out: &mut Vec<u8>, ip: IpAddr) {
+pub fn push_ip(out: &mut Vec<u8>, ip: IpAddr) {
     match ip {
         IpAddr::V4(v4) => {
             // Put together beside `out`, which grows once: every request carries an address or two.

@@ -22,8 +22,9 @@ use crate::wire::pipe::Pipes;
 use crate::wire::turn::turn;
 use crate::wire::{ClientFraming, ClientGone, Framing, Responder, ResponseSource, Written};
 
-/// What is left of a body has to be larger than this, in bytes, for a pipe to be worth its while: that much is read at a time.
-const LARGE: u64 = 64 * 1024;
+/// What is left of a body has to be larger than this, in bytes, for a pipe to be worth its while: two calls as with a copy, but they cost more where there is
+/// little to copy. For the 36 KiB that are left of 100 after the first read, it saves a tenth of the request.
+const LARGE: u64 = 16 * 1024;
 
 /// How an answer is delivered.
 #[derive(Clone, Copy, Debug, Default)]

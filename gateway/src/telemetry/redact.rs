@@ -35,18 +35,19 @@ fn shown(parameter: &[u8]) -> usize {
 
 /// `http://user:password@host/` is refused, but logged.
 fn push_path(out: &mut Vec<u8>, path: &[u8]) {
-    let user = memchr::memmem::find(path, b"://").and_then(|scheme| {
+    let absolute = !path.starts_with(b"/");
+    let user = absolute.then(|| memchr::memmem::find(path, b"://")).flatten().and_then(|scheme| {
         let from = scheme + 3;
         let authority = path.get(from..)?.split(|&byte| byte == b'/').next()?;
         Some((from, from + memchr::memrchr(b'@', authority)?))
     });
     match user {
-        Some((from, at)) if !path.starts_with(b"/") => {
+        Some((from, at)) => {
             out.extend_from_slice(path.get(..from).unwrap_or_default());
             out.extend_from_slice(b"[redacted]");
             out.extend_from_slice(path.get(at..).unwrap_or_default());
         }
-        _ => out.extend_from_slice(path),
+        None => out.extend_from_slice(path),
     }
 }
 

@@ -134,7 +134,7 @@ fn large_answers_are_whole_whatever_their_length_and_whoever_keeps_up() {
     let gateway = Gateway::start(Config::before(&app).upstream("idle_timeout: 60s"));
     let kib = 1024;
     // Around what is read at a time, and around what a pipe holds.
-    let lengths = [64, 65, 128, 256, 257, 320, 512, 3 * kib].map(|length| length * kib);
+    let lengths = [16, 64, 65, 80, 81, 100, 128, 256, 257, 320, 512, 3 * kib].map(|length| length * kib);
     for client in [Client::connect, Client::connect_narrow] {
         // On one connection: what follows is not confused.
         let mut client = client(gateway.address());

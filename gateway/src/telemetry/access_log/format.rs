@@ -4,36 +4,38 @@ use std::io::Write;
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
-use chrono::{DateTime, Utc};
 use probegate_policies::client::{Identity, Source};
+use probegate_policies::ip::push_ip;
 
-use super::Entry;
+use super::{Entry, Page};
 use crate::telemetry::json::push_string;
 use crate::telemetry::redact::push_target;
 use crate::wire::head::Name;
 use crate::wire::text::push_number;
 
 /// One JSON object. Keys are always in the same order; a key without a value is left out.
-pub(super) fn json(out: &mut Vec<u8>, entry: &Entry<'_>) {
-    let time: DateTime<Utc> = SystemTime::now().into();
-    put(out, format_args!("{{\"time\":\"{}\"", time.format("%Y-%m-%dT%H:%M:%S%.3fZ")));
+pub(super) fn json(page: &mut Page, entry: &Entry<'_>, now: SystemTime) {
+    let Page { text: out, shown, second } = page;
+    let (second, rest) = second.tell(now, "%Y-%m-%dT%H:%M:%S.");
+    out.extend_from_slice(b"{\"time\":\"");
+    out.extend_from_slice(second);
+    thousandths(out, rest.subsec_millis());
+    out.extend_from_slice(b"Z\"");
     text(out, "request_id", entry.id);
     match entry.identity {
         Some(Identity::Known(known)) => {
-            put(out, format_args!(",\"client\":\"{}\",\"client_source\":\"{}\"", known.ip, known.source));
+            ip(out, "client", known.ip);
+            put(out, format_args!(",\"client_source\":\"{}\"", known.source));
         }
         Some(Identity::Unknown(unknown)) => {
             put(out, format_args!(",\"client\":null,\"client_source\":\"unknown: {}\"", unknown.reason));
         }
         None => {}
     }
-    put(out, format_args!(",\"peer\":\"{}\"", entry.facts.peer));
+    ip(out, "peer", entry.facts.peer);
     text(out, "method", entry.method);
     out.extend_from_slice(b",\"target\":");
-    // Rarely more than a few hundred bytes; the log is not on the measured path when it is off.
-    let mut target = Vec::with_capacity(entry.target.len());
-    push_target(&mut target, entry.target);
-    push_string(out, &target);
+    push_string(out, hiding(shown, entry.target));
     text(out, "protocol", entry.protocol.as_bytes());
     text(out, "host", entry.host);
     number(out, "status", u64::from(entry.status));
@@ -43,7 +45,9 @@ pub(super) fn json(out: &mut Vec<u8>, entry: &Entry<'_>) {
     text(out, "service", entry.service.unwrap_or_default().as_bytes());
     if let Some((kind, name, line)) = entry.policy {
         out.extend_from_slice(b",\"policy\":");
-        push_string(out, format!("{kind}:{name}").as_bytes());
+        shown.clear();
+        put(shown, format_args!("{kind}:{name}"));
+        push_string(out, shown);
         if line > 0 {
             number(out, "policy_line", u64::from(line));
         }
@@ -60,7 +64,9 @@ pub(super) fn json(out: &mut Vec<u8>, entry: &Entry<'_>) {
     }
     if let Some((set, slot)) = entry.slot {
         out.extend_from_slice(b",\"token\":");
-        push_string(out, format!("{set}/{slot}").as_bytes());
+        shown.clear();
+        put(shown, format_args!("{set}/{slot}"));
+        push_string(out, shown);
     }
     if let Some(secured) = &entry.facts.secured {
         text(out, "tls_version", secured.version.as_bytes());
@@ -86,26 +92,29 @@ pub(super) fn json(out: &mut Vec<u8>, entry: &Entry<'_>) {
     number(out, "sent", entry.sent);
     text(out, "user_agent", entry.fields.first(Name::UserAgent).unwrap_or_default());
     if let Some(referer) = entry.fields.first(Name::Referer) {
-        target.clear();
-        push_target(&mut target, referer);
-        text(out, "referer", &target);
+        text(out, "referer", hiding(shown, referer));
     }
     out.extend_from_slice(b"}\n");
 }
 
 /// nginx's `combined`: `$remote_addr - $remote_user [$time_local] "$request" $status $body_bytes_sent "$http_referer" "$http_user_agent"`.
-pub(super) fn combined(out: &mut Vec<u8>, entry: &Entry<'_>) {
-    let time: DateTime<Utc> = SystemTime::now().into();
-    put(out, format_args!("{} - - [{}] \"", address(entry), time.format("%d/%b/%Y:%H:%M:%S +0000")));
+pub(super) fn combined(page: &mut Page, entry: &Entry<'_>, now: SystemTime) {
+    let Page { text: out, shown, second } = page;
+    push_ip(out, address(entry));
+    out.extend_from_slice(b" - - [");
+    out.extend_from_slice(second.tell(now, "%d/%b/%Y:%H:%M:%S +0000").0);
+    out.extend_from_slice(b"] \"");
     escaped(out, entry.method);
     out.push(b' ');
-    let mut target = Vec::with_capacity(entry.target.len());
-    push_target(&mut target, entry.target);
-    escaped(out, &target);
-    put(out, format_args!(" {}\" {} {} \"", entry.protocol, entry.status, entry.sent));
-    target.clear();
-    push_target(&mut target, entry.fields.first(Name::Referer).unwrap_or(b"-"));
-    escaped(out, &target);
+    escaped(out, hiding(shown, entry.target));
+    out.push(b' ');
+    out.extend_from_slice(entry.protocol.as_bytes());
+    out.extend_from_slice(b"\" ");
+    push_number(out, entry.status.into());
+    out.push(b' ');
+    push_number(out, entry.sent);
+    out.extend_from_slice(b" \"");
+    escaped(out, entry.fields.first(Name::Referer).map_or(b"-", |referer| hiding(shown, referer)));
     out.extend_from_slice(b"\" \"");
     escaped(out, entry.fields.first(Name::UserAgent).unwrap_or(b"-"));
     out.extend_from_slice(b"\"\n");
@@ -122,14 +131,32 @@ fn address(entry: &Entry<'_>) -> IpAddr {
     }
 }
 
+/// A target, or what a referer names, without its secrets. `room`: memory for it.
+fn hiding<'a>(room: &'a mut Vec<u8>, target: &[u8]) -> &'a [u8] {
+    room.clear();
+    push_target(room, target);
+    room
+}
+
 /// Escapes as nginx does: `"`, `\` and everything that is not printable ASCII as `\xHH`.
 pub(super) fn escaped(out: &mut Vec<u8>, text: &[u8]) {
-    for &byte in text {
-        match byte {
-            b'"' | b'\\' | 0..=0x1f | 0x7f.. => put(out, format_args!("\\x{byte:02X}")),
-            _ => out.push(byte),
+    let odd = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..=0x1f | 0x7f..);
+    for part in text.split_inclusive(odd) {
+        match part.split_last() {
+            Some((byte, before)) if odd(byte) => {
+                out.extend_from_slice(before);
+                put(out, format_args!("\\x{byte:02X}"));
+            }
+            _ => out.extend_from_slice(part),
         }
     }
+}
+
+fn ip(out: &mut Vec<u8>, key: &str, ip: IpAddr) {
+    name(out, key);
+    out.push(b'"');
+    push_ip(out, ip);
+    out.push(b'"');
 }
 
 fn text(out: &mut Vec<u8>, key: &str, value: &[u8]) {
@@ -147,8 +174,15 @@ fn number(out: &mut Vec<u8>, key: &str, value: u64) {
 /// Milliseconds with three decimals.
 fn millis(out: &mut Vec<u8>, key: &str, duration: Duration) {
     name(out, key);
-    let micros = duration.as_micros();
-    put(out, format_args!("{}.{:03}", micros / 1000, micros % 1000));
+    push_number(out, u64::try_from(duration.as_millis()).unwrap_or(u64::MAX));
+    out.push(b'.');
+    thousandths(out, duration.subsec_micros() % 1000);
+}
+
+/// Three digits.
+fn thousandths(out: &mut Vec<u8>, number: u32) {
+    let digit = |number: u32| b'0' + u8::try_from(number % 10).unwrap_or(0);
+    out.extend_from_slice(&[digit(number / 100), digit(number / 10), digit(number)]);
 }
 
 fn name(out: &mut Vec<u8>, key: &str) {
@@ -160,4 +194,33 @@ fn name(out: &mut Vec<u8>, key: &str) {
 fn put(out: &mut Vec<u8>, arguments: std::fmt::Arguments<'_>) {
     // Writing to memory does not fail.
     out.write_fmt(arguments).ok();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_could_end_a_field_or_a_line_is_escaped_as_nginx_does() {
+        for (text, expected) in [
+            (&b""[..], ""),
+            (b"GET", "GET"),
+            (b"\"", r"\x22"),
+            (b"a\"\\b\n", r"a\x22\x5Cb\x0A"),
+            (b"\x7f\xff~ ", r"\x7F\xFF~ "),
+        ] {
+            let mut out = Vec::new();
+            escaped(&mut out, text);
+            assert_eq!(String::from_utf8(out).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn durations_are_milliseconds_with_three_decimals() {
+        for (micros, expected) in [(0, "0.000"), (7, "0.007"), (1_050, "1.050"), (61_000_999, "61000.999")] {
+            let mut out = Vec::new();
+            millis(&mut out, "ms", Duration::from_micros(micros));
+            assert_eq!(String::from_utf8(out).unwrap(), format!(",\"ms\":{expected}"));
+        }
+    }
 }

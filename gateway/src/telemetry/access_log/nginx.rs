@@ -3,26 +3,26 @@
 use std::io::Write;
 use std::time::SystemTime;
 
-use chrono::{DateTime, Utc};
 use probegate_policies::client::Identity;
 use probegate_policies::reason::Reason;
 
 use super::format::escaped;
-use super::{Decision, Entry};
+use super::{Decision, Entry, Page};
 use crate::telemetry::redact::push_target;
 
 /// The line about a request; nothing where nginx would write none, and where nobody knows the client: no tool is to act on somebody else.
 ///
 /// `excess`: how far it was beyond its limit, in thousandths of a request.
-pub(super) fn line(out: &mut Vec<u8>, entry: &Entry<'_>, worker: usize, excess: u64) -> bool {
+pub(super) fn line(page: &mut Page, entry: &Entry<'_>, now: SystemTime, worker: usize, excess: u64) -> bool {
     let Some(Identity::Known(client)) = entry.identity else { return false };
-    let time: DateTime<Utc> = SystemTime::now().into();
+    let Page { text: out, shown, second } = page;
     // nginx numbers connections; the request id leads to the access log.
     let number = entry.id.first_chunk::<8>().and_then(|digits| std::str::from_utf8(digits).ok());
     let number = number.and_then(|digits| u32::from_str_radix(digits, 16).ok()).unwrap_or(0);
-    let begin = |out: &mut Vec<u8>| {
+    let mut begin = |out: &mut Vec<u8>| {
         let pid = std::process::id();
-        put(out, format_args!("{} [error] {pid}#{worker}: *{number} ", time.format("%Y/%m/%d %H:%M:%S")));
+        out.extend_from_slice(second.tell(now, "%Y/%m/%d %H:%M:%S").0);
+        put(out, format_args!(" [error] {pid}#{worker}: *{number} "));
     };
     match (entry.decision, entry.policy) {
         // All clients together have used it up: this one is not to be banned for it.
@@ -47,10 +47,9 @@ pub(super) fn line(out: &mut Vec<u8>, entry: &Entry<'_>, worker: usize, excess: 
     put(out, format_args!(", client: {}, server: {}, request: \"", client.ip, entry.service.unwrap_or("_")));
     escaped(out, entry.method);
     out.push(b' ');
-    // A refusal is rare enough for a buffer of its own.
-    let mut target = Vec::with_capacity(entry.target.len());
-    push_target(&mut target, entry.target);
-    escaped(out, &target);
+    shown.clear();
+    push_target(shown, entry.target);
+    escaped(out, shown);
     put(out, format_args!(" {}\", host: \"", entry.protocol));
     escaped(out, entry.host);
     out.extend_from_slice(b"\"\n");
