@@ -23,27 +23,34 @@ SHOWN = {
     "plain": "1 KiB proxied",
     "browser": "browser-like, 12 KiB",
     "post": "8 KiB posted",
+    "conn": "new TCP connection",
     "deny": "denied",
     "limited": "limited",
     "probe": "probe at the edge",
     "static": "file of 10 KiB",
+    "static/nginx-tuned": "… (tuned nginx)",
     "tls": "TLS 1.3",
+    "tls/nginx-tuned": "… (tuned nginx: same cipher)",
     "tls_new": "new TLS connection",
-    "tls_h2": "HTTP/2 over TLS",
+    "tls_h2": "HTTP/2, many streams",
+    "tls_h2/nginx-tuned": "… (tuned nginx: same cipher)",
+    "tls_h2_few": "HTTP/2, few streams",
+    "tls_h2_few/nginx-tuned": "… (tuned nginx: same cipher)",
     "b100k": "100 KiB (tuned nginx)",
     "b10m": "10 MiB (tuned nginx)",
     "websocket": "WebSocket message",
 }
-LEFT, WIDTH, ROW = 190, 420, 26
+LEFT, WIDTH, ROW = 230, 400, 26
 
 
 def ratios(files):
-    """Scenario to the ratios of its rounds."""
+    """Scenario to the ratios of its rounds; with the name of the reference, where that is not the first one."""
     rows, found = [row for row in results.load(files)[1] if "us" in row], {}
     for name, scenario in scenarios.ALL.items():
-        values = tables.ratios(tables.of(rows, "probegate", name), tables.of(rows, scenario.reference, name))
-        if values:
-            found[name] = values
+        for reference in scenario.references:
+            values = tables.ratios(tables.of(rows, "probegate", name), tables.of(rows, reference, name))
+            if values:
+                found[name if reference == scenario.reference else f"{name}/{reference}"] = values
     return found
 
 

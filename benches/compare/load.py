@@ -14,6 +14,8 @@ import time
 REPORT = pathlib.Path(__file__).with_name("report.lua")
 # Seconds beyond its time after which a load generator is taken to hang. Set by run.py.
 PATIENCE = 30
+# Seconds after which a line of an access log is taken to be missing: one peer writes them every ten.
+LINES_WITHIN = 15
 
 
 class Wrong(Exception):
@@ -87,12 +89,34 @@ def check_scenario(port, scenario):
             raise Wrong(f"of a body of {scenario.body} bytes, {with_body - without} arrived")
 
 
-def check_same_work(port, limits=True):
-    """That the peer establishes the client, judges by it, counts for limits where it has some, and tells the app, as every other does."""
-    host = f"127.0.0.1:{port}"
+def asked_http2(port, path, headers=()):
+    """Status and body of an answer over HTTP/2 and TLS."""
+    fields = [part for name, value in dict(headers).items() for part in ("-H", f"{name}: {value}")]
+    command = ["nghttp", "--no-verify-peer", *fields, f"https://localhost:{port}{path}"]
 
+    def said(*more):
+        return subprocess.run([command[0], *more, *command[1:]], capture_output=True, timeout=20).stdout
+
+    status = re.search(rb":status: (\d+)", said("-nv"))
+    if not status:
+        raise Wrong(f"no answer over HTTP/2 for {path}")
+    return int(status[1]), said()
+
+
+def check_same_work(port, tls_port, limits=True):
+    """That the peer establishes the client, judges by it, counts for limits where it has some, and tells the app, as every other does: over HTTP/1, over TLS and over HTTP/2."""
+    check_client_and_rules(lambda *question: ask(port, *question), f"127.0.0.1:{port}", "http")
+    check_client_and_rules(lambda path, headers=(): ask(tls_port, path, headers, True), f"localhost:{tls_port}", "https")
+    check_client_and_rules(lambda *question: asked_http2(tls_port, *question), f"localhost:{tls_port}", "https")
+    if limits:
+        # A denied request counts: of one client, the first are told that they may not, and then that they are too many.
+        statuses = [ask(port, "/deny_limited", {"X-Forwarded-For": "198.51.100.9"})[0] for _ in range(100)]
+        expect("/deny_limited: first, and later", (statuses[0], set(statuses), 429 in statuses[-50:]), (403, {403, 429}, True))
+
+
+def check_client_and_rules(question, host, scheme):
     def told(headers=()):
-        status, body = ask(port, "/told", headers)
+        status, body = question("/told", headers)
         expect("/told: status", status, 200)
         return json.loads(body)
 
@@ -101,7 +125,7 @@ def check_same_work(port, limits=True):
     expect(
         "told of a direct client",
         direct,
-        {"for": "127.0.0.1", "real_ip": "127.0.0.1", "proto": "http", "host": host, "port": str(port)},
+        {"for": "127.0.0.1", "real_ip": "127.0.0.1", "proto": scheme, "host": host, "port": host.partition(":")[2]},
     )
     # The leftmost address is whatever the client wrote; HAProxy looks at the last one only.
     named = told({"X-Forwarded-For": "198.51.100.7", "Forwarded": "for=10.9.9.9", "X-Real-IP": "10.9.9.9"})
@@ -109,15 +133,28 @@ def check_same_work(port, limits=True):
     hops = [hop.strip() for hop in named["for"].split(",")]
     expect("client named by a trusted proxy", (named["real_ip"], hops), ("198.51.100.7", ["198.51.100.7", "127.0.0.1"]))
     for client, status in (("10.1.2.3", 200), ("198.51.100.7", 403)):
-        expect(f"/deny for {client}", ask(port, "/deny", {"X-Forwarded-For": client})[0], status)
+        expect(f"/deny for {client}", question("/deny", {"X-Forwarded-For": client})[0], status)
     for client, status in (("127.0.0.7", 200), ("198.51.100.7", 403)):
-        expect(f"/version for {client}", ask(port, "/version", {"X-Forwarded-For": client})[0], status)
-    answer = json.loads(ask(port, "/version")[1])
+        expect(f"/version for {client}", question("/version", {"X-Forwarded-For": client})[0], status)
+    answer = json.loads(question("/version")[1])
     expect("/version", answer, {"service": "app", "environment": "local", "version": "unknown"})
-    if limits:
-        # A denied request counts: of one client, the first are told that they may not, and then that they are too many.
-        statuses = [ask(port, "/deny_limited", {"X-Forwarded-For": "198.51.100.9"})[0] for _ in range(100)]
-        expect("/deny_limited: first, and later", (statuses[0], set(statuses), 429 in statuses[-50:]), (403, {403, 429}, True))
+
+
+def check_counted(port, limit):
+    """That a request to /three counts for a limit, which is one that is reached: the others are not."""
+    statuses = {ask(port, "/three")[0] for _ in range(300)}
+    expect(f"/three, where the limit `{limit}` is reached", statuses, {200, 429})
+
+
+def check_logged(log, requests):
+    """That every request which was counted has its line. They may come a moment later."""
+    deadline, lines = time.monotonic() + LINES_WITHIN, 0
+    while lines < requests and time.monotonic() < deadline:
+        time.sleep(0.2)
+        with log.open("rb") as file:
+            lines = sum(part.count(b"\n") for part in iter(lambda: file.read(1 << 20), b""))
+    if lines < requests:
+        raise Wrong(f"{requests} requests, and {lines} lines in the access log")
 
 
 def negotiated(port):
@@ -150,6 +187,9 @@ def drive_http2(port, scenario, seconds, core):
     received = int(number(r"traffic: .*?\((\d+)\) total", output, "h2load"))
     expect("protocol", number(r"Application protocol: (\S+)", output, "h2load"), "h2")
     bad = sum(int(count) for count in re.findall(r"(\d+) [345]xx", output))
+    body = int(number(r"traffic: .*?\((\d+)\) data", output, "h2load"))
+    if scenario.length and body < succeeded * scenario.length:
+        raise Wrong(f"{succeeded} bodies were {body} bytes together, of {scenario.length} each")
     if not succeeded or bad or failed > scenario.connections * scenario.streams:  # those in flight at the end
         raise Wrong(f"{succeeded} answers, {failed} failed, {bad} of the wrong status")
     return {"requests": succeeded, "bytes": received, "seconds": seconds, "bad": bad, "broken": 0}

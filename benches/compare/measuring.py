@@ -30,16 +30,15 @@ def cores_of(scenario):
     return PROXY_CORE, LOAD_CORE
 
 
-def configure(folder, source, scenario):
+def configure(folder, source, scenario, more=()):
     """The peers' configurations as this scenario wants them."""
-    workers, changes = scenario.workers if scenario else 1, []
-    if scenario and scenario.log:
-        changes += [(was, new.replace("{folder}", str(folder))) for peer in peers.ALL.values() for was, new in peer.changes]
-    changes += [(was, new.format(workers=workers)) for was, new in peers.WORKERS]
+    workers = [(was, new.format(workers=scenario.workers if scenario else 1)) for was, new in peers.WORKERS]
     for file in source.iterdir():
         text = file.read_text()
-        for was, becomes in changes if file.name != "upstream.conf" else []:
-            text = text.replace(was, becomes)
+        for peer in [one for one in peers.ALL.values() if one.configuration == file.name]:
+            logs = [(was, new.replace("{folder}", str(folder))) for was, new in peer.changes] if scenario and scenario.log else []
+            for was, becomes in [*more, *logs, *workers]:
+                text = text.replace(was, becomes)
         (folder / file.name).write_text(text)
 
 
@@ -114,6 +113,7 @@ def combined(slices, scenario, group):
         "bytes": received,
         **{key: sum(one[key] for one in counted) for key in ("bad", "broken")},
         **{key: statistics.median(one[key] for one in counted) for key in counted[0] if key.startswith("p") or key in ("wanted_rps", "late_us")},
+        **({"p99_slices_us": [one["p99_us"] for one in counted]} if scenario.share else {}),
         "slices": [one["exact"] / one["counted"]["requests"] * 1e6 for one in slices],
         "yardstick_us": [round(one["yardstick"], 1) for one in slices],
     }
@@ -155,16 +155,35 @@ def measure(name, number, taking_part, options, upstream, folder, aimed=None):
                 slices[peer] = []
             except PROBLEMS as problem:
                 wrong[peer] = problem
-        # Times that answers take are told of a rate that lasts, and the slowest of a thousand need some thousands.
-        count, seconds = (max(1, options.seconds // 2), min(2, options.seconds)) if scenario.share else (options.seconds, 1)
+        count = scenario.slices or options.seconds
         for turn in range(count):
             for peer in list(slices)[:: 1 if (number + turn) % 2 == 0 else -1]:
                 try:
-                    slices[peer].append(measure_slice(running[peer][0], upstream, drive_of(peer), seconds, running[peer][1]))
+                    drive, seconds = drive_of(peer), scenario.slice_seconds
+                    slices[peer].append(measure_slice(running[peer][0], upstream, drive, seconds, running[peer][1]))
                 except PROBLEMS as problem:
                     wrong[peer] = problem
                     del slices[peer]
+        if scenario.log:
+            for peer in list(slices):
+                log = folder / peers.ALL[peer].log
+                try:
+                    load.check_logged(log, sum(one["counted"]["requests"] for one in slices[peer]))
+                except PROBLEMS as problem:
+                    wrong[peer] = problem
+                    del slices[peer]
+    for peer in taking_part if scenario.log else []:
+        (folder / peers.ALL[peer].log).unlink(missing_ok=True)
     return {peer: {**combined(found, scenario, running[peer][1]), **aimed} for peer, found in slices.items()}, wrong
+
+
+def check_three(name, options, folder, source):
+    """That each of the limits of /three is asked: each is once one that is reached."""
+    for limit, strict in peers.ALL[name].strict.items():
+        configure(folder, source, None, strict)
+        with start(name, options.probegate, folder):
+            load.check_counted(peers.ALL[name].port, limit)
+    configure(folder, source, None)
 
 
 def rate_for(scenario, options, upstream, folder):

@@ -23,6 +23,10 @@ class Peer:
     optional: bool = False  # left out where it is not installed
     changes: tuple[tuple[str, str], ...] = ()  # what is written otherwise for a scenario with access logs
     left_out: dict[str, str] = field(default_factory=dict)  # scenario to why
+    configuration: str = ""  # the file that has it
+    log: str = ""  # the file of its access log
+    tls_library: tuple[str, ...] = ()  # what says which one it has
+    strict: dict[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)  # each limit of /three to what makes it one that is reached
     more_ports: tuple[int, ...] = ()  # that it opens besides
     no_logs: str = ""  # why it is left out of all scenarios with access logs
 
@@ -49,23 +53,45 @@ def find(program):
     return shutil.which(program, path=os.pathsep.join([os.environ.get("PATH", ""), str(INSTALLED), "/usr/sbin"]))
 
 
-NGINX_LOG = ("access_log off;", "access_log nginx.access.log combined buffer=64k flush=1s;")
+def strict_in_nginx(name):
+    return ((f"zone={name}:10m rate=1000000r/s", f"zone={name}:10m rate=10r/s"), (f"zone={name} burst=1000000", f"zone={name} burst=10"))
+
+
+# What a request to /three counts for.
+THREE = ("every", "second", "third")
+def nginx(name, port):
+    """What the two have in common."""
+    log = f"{name}.access.log"
+    return Peer(
+        port,
+        port + 10,
+        "nginx",
+        ("-p", "{folder}", "-c", f"{name}.conf", "-g", "daemon off;"),
+        ("-v",),
+        configuration=f"{name}.conf",
+        log=log,
+        changes=(("access_log off;", f"access_log {log} combined buffer=64k flush=1s;"),),
+        tls_library=("-V",),
+        strict={limit: strict_in_nginx(limit) for limit in THREE},
+    )
+
+
 NO_LIMITS = "its standard build has no limits"
 NO_FILES = "it serves no files"
 NGINX_ONLY = "what nginx does with `if` and `return` is shown for nginx and probegate alone; `deny` is for all"
+ENVOY_BUCKET = "value: {0}}}, {{key: remote_address}}]\n" + 30 * " " + "token_bucket: {{max_tokens: {1}, tokens_per_fill: {1}, fill_interval: 1s}}"
 ALL = {
-    "nginx": Peer(
-        19101, 19111, "nginx", ("-p", "{folder}", "-c", "nginx.conf", "-g", "daemon off;"), ("-v",), changes=(NGINX_LOG,)
-    ),
-    "nginx-tuned": Peer(
-        19104, 19114, "nginx", ("-p", "{folder}", "-c", "nginx-tuned.conf", "-g", "daemon off;"), ("-v",), changes=(NGINX_LOG,)
-    ),
+    "nginx": nginx("nginx", 19101),
+    "nginx-tuned": nginx("nginx-tuned", 19104),
     "haproxy": Peer(
         19102,
         19112,
         "haproxy",
         ("-f", "haproxy.cfg", "-db"),
         ("-v",),
+        configuration="haproxy.cfg",
+        tls_library=("-vv",),
+        strict={name: ((f"{name}) gt 1000000", f"{name}) gt 10"),) for name in THREE},
         left_out={
             "static": NO_FILES,
             "deny_early": NGINX_ONLY,
@@ -87,7 +113,10 @@ ALL = {
                 'access_log: [{name: file, typed_config: {"@type": type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog, path: envoy.access.log}}]',
             ),
         ),
-        left_out={"static": NO_FILES, "deny_early": NGINX_ONLY},
+        configuration="envoy.yaml",
+        log="envoy.access.log",
+        strict={name: ((ENVOY_BUCKET.format(name, 1000000), ENVOY_BUCKET.format(name, 10)),) for name in THREE},
+        left_out={"static": NO_FILES, "static_log": NO_FILES, "deny_early": NGINX_ONLY},
     ),
     "caddy": Peer(
         19106,
@@ -99,7 +128,9 @@ ALL = {
         environment={"GOMAXPROCS": "{workers}", "XDG_CONFIG_HOME": "caddy", "XDG_DATA_HOME": "caddy"},
         optional=True,
         changes=(("# access log: off", "log {\n\t\toutput file caddy.access.log {\n\t\t\troll_disabled\n\t\t}\n\t\tlevel INFO\n\t}"),),
-        left_out={"limited": NO_LIMITS, "three": NO_LIMITS, "deny_early": NGINX_ONLY},
+        configuration="Caddyfile",
+        log="caddy.access.log",
+        left_out={"limited": NO_LIMITS, "limited_log": NO_LIMITS, "three": NO_LIMITS, "deny_early": NGINX_ONLY},
     ),
     "probegate": Peer(
         19103,
@@ -108,6 +139,9 @@ ALL = {
         ("run", "-c", "probegate.yaml"),
         ("--version",),
         more_ports=(19123,),
+        configuration="probegate.yaml",
+        log="probegate.access.log",
+        strict={name: ((f"  {name}: {{key: client_ip, rate: 1000000/s, burst: 1000000}}", f"  {name}: {{key: client_ip, rate: 10/s, burst: 10}}"),) for name in THREE},
         changes=(("access: {format: off}", "access: {format: combined, to: {folder}/probegate.access.log}"),),
     ),
 }

@@ -3,7 +3,8 @@
 
     cargo build --release -p probegate
     benches/compare/run.py                                  # all scenarios, 5 rounds
-    benches/compare/run.py -s plain,deny -p nginx,probegate -r 3 -d 2
+    benches/compare/run.py -s plain,deny -p nginx,probegate -r 3 -d 3
+    benches/compare/run.py -s edge -r 4 -d 3                # what is answered or passed on at the edge; `rest` is everything else
     benches/compare/run.py --check                          # only that all peers do the same work
 
 Every peer runs one worker on core 0 in front of the same upstream; upstream and load generator (wrk) share core 1.
@@ -43,6 +44,8 @@ import tables
 HERE = pathlib.Path(__file__).resolve().parent
 CONF = HERE / "conf"
 UPSTREAM_PORT, ECHO_PORT = 19080, 19081
+# Seconds that go by besides what is measured: for each slice, and for start, check and warming up.
+PER_SLICE, PER_START = 0.1, 1.7
 
 
 def prepare(folder):
@@ -79,6 +82,20 @@ def commit():
     return first_line("git", "-c", f"safe.directory={peers.ROOT}", "-C", peers.ROOT, "describe", "--always", "--dirty")
 
 
+def tls_library(name):
+    """Which one a peer has, and of which version; None where it does not say."""
+    peer = peers.ALL[name]
+    if name == "probegate":
+        found = re.search(r'name = "rustls"\nversion = "([^"]+)"', (peers.ROOT / "Cargo.lock").read_text())
+        return f"rustls {found[1]}"
+    if not peer.tls_library:
+        return None
+    done = subprocess.run([peers.find(peer.program), *peer.tls_library], capture_output=True, text=True)
+    # What it was built with, and then what it runs with.
+    found = re.findall(r"OpenSSL \d[\w.]*", done.stdout + done.stderr)
+    return found[-1] if found else None
+
+
 def machine(options, negotiated):
     """What has to be known to compare a run with another one."""
     with open("/proc/cpuinfo") as file:
@@ -96,6 +113,7 @@ def machine(options, negotiated):
         # The program need not be of that commit.
         "program": hashlib.sha256(options.probegate.read_bytes()).hexdigest()[:16] if "probegate" in options.peers else None,
         "tls": negotiated,
+        "tls_libraries": {name: tls_library(name) for name in options.peers},
         "no_quota": options.no_quota,
         "rounds": options.rounds,
         "seconds": options.seconds,
@@ -106,7 +124,8 @@ def machine(options, negotiated):
 def arguments():
     def names(known):
         def parse(text):
-            chosen = text.split(",")
+            sets = scenarios.SETS if known is scenarios.NAMES else {}
+            chosen = [name for part in text.split(",") for name in sets.get(part, [part])]
             unknown = [name for name in chosen if name not in known]
             if unknown:
                 raise argparse.ArgumentTypeError(f"unknown: {', '.join(unknown)}; there are: {', '.join(known)}")
@@ -118,10 +137,10 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-p", "--peers", type=names(peers.ALL), metavar="NAME,…", help=", ".join(peers.ALL))
     parser.add_argument(
-        "-s", "--scenarios", type=names(scenarios.NAMES), default=scenarios.NAMES, metavar="NAME,…", help=", ".join(scenarios.NAMES)
+        "-s", "--scenarios", type=names(scenarios.NAMES), default=scenarios.NAMES, metavar="NAME,…", help=", ".join([*scenarios.NAMES, *scenarios.SETS])
     )
     parser.add_argument("-r", "--rounds", type=int, default=5)
-    parser.add_argument("-d", "--seconds", type=int, default=4, help="of each measurement, in slices of one")
+    parser.add_argument("-d", "--seconds", type=int, default=4, help="of each measurement, in slices of one; an odd number, so that a median is one of them")
     parser.add_argument("-o", "--out", type=pathlib.Path, help="file for the raw results")
     parser.add_argument(
         "--probegate", type=lambda text: pathlib.Path(text).resolve(), default=target.resolve() / "release/probegate"
@@ -148,13 +167,26 @@ def arguments():
 
 
 def taking_part(name, options, failed):
-    """The peers of a scenario: without those that can not do it, and those that do not do the same work."""
-    logs = name in scenarios.ALL and scenarios.ALL[name].log
+    """The peers of a scenario: without those that can not do it, that nothing is compared with, or that do not do the same work."""
     return [
         peer
         for peer in options.peers
-        if not peers.ALL[peer].why_not(name, logs) and (peer, None) not in failed and (peer, name) not in failed
+        if not scenarios.why_left_out(peer, name) and (peer, None) not in failed and (peer, name) not in failed
     ]
+
+
+def expected(options):
+    """Seconds that all of it takes, where nobody else works."""
+    total = 0.0
+    for name in options.scenarios:
+        count, scenario = len(taking_part(name, options, {})), scenarios.ALL.get(name)
+        if not scenario:
+            # Once. Connections that shake hands take longer.
+            total += count * (45 if scenarios.MEMORY[name] else 28)
+            continue
+        slices = (scenario.slices or options.seconds) * (scenario.slice_seconds + PER_SLICE)
+        total += options.rounds * (count * (slices + PER_START) + (8 if scenario.share else 0))
+    return total
 
 
 def check(options, folder):
@@ -162,10 +194,11 @@ def check(options, folder):
     failed, negotiated = {}, {}
     measuring.configure(folder, CONF, None)
     for name in options.peers:
+        peer = peers.ALL[name]
         try:
             with measuring.start(name, options.probegate, folder):
-                load.check_same_work(peers.ALL[name].port, limits=not peers.ALL[name].why_not("limited", False))
-                negotiated[name] = load.negotiated(peers.ALL[name].tls_port)
+                load.check_same_work(peer.port, peer.tls_port, limits=not peer.why_not("limited", False))
+                negotiated[name] = load.negotiated(peer.tls_port)
                 for scenario in scenarios.ALL.values():
                     if scenario.name in options.scenarios and name in taking_part(scenario.name, options, failed):
                         try:
@@ -174,6 +207,11 @@ def check(options, folder):
                             failed[name, scenario.name] = problem
         except measuring.PROBLEMS as problem:
             failed[name, None] = problem
+        if "three" in options.scenarios and name in taking_part("three", options, failed):
+            try:
+                measuring.check_three(name, options, folder, CONF)
+            except measuring.PROBLEMS as problem:
+                failed[name, "three"] = problem
     return failed, negotiated
 
 
@@ -237,7 +275,6 @@ def measure_and_print(options, upstream, folder, unequal, negotiated):
         print(f"\nno peer was bounded: {options.no_quota}")
     tables.print_scaling(rows, options.peers)
     tables.print_resumption(rows, options.peers)
-    tables.print_limits(rows, options.peers)
     if options.chart:
         options.chart.write_text(chart.draw(chart.ratios([out])))
     print(f"\nraw results: {out}" + ("" if commit() else ", of an unknown commit: nothing to draw or to publish"))
@@ -273,6 +310,7 @@ def main():
                 if options.check and not failed:
                     print(f"{', '.join(options.peers)}: the same answers")
                 if not options.check:
+                    print(f"it takes about {expected(options) / 60:.0f} minutes", flush=True)
                     failed |= measure_and_print(options, upstream, folder, failed, negotiated)
         except processes.Failed as problem:
             sys.exit(str(problem))

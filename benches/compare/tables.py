@@ -2,7 +2,6 @@
 
 import statistics
 
-import peers
 import scenarios
 
 # A speed that differs by more within one round of a scenario is another speed.
@@ -110,21 +109,36 @@ def agreed(of_peer):
 
 
 def why_missing(peer, name, failed):
-    reason = peers.ALL[peer].why_not(name, name in scenarios.ALL and scenarios.ALL[name].log)
+    reason = scenarios.why_left_out(peer, name)
     if reason:
         return f"left out: {reason}"
     return "FAILED, see the end" if (peer, name) in failed or (peer, None) in failed else "not measured"
 
 
-def print_steadiness(name, rows):
-    """Whether the machine was as fast for each of the peers."""
+def unsteady(name, rows):
+    """In how many rounds of a scenario the machine changed its speed, and of how many."""
     speeds = {}
     for row in rows:
         if row["scenario"] == name:
             speeds.setdefault(row["round"], []).extend(row["yardstick_us"])
-    changed = [number for number, times in speeds.items() if max(times) > STEADY * min(times)]
+    return sum(max(times) > STEADY * min(times) for times in speeds.values()), len(speeds)
+
+
+def print_steadiness(name, rows):
+    """Whether the machine was as fast for each of the peers."""
+    changed, rounds = unsteady(name, rows)
     if changed:
-        print(f"  the machine changed its speed within {len(changed)} of {len(speeds)} rounds")
+        print(f"  the machine changed its speed within {changed} of {rounds} rounds")
+
+
+def p99_ratios(rows, references):
+    """Of the time of the slowest percent, by slice: those of earlier runs have one."""
+    return [
+        mine / theirs
+        for number, row in rows.items()
+        if number in references
+        for mine, theirs in zip(row.get("p99_slices_us", [row["p99_us"]]), references[number].get("p99_slices_us", [references[number]["p99_us"]]))
+    ]
 
 
 def scaling(rows, peer):
@@ -146,10 +160,16 @@ def print_scaling(rows, names):
             print(f"\n{peer}: two cores do {with_spread(times)} times what one does ({how}{busiest(rows, peer)})")
 
 
+def busiest_part(rows, peer):
+    """Of the work of two workers, that of the thread which did most; None where nobody looked."""
+    parts = [row["busiest_thread"] for row in of(rows, peer, "two_cores").values() if "busiest_thread" in row]
+    return statistics.median(parts) if parts else None
+
+
 def busiest(rows, peer):
     """Whether both workers did something."""
-    parts = [row["busiest_thread"] for row in of(rows, peer, "two_cores").values() if "busiest_thread" in row]
-    return f"; the busiest thread had {statistics.median(parts):.0%} of the work" if parts else ""
+    part = busiest_part(rows, peer)
+    return f"; the busiest thread had {part:.0%} of the work" if part else ""
 
 
 def resumption(rows, peer):
@@ -162,15 +182,6 @@ def print_resumption(rows, names):
     for peer in names:
         if times := resumption(rows, peer):
             print(f"\n{peer}: a connection that resumes a session costs {with_spread(times)} of one that does not")
-
-
-def print_limits(rows, names):
-    """What two limits more add to a request, as a ratio to the one with one."""
-    for peer in names:
-        plain, three = of(rows, peer, "plain"), of(rows, peer, "three")
-        times = [three[number]["us"] / row["us"] for number, row in plain.items() if number in three]
-        if times:
-            print(f"\n{peer}: with three limits a request costs {with_spread(times)} of one with one")
 
 
 def print_memory(name, rows, names, failed, count):

@@ -1,8 +1,10 @@
 """The instrument itself: python3 -m unittest discover benches/compare. Needs nginx, wrk, openssl and setpriv; ports as run.py."""
 
+import argparse
 import contextlib
 import dataclasses
 import io
+import itertools
 import json
 import os
 import pathlib
@@ -12,11 +14,14 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import unittest
 
+import bars
 import chart
 import load
+import measuring
 import peers
 import processes
 import quota
@@ -99,8 +104,10 @@ class Bounds(unittest.TestCase):
 
     def test_a_quota_holds(self):
         if why_not := quota.why_not():
-            # What is said of it then is all there is to see.
-            self.assertTrue(why_not)
+            with self.assertRaises(OSError, msg=f"groups can be made, and yet: {why_not}"):
+                folder = quota.hierarchy()[0] / f"{quota.NAME}{os.getpid()}-test"
+                folder.mkdir()
+                folder.rmdir()
             return
         with tempfile.TemporaryDirectory() as name, socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -151,9 +158,131 @@ class Peers(unittest.TestCase):
             self.assertLessEqual(set(peer.left_out), set(scenarios.NAMES), name)
 
     def test_what_is_written_otherwise_is_there(self):
-        texts = "".join(file.read_text() for file in RUN.with_name("conf").iterdir())
-        for was, _ in [*peers.WORKERS, *(change for peer in peers.ALL.values() for change in peer.changes)]:
-            self.assertIn(was, texts)
+        """In the file of the peer itself: not in that of the upstream, nor in that of another."""
+        for name, peer in peers.ALL.items():
+            text = RUN.with_name("conf").joinpath(peer.configuration).read_text()
+            for was, becomes in (*peer.changes, *(change for strict in peer.strict.values() for change in strict)):
+                self.assertIn(was, text, name)
+                self.assertNotEqual(was, becomes)
+            told = "{workers}" in "".join([*peer.arguments, *peer.environment.values()])
+            self.assertEqual(sum(was in text for was, _ in peers.WORKERS), 0 if told else 1, name)
+            self.assertEqual(bool(peer.log), not peer.no_logs, name)
+            self.assertEqual(set(peer.strict), set() if peer.why_not("three", False) else set(peers.THREE), name)
+
+
+class Sets(unittest.TestCase):
+    def test_they_are_all_there_is(self):
+        self.assertEqual(sorted(name for names in scenarios.SETS.values() for name in names), sorted(scenarios.NAMES))
+        self.assertTrue(set(scenarios.SETS).isdisjoint(scenarios.NAMES))
+
+    def test_a_peer_that_nothing_is_compared_with_is_left_out(self):
+        options = argparse.Namespace(peers=["nginx", "nginx-tuned", "haproxy", "probegate"], rounds=2, seconds=3, scenarios=["b100k"])
+        self.assertEqual(program.taking_part("b100k", options, {}), ["nginx-tuned", "haproxy", "probegate"])
+        self.assertEqual(program.taking_part("mem", options, {}), ["nginx", "probegate"])
+        self.assertEqual(program.taking_part("at_70", options, {}), ["nginx", "probegate"])
+        # Two rounds of three peers, each of which is looked at for three seconds.
+        self.assertGreater(program.expected(options), 18)
+
+
+def row(peer, name, us, **more):
+    return {"peer": peer, "scenario": name, "round": 0, "us": us, "user_us": us, "system_us": 0.0, "yardstick_us": [1.0], **more}
+
+
+class Bars(unittest.TestCase):
+    def of(self, *rows):
+        return bars.all_of(list(rows))
+
+    def test_one_that_is_missed_by_little_is_missed_and_says_so(self):
+        for us, met, now in ((0.88, True, "**0.88**"), (0.884, False, "**0.884**"), (0.95, False, "**0.95**")):
+            bar = self.of(row("nginx", "plain", 1.0), row("probegate", "plain", us))["plain"]
+            self.assertEqual((bar.met, bar.now), (met, now))
+
+    def test_every_kind_is_judged(self):
+        memory = {"bytes_per_connection": 5000, "idle_kib": 1000, "held_kib": 11000, "later_kib": 5000}
+        found = self.of(row("probegate", "mem", 1.0, **memory), row("probegate", "mem_tls", 1.0, **{**memory, "later_kib": 1500}))
+        self.assertEqual([found[name].met for name in ("mem", "mem_back", "mem_tls", "mem_tls_back")], [False, False, True, True])
+        at = {"rps": 1000.0, "wanted_rps": 1000.0, "aimed_used": 0.7, "used": 0.7, "late_us": 40}
+        at_70 = row("nginx", "at_70", 1.0, **at, p99_us=900, p99_slices_us=[900, 1000, 800]), row("probegate", "at_70", 1.0, **at, p99_us=9, p99_slices_us=[990, 500, 960])
+        self.assertEqual(self.of(*at_70)["at_70"].now, "**1.10** (0.50–1.20)")
+        cores = (row("probegate", name, 1.0, rps=rps, used=1.0, quota=quota) for name, rps, quota in (("one_core", 100.0, 0.2), ("two_cores", 179.0, 0.4)))
+        self.assertFalse(self.of(*cores)["two_cores"].met)
+
+    def test_none_is_left_out_of_what_is_said(self):
+        rows = [row("nginx", "plain", 1.0), row("probegate", "plain", 0.9), row("nginx", "plain_log", 1.0), row("probegate", "plain_log", 0.9)]
+        first, *lines = results.not_met(rows)
+        self.assertIn("2 are met", first)
+        for name in ("deny", "mem_tls", "two_cores", "at_70"):
+            self.assertIn(f"`{name}`", first)
+        self.assertEqual([line.partition(":")[0] for line in lines[3:]], ["| `plain` | **0.90** | ≤ 0.88 | 0.9 + 0.0 (1.0 + 0.0) | " + bars.LIMITS["plain"][0] + " | " + bars.LIMITS["plain"][1].partition(":")[0]])
+
+
+class Answers(unittest.TestCase):
+    """What is asked before anything is measured, of somebody who does it wrong."""
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory(prefix="probegate-bench-test-")
+        self.addCleanup(folder.cleanup)
+        self.folder = pathlib.Path(folder.name)
+        program.prepare(self.folder)
+
+    @contextlib.contextmanager
+    def nginx(self, *changes):
+        """The peer and its app, with something written otherwise."""
+        measuring.configure(self.folder, program.CONF, None, changes)
+        app = ["nginx", "-p", self.folder, "-c", program.CONF / "upstream.conf", "-g", "daemon off;"]
+        with processes.Process("upstream", app, (program.UPSTREAM_PORT,), "1", self.folder), measuring.start("nginx", None, self.folder):
+            yield peers.ALL["nginx"]
+
+    def test_a_client_or_a_rule_that_is_wrong_over_tls_is_found(self):
+        for line, wrong in (("X-Forwarded-Proto $scheme", "X-Forwarded-Proto http"), ("X-Real-IP $remote_addr", "X-Real-IP 127.0.0.1")):
+            with self.nginx((line, wrong)) as peer, self.assertRaises(load.Wrong):
+                load.check_same_work(peer.port, peer.tls_port)
+        with self.nginx(("deny all;", "allow all;")) as peer, self.assertRaisesRegex(load.Wrong, "/deny for 198.51.100.7: 200 instead of 403"):
+            load.check_client_and_rules(lambda *question: load.asked_http2(peer.tls_port, *question), f"localhost:{peer.tls_port}", "https")
+
+    def test_a_limit_that_three_does_not_count_for_is_found(self):
+        strict = peers.ALL["nginx"].strict["third"]
+        with self.nginx(*strict) as peer:
+            load.check_counted(peer.port, "third")
+        with self.nginx(*strict, ("limit_req zone=third burst=10 nodelay;", "")) as peer, self.assertRaisesRegex(load.Wrong, "`third` is reached: \\{200\\} "):
+            load.check_counted(peer.port, "third")
+
+    def test_bodies_over_http2_are_looked_at(self):
+        shorter = dataclasses.replace(scenarios.ALL["tls_h2"], path="/version")
+        with self.nginx() as peer, self.assertRaisesRegex(load.Wrong, "bodies were \\d+ bytes together, of 1024 each"):
+            load.drive(peer.tls_port, shorter, 1, "1")
+
+    def test_requests_without_a_line_are_found(self):
+        log = self.folder / "access.log"
+        log.write_text("a line\n" * 10)
+        load.check_logged(log, 10)
+        self.addCleanup(setattr, load, "LINES_WITHIN", load.LINES_WITHIN)
+        load.LINES_WITHIN = 0.3
+        with self.assertRaisesRegex(load.Wrong, "11 requests, and 10 lines"):
+            load.check_logged(log, 11)
+
+    def test_the_slowest_percent_is_what_it_is(self):
+        """One in twenty takes a third of a second."""
+
+        def serve(listening):
+            with contextlib.suppress(OSError):
+                while True:
+                    connection = listening.accept()[0]
+                    threading.Thread(target=answer, args=(connection,), daemon=True).start()
+
+        asked = itertools.count()
+
+        def answer(connection):
+            with contextlib.suppress(OSError), connection:
+                while connection.recv(65536):
+                    time.sleep(0.33 if next(asked) % 20 == 0 else 0)
+                    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            threading.Thread(target=serve, args=(listening,), daemon=True).start()
+            counted = load.drive_at(listening.getsockname()[1], dataclasses.replace(scenarios.ALL["at_70"], connections=8), 100, 2, "1")
+        self.assertGreaterEqual(counted["p99_us"], 330000)
+        self.assertLess(counted["p50_us"], 330000)
 
 
 class Runs(unittest.TestCase):
@@ -179,8 +308,9 @@ class Runs(unittest.TestCase):
         done = run("-s", "tls_full,tls_resumed", "-o", self.out)
         self.assertEqual(done.returncode, 0, done.stderr)
         head = json.loads(self.out.read_text().splitlines()[0])
-        self.assertTrue(head["versions"]["commit"])
+        self.assertEqual(head["versions"]["commit"], program.commit() or "unknown")
         self.assertEqual((peers.ROOT / ".git").exists(), head["versions"]["commit"] != "unknown")
+        self.assertRegex(head["tls_libraries"]["nginx"], r"^OpenSSL \d+\.\d")
         self.assertEqual(head["tls"]["nginx"]["version"], "TLSv1.3")
         self.assertGreater(head["tls"]["nginx"]["tickets"], 0)
         self.assertIn(f"  nginx: {tables.agreed(head['tls']['nginx'])}", done.stdout)
@@ -218,11 +348,13 @@ class Runs(unittest.TestCase):
             yield port
 
     def test_a_share_of_the_rate_is_the_peers_or_is_not_measured(self):
-        done = run("-s", "at_70", "-o", self.out)
+        done = run("-s", "at_30", "-o", self.out)
         self.assertEqual(done.returncode, 0, done.stderr)
         row = self.rows()[0]
         self.assertEqual(row["quota"], None if quota.why_not() else 0.2)
-        self.assertGreaterEqual(row["p99_us"], row["p50_us"])
+        self.assertEqual((len(row["slices"]), len(row["p99_slices_us"])), (1, 1))
+        # Whatever -d says.
+        self.assertGreaterEqual(row["seconds"], scenarios.LONG)
         self.assertEqual(tables.why_not_measured(row) is not None, "not measured: " in done.stdout)
 
     def test_a_generator_that_hangs_fails_its_scenario_and_no_other(self):

@@ -87,12 +87,12 @@ fn main() {
         "head/plain" => heads(PLAIN, times),
         "head/browser" => heads(&browser(), times),
         "head/response" => responses(times),
-        "judge/plain" => judgements(PLAIN, times),
-        "judge/browser" => judgements(&browser(), times),
-        "judge/denied" => judgements(&PLAIN.replace("/products/42", "/admin/users"), times),
+        "judge/plain" => judgements(PLAIN, true, times),
+        "judge/browser" => judgements(&browser(), true, times),
+        "judge/denied" => judgements(&PLAIN.replace("/products/42", "/admin/users"), false, times),
         "judge/token" => {
             let text = PLAIN.replace("/products/42", "/readyz").replace("\r\n\r\n", "\r\nX-Probe-Token: test\r\n\r\n");
-            judgements(&text, times);
+            judgements(&text, true, times);
         }
         "limit/admitted" => limits(Rate { count: 1_000_000, period: 1_000_000_000 }, times),
         "limit/refused" => limits(Rate { count: 1, period: 3_600_000_000_000 }, times),
@@ -103,6 +103,9 @@ fn main() {
 }
 
 fn heads(text: &str, times: u32) {
+    // Once before: a parser or a judge that refuses everything would need fewer instructions.
+    let read = parse(text).is_ok_and(|head| head.fields.len() == text.lines().count() - 2);
+    require(read, "the head is not read");
     let mut head = RequestHead::default();
     for _ in 0..times {
         black_box(RequestParser::default().advance(black_box(text.as_bytes()), &BOUNDS, &mut head)).ok();
@@ -111,23 +114,33 @@ fn heads(text: &str, times: u32) {
 
 fn responses(times: u32) {
     let mut head = ResponseHead::default();
+    let read = ResponseParser::default().advance(RESPONSE.as_bytes(), &mut head).is_ok_and(|read| read);
+    require(read && head.status == 200, "the answer's head is not read");
     for _ in 0..times {
         black_box(ResponseParser::default().advance(black_box(RESPONSE.as_bytes()), &mut head)).ok();
     }
 }
 
-fn judgements(text: &str, times: u32) {
+fn judgements(text: &str, admitted: bool, times: u32) {
     let Ok((plan, limiter)) = plan() else { stop("the plan") };
     let Ok(head) = parse(text) else { stop("the head") };
     let mut case = Case::new(&plan, &limiter, &head, text);
+    require(judge(&mut case) == admitted, "another verdict");
     for _ in 0..times {
         black_box(judge(black_box(&mut case)));
     }
 }
 
 fn limits(rate: Rate, times: u32) {
-    let (table, quota) = (Table::new(1 << 12, Seed([1, 2, 3, 4])), Quota::new(rate, 0));
     let client = Identity::Known(Known { ip: IpAddr::V4(Ipv4Addr::LOCALHOST), source: Source::Peer });
+    // Of a table of its own: the second decision is the one that is counted below.
+    let (table, quota) = (Table::new(1 << 12, Seed([1, 2, 3, 4])), Quota::new(rate, 0));
+    let decided = [1, 2].map(|step| {
+        let key = table.client_key(&client, 32, 64);
+        table.admit(key, &quota, Now { nanos: step * 1_000_000, unix: 0 }).admitted
+    });
+    require(decided == [true, rate.count > 1], "another decision");
+    let table = Table::new(1 << 12, Seed([1, 2, 3, 4]));
     for step in 1..=u64::from(times) {
         let key = table.client_key(black_box(&client), 32, 64);
         black_box(table.admit(key, &quota, Now { nanos: step * 1_000_000, unix: 0 }));
@@ -159,6 +172,12 @@ fn replies(times: u32, passed_on: bool) {
         if !matches!(done, Poll::Ready(Ok(()))) {
             stop("a write");
         }
+    }
+}
+
+fn require(holds: bool, what: &str) {
+    if !holds {
+        stop(what);
     }
 }
 
