@@ -1,24 +1,31 @@
 #!/usr/bin/env python3
-"""The picture and the tables of the README, from the raw results of run.py.
+"""The picture, the tables of benches/README.md, the figures of gateway/docs/capacity.md and the README's summary, from the raw results of run.py.
 
-    chart.py RUN.jsonl…                 draws chart.svg and writes the results into benches/README.md, between its markers
+    chart.py RUN.jsonl…                 draws chart.svg and writes the results into benches/README.md, capacity.md and the README, between their markers
     chart.py RUN.jsonl… -o FILE.svg     draws the picture there, and nothing else
     chart.py --table RUN.jsonl…         prints the results as Markdown, and writes nothing
 
 A bar is the median, over all rounds of all runs that are named, of the processor time of a request as a ratio to nginx's in the same round; a thin line goes from
-the lowest to the highest. Picture and tables are of the same runs, and those are to be committed: `git add -f benches/runs/…`. The tests hold the README to that.
+the lowest to the highest. Picture and tables are of the same runs, and those are to be committed: `git add -f benches/runs/…`. The tests hold all pages to that.
 """
 
 import argparse
 import pathlib
 import statistics
 
+import capacity
 import results
 import scenarios
 import tables
 
 BENCHES = pathlib.Path(__file__).resolve().parent.parent
 PICTURE, README = BENCHES / "compare/chart.svg", BENCHES / "README.md"
+# What is written anew, and how.
+PAGES = {
+    README: lambda text, runs: results.replaced(text, results.markdown(runs)),
+    capacity.PAGE: capacity.written,
+    BENCHES.parent / "README.md": lambda text, runs: results.replaced(text, "\n".join(results.summary(runs)) + "\n", "<!-- costs -->", "<!-- /costs -->"),
+}
 SHOWN = {
     "plain": "1 KiB proxied",
     "browser": "browser-like, 12 KiB",
@@ -100,8 +107,9 @@ def main():
     picture.write_text(draw(ratios(options.runs)))
     print(picture)
     if not options.out:
-        README.write_text(results.replaced(README.read_text(), results.markdown(options.runs)))
-        print(README)
+        for page, write in PAGES.items():
+            page.write_text(write(page.read_text(), options.runs))
+            print(page)
 
 
 if __name__ == "__main__":

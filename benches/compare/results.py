@@ -222,14 +222,49 @@ def markdown(files):
     return "\n\n".join("\n".join(part) for part in parts if part) + "\n"
 
 
-def between(text):
+SUMMARY = (
+    ("a browser's request takes", "browser"),
+    ("1 KiB from an app", "plain"),
+    ("8 KiB posted", "post"),
+    ("TLS on kept connections", "tls"),
+    ("a new TLS connection", "tls_new"),
+    ("HTTP/2 with many streams", "tls_h2"),
+    ("a new TCP connection", "conn"),
+)
+
+
+def summary(files):
+    """What the project's page says of them, in a few lines."""
+    heads, rows = load(files)
+
+    def middle(name, reference):
+        found = tables.ratios(tables.of(rows, OURS, name), tables.of(rows, reference, name))
+        return f"{statistics.median(found):.2f}" if found else None
+
+    said = []
+    for what, name in SUMMARY:
+        same_cipher = middle(name, "nginx-tuned") if "nginx-tuned" in scenarios.ALL[name].references and scenarios.ALL[name].tls else None
+        if found := middle(name, "nginx"):
+            said.append(f"{what} {found}" + (f" ({same_cipher} with the same cipher)" if same_cipher else ""))
+    edge = sorted(found for name in ("deny", "limited", "probe") if (found := middle(name, "nginx")))
+    all_bars = bars.all_of(rows).values()
+    met, known = sum(bar.met for bar in all_bars if bar.found), sum(bool(bar.found) for bar in all_bars)
+    rounds = sorted({str(head["rounds"]) for head in heads})
+    return [
+        f"Beside nginx doing the same work (identity, rules, a limit, forwarding fields), in the same run, as a part of its processor time: {', '.join(said)}; an answer at the edge {edge[0]} to {edge[-1]}. "
+        f"Of {len(all_bars)} bars that were set, {met} are met" + (f" and {len(all_bars) - known} not measured" if known < len(all_bars) else "") + ". "
+        f"Measured on two cores of a virtual machine with neighbours, {' or '.join(rounds)} rounds.",
+    ]
+
+
+def between(text, begin=BEGIN, end=END):
     """What stands between the markers."""
-    return text.partition(BEGIN + "\n")[2].partition(END)[0]
+    return text.partition(begin + "\n")[2].partition(end)[0]
 
 
-def replaced(text, new):
-    before, found, rest = text.partition(BEGIN + "\n")
-    _, closed, after = rest.partition(END)
+def replaced(text, new, begin=BEGIN, end=END):
+    before, found, rest = text.partition(begin + "\n")
+    _, closed, after = rest.partition(end)
     if not found or not closed:
-        raise SystemExit(f"no {BEGIN} and {END} to write between")
-    return before + BEGIN + "\n" + new + END + after
+        raise SystemExit(f"no {begin} and {end} to write between")
+    return before + begin + "\n" + new + end + after
