@@ -46,7 +46,7 @@ LIMITS = {
         "every thousand instructions less is about one percent; a build guided by a profile: 0.77 (0.74–0.79)",
     ),
     "tls_new": (
-        "The handshake's arithmetic takes half of nginx's user time; the kernel's part is above nginx's, by two more reads (a look whether something has come before a buffer is lent, one whether "
+        "The handshake's arithmetic takes half of nginx's user time; the kernel's part is above that of nginx, which has two reads less (a look whether something has come before a buffer is lent, one whether "
         "something is unread before the close). In five rounds of their own 0.57 (0.44–0.58), 0.55 of tuned nginx",
         "without the second read a close could reset the connection and take the answer with it; without the first, an idle connection would hold a buffer",
     ),
