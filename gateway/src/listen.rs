@@ -77,13 +77,14 @@ pub fn bind(address: SocketAddr, workers: usize, listeners: usize) -> Result<Lis
 pub fn bind_within(address: SocketAddr, workers: usize, most: usize) -> Result<Listening, BindFailed> {
     let count = workers.min(most).max(1);
     let all = || {
-        // Without SO_REUSEPORT first: with it, a second program of the same user would share the port without either noticing.
-        let bound = if address.port() == 0 { address } else { local(&open(address, false)?)? };
-        let first = open(bound, true)?;
+        // Without SO_REUSEPORT first: with it, a second program of the same user would share the port without either noticing. Nobody is heard
+        // there, because whoever was would be cut off when it closes.
+        let bound = if address.port() == 0 { address } else { local(&hold(address, false)?)? };
+        let first = open(bound)?;
         let bound = local(&first)?;
         let mut sockets: Vec<TcpListener> = vec![first.into()];
         while sockets.len() < count {
-            sockets.push(open(bound, true)?.into());
+            sockets.push(open(bound)?.into());
         }
         Ok((bound, sockets))
     };
@@ -93,7 +94,7 @@ pub fn bind_within(address: SocketAddr, workers: usize, most: usize) -> Result<L
 
 /// Binds `address` beside an old process that still listens there and is about to end.
 pub fn join(address: SocketAddr) -> Result<Listening, BindFailed> {
-    let joined = open(address, true).and_then(|socket| Ok((local(&socket)?, vec![socket.into()])));
+    let joined = open(address).and_then(|socket| Ok((local(&socket)?, vec![socket.into()])));
     let (bound, sockets) = joined.map_err(|error| BindFailed { address, error })?;
     Ok(Listening { configured: address, bound, sockets })
 }
@@ -143,7 +144,15 @@ fn local(socket: &Socket) -> io::Result<SocketAddr> {
     socket.local_addr()?.as_socket().ok_or_else(|| io::Error::from(io::ErrorKind::AddrNotAvailable))
 }
 
-fn open(address: SocketAddr, shared: bool) -> io::Result<Socket> {
+/// A socket on which connections arrive.
+fn open(address: SocketAddr) -> io::Result<Socket> {
+    let socket = hold(address, true)?;
+    socket.listen(BACKLOG)?;
+    Ok(socket)
+}
+
+/// A socket that has the address, and hears nobody.
+fn hold(address: SocketAddr, shared: bool) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(shared)?;
@@ -155,7 +164,6 @@ fn open(address: SocketAddr, shared: bool) -> io::Result<Socket> {
     // Accepted sockets inherit it: without it, small answers would wait for the acknowledgement of the ones before.
     socket.set_tcp_nodelay(true)?;
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
     Ok(socket)
 }
 
@@ -169,5 +177,17 @@ mod tests {
         assert_eq!(first.sockets.len(), 3);
         let taken = bind(first.bound, 3, 1).unwrap_err();
         assert!(taken.to_string().contains(&first.bound.to_string()), "{taken}");
+    }
+
+    #[test]
+    fn who_comes_while_it_is_found_out_whether_an_address_is_taken_is_refused_and_not_cut_off() {
+        let address = local(&hold("127.0.0.1:0".parse().unwrap(), false).unwrap()).unwrap();
+        let held = hold(address, false).unwrap();
+        let came = std::net::TcpStream::connect(address).unwrap_err();
+        assert_eq!(came.kind(), io::ErrorKind::ConnectionRefused);
+        drop(held);
+        let listening = bind(address, 2, 1).unwrap();
+        assert_eq!(listening.bound, address);
+        std::net::TcpStream::connect(address).unwrap();
     }
 }
