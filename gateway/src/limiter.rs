@@ -29,7 +29,7 @@ use self::late::Late;
 use self::pending::{Asked, Charge, Pending, Wait};
 use self::shared::Shared;
 use self::watch::Watch;
-use crate::plan::{Limit, Plan};
+use crate::plan::{Limit, Plan, Telling};
 
 /// Requests under way that a limit remembers at the most, whose answers decide whether they count: no more are, in all likelihood.
 const FLIGHTS: usize = 1 << 16;
@@ -54,7 +54,7 @@ pub struct Limiter {
 /// What a list of limits says about a request.
 #[derive(Debug, Default)]
 pub struct Admission {
-    /// The decision that counts; `None`: no limit counts the request.
+    /// The decision that the client is told of; `None`: of none.
     pub limited: Option<Limited>,
     /// What has to be waited for before an admitted request goes on.
     pub pending: Option<Box<Pending>>,
@@ -63,13 +63,22 @@ pub struct Admission {
 /// The limit that decided, and how.
 #[derive(Clone, Copy, Debug)]
 pub struct Limited {
-    /// The one that refused, or the one with the least left. An index into [`Plan::limits`].
+    /// The one that refused, or the one with the least left of those that tell clients what they have left. An index into [`Plan::limits`].
     pub limit: usize,
     /// Its decision.
     pub decision: Decision,
 }
 
 impl Limited {
+    /// One more limit has let the request in: this one is told of, where it tells and has less left than what would be told so far.
+    #[inline]
+    fn tell(told: &mut Option<Self>, limit: &Limit, this: Self) {
+        let is_tighter = |told: &Self| this.decision.remaining < told.decision.remaining;
+        if limit.tells.when == Telling::Always && told.as_ref().is_none_or(is_tighter) {
+            *told = Some(this);
+        }
+    }
+
     /// This limit in its place, where it refuses for longer.
     fn or_longer(self, limit: usize, decision: Option<Decision>) -> Self {
         let longer = |decision: &Decision| !decision.admitted && decision.retry_after > self.decision.retry_after;
@@ -135,9 +144,7 @@ impl Limiter {
             } else if let Some(flights) = self.flights.get(index).and_then(Option::as_ref) {
                 // Those under way may all come to count.
                 let (held, under_way) = Held::enter(index, key, flights);
-                let mut decision = table.peek(key, &limit.quota, asking.now, under_way);
-                // Not never: those under way are over some time.
-                decision.retry_after = decision.retry_after.min(limit.quota.window());
+                let decision = limit.beside(under_way, |quantity| table.peek(key, &limit.quota, asking.now, quantity));
                 if decision.admitted {
                     pending.get_or_insert_default().held.push(held);
                 }
@@ -161,9 +168,7 @@ impl Limiter {
                 let limited = self.longest(Limited { limit: index, decision }, rest, asking);
                 return Admission { limited: Some(limited), pending: refused(pending) };
             }
-            if tightest.is_none_or(|limited| decision.remaining < limited.decision.remaining) {
-                tightest = Some(Limited { limit: index, decision });
-            }
+            Limited::tell(&mut tightest, limit, Limited { limit: index, decision });
             if decision.delay > delay.1 {
                 delay = (index, decision.delay);
             }
@@ -229,6 +234,7 @@ impl Limiter {
         rest.filter(|(_, limit, _)| !limit.shadow).fold(first, |longest, (index, limit, table)| {
             let key = key(table, limit, asking);
             let decision = if limit.shared {
+                // The store is not asked: as far as is known here.
                 self.shared.standing(index, &limit.quota, key, asking.now)
             } else if limit.spares(|| self.draw.hundredth(limit, asking)) {
                 None

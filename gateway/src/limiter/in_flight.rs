@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use probegate_policies::limit::places::{Entered, Occupancy, Places, Slot};
-use probegate_policies::limit::{Key, Seed};
+use probegate_policies::limit::{Key, Quota, Seed};
 
 pub use self::holding::Holding;
 use self::line::Line;
@@ -38,15 +38,32 @@ pub struct Room {
     line: Mutex<Line>,
 }
 
-/// How a request fares that wants in.
+/// How a request fares that wants in. `T`: what it has in its hands while it waits.
 #[derive(Debug)]
-enum Came {
-    /// It has a place; `None`: nobody counts it.
-    In(Option<Place>),
+enum Came<T> {
+    /// It has a place; `None`: nobody counts it. And how many have one now.
+    In(Option<Place>, u32),
+    /// It has one that there is not: the limit refuses nobody.
+    Shadowed(Option<Place>),
     /// It may wait for one.
-    Waits(Ticket),
+    Waits(T),
     /// There is none.
     Full,
+}
+
+impl<T> Came<T> {
+    /// Whether it is over the limit (`true`) or near it; `None`: neither, or not known yet.
+    fn is_over(&self, quota: &Quota) -> Option<bool> {
+        match self {
+            // More than there may be: it would have waited.
+            Self::In(_, count) => {
+                let left = quota.limit().checked_sub(*count);
+                left.is_none_or(|left| quota.is_near(left)).then_some(false)
+            }
+            Self::Waits(_) => None,
+            Self::Full | Self::Shadowed(_) => Some(true),
+        }
+    }
 }
 
 /// There is no place at the moment.
@@ -96,9 +113,9 @@ impl Room {
     }
 
     /// A place, or one in the line.
-    fn come(self: &Arc<Self>, limit: usize, key: Key) -> Came {
+    fn come(self: &Arc<Self>, limit: usize, key: Key) -> Came<Ticket> {
         match self.enter(limit, key) {
-            Ok((place, _)) => Came::In(place),
+            Ok((place, count)) => Came::In(place, count),
             Err(Full) if self.queues() => self.join(limit, key),
             Err(Full) => Came::Full,
         }
@@ -109,19 +126,20 @@ impl Room {
         self.queue.load(Ordering::Relaxed) > 0
     }
 
-    /// Counts a request that is let in whether there is a place or not. The place, and whether there would have been none, not even in the line.
-    fn come_anyway(self: &Arc<Self>, limit: usize, key: Key) -> (Option<Place>, bool) {
-        let Entered::In { slot, count } = self.places.enter(key, u32::MAX) else { return (None, false) };
+    /// Counts a request that is let in whether there is a place or not, not even in the line.
+    fn come_anyway<T>(self: &Arc<Self>, limit: usize, key: Key) -> Came<T> {
+        let Entered::In { slot, count } = self.places.enter(key, u32::MAX) else { return Came::In(None, 0) };
         let most = self.most().saturating_add(u32::try_from(self.queue.load(Ordering::Relaxed)).unwrap_or(u32::MAX));
-        (Some(Place::new(Arc::clone(self), slot, limit, key)), count > most)
+        let place = Some(Place::new(Arc::clone(self), slot, limit, key));
+        if count > most { Came::Shadowed(place) } else { Came::In(place, count) }
     }
 
     #[cold]
-    fn join(self: &Arc<Self>, limit: usize, key: Key) -> Came {
+    fn join(self: &Arc<Self>, limit: usize, key: Key) -> Came<Ticket> {
         let mut line = self.line();
         let enter = || match self.places.enter_or_mark(key, self.most()) {
-            Entered::In { slot, .. } => Err(Came::In(Some(Place::new(Arc::clone(self), slot, limit, key)))),
-            Entered::Uncounted => Err(Came::In(None)),
+            Entered::In { slot, count } => Err(Came::In(Some(Place::new(Arc::clone(self), slot, limit, key)), count)),
+            Entered::Uncounted => Err(Came::In(None, 0)),
             Entered::Full(slot) => Ok(slot),
         };
         let mut slot = match enter() {

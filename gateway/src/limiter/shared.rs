@@ -1,6 +1,6 @@
 //! Limits that several gateways share: what the store is asked for a request, and the ladder down which the request goes when there is no answer.
 //!
-//! 1. Whoever the store has refused is remembered until it may pass, and refused without asking (`Shared::refusal`).
+//! 1. Whoever the store has refused, or has let in as the last one, is remembered until it may pass, and refused without asking (`Shared::refusal`).
 //! 2. The store is asked, once for all shared limits of the request ([`super::pending::Asked`]).
 //! 3. Without an answer in time, or while the breaker is open, the plan says what happens: the gateway counts alone with its share of the limit (`local`), lets
 //!    the request pass (`open`), or refuses it (`closed`).
@@ -52,7 +52,7 @@ struct Sharing {
     share: Quota,
     /// What it is called in the store.
     title: Box<str>,
-    /// Until when the store refuses whom.
+    /// Until when the store refuses whom, as far as it has said so.
     over: Arc<Table>,
     /// The slot in a cluster; `None`: that of each key.
     slot: Option<Box<str>>,
@@ -61,7 +61,7 @@ struct Sharing {
 /// What became of a request on shared limits.
 #[derive(Debug)]
 pub struct Settled {
-    /// The limit that decided: the one that refused, or the one with the least left; `None`: nobody counted.
+    /// The limit that the client is told of: see [`Limited`].
     pub limited: Option<Limited>,
     /// The limit that wants the longest delay, and how many nanoseconds that is; 0: none does.
     pub delay: (usize, u64),
@@ -69,6 +69,16 @@ pub struct Settled {
     pub refused: Option<Reason>,
     /// Limits in shadow mode that would have refused it.
     pub shadows: Vec<usize>,
+}
+
+impl Sharing {
+    /// Remembers that the store refuses a key for so long. `now`: when the request was judged, which is before the store did, so that it is never for
+    /// longer than the store would.
+    fn remember(&self, local: Key, retry_after: u64, now: Now) {
+        if retry_after > 0 {
+            self.over.remember(local, now.nanos.saturating_add(retry_after), now.nanos);
+        }
+    }
 }
 
 impl Shared {
@@ -93,7 +103,7 @@ impl Shared {
         self.limits.get(limit)?.as_ref()
     }
 
-    /// What a limit says to whom the store has refused and who may not pass yet. `local` is the key in the gateway's own tables.
+    /// What a limit says to whom the store refuses and who may not pass yet. `local` is the key in the gateway's own tables.
     #[inline]
     pub(super) fn refusal(&self, index: usize, quota: &Quota, local: Key, now: Now) -> Option<Decision> {
         let refusal = self.standing(index, quota, local, now)?;
@@ -269,15 +279,14 @@ impl Limiter {
         for (position, question) in asked.limits.iter().enumerate() {
             let Question { limit: index, key, under_way, spared } = question;
             let (Some(limit), Some(sharing)) = (plan.limits.get(*index), self.shared.of(*index)) else { continue };
-            let Some((decision, lasts)) = said(answer, position, &limit.quota, *under_way) else { continue };
+            let judge = |quantity| answer.decision(position, &limit.quota, quantity);
+            let Some(alone) = judge(1) else { continue };
+            let decision = limit.beside(under_way.unwrap_or(1), |quantity| judge(quantity).unwrap_or(alone));
             self.watch_asked(asked, *index, (limit, *key), &decision, now);
             match answer.refused {
                 // Not only the first: whoever comes back when that one lets him pass is refused by another.
                 Some(refused) if refused == position || !spared && !decision.admitted => {
-                    if lasts {
-                        // From the moment at which it was judged, which is before the store did: never longer than the store would refuse it.
-                        sharing.over.remember(*key, now.nanos.saturating_add(decision.retry_after), now.nanos);
-                    }
+                    sharing.remember(*key, alone.retry_after, now);
                     let this = Limited { limit: *index, decision };
                     let longest = settled.limited.map_or(this, |limited| limited.or_longer(*index, Some(decision)));
                     settled.limited = Some(longest);
@@ -291,7 +300,12 @@ impl Limiter {
                         let _ = table.admit(*key, &sharing.share, now);
                     }
                     if !spared {
-                        settled.add(*index, decision);
+                        // The next one comes too early for it, whichever limit refuses it.
+                        if under_way.is_none() && decision.remaining == 0 {
+                            let next = answer.after(position, &limit.quota).map_or(0, |next| next.retry_after);
+                            sharing.remember(*key, next, now);
+                        }
+                        settled.add((*index, limit), decision);
                     }
                 }
             }
@@ -318,10 +332,7 @@ impl Limiter {
                 continue;
             };
             let decision = match under_way {
-                Some(under_way) => {
-                    let decision = table.peek(*key, &sharing.share, now, *under_way);
-                    Decision { retry_after: decision.retry_after.min(sharing.share.window()), ..decision }
-                }
+                Some(under_way) => limit.beside(*under_way, |quantity| table.peek(*key, &sharing.share, now, quantity)),
                 None => table.admit(*key, &sharing.share, now),
             };
             self.watch_asked(asked, *index, (limit, *key), &decision, now);
@@ -356,7 +367,7 @@ impl Limiter {
                     shadows: settled.shadows,
                 };
             }
-            settled.add(*index, decision);
+            settled.add((*index, limit), decision);
         }
         settled
     }
@@ -367,23 +378,12 @@ fn reason(plan: &Plan, limited: Limited) -> Reason {
     plan.limits.get(limited.limit).map_or(Reason::LimitExceeded, Limit::reason)
 }
 
-/// What the bucket with this index says to a request, and whether it would say the same if no other were under way.
-fn said(answer: &Answer, index: usize, quota: &Quota, under_way: Option<u64>) -> Option<(Decision, bool)> {
-    let alone = answer.decision(index, quota, 1)?;
-    let Some(under_way) = under_way.filter(|_| alone.admitted) else { return Some((alone, true)) };
-    let decision = answer.decision(index, quota, under_way)?;
-    // Not never: those under way are over some time.
-    Some((Decision { retry_after: decision.retry_after.min(quota.window()), ..decision }, decision.admitted))
-}
-
 impl Settled {
     /// One more limit has admitted the request.
-    fn add(&mut self, limit: usize, decision: Decision) {
-        if self.limited.is_none_or(|limited| decision.remaining < limited.decision.remaining) {
-            self.limited = Some(Limited { limit, decision });
-        }
+    fn add(&mut self, (index, limit): (usize, &Limit), decision: Decision) {
+        Limited::tell(&mut self.limited, limit, Limited { limit: index, decision });
         if decision.delay > self.delay.1 {
-            self.delay = (limit, decision.delay);
+            self.delay = (index, decision.delay);
         }
     }
 }

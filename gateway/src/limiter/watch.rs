@@ -20,6 +20,15 @@ pub const KEYS: usize = 64;
 /// What a key is called, where the limit allows it.
 pub type Label = Option<Box<str>>;
 
+/// A worker that asks limits, and when.
+#[derive(Clone, Copy, Debug)]
+pub struct Asker {
+    /// Its number.
+    pub worker: usize,
+    /// Nanoseconds of the gateway's clock.
+    pub now: u64,
+}
+
 /// What is known about one limit.
 #[derive(Debug)]
 pub struct Watch {

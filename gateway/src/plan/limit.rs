@@ -77,6 +77,18 @@ impl Limit {
         }
     }
 
+    /// What it tells a request that counts if its answer says so, while `under_way` of its key are, this one included. `judge`: what so many at once are told.
+    #[inline]
+    pub fn beside(&self, under_way: u64, judge: impl Fn(u64) -> Decision) -> Decision {
+        let alone = judge(1);
+        if !alone.admitted || under_way <= 1 {
+            return alone;
+        }
+        let all = judge(under_way);
+        // There is room for it, but not beside all the others: their answers decide, and nobody knows when.
+        if all.admitted { all } else { self.full() }
+    }
+
     /// What it tells a request for which there is no place. When there will be one, nobody knows.
     pub fn full(&self) -> Decision {
         let seconds = if self.key.is_about_clients() { 1 } else { 5 };

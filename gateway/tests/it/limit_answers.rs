@@ -42,6 +42,25 @@ fn answers_that_pass_say_what_is_left_where_it_is_asked_for() {
     }
 }
 
+/// What one limit tells, it tells whatever others have left that tell nothing: the gateway's own ones, and those in the store.
+#[test]
+fn a_tighter_limit_that_tells_nothing_silences_none() {
+    let app = app();
+    let redis = Redis::start();
+    let limits = "limits:\n  wide: {rate: 100/h, headers: always}\n  all: {rate: 50/h, headers: always, shared: true}\n  \
+                  tight: {rate: 3/h}\n  fleet: {rate: 4/h, shared: true}";
+    let store = format!("limit_store: {{redis: \"{}\", replicas: 2, timeout: 900ms}}", redis.url());
+    let service = "limits: [wide, tight, fleet]\nroutes: [{path: /all, limits: [all]}]";
+    let gateway = Gateway::start(Config::before(&app).top(limits).top(&store).service(service));
+    for (path, told) in [("/", "\"wide\";r=99;t="), ("/all", "\"all\";r=49;t=")] {
+        let answer = get(gateway.address(), path);
+        let state = answer.field("ratelimit").unwrap();
+        assert!(answer.status == 200 && state.starts_with(told), "{state}");
+    }
+    assert_eq!(get(gateway.address(), "/").status, 200);
+    assert_eq!(get(gateway.address(), "/").json()["violated-policies"], serde_json::json!(["tight"]));
+}
+
 #[test]
 fn only_the_refused_are_told_or_nobody() {
     let app = app();

@@ -82,6 +82,41 @@ fn guesses_at_the_same_time_get_no_further_than_one_after_the_other() {
     assert_eq!(guess(&gateway, "more"), 429);
 }
 
+/// Whether there is room for one more, the answers of those under way decide.
+pub(crate) fn while_others_are_under_way_nobody_knows(start: impl Fn(&Upstream) -> Gateway) {
+    let gate = Arc::new(Gate::default());
+    let app = {
+        let gate = Arc::clone(&gate);
+        Upstream::answering(move |_| {
+            gate.wait();
+            ok("welcome")
+        })
+    };
+    let gateway = start(&app);
+    let mut others: Vec<_> = (0..5).map(|_| Client::connect(gateway.address())).collect();
+    for other in &mut others {
+        other.send("POST /login?right HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n");
+    }
+    app.wait_for_requests(5);
+    let refused = get(gateway.address(), "/login?right");
+    let told = ["retry-after", "ratelimit"].map(|name| refused.field(name).unwrap());
+    assert_eq!((refused.status, told), (429, ["1", "\"login\";r=0"].map(str::to_owned)));
+    gate.open();
+    assert!(others.iter_mut().all(|other| other.response().status == 200));
+    // Given back a moment after the answer.
+    eventually("there is room", || (guess(&gateway, "right") == 200).then_some(()));
+}
+
+#[test]
+fn while_others_are_under_way_nobody_is_told_to_stay_away_for_an_hour() {
+    for rate in ["rate: 5/h", "rate: 5/h, algorithm: fixed_window"] {
+        let limit = format!("limits: {{login: {{{rate}, count: {{status: [401]}}}}}}");
+        while_others_are_under_way_nobody_knows(|app| {
+            Gateway::start(Config::before(app).top(&limit).service("limits: [login]"))
+        });
+    }
+}
+
 #[test]
 fn the_gateways_own_answers_count_and_what_is_not_answered_so_does_not() {
     let app = login();

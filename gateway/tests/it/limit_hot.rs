@@ -33,7 +33,7 @@ fn command(admin: SocketAddr, arguments: &[&str]) -> std::process::Command {
 }
 
 /// What it says of a limit.
-fn seen(gateway: &Gateway, limit: &str) -> Value {
+pub(crate) fn seen(gateway: &Gateway, limit: &str) -> Value {
     let ended = top(gateway.admin(), &["--json", limit]);
     assert_eq!(ended.code, Some(0), "{}", ended.err);
     serde_json::from_str(&ended.out).unwrap()

@@ -112,11 +112,23 @@ impl Answer {
 
     /// What the bucket with this index says to so many requests at once.
     pub fn decision(&self, index: usize, quota: &Quota, quantity: u64) -> Option<Decision> {
-        self.before.get(index).map(|before| match quota.algorithm() {
+        self.before.get(index).map(|before| before.decide(quota, quantity))
+    }
+
+    /// What it says to the next one, where this one was charged.
+    pub fn after(&self, index: usize, quota: &Quota) -> Option<Decision> {
+        let after = |before: &Used| Used { used: before.used.saturating_add(quota.units().0), ..*before };
+        self.before.get(index).map(|before| after(before).decide(quota, 1))
+    }
+}
+
+impl Used {
+    fn decide(self, quota: &Quota, quantity: u64) -> Decision {
+        match quota.algorithm() {
             // Any moment does: only what lies between now and the end of the debt counts.
-            Algorithm::Gcra => gcra::decide(before.used.saturating_add(1), 1, quota, quantity).1,
-            Algorithm::FixedWindow => window::judge(before.used, before.left, quota, quantity),
-        })
+            Algorithm::Gcra => gcra::decide(self.used.saturating_add(1), 1, quota, quantity).1,
+            Algorithm::FixedWindow => window::judge(self.used, self.left, quota, quantity),
+        }
     }
 }
 

@@ -35,6 +35,8 @@ pub struct Ticket {
     number: u64,
     /// Index of the limit in the plan of the request.
     pub limit: usize,
+    /// Whose line it is.
+    pub(super) key: Key,
     told: oneshot::Receiver<Place>,
 }
 
@@ -76,7 +78,7 @@ impl Line {
         self.next += 1;
         self.len += 1;
         self.waiters.entry(slot).or_default().push_back(Waiter { number, limit, key, tell });
-        Ticket { room: Arc::clone(room), slot, number, limit, told }
+        Ticket { room: Arc::clone(room), slot, number, limit, key, told }
     }
 
     fn remove(&mut self, slot: Slot, number: u64) {

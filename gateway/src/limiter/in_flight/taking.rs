@@ -5,11 +5,13 @@ use std::sync::Arc;
 use probegate_policies::fields::Fields;
 use probegate_policies::limit::{Key, Quota, Seed};
 
-use super::{Came, Full, Holding, Place, Room};
+use super::holding::Wanted;
+use super::{Came, Full, Holding, Room, Ticket};
 use crate::limiter::Limiter;
 use crate::limiter::key::{Asking, feed};
 use crate::limiter::pending::Pending;
 use crate::limiter::shown;
+use crate::limiter::watch::{Asker, Label};
 use crate::plan::{Limit, Plan};
 
 /// Rooms for `plan`, in the order of its limits; none where no limit is on requests in flight. One that continues an earlier one keeps who is in.
@@ -58,95 +60,91 @@ impl Limiter {
             feed(&mut key, limit, asking);
             Some((index, limit, room, key.finish()))
         });
-        if pending.as_ref().is_some_and(|pending| pending.delays()) {
-            let wanted: Vec<_> = needed.map(|(index, _, _, key)| (index, key)).collect();
-            if let Some(pending) = pending.as_mut().filter(|_| !wanted.is_empty()) {
-                pending.places = Holding::wanting(wanted, self);
-            }
+        let asker = Asker { worker: asking.worker, now: asking.now.nanos };
+        // Only who waits for something comes back to this.
+        let labels = || {
+            let labels = needed.clone().filter_map(|(index, limit, ..)| Some((index, shown::label(limit, asking)?)));
+            labels.collect::<Vec<_>>()
+        };
+        // `asked`: so many of the limits have been asked.
+        let wanting = |asked: usize| {
+            let wanted = needed.clone().enumerate();
+            let wanted = wanted.map(|(at, (limit, _, _, key))| Wanted { limit, key, asked: at < asked });
+            Holding::wanting(wanted.collect(), labels(), self)
+        };
+        if let Some(pending) = pending.as_mut().filter(|pending| pending.delays()) {
+            pending.places = wanting(0);
             return Ok(());
         }
-        for (index, limit, room, key) in needed.clone() {
-            let now = room.try_come(index, key, limit.shadow);
-            if let Some(watch) = self.watches.get(index) {
-                watch.asked(asking.worker);
-                if let Some(over) = now.is_over(&limit.quota) {
-                    watch.met(asking.worker, key, over, asking.now.nanos, || shown::label(limit, asking));
-                }
+        for (at, (index, limit, room, key)) in needed.clone().enumerate() {
+            let came = room.try_come(index, key, limit.shadow);
+            if let Came::Waits(()) = came {
+                let pending = pending.get_or_insert_default();
+                // All over again, in the one order: see the invariants of the module.
+                pending.places = wanting(at);
+                return pending.take_places(self, plan, asker);
             }
-            match now {
+            self.watch_place(asker, (index, key), true, came.is_over(&limit.quota), || shown::label(limit, asking));
+            match came {
                 // A box, for whoever is counted: it has to be given back when the request is over.
-                Now::In(place, _) => pending.get_or_insert_default().places.hold(place),
-                Now::Shadowed(place) => {
+                Came::In(place, _) => pending.get_or_insert_default().places.hold(place),
+                Came::Shadowed(place) => {
                     let pending = pending.get_or_insert_default();
                     pending.places.hold(place);
                     pending.shadows.push(index);
                 }
-                Now::Full => {
+                Came::Waits(()) | Came::Full => {
                     if let Some(pending) = pending {
                         pending.places.give_up();
                     }
                     return Err(index);
                 }
-                Now::Line => {
-                    let pending = pending.get_or_insert_default();
-                    pending.shadows.retain(|&limit| self.rooms.get(limit).is_none_or(Option::is_none));
-                    // All over again, in the one order: see the invariants of the module.
-                    let wanted = needed.map(|(index, _, _, key)| (index, key)).collect();
-                    pending.places = Holding::wanting(wanted, self);
-                    return pending.take_places(self, plan);
-                }
             }
+        }
+        if let Some(pending) = pending.as_mut().filter(|pending| !pending.waits.is_empty()) {
+            pending.places.name(labels());
         }
         Ok(())
     }
 
-    /// A place under this limit, or one in its line. `None`: it is not on requests in flight.
-    pub(super) fn come(&self, plan: &Plan, limit: usize, key: Key) -> Option<(Came, bool)> {
-        let room = self.rooms.get(limit)?.as_ref()?;
-        if plan.limits.get(limit).is_some_and(|limit| limit.shadow) {
-            let (place, over) = room.come_anyway(limit, key);
-            return Some((Came::In(place), over));
+    /// A request has asked a limit on requests in flight for a place, for the `first` time or once more, and is over it (`true`), near it, or neither.
+    pub(super) fn watch_place(
+        &self,
+        asker: Asker,
+        (index, key): (usize, Key),
+        first: bool,
+        over: Option<bool>,
+        label: impl FnOnce() -> Label,
+    ) {
+        let Some(watch) = self.watches.get(index) else { return };
+        if first {
+            watch.asked(asker.worker);
         }
-        Some((room.come(limit, key), false))
+        if let Some(over) = over {
+            watch.met(asker.worker, key, over, asker.now, label);
+        }
     }
-}
 
-/// How a request fares that wants in at once.
-enum Now {
-    /// It has a place; `None`: nobody counts it. How many have one now.
-    In(Option<Place>, u32),
-    /// It has one that there is not: the limit refuses nobody.
-    Shadowed(Option<Place>),
-    /// There is none.
-    Full,
-    /// It may wait for one.
-    Line,
-}
-
-impl Now {
-    /// Whether it is over the limit (`true`) or near it; `None`: neither.
-    fn is_over(&self, quota: &Quota) -> Option<bool> {
-        match self {
-            Self::In(_, count) => quota.is_near(quota.limit().saturating_sub(*count)).then_some(false),
-            Self::Line => Some(false),
-            Self::Full | Self::Shadowed(_) => Some(true),
-        }
+    /// A place under this limit, or one in its line, and how many there are. `None`: it is not on requests in flight.
+    pub(super) fn come<'a>(&self, plan: &'a Plan, limit: usize, key: Key) -> Option<(Came<Ticket>, &'a Quota)> {
+        let room = self.rooms.get(limit)?.as_ref()?;
+        let terms = plan.limits.get(limit)?;
+        let came = if terms.shadow { room.come_anyway(limit, key) } else { room.come(limit, key) };
+        Some((came, &terms.quota))
     }
 }
 
 impl Room {
+    /// A place, or one in the line, which is not joined.
     #[inline]
-    fn try_come(self: &Arc<Self>, limit: usize, key: Key, shadow: bool) -> Now {
+    fn try_come(self: &Arc<Self>, limit: usize, key: Key, shadow: bool) -> Came<()> {
         if shadow {
-            return match self.come_anyway(limit, key) {
-                (place, false) => Now::In(place, 0),
-                (place, true) => Now::Shadowed(place),
-            };
+            return self.come_anyway(limit, key);
         }
         match self.enter(limit, key) {
-            Ok((place, count)) => Now::In(place, count),
-            Err(Full) if self.queues() => Now::Line,
-            Err(Full) => Now::Full,
+            Ok((place, count)) => Came::In(place, count),
+            Err(Full) if self.queues() => Came::Waits(()),
+            Err(Full) => Came::Full,
         }
     }
 }

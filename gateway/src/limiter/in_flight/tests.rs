@@ -16,13 +16,13 @@ fn set(room: &Arc<Room>, most: u32, queue: usize) {
     room.set(&InFlight { most, queue, timeout: std::time::Duration::ZERO });
 }
 
-fn come(room: &Arc<Room>, number: u8) -> Came {
+fn come(room: &Arc<Room>, number: u8) -> Came<Ticket> {
     room.come(0, room.places().key(&[KeyPart::Bytes(&[number])]))
 }
 
 fn place(room: &Arc<Room>, number: u8) -> Place {
     match come(room, number) {
-        Came::In(Some(place)) => place,
+        Came::In(Some(place), _) => place,
         other => panic!("{other:?}"),
     }
 }
@@ -132,9 +132,9 @@ fn more_places_lose_nobody_who_waits_or_comes() {
 fn in_shadow_mode_there_is_no_end() {
     let room = room(1, 1);
     let key = room.places().key(&[]);
-    let came: Vec<_> = (0..4).map(|_| room.come_anyway(0, key)).collect();
-    let over: Vec<_> = came.iter().map(|(_, over)| *over).collect();
-    assert_eq!(over, [false, false, true, true]);
+    let came: Vec<Came<Ticket>> = (0..4).map(|_| room.come_anyway(0, key)).collect();
+    let over: Vec<_> = came.iter().map(|came| came.is_over(&Quota::at_a_time(1))).collect();
+    assert_eq!(over, [None, Some(false), Some(true), Some(true)], "the second one would have waited");
     assert_eq!(room.occupancy().requests, 4);
     drop(came);
     assert!(is_empty(&room));
@@ -151,14 +151,14 @@ fn threads_that_wait_and_leave_lose_no_place() {
                 let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
                 for round in 0..2000_u32 {
                     let place = match come(room, 1) {
-                        Came::In(place) => place,
+                        Came::In(place, _) => place,
                         // Some do not wait for their turn.
                         Came::Waits(ticket) if (round + thread).is_multiple_of(3) => {
                             drop(ticket);
                             continue;
                         }
                         Came::Waits(mut ticket) => Some(runtime.block_on(poll_fn(|cx| ticket.poll(cx)))),
-                        Came::Full => panic!("there is room in the line"),
+                        Came::Full | Came::Shadowed(_) => panic!("there is room in the line"),
                     };
                     if place.is_some() {
                         assert!(inside.fetch_add(1, Ordering::SeqCst) < 2);
@@ -176,5 +176,5 @@ fn threads_that_wait_and_leave_lose_no_place() {
 fn come_many(room: &Arc<Room>) -> usize {
     set(room, 2, 0);
     let came: Vec<_> = (0..5).map(|_| come(room, 1)).collect();
-    came.iter().filter(|came| matches!(came, Came::In(Some(_)))).count()
+    came.iter().filter(|came| matches!(came, Came::In(Some(_), _))).count()
 }

@@ -11,6 +11,7 @@ use super::look;
 use crate::limiter::Limited;
 use crate::limiter::in_flight::{Place, Ticket};
 use crate::limiter::pending::Pending;
+use crate::limiter::watch::Asker;
 use crate::request::judge::Judgement;
 use crate::state::Active;
 use crate::telemetry::metrics::Waiting;
@@ -27,7 +28,7 @@ pub(super) async fn places<R: Responder>(
 ) -> Result<(), Reason> {
     while pending.places.waits() {
         let Some(ticket) = pending.places.ticket() else {
-            if let Err(limit) = pending.take_places(&active.limiter, &active.plan) {
+            if let Err(limit) = pending.take_places(&active.limiter, &active.plan, asker(worker)) {
                 return Err(full(limit, judgement, active));
             }
             continue;
@@ -39,6 +40,7 @@ pub(super) async fn places<R: Responder>(
         let until = began + terms.map(|terms| terms.timeout).unwrap_or_default();
         let came = turn(ticket, until, worker, reply).await;
         *pending.delayed.get_or_insert_default() += began.elapsed();
+        pending.places.waited(&active.limiter, asker(worker), matches!(came, Ok(None)));
         match came {
             Ok(Some(place)) => pending.places.arrive(place),
             Ok(None) => return Err(full(limit, judgement, active)),
@@ -46,6 +48,11 @@ pub(super) async fn places<R: Responder>(
         }
     }
     Ok(())
+}
+
+/// Who asks now.
+fn asker(worker: &Worker) -> Asker {
+    Asker { worker: worker.id, now: worker.state.now(Instant::now()).nanos }
 }
 
 /// The limit has no place, and the judgement says so.

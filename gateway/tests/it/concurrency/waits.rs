@@ -1,9 +1,12 @@
-//! What becomes of a request's other limits while it waits for a place.
+//! What becomes of a request's other limits while it waits for a place, and what people see of it.
 
 use std::time::{Duration, Instant};
 
-use super::{app, ask, in_flight, waiting};
+use serde_json::json;
+
+use super::{app, ask, in_flight, limited, waiting};
 use crate::harness::{Config, Gateway, Redis, eventually, get, metric};
+use crate::limit_hot::seen;
 
 #[test]
 fn whom_a_limit_refuses_after_a_wait_is_not_counted_by_its_answer() {
@@ -74,4 +77,50 @@ fn who_waited_for_a_place_is_judged_when_he_has_it_and_not_when_he_came() {
     }
     released.release("/hold");
     assert_eq!([first.response().status, second.response().status], [200, 200]);
+}
+
+/// Requests that were asked about, near and over, and who was.
+fn counts(gateway: &Gateway) -> ([u64; 3], serde_json::Value) {
+    let seen = seen(gateway, "exports");
+    let counts = ["requests", "near", "over"].map(|what| seen[what].as_u64().unwrap());
+    (counts, seen["hot"]["keys"][0]["shown"].clone())
+}
+
+#[test]
+fn whoever_waits_is_near_and_whoever_is_refused_is_over_at_once_or_in_vain() {
+    let (app, released) = app();
+    let gateway = Gateway::start(limited(&app, "{max_in_flight: 1, queue: 1, queue_timeout: 30s, show_keys: true}"));
+    let mut first = ask(&gateway, "/hold/1");
+    app.wait_for_requests(1);
+    assert_eq!(counts(&gateway).0, [1, 0, 0]);
+    let mut second = ask(&gateway, "/second");
+    waiting(&gateway, 1.0);
+    assert_eq!(get(gateway.address(), "/third").status, 429);
+    released.release("/hold/1");
+    assert_eq!([first.response().status, second.response().status], [200, 200]);
+    assert_eq!(counts(&gateway), ([3, 1, 1], json!("127.0.0.1")));
+    assert!((metric(&gateway, "probegate_limited_total{limit=\"exports\"}") - 1.0).abs() < 0.5);
+
+    let gateway = Gateway::start(limited(&app, "{max_in_flight: 1, queue: 1, queue_timeout: 30ms}"));
+    let mut first = ask(&gateway, "/hold/2");
+    in_flight(&gateway, 1.0);
+    assert_eq!([(); 2].map(|()| get(gateway.address(), "/late").status), [429; 2]);
+    released.release("/hold/2");
+    assert_eq!(first.response().status, 200);
+    assert_eq!(counts(&gateway).0, [3, 0, 2]);
+}
+
+/// It asks for its place when the rate has let it through.
+#[test]
+fn whom_a_rate_delays_first_is_seen_as_well() {
+    let (app, released) = app();
+    let limits = "limits:\n  spaced: {rate: 1/s, burst: 9, delay: all}\n  exports: {max_in_flight: 1, show_keys: true}";
+    let gateway = Gateway::start(Config::before(&app).top(limits).service("limits: [spaced, exports]"));
+    let mut first = ask(&gateway, "/hold");
+    app.wait_for_requests(1);
+    // Delayed, unless this runs so slowly that it came a second later.
+    assert_eq!(get(gateway.address(), "/second").status, 429);
+    assert_eq!(counts(&gateway), ([2, 0, 1], json!("127.0.0.1")));
+    released.release("/hold");
+    assert_eq!(first.response().status, 200);
 }

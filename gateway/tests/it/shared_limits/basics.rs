@@ -32,10 +32,25 @@ fn whoever_is_over_the_limit_is_remembered_and_the_store_is_not_asked() {
     let app = Upstream::answering(|_| ok("answered"));
     let gateway = gateway(&app, &redis, "limits: {all: {rate: 1/h, shared: true}}", "limits: [all]");
     assert_eq!(statuses(&gateway, "/", 50), [vec![200], vec![429; 49]].concat());
-    wait_for_metric(&gateway, "probegate_limit_store_decisions_total{by=\"store\"}", 2.0);
-    wait_for_metric(&gateway, "probegate_limit_store_call_duration_seconds_count", 2.0);
+    // The first one was told that it was the last.
+    wait_for_metric(&gateway, "probegate_limit_store_decisions_total{by=\"store\"}", 1.0);
+    wait_for_metric(&gateway, "probegate_limit_store_call_duration_seconds_count", 1.0);
     wait_for_metric(&gateway, "probegate_limited_total{limit=\"all\"}", 49.0);
     wait_for_metric(&gateway, "probegate_limit_store_breaker{state=\"closed\"}", 1.0);
+}
+
+/// The store is not asked about who is too fast for the gateway's own limits, and would let nobody in any sooner.
+#[test]
+fn what_the_store_would_refuse_is_told_where_the_gateway_refuses() {
+    let redis = Redis::start();
+    let app = Upstream::answering(|_| ok("answered"));
+    let limits = "limits: {own: {rate: 2/h, burst: 0}, all: {rate: 1/h, burst: 0, shared: true}}";
+    let gateway = gateway(&app, &redis, limits, "limits: [own, all]");
+    assert_eq!(get(gateway.address(), "/").status, 200);
+    let refused = get(gateway.address(), "/");
+    assert_eq!((refused.status, refused.json()["violated-policies"].clone()), (429, json!(["all"])));
+    let after: u64 = refused.field("retry-after").unwrap().parse().unwrap();
+    assert!((3500..=3600).contains(&after), "{after}");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::thread;
 
 use super::{gateway, gateway_with};
 use crate::harness::{Gate, Gateway, Redis, Reply, Upstream, eventually, exchange, get, metric, wait_for_metric};
-use crate::limit_counts::{guess, login};
+use crate::limit_counts::{guess, login, while_others_are_under_way_nobody_knows};
 
 const FAILURES: &str = "limits: {login: {rate: 5/h, count: {status: [401]}, shared: true}}";
 
@@ -94,6 +94,19 @@ fn guesses_at_the_same_time_get_no_further_than_once_at_each_gateway() {
     let refused = exchange(gateways[0].address(), "POST /login HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n");
     let after: u64 = refused.field("retry-after").unwrap().parse().unwrap();
     assert!((refused.status, 4000 < after && after <= 4320) == (429, true), "{after}");
+}
+
+#[test]
+fn while_others_are_under_way_nobody_is_told_to_stay_away_for_an_hour() {
+    let redis = Redis::start();
+    let gone = crate::harness::Unreachable::refusing();
+    // By the store, and by the gateway alone.
+    for (url, replicas) in [(redis.url(), 3), (format!("redis://{}", gone.server()), 1)] {
+        let store = format!("timeout: 900ms\nreplicas: {replicas}");
+        while_others_are_under_way_nobody_knows(|app| {
+            gateway_with(app, &url, FAILURES, "limits: [login]", &store).start()
+        });
+    }
 }
 
 #[test]

@@ -59,6 +59,24 @@ fn whoever_is_refused_by_one_is_charged_by_none_and_the_first_that_refuses_is_na
     assert_eq!((decision.admitted, decision.remaining, decision.retry_after), (false, 0, SECOND));
 }
 
+/// The one behind the last that fits has to wait exactly as long as it is told.
+#[test]
+fn what_the_next_one_is_told_is_what_the_store_says_to_it() {
+    let start = START + SECOND;
+    for quota in [quota("3/5s", 2), Quota::fixed_window("3/5s".parse().unwrap())] {
+        let charges = [Charge::of(&quota, true)];
+        let mut states = [0];
+        for _ in 0..3 {
+            let told = charge(&mut states, start, &charges).after(0, &quota).unwrap();
+            let asked = charge(&mut states.clone(), start, &charges).decision(0, &quota, 1).unwrap();
+            assert_eq!(told, asked);
+        }
+        let wait = charge(&mut states, start, &charges).decision(0, &quota, 1).unwrap().retry_after;
+        assert!(wait > SECOND && charge(&mut states.clone(), start + wait - 1, &charges).refused.is_some());
+        assert_eq!(charge(&mut states, start + wait, &charges).refused, None);
+    }
+}
+
 #[test]
 fn a_bucket_that_is_only_watched_keeps_nobody_out_and_is_not_overcharged() {
     let narrow = quota("1/s", 0);
