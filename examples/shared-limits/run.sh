@@ -11,9 +11,10 @@ trap 'kill $(jobs -p) 2>/dev/null; rm -rf "$folder"' EXIT
 redis-server --bind 127.0.0.1 --port 6379 --save "" --dir "$folder" --daemonize no >"$folder/redis.log" &
 python3 -m http.server --bind 127.0.0.1 --directory "$folder" 8000 2>/dev/null &
 for port in 8080 8081; do
-  # What differs between the two: where they listen.
+  # What differs between the two: where they listen, and where they keep their bans.
   {
     printf 'listeners: [{address: "127.0.0.1:%s"}]\nadmin: {address: "127.0.0.1:%s"}\n' $port $((port + 1900))
+    printf 'storage: "%s"\n' "$folder/storage-$port"
     cat probegate.yaml
   } >"$folder/$port.yaml"
   "$probegate" run --config "$folder/$port.yaml" &
