@@ -28,6 +28,7 @@ use self::key::key;
 use self::late::Late;
 use self::pending::{Asked, Charge, Pending, Wait};
 use self::shared::Shared;
+pub use self::shown::called;
 use self::watch::Watch;
 use crate::plan::{Limit, Plan, Telling};
 

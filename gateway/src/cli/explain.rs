@@ -21,6 +21,7 @@ use std::process::ExitCode;
 
 use probegate_policies::access::{Refusal, Rule, Trace};
 use probegate_policies::client::{Identity, Step, Watch};
+use probegate_policies::fields::Fields;
 use probegate_policies::limit::Seed;
 use probegate_policies::now::Now;
 use probegate_policies::reason::Reason;
@@ -29,7 +30,7 @@ use self::edits::asks_app;
 use self::entrance::{Entrance, head};
 use super::{USAGE, colour, print, say};
 use crate::config::{self, Loaded};
-use crate::limiter::Limiter;
+use crate::limiter::{self, Asking, Limiter};
 use crate::plan::{Action, Deny, Listener, Plan, Serve};
 use crate::request::judge::{self, Judgement, Observer, Part, Question, Scratch, Showing, Way};
 use crate::request::target::Target;
@@ -237,7 +238,8 @@ fn explain(loaded: &Loaded, arguments: &Arguments) -> (String, bool) {
 struct Watched {
     walk: Vec<(String, Step)>,
     rules: Vec<(usize, String, u32, Result<(), Refusal>)>,
-    limits: Vec<usize>,
+    /// Index, and whom it counts.
+    limits: Vec<(usize, String)>,
 }
 
 impl Watch for Watched {
@@ -253,8 +255,9 @@ impl Trace for Watched {
 }
 
 impl Observer for Watched {
-    fn limits(&mut self, limits: impl Iterator<Item = usize>) {
-        self.limits = limits.collect();
+    fn limits<F: Fields + ?Sized>(&mut self, plan: &Plan, limits: impl Iterator<Item = usize>, asking: &Asking<'_, F>) {
+        let called = |limit: usize| Some((limit, limiter::called(plan.limits.get(limit)?, asking)));
+        self.limits = limits.filter_map(called).collect();
     }
 }
 

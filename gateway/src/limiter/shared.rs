@@ -72,11 +72,10 @@ pub struct Settled {
 }
 
 impl Sharing {
-    /// Remembers that the store refuses a key for so long. `now`: when the request was judged, which is before the store did, so that it is never for
-    /// longer than the store would.
-    fn remember(&self, local: Key, retry_after: u64, now: Now) {
+    /// Remembers that the store refuses a key for so long. `heard`: when it has said so, so that whoever comes back when told does not come too early for it.
+    fn remember(&self, local: Key, retry_after: u64, heard: u64) {
         if retry_after > 0 {
-            self.over.remember(local, now.nanos.saturating_add(retry_after), now.nanos);
+            self.over.remember(local, heard.saturating_add(retry_after), heard);
         }
     }
 }
@@ -231,14 +230,14 @@ impl Limiter {
         self.shared.unasked.load(Ordering::Relaxed)
     }
 
-    /// Asks the store, or does what is done without it.
+    /// Asks the store, or does what is done without it. `now`: the moment `at`.
     pub async fn settle(
         &self,
         plan: &Plan,
         store: Option<&Arc<Store>>,
         link: Option<&Link>,
         asked: &Asked,
-        now: Now,
+        (at, now): (Instant, Now),
     ) -> Settled {
         // A plan with shared limits has a store.
         let Some(store) = store else { return self.alone(plan, asked, now) };
@@ -249,7 +248,8 @@ impl Limiter {
             match link.ask(&asked.keys, &asked.arguments).await.map(|words| Answer::read(&words, asked.keys.len())) {
                 Ok(Some(answer)) if answer.fits(&asked.arguments) => {
                     store.stats.decided(By::Store);
-                    return self.told(plan, asked, &answer, now);
+                    let took = u64::try_from(at.elapsed().as_nanos()).unwrap_or(0);
+                    return self.told(plan, asked, &answer, now, now.nanos.saturating_add(took));
                 }
                 Ok(_) => store.failed_with(Failure::Refused, "an answer of another script"),
                 // The store has counted it.
@@ -273,8 +273,8 @@ impl Limiter {
         }
     }
 
-    /// What follows from an answer of the store.
-    fn told(&self, plan: &Plan, asked: &Asked, answer: &Answer, now: Now) -> Settled {
+    /// What follows from an answer of the store. `heard`: when it came.
+    fn told(&self, plan: &Plan, asked: &Asked, answer: &Answer, now: Now, heard: u64) -> Settled {
         let mut settled = Settled { limited: None, delay: (0, 0), refused: None, shadows: Vec::new() };
         for (position, question) in asked.limits.iter().enumerate() {
             let Question { limit: index, key, under_way, spared } = question;
@@ -286,7 +286,7 @@ impl Limiter {
             match answer.refused {
                 // Not only the first: whoever comes back when that one lets him pass is refused by another.
                 Some(refused) if refused == position || !spared && !decision.admitted => {
-                    sharing.remember(*key, alone.retry_after, now);
+                    sharing.remember(*key, alone.retry_after, heard);
                     let this = Limited { limit: *index, decision };
                     let longest = settled.limited.map_or(this, |limited| limited.or_longer(*index, Some(decision)));
                     settled.limited = Some(longest);
@@ -303,7 +303,7 @@ impl Limiter {
                         // The next one comes too early for it, whichever limit refuses it.
                         if under_way.is_none() && decision.remaining == 0 {
                             let next = answer.after(position, &limit.quota).map_or(0, |next| next.retry_after);
-                            sharing.remember(*key, next, now);
+                            sharing.remember(*key, next, heard);
                         }
                         settled.add((*index, limit), decision);
                     }

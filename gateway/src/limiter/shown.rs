@@ -23,11 +23,12 @@ const REDACTED: &str = "[redacted]";
 
 /// What this limit calls whom it charges; `None`: it does not tell.
 pub(super) fn label<F: Fields + ?Sized>(limit: &Limit, asking: &Asking<'_, F>) -> Label {
-    limit.show_keys.then(|| text(&limit.key, asking).into())
+    limit.show_keys.then(|| called(limit, asking).into())
 }
 
-fn text<F: Fields + ?Sized>(key: &LimitKey, asking: &Asking<'_, F>) -> String {
-    let parts: Vec<String> = key.parts.iter().map(|part| of(part, key, asking)).collect();
+/// What people call whom a limit charges.
+pub fn called<F: Fields + ?Sized>(limit: &Limit, asking: &Asking<'_, F>) -> String {
+    let parts: Vec<String> = limit.key.parts.iter().map(|part| of(part, &limit.key, asking)).collect();
     parts.join(", ")
 }
 

@@ -236,6 +236,9 @@ impl fmt::Display for LimitKey {
             let separator = if index == 0 { "" } else { ", " };
             write!(f, "{separator}{part}")?;
         }
-        write!(f, " (/{}, /{})", self.v4_prefix, self.v6_prefix)
+        if self.parts.contains(&LimitPart::ClientIp) {
+            write!(f, " (/{}, /{})", self.v4_prefix, self.v6_prefix)?;
+        }
+        Ok(())
     }
 }

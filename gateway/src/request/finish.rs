@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use probegate_policies::client::Identity;
+use probegate_policies::limit::Algorithm;
 use probegate_policies::now::Now;
 use probegate_policies::reason::Reason;
 
@@ -191,13 +192,15 @@ pub fn finish(
     }
 }
 
-/// How far a request was beyond its limit, in thousandths of a request: nginx's `excess`.
+/// How far a request was beyond its limit, in thousandths of a request: nginx's `excess`. In fixed windows, and where nobody knows, that is the one request too many.
 fn excess(plan: &Plan, judgement: &Judgement<'_>) -> u64 {
     let limited =
         judgement.limited.and_then(|limited| Some((limited.decision, &plan.limits.get(limited.limit)?.quota)));
     limited.map_or(0, |(decision, quota)| {
         let beyond = u128::from(decision.retry_after) * 1000 / u128::from(quota.interval().max(1));
-        u64::from(quota.limit() - 1).saturating_mul(1000).saturating_add(u64::try_from(beyond).unwrap_or(u64::MAX))
+        let is_exact = quota.algorithm() == Algorithm::Gcra && decision.reset > 0;
+        let beyond = if is_exact { u64::try_from(beyond).unwrap_or(u64::MAX) } else { 1000 };
+        u64::from(quota.limit() - 1).saturating_mul(1000).saturating_add(beyond)
     })
 }
 

@@ -188,8 +188,14 @@ pub trait Observer: Watch + Trace {
     fn service(&mut self, _service: &Service) {}
     /// The part was chosen.
     fn part(&mut self, _service: &Service, _part: Part) {}
-    /// These limits are asked.
-    fn limits(&mut self, _limits: impl Iterator<Item = usize>) {}
+    /// These limits of the plan are asked this.
+    fn limits<F: Fields + ?Sized>(
+        &mut self,
+        _plan: &Plan,
+        _limits: impl Iterator<Item = usize>,
+        _asking: &Asking<'_, F>,
+    ) {
+    }
 }
 
 impl Observer for () {}
@@ -338,7 +344,7 @@ fn enter<F: Fields + ?Sized>(
         now: question.now,
         worker: question.worker,
     };
-    observer.limits(limits.clone());
+    observer.limits(plan, limits.clone(), &asking);
     let Admission { limited, pending } = limiter.admit(plan, limits, &asking);
     (judgement.limited, judgement.pending) = (limited, pending);
     if let Some(limited) = judgement.limited.filter(|limited| !limited.decision.admitted) {

@@ -119,7 +119,7 @@ async fn ask(asked: &Asked, judgement: &mut Judgement<'_>, worker: &Worker, acti
     worker.keep_link();
     let link = worker.link(active.store.as_ref());
     let now = worker.state.now(at);
-    let settled = active.limiter.settle(&active.plan, active.store.as_ref(), link.as_deref(), asked, now).await;
+    let settled = active.limiter.settle(&active.plan, active.store.as_ref(), link.as_deref(), asked, (at, now)).await;
     if let Some(limited) = settled.limited
         && (settled.refused.is_some()
             || judgement.limited.is_none_or(|other| limited.decision.remaining < other.decision.remaining))

@@ -27,12 +27,12 @@ fn app() -> Upstream {
     })
 }
 
-fn config(app: &Upstream, storage: &Folder, bans: &str) -> Config {
+pub(crate) fn config(app: &Upstream, storage: &Folder, bans: &str) -> Config {
     Config::before(app).top(&format!("storage: {}", storage.path().display())).top(TRUSTED).top(bans)
 }
 
 /// A request that the proxy passes on for this client.
-fn ask(to: SocketAddr, client: &str, request: &str, body: &str) -> Response {
+pub(crate) fn ask(to: SocketAddr, client: &str, request: &str, body: &str) -> Response {
     let mut connection = Client::connect_from(PROXY, to);
     connection.send(format!(
         "{request} HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: {client}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
@@ -53,7 +53,7 @@ fn guess(to: SocketAddr, client: &str) {
     assert_eq!(login(to, client, "guess"), 403);
 }
 
-fn ban(admin: SocketAddr, arguments: &[&str]) -> Ended {
+pub(crate) fn ban(admin: SocketAddr, arguments: &[&str]) -> Ended {
     let arguments: Vec<&str> = ["ban"].into_iter().chain(arguments.iter().copied()).collect();
     run(probegate(&arguments).arg("--admin").arg(admin.to_string()).env_remove("PROBEGATE_ADMIN_TOKEN"))
 }

@@ -115,7 +115,7 @@ peer      198.51.100.7, not a trusted proxy: forwarding fields are ignored
 client    198.51.100.7 (peer)
 service   `shop` answers for host `shop.example` (FILE:6)
 part      no probe and no route: no rule of its own
-limit     `few` (FILE:4): counts this request by client_ip (/32, /64): 10/h, burst 4; a new client has 4 left after it
+limit     `few` (FILE:4): counts this request by client_ip (/32, /64), as `198.51.100.7`: 10/h, burst 4; a new client has 4 left after it; beyond that, 429 (limit_exceeded)
 verdict   passes: it goes to the app
 "
     );

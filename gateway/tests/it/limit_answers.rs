@@ -116,23 +116,55 @@ fn a_limit_that_all_clients_share_blames_none_of_them() {
     }
 }
 
-/// Whoever comes back when told is let in.
+/// Whoever comes back when told is let in: after a time rounded down, or that of one limit where another one refuses for longer, he would be refused again.
 #[test]
 fn retry_after_is_never_too_early() {
-    let app = app();
-    let limits = "limits: {exact: {rate: 1/s, burst: 0}, window: {rate: 1/s, algorithm: fixed_window}}";
-    let service = "routes: [{path: /exact, limits: [exact]}, {path: /window, limits: [window]}]";
-    let gateway = Gateway::start(Config::before(&app).top(limits).service(service));
-    for path in ["/exact", "/window"] {
-        for _ in 0..2 {
-            // As many as it takes until one is refused.
-            let refused =
-                std::iter::repeat_with(|| get(gateway.address(), path)).find(|answer| answer.status == 429).unwrap();
-            let after = refused.field("retry-after").unwrap().parse().unwrap();
-            std::thread::sleep(std::time::Duration::from_secs(after));
-            assert_eq!(get(gateway.address(), path).status, 200, "{path}");
+    let (app, redis) = (crate::limit_counts::login(), Redis::start());
+    let limits = "limits:\n  exact: {rate: 3/5s, burst: 1}\n  window: {rate: 2/3s, algorithm: fixed_window}\n  \
+                  failures: {rate: 3/5s, burst: 1, count: {status: [401]}}\n  \
+                  fleet: {rate: 3/5s, burst: 1, shared: true}\n  fleets_window: {rate: 2/3s, algorithm: fixed_window, shared: true}\n  \
+                  fleets_failures: {rate: 3/5s, burst: 1, count: {status: [401]}, shared: true}\n  \
+                  quick: {rate: 1/2s, burst: 0}\n  slow: {rate: 2/5s, burst: 0}\n  fleets_slow: {rate: 2/5s, burst: 0, shared: true}";
+    let store = format!("limit_store: {{redis: \"{}\", replicas: 2, timeout: 900ms}}", redis.url());
+    let paths = [
+        "exact",
+        "window",
+        "failures",
+        "fleet",
+        "fleets_window",
+        "fleets_failures",
+        "quick,slow",
+        "slow,quick",
+        "quick,fleets_slow",
+        "fleets_slow,quick",
+    ];
+    let routes = paths.iter().enumerate().map(|(number, limits)| {
+        // Each path is a client of its own.
+        format!("  - {{path: /{number}, limits: [{limits}]}}\n")
+    });
+    let service = format!("routes:\n{}", routes.collect::<String>());
+    let gateway = Gateway::start(Config::before(&app).top(limits).top(&store).service(&service));
+    // With a time: not for requests under way that have not been charged yet.
+    let is_sure = |answer: &crate::harness::Response| {
+        answer.status == 429 && answer.field("ratelimit").is_some_and(|told| told.contains(";t="))
+    };
+    std::thread::scope(|scope| {
+        for (number, limits) in paths.iter().enumerate() {
+            let gateway = &gateway;
+            let client = [127, 0, 0, 10 + u8::try_from(number).unwrap()];
+            let ask = move || crate::limit_counts::get_from(client, gateway, &format!("/{number}"));
+            scope.spawn(move || {
+                for _ in 0..2 {
+                    // As many as it takes until one is refused.
+                    let refused = std::iter::repeat_with(ask).find(is_sure).unwrap();
+                    let after = refused.field("retry-after").unwrap().parse().unwrap();
+                    // What is told is what is tried.
+                    std::thread::sleep(std::time::Duration::from_secs(after));
+                    assert_ne!(ask().status, 429, "{limits}: {after}");
+                }
+            });
         }
-    }
+    });
 }
 
 /// A client can not save up what it has earned while it was sending the head of its request.
@@ -144,6 +176,7 @@ fn a_request_is_counted_when_its_head_is_complete() {
     );
     let mut slow = crate::harness::Client::connect(gateway.address());
     slow.send("GET / HTTP/1.1\r\nHost: a\r\nX-Slow:");
+    // How long the head takes is what is tried.
     std::thread::sleep(std::time::Duration::from_millis(4300));
     slow.send(" yes\r\n\r\n");
     assert_eq!(slow.response().status, 200);
@@ -158,18 +191,31 @@ fn a_request_is_counted_when_its_head_is_complete() {
 fn explain_tells_how_a_limit_counts() {
     let app = app();
     let limits = "limits:\n  a: {rate: 5/m, key: [client_ip, {header: X-Tenant}], mode: shadow}\n  b: {rate: 10/s, burst: 20, delay: 5}\n  \
-                  c: {rate: 5/h, algorithm: fixed_window, count: {status: [401, 403]}}\n  d: {rate: 1/s, methods: UNSAFE}";
-    let config = Config::before(&app).top(limits).service("limits: [a, b, c, d]");
+                  c: {rate: 5/h, algorithm: fixed_window, count: {status: [401, 403]}, ipv4_prefix: 24}\n  d: {rate: 1/s, methods: UNSAFE}\n  \
+                  e: {rate: 2/h, key: service}\n  f: {max_in_flight: 2, key: {header: X-Tenant}, mode: shadow}";
+    let config = Config::before(&app)
+        .top(limits)
+        .top("client_ip: {trusted_proxies: [192.0.2.1]}")
+        .service("limits: [a, b, c, d, e, f]");
     let folder = crate::harness::Folder::new();
     let path = folder.write("probegate.yaml", config.to_string());
-    let mut command: Command = probegate(["explain", "-c"]);
-    let ended = run(command.arg(path).args(["GET", "/"]));
+    let explain = |arguments: &[&str]| {
+        let mut command: Command = probegate(["explain", "-c"]);
+        run(command.arg(&path).args(arguments).args(["GET", "/"])).out
+    };
+    let told = explain(&["--from", "203.0.113.9"]);
     for text in [
-        "by client_ip, header x-tenant (/32, /64): 5/m, burst 4; in shadow mode: it refuses nobody",
-        "by client_ip (/32, /64): 10/s, burst 20, delay 5; a new client has 20 left after it",
-        "by client_ip (/32, /64): 5/h in fixed windows, if it is answered 401 or 403; a new client has 4 left after it",
+        "by client_ip, header x-tenant (/32, /64), as `203.0.113.9, no header x-tenant: 203.0.113.9`: 5/m, burst 4; in shadow mode: it refuses nobody\n",
+        "by client_ip (/32, /64), as `203.0.113.9`: 10/s, burst 20, delay 5; a new client has 20 left after it; beyond that, 429 (limit_exceeded)\n",
+        "by client_ip (/24, /64), as `203.0.113.0/24`: 5/h in fixed windows, if it is answered 401 or 403; a new client has 4 left after it; beyond that, 429 ",
+        "by service, as `service app`: 2/h, burst 1; the first request leaves 1 for all clients together; beyond that, 503 (capacity_exceeded)\n",
+        "by header x-tenant, as `no header x-tenant: 203.0.113.9` while it is in flight: 2 at a time; in shadow mode",
     ] {
-        assert!(ended.out.contains(text), "{text}\n{ended:?}");
+        assert!(told.contains(text), "{text}\n{told}");
     }
-    assert!(!ended.out.contains("`d`"), "GET is not counted by it: {ended:?}");
+    assert!(!told.contains("`d`"), "GET is not counted by it: {told}");
+    let told = explain(&["--from", "192.0.2.1", "-H", "X-Forwarded-For: junk", "-H", "X-Tenant: acme"]);
+    for text in ["as `unknown behind 192.0.2.1, header x-tenant acme`: 5/m", "as `header x-tenant acme` while"] {
+        assert!(told.contains(text), "{text}\n{told}");
+    }
 }

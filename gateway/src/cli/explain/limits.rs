@@ -8,18 +8,19 @@ use crate::plan::{Delay, Limit, Plan};
 impl Out {
     /// A line for every limit that counts the request.
     pub(super) fn limits(&mut self, plan: &Plan, watched: &Watched, method: &[u8]) {
-        let limits = watched.limits.iter().filter_map(|&index| plan.limits.get(index));
-        for limit in limits.filter(|limit| limit.counts(method)) {
+        let limits = watched.limits.iter().filter_map(|(index, called)| Some((plan.limits.get(*index)?, called)));
+        for (limit, called) in limits.filter(|(limit, _)| limit.counts(method)) {
             let at = self.at(limit.origin.line);
-            self.line("limit", &format!("`{}`{at}: {}", limit.name, text(limit)));
+            let whom = format!("counts this request by {}, as `{called}`", limit.key);
+            let text = if limit.rate.is_some() { rate(limit) } else { in_flight(limit) };
+            self.line("limit", &format!("`{}`{at}: {whom}{text}", limit.name));
         }
     }
 }
 
-fn text(limit: &Limit) -> String {
+fn rate(limit: &Limit) -> String {
     let left = limit.quota.limit() - 1;
-    let Some(rate) = limit.rate else { return in_flight(limit) };
-    let mut text = format!("counts this request by {}: {rate}", limit.key);
+    let mut text = limit.rate.map(|rate| format!(": {rate}")).unwrap_or_default();
     match limit.quota.algorithm() {
         Algorithm::Gcra => text.push_str(&format!(", burst {left}")),
         Algorithm::FixedWindow => text.push_str(" in fixed windows"),
@@ -41,13 +42,17 @@ fn text(limit: &Limit) -> String {
     if limit.enforced < 100 {
         text.push_str(&format!("; for {} % of its keys: others are only counted", limit.enforced));
     }
-    text.push_str(&format!("; a new client has {left} left after it"));
+    if limit.key.is_about_clients() {
+        text.push_str(&format!("; a new client has {left} left after it"));
+    } else {
+        text.push_str(&format!("; the first request leaves {left} for all clients together"));
+    }
+    beyond(limit, &mut text);
     text
 }
 
 fn in_flight(limit: &Limit) -> String {
-    let mut text =
-        format!("counts this request by {} while it is in flight: {} at a time", limit.key, limit.quota.limit());
+    let mut text = format!(" while it is in flight: {} at a time", limit.quota.limit());
     if let Some(terms) = limit.in_flight.filter(|terms| terms.queue > 0) {
         text.push_str(&format!(", {} more wait for {:?} at the most", terms.queue, terms.timeout));
     }
@@ -55,6 +60,11 @@ fn in_flight(limit: &Limit) -> String {
         text.push_str("; in shadow mode: it refuses nobody");
         return text;
     }
-    text.push_str(&format!("; beyond that, {} ({})", limit.reason().status(), limit.reason().label()));
+    beyond(limit, &mut text);
     text
+}
+
+/// What whoever it refuses is told.
+fn beyond(limit: &Limit, text: &mut String) {
+    text.push_str(&format!("; beyond that, {} ({})", limit.reason().status(), limit.reason().label()));
 }

@@ -15,7 +15,7 @@ pub(crate) struct Seconds(pub(crate) Duration);
 
 impl Word for Seconds {
     const EXPECTED: &'static str = "a duration such as `10s`, `800ms`, `5m` or `1h`";
-    const PATTERN: &'static str = "^[0-9]+(ms|s|m|h)$";
+    const PATTERN: &'static str = "^[0-9]+(ms|s|m|h|d)$";
 
     fn from_text(text: &str) -> Result<Self, Invalid> {
         let (digits, unit) = number_and_unit(text);
@@ -26,10 +26,10 @@ impl Word for Seconds {
             "s" => 1_000,
             "m" => 60_000,
             "h" => 3_600_000,
+            "d" => 86_400_000,
             "" => return Self::from_number(number),
             "min" | "mins" => return Err(invalid().hint(format!("write `{number}m`"))),
             "sec" | "secs" => return Err(invalid().hint(format!("write `{number}s`"))),
-            "d" => return Err(invalid().hint(format!("write `{}h`", number.saturating_mul(24)))),
             _ => return Err(invalid()),
         };
         // A year is beyond every deadline, and far below anything that could overflow later on.

@@ -29,6 +29,13 @@ fn what_changes_the_meaning_of_a_state_is_part_of_its_name() {
     }
 }
 
+#[test]
+fn no_request_waits_for_the_store_for_more_than_20_milliseconds_where_nothing_else_is_said() {
+    let rest = "limit_store: {redis: \"redis://127.0.0.1\", replicas: 2}\nservices: {one: {upstream: {servers: [\"127.0.0.1:1\"]}, limits: [x]}}\n";
+    let plan = plan(&format!("limits: {{x: {{rate: 1/s, shared: true}}}}\n{rest}"));
+    assert_eq!(plan.limit_store.unwrap().timeout, std::time::Duration::from_millis(20));
+}
+
 fn plan(text: &str) -> Plan {
     let source = Source { name: "test".to_owned(), text: text.to_owned() };
     config::compile(&source, &System::new(Path::new("")))

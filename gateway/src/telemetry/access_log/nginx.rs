@@ -27,6 +27,11 @@ pub(super) fn line(page: &mut Page, entry: &Entry<'_>, now: SystemTime, worker: 
     match (entry.decision, entry.policy) {
         // All clients together have used it up: this one is not to be banned for it.
         (Decision::Limit, _) if entry.reason == Some(Reason::CapacityExceeded) => return false,
+        // As nginx's `limit_conn` has it, which counts the same.
+        (Decision::Limit, Some((_, zone, _))) if entry.reason == Some(Reason::InFlightExceeded) => {
+            begin(out);
+            put(out, format_args!("limiting connections by zone \"{zone}\""));
+        }
         (Decision::Limit, Some((_, zone, _))) => {
             begin(out);
             put(

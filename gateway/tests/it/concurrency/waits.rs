@@ -43,7 +43,7 @@ fn who_waited_for_a_place_is_spaced_from_when_the_store_was_asked() {
     let began = Instant::now();
     let second = [ask(&gateway, "/3"), ask(&gateway, "/4")];
     waiting(&gateway, 2.0);
-    // Until those before owe nothing any more: each costs half a second.
+    // Until those before owe nothing any more: each costs half a second. The time is what is tried.
     while began.elapsed() < Duration::from_millis(1200) {
         std::thread::sleep(Duration::from_millis(20));
     }
@@ -71,7 +71,7 @@ fn who_waited_for_a_place_is_judged_when_he_has_it_and_not_when_he_came() {
     let began = Instant::now();
     let mut second = ask(&gateway, "/waits");
     waiting(&gateway, 1.0);
-    // Until the rate lets the next one through.
+    // Until the rate lets the next one through: the time is what is tried.
     while began.elapsed() < Duration::from_millis(2050) {
         std::thread::sleep(Duration::from_millis(20));
     }

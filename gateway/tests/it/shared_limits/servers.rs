@@ -266,3 +266,28 @@ fn when_a_master_dies_the_one_that_the_sentinels_have_made_is_asked() {
     assert!(line["error"].as_str().unwrap().contains("knows no master `othermaster`"), "{line}");
     assert_eq!(statuses(&lost, 1), [200]);
 }
+
+#[test]
+fn a_server_that_is_still_loading_is_as_good_as_gone_until_it_has_loaded() {
+    // A tenth of a second for each key, until it is told to hurry.
+    let slow =
+        ["--key-load-delay", "100000", "--loading-process-events-interval-bytes", "1024", "--rdbcompression", "no"];
+    let mut redis = Redis::with(&slow);
+    let value = "x".repeat(2000);
+    for number in 0..300 {
+        redis.run(&["SET", &format!("filler:{number}"), &value]);
+    }
+    assert_eq!(redis.run(&["SAVE"]), Reply::Text("OK".to_owned()));
+    redis.kill();
+    redis.start_again();
+    let app = app();
+    let gateway = gateway_with(&app, &redis.url(), LIMIT, "limits: [all]", "timeout: 900ms").start();
+    let line = eventually("it is noticed", || {
+        // Refused or not: nobody fails for it.
+        assert!(matches!(get(gateway.address(), "/").status, 200 | 429));
+        gateway.log_lines().into_iter().find(|line| line.contains("the limit store is not asked any more"))
+    });
+    assert!(line.contains("LOADING"), "{line}");
+    assert_eq!(redis.run(&["CONFIG", "SET", "key-load-delay", "0"]), Reply::Text("OK".to_owned()));
+    gateway.wait_for_log(|line| line["message"] == "the limit store is asked again");
+}
