@@ -34,7 +34,7 @@ pub use self::head::Framing;
 use self::head::{Name, ResponseHead};
 use self::known::Known;
 use self::piece::Piece;
-use self::pipe::Pipe;
+use self::pipe::{Pipe, Pipes};
 use self::progress::Wait;
 
 /// The client's side of a request body.
@@ -143,13 +143,13 @@ pub trait ResponseSource {
         0
     }
 
-    /// Waits for bytes of the body and moves some into the pipe, which is empty. Only where some are [`Self::passable`].
+    /// Waits for bytes of the body and moves some into a pipe; `None`: there is none to be had. Only where some are [`Self::passable`].
     ///
     /// # Errors
     /// The body will not become whole.
-    fn pass(&mut self, pipe: &mut Pipe) -> impl Future<Output = Result<(), Reason>> {
-        let _ = pipe;
-        std::future::ready(Err(Reason::UpstreamInvalid))
+    fn pass(&mut self, pipes: &Pipes) -> impl Future<Output = Result<Option<Pipe>, Reason>> {
+        let _ = pipes;
+        std::future::ready(Ok(None))
     }
 
     /// Waits until the next bytes of the body are in memory, and says which piece of which file they are. `None`: the next part is no piece of a file,

@@ -22,8 +22,8 @@ use crate::wire::pipe::Pipes;
 use crate::wire::turn::turn;
 use crate::wire::{ClientFraming, ClientGone, Framing, Responder, ResponseSource, Written};
 
-/// What is left of a body has to be larger than this, in bytes, for a pipe to be worth its while: two calls as with a copy, but they cost more where there is
-/// little to copy. For the 36 KiB that are left of 100 after the first read, it saves a tenth of the request.
+/// What is left of a body has to be larger than this, in bytes, for a pipe to be worth its while: it takes two calls as a copy does, but these cost more where
+/// there is little to copy. For 36 KiB, it saves a tenth of the request.
 const LARGE: u64 = 16 * 1024;
 
 /// How an answer is delivered.
@@ -200,7 +200,7 @@ async fn buffered<S: ResponseSource, R: Responder>(
             let left = Box::pin(pass(spools.pipes, &mut patience, &mut portion, source, reply, progress)).await?;
             if !left.is_empty() {
                 let behind = rest.get_or_insert_with(|| kept(None));
-                behind.keep(left);
+                behind.keep(left, patience);
                 Box::pin(behind.fill(spools.buffers.disk, source, reply, &progress.stall)).await?;
                 if behind.is_complete() {
                     return Ok(rest);
@@ -244,9 +244,8 @@ async fn pass<S: ResponseSource, R: Responder>(
     reply: &mut R,
     progress: &Progress,
 ) -> Result<Vec<u8>, Reason> {
-    let Some(mut pipe) = pipes.lend() else { return Ok(Vec::new()) };
     while source.passable() > LARGE {
-        watched(source.pass(&mut pipe), reply, progress).await?;
+        let Some(mut pipe) = watched(source.pass(pipes), reply, progress).await? else { break };
         let bytes = pipe.held();
         // Most often, the client takes it at once, and nobody looks at a clock.
         let taken = poll_fn(|cx| Poll::Ready(reply.poll_pass(cx, &mut pipe))).await;

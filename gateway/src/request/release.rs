@@ -72,8 +72,9 @@ impl Rest {
         self.last = part.end.is_some();
     }
 
-    /// Takes bytes that the client does not take at the moment. Only where nothing else waits.
-    pub fn keep(&mut self, bytes: Vec<u8>) {
+    /// Takes bytes that the client does not take at the moment. Only where nothing else waits. `patience`: what is left of the app's.
+    pub fn keep(&mut self, bytes: Vec<u8>, patience: Duration) {
+        self.patience = self.patience.min(patience);
         if self.spool.push(&bytes) == Err(Full) {
             // As without a buffer: the app waits until they are on their way.
             self.part = bytes;

@@ -212,6 +212,9 @@ pub struct FieldList {
     names: u32,
 }
 
+// Each name has a bit; this is the last.
+const _: () = assert!((Name::Other as u32) < u32::BITS);
+
 impl FieldList {
     /// No lines.
     pub const NONE: &Self = &Self { lines: Vec::new(), names: 0 };

@@ -14,7 +14,7 @@ use crate::wire::buffer::Buffer;
 use crate::wire::deadline::Deadline;
 use crate::wire::head::{FieldView, Name, ResponseHead};
 use crate::wire::pace::Pace;
-use crate::wire::pipe::Pipe;
+use crate::wire::pipe::{Pipe, Pipes};
 use crate::wire::transport::Transport;
 use crate::wire::{Framing, Part, RequestSink, ResponseSource, WriteFailed};
 
@@ -280,15 +280,16 @@ impl<T: Transport> ResponseSource for ResponseReader<'_, T> {
         if unseen && self.buffer.len() == self.given && self.transport.passes() { self.left } else { 0 }
     }
 
-    async fn pass(&mut self, pipe: &mut Pipe) -> Result<(), Reason> {
+    async fn pass(&mut self, pipes: &Pipes) -> Result<Option<Pipe>, Reason> {
         self.buffer.consume(std::mem::take(&mut self.given));
         self.get_ready().await;
         let most = usize::try_from(self.left).unwrap_or(usize::MAX);
-        match fill(self.transport, pipe, most, self.deadline).await.map_err(|error| failed(&error))? {
-            0 => Err(Reason::UpstreamClosed),
-            n => {
-                self.left -= n as u64;
-                Ok(())
+        let pipe = fill(self.transport, pipes, most, self.deadline).await.map_err(|error| failed(&error))?;
+        match pipe.as_ref().map(Pipe::held) {
+            Some(0) => Err(Reason::UpstreamClosed),
+            held => {
+                self.left -= held.unwrap_or_default() as u64;
+                Ok(pipe)
             }
         }
     }

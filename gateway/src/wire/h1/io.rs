@@ -11,7 +11,7 @@ use crate::wire::buffer::Buffer;
 use crate::wire::deadline::Deadline;
 use crate::wire::pace::Pace;
 use crate::wire::piece::Piece;
-use crate::wire::pipe::Pipe;
+use crate::wire::pipe::{Pipe, Pipes};
 use crate::wire::progress::Wait;
 use crate::wire::transport::Transport;
 use crate::wire::{WriteFailed, Written};
@@ -46,14 +46,21 @@ pub fn poll_read(
     }
 }
 
-/// Moves up to `most` bytes into the pipe, which is empty. Otherwise as [`read`].
-pub async fn fill(transport: &impl Transport, pipe: &mut Pipe, most: usize, deadline: &Deadline) -> io::Result<usize> {
+/// Moves up to `most` bytes into a pipe, which is lent when bytes are there: while an app is waited for, others have it. `None`: none is to be had. One that
+/// holds nothing is the end of the stream. Otherwise as [`read`].
+pub async fn fill(
+    transport: &impl Transport,
+    pipes: &Pipes,
+    most: usize,
+    deadline: &Deadline,
+) -> io::Result<Option<Pipe>> {
     poll_fn(|cx| {
         loop {
-            match transport.try_fill(pipe, most) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            let Some(mut pipe) = pipes.lend() else { return Poll::Ready(Ok(None)) };
+            match transport.try_fill(&mut pipe, most) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => drop(pipe),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                filled => return Poll::Ready(filled),
+                filled => return Poll::Ready(filled.map(|_| Some(pipe))),
             }
             match transport.poll_read_ready(cx) {
                 Poll::Ready(ready) => ready?,
