@@ -12,6 +12,10 @@ const PROBLEM: [&str; 4] = ["*/*", "application/*", "application/json", "applica
 /// Whether a client that sent these values of `Accept` wants a page more than a problem document. Of two that weigh the same it is the page only where
 /// `text/html` is named, and of the document nothing but that anything goes: some browsers give no weights. Whoever has no preference at all gets the document.
 pub fn prefers_page<'v>(accepted: &(impl Iterator<Item = &'v [u8]> + Clone)) -> bool {
+    // What most programs send, or nothing.
+    if accepted.clone().all(|line| line == b"*/*") {
+        return false;
+    }
     let (named, page) = weight(accepted, &PAGE);
     let (meant, problem) = weight(accepted, &PROBLEM);
     page > problem || (page == problem && page > 0 && named == PAGE.len() - 1 && meant == 0)

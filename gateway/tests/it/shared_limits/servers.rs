@@ -287,7 +287,7 @@ fn a_server_that_is_still_loading_is_as_good_as_gone_until_it_has_loaded() {
         assert!(matches!(get(gateway.address(), "/").status, 200 | 429));
         gateway.log_lines().into_iter().find(|line| line.contains("the limit store is not asked any more"))
     });
-    assert!(line.contains("LOADING"), "{line}");
+    assert!(line.contains("Redis is loading"), "{line}");
     assert_eq!(redis.run(&["CONFIG", "SET", "key-load-delay", "0"]), Reply::Text("OK".to_owned()));
     gateway.wait_for_log(|line| line["message"] == "the limit store is asked again");
 }
