@@ -141,13 +141,11 @@ impl State {
     /// # Errors
     /// A certificate can not be read or used.
     pub fn new(plan: Plan, seed: Seed, access_log: AccessLogger) -> Result<Arc<Self>, Failed> {
-        let metrics = Metrics::new(plan.workers);
-        let tls = Shared::default();
+        let (metrics, tls) = (Metrics::new(plan.workers), Shared::default());
         let listeners = tls::server::prepare(&plan, &tls)?.commit(&tls);
         let switches = Switches::load(&plan.storage);
         let bans = Bans::load(&plan.storage, seed);
-        let slots = Slots::default();
-        let origin = metrics.origin;
+        let (slots, origin) = (Slots::default(), metrics.origin);
         let active = activate(plan, listeners, None, &seed, &metrics, (&switches, &bans, &slots), origin);
         Ok(Arc::new(Self {
             active: ArcSwap::from_pointee(active),
@@ -300,6 +298,11 @@ impl State {
     /// Whether a new process answers on the admin listener.
     pub fn is_handed_over(&self) -> bool {
         self.handed_over.load(Ordering::Acquire)
+    }
+
+    /// Whether what is kept on the disk is this process's to write: it has taken over or was alone, and no other has taken over from it.
+    pub fn is_in_charge(&self) -> bool {
+        self.is_open() && !self.is_handed_over()
     }
 
     /// A new process has taken over.

@@ -246,9 +246,19 @@ impl Switches {
         (!*frozen).then_some(Held(frozen))
     }
 
-    /// From now on, none can be turned, or again. Waits for one that is being turned.
-    pub fn freeze(&self, to: bool) {
-        *self.frozen.lock().unwrap_or_else(PoisonError::into_inner) = to;
+    /// From now on, none can be turned. Waits for one that is being turned.
+    pub fn freeze(&self) {
+        *self.frozen.lock().unwrap_or_else(PoisonError::into_inner) = true;
+    }
+
+    /// They can be turned again.
+    pub fn thaw(&self) {
+        *self.frozen.lock().unwrap_or_else(PoisonError::into_inner) = false;
+    }
+
+    /// Whether the disk has not answered yet about one that was turned, after whoever turned it has waited for that.
+    pub fn is_being_written(&self) -> bool {
+        self.kept().written.try_lock().is_err()
     }
 
     /// How often a switch was turned.
@@ -287,6 +297,8 @@ impl Kept {
             if outcome.is_ok() {
                 *newest = number.max(*newest);
             }
+            // Whoever is told finds it written.
+            drop(newest);
             // Nobody may wait any more.
             tell.send(outcome).ok();
         };

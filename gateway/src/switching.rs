@@ -22,7 +22,7 @@ use tokio::task::LocalSet;
 
 use crate::plan::Slots;
 use crate::state::{Active, State};
-use crate::switches::{InSlots, Underway};
+use crate::switches::Underway;
 use crate::upstream::Pools;
 use crate::wire::deadline::{Deadlines, TICK};
 
@@ -136,6 +136,10 @@ pub struct Run {
 struct Told {
     claimed: bool,
     phase: Phase,
+    /// What was counted of the slot by this process when the phase began to be.
+    counted: Counts,
+    /// What is seen of it is everything since it began: no process before has taken any of it along.
+    whole: bool,
     /// How many lines there were before those that are kept.
     before: usize,
     lines: Vec<Line>,
@@ -143,7 +147,14 @@ struct Told {
 
 impl Run {
     fn new(id: Box<str>, service: &str, from: &str, to: &str, wanted: Option<Wanted>) -> Arc<Self> {
-        let told = Told { claimed: false, phase: Phase::Checking, before: 0, lines: Vec::new() };
+        let told = Told {
+            claimed: false,
+            phase: Phase::Checking,
+            counted: Counts::default(),
+            whole: false,
+            before: 0,
+            lines: Vec::new(),
+        };
         Arc::new(Self {
             id,
             service: service.into(),
@@ -200,6 +211,23 @@ impl Run {
 
     fn is_at(&self, phase: Phase) {
         self.told().phase = phase;
+    }
+
+    /// As [`Run::is_at`], for what goes on: with what was `counted` when it was looked at.
+    fn moves_on(&self, phase: Phase, counted: Counts) {
+        let mut told = self.told();
+        (told.phase, told.counted) = (phase, counted);
+    }
+
+    fn is_whole(&self, whole: bool) {
+        self.told().whole = whole;
+    }
+
+    /// What was seen of the new slot until now, also what has ended since anybody has looked, and whether that is everything. `None`: it does not move.
+    fn seen(&self, counted: Counts) -> Option<(Counts, bool)> {
+        let told = self.told();
+        let Phase::Moving { seen, .. } = told.phase else { return None };
+        Some((seen.and(counted.since(told.counted)), told.whole))
     }
 
     fn told(&self) -> MutexGuard<'_, Told> {
@@ -288,21 +316,17 @@ pub fn start(state: &Arc<State>) -> io::Result<()> {
     thread.spawn(move || LocalSet::new().block_on(&runtime, supervise(&state))).map(drop)
 }
 
-/// Writes down what was seen until now by switches that go on, for the process that goes on with them. Whoever calls this is about to end.
-pub fn keep_seen(state: &State) {
-    // Not held where another process waits: then nobody writes any more.
-    let _held = state.switches.hold();
-    for (service, switch) in state.switches.underway() {
-        let Some(run) = state.runs.of(&service).filter(|run| run.id == switch.id) else { continue };
-        let Phase::Moving { seen, .. } = run.phase() else { continue };
-        let kept = state.switches.slots(&service);
-        let to = InSlots { switch: Some(switch.having_seen(seen)), ..kept.clone() };
-        if to != kept
-            && let Some(why) = state.keep_slots(&service, to).unsaved
-        {
-            tracing::warn!(service = &*service, why, "what a switch has seen will not survive this process");
-        }
-    }
+/// Writes down what was seen until now by switches that go on, for the process that goes on with them. `last`: nothing is seen here any more. Why it will
+/// not survive this process.
+pub fn keep_seen(state: &State, last: bool) -> Option<String> {
+    // Where another process takes over, it is that one's to write.
+    let _held = state.switches.hold()?;
+    let runs: Vec<_> = state.runs.all().values().cloned().collect();
+    let seen = |run: &Arc<Run>| {
+        let (seen, whole) = run.seen(run::counts(state, run))?;
+        Some((run.id.clone(), seen, whole && last))
+    };
+    state.switches.keep_seen(&runs.iter().filter_map(seen).collect::<Vec<_>>())
 }
 
 /// What every run uses.

@@ -3,7 +3,22 @@
 //! SIGTERM: own readiness fails → (delay) → listeners close → requests in flight end → exit 0, at the deadline at the latest.
 //!
 //! What still runs at the deadline, or when a second signal makes an end, is cut: each request ends with a line in the log.
+//!
+//! What this process may do depends on where it is, and only this file takes it from one place to the next:
+//!
+//! | It is | Its sockets | Switches are turned and written | Bans are written | Own readiness | Leads to |
+//! |---|---|---|---|---|---|
+//! | starting | nobody's yet, or the old process's | no | no | fails | in charge, ending |
+//! | in charge | its own | yes | yes | holds | handing over, ending |
+//! | handing over | its own, and perhaps the new process's | no: that one has read them, or will | yes | holds | in charge, handed over |
+//! | handed over | the new process's | no | no | the new process's: holds | the end |
+//! | ending | its own, until `delay` is over | yes, at the end with what was seen | yes | fails | the end |
+//!
+//! Handing over ends by the word of the new process, or by knowing that there will be none. A SIGTERM waits for that, and then ends what this process is
+//! by then: so never do both go on, nor both go down because each relied on the other. Only SIGINT, or a second SIGTERM, ends a process that does not know;
+//! it writes nothing any more, and a new one that has the sockets finds it dead and goes on.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -11,6 +26,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use pingora::server::{ShutdownSignal, ShutdownSignalWatch};
 use tokio::sync::oneshot;
+use tokio::task::spawn_blocking;
 
 use super::front::Fleet;
 use super::handover::Meeting;
@@ -27,7 +43,7 @@ const LOOK: Duration = Duration::from_millis(10);
 /// How long cut requests may take to end. Nothing is waited for any more: the next tick of their worker ends them.
 const LAST: Duration = Duration::from_millis(500);
 
-/// What writing bans down and telling other gateways of them may take, both at once and after everything else.
+/// What writing down bans and what switches have seen, and telling other gateways of bans, may take, all at once and after everything else.
 const TELLING: Duration = Duration::from_secs(2);
 
 /// What cutting and writing the last log lines may take beyond the deadline.
@@ -53,7 +69,7 @@ impl Watch {
         Self { state, fleet, reloader, signals, meeting }
     }
 
-    /// Drains; a second signal cuts it short.
+    /// From "in charge" or "handed over" to the end. Drains; a second signal cuts it short.
     async fn terminate(&self) {
         tokio::select! {
             () = drain(&self.state, &self.fleet) => {}
@@ -63,7 +79,7 @@ impl Watch {
         let deadline = Instant::now() + TELLING;
         // Other gateways hear who was banned or let in a moment ago, by a thread that does not wait for the disk.
         outbox.end();
-        self.save();
+        self.save(true).await;
         while !outbox.has_ended() && Instant::now() < deadline {
             tokio::time::sleep(LOOK).await;
         }
@@ -79,49 +95,52 @@ impl Watch {
         self.state.access_log.flush(Duration::from_secs(1));
     }
 
-    /// Writes down who is banned, and what switches have seen, unless that is another process's business by now.
-    fn save(&self) {
-        if self.state.is_handed_over() {
+    /// Writes down who is banned, and what switches have seen, both at once: a disk may hang. Not where that is another process's business.
+    /// `last`: there will be nothing more.
+    async fn save(&self, last: bool) {
+        if !self.state.is_in_charge() {
             return;
         }
-        switching::keep_seen(&self.state);
-        let state = Arc::clone(&self.state);
-        if let Some(why) = bans::save(move || state.bans.write()) {
+        let (seen, banned) = (Arc::clone(&self.state), Arc::clone(&self.state));
+        let seen = spawn_blocking(move || switching::keep_seen(&seen, last));
+        let banned = spawn_blocking(move || bans::save(move || banned.bans.write()));
+        if let Some(why) = seen.await.unwrap_or_else(|error| Some(error.to_string())) {
+            tracing::warn!(why, "what switches have seen will not survive this process");
+        }
+        if let Some(why) = banned.await.unwrap_or_else(|error| Some(error.to_string())) {
             tracing::error!(why, "bans can not be written: they will not survive this process");
         }
     }
 
-    /// Gives the sockets to a new process. Pingora's own way leaves in any case.
+    /// From "in charge" to "handing over", and on to what comes of it. Pingora's own way leaves in any case.
     async fn hand_over(&self) -> Upgrade {
         let Some(meeting) = &self.meeting else {
             tracing::error!("SIGQUIT ignored: started without --upgrade-socket");
-            return Upgrade::Failed;
+            return Upgrade::Failed(None);
         };
         let (true, Some(table)) = (meeting.is_waited_on(), self.fleet.table()) else {
             tracing::error!(socket = meeting.path(), "SIGQUIT ignored: no new process waits for the sockets");
-            return Upgrade::Failed;
+            return Upgrade::Failed(None);
         };
-        // What was turned before is written when the new process reads it; what comes now is not turned, and told so.
-        let state = Arc::clone(&self.state);
-        if let Err(error) = tokio::task::spawn_blocking(move || state.switches.freeze(true)).await {
-            tracing::error!(%error, "the hand-over failed, this process stays in charge");
-            return Upgrade::Failed;
-        }
         // What the new process reads.
-        self.save();
-        let sent = Arc::default();
-        let given = tokio::select! {
-            biased;
-            given = meeting.give(&table, &sent) => given,
-            // As if it had died: a new process that has the sockets goes on with them. Then nobody has to look away, and whoever asks here for `readyz`
-            // asks about that one.
-            signal = self.told_to_end() => {
-                let goes_on = sent.load(Ordering::Acquire);
-                tracing::warn!(?signal, goes_on, "told to end during the hand-over: a new process that has the sockets goes on");
-                if goes_on {
-                    self.state.hand_over();
+        self.save(false).await;
+        let give = async {
+            self.freeze().await?;
+            meeting.give(&table).await
+        };
+        tokio::pin!(give);
+        let mut told = None;
+        let given = loop {
+            tokio::select! {
+                biased;
+                given = &mut give => break given,
+                signal = self.told_to_end() => {
+                    if signal == Signal::Interrupt || told.is_some() {
+                        return Upgrade::Cut;
+                    }
+                    tracing::warn!("told to end during the hand-over: its outcome comes first");
+                    told = Some(signal);
                 }
-                return Upgrade::Told(signal);
             }
         };
         match given {
@@ -131,11 +150,28 @@ impl Watch {
                 Upgrade::Done
             }
             Err(error) => {
-                self.state.switches.freeze(false);
+                self.state.switches.thaw();
                 tracing::error!(%error, "the hand-over failed, this process stays in charge");
-                Upgrade::Failed
+                Upgrade::Failed(told)
             }
         }
+    }
+
+    /// From now on no switch is turned, and told so: what was turned before is written when the new process reads it.
+    async fn freeze(&self) -> io::Result<()> {
+        let state = Arc::clone(&self.state);
+        let freeze = move || {
+            state.switches.freeze();
+            state.switches.is_being_written()
+        };
+        // What is still on its way to the file would replace what the new process has written there by then, which could not read it now either.
+        if spawn_blocking(freeze).await.map_err(io::Error::other)? {
+            return Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                "the disk with the folder of `storage` does not answer",
+            ));
+        }
+        Ok(())
     }
 
     /// Loads the configuration again, on a thread of its own: a disk may hang, and an end must not wait for it. What comes meanwhile waits, but for an
@@ -219,10 +255,10 @@ impl Watch {
 enum Upgrade {
     /// A new process has the sockets and goes on.
     Done,
-    /// There is none, and going away would be an outage.
-    Failed,
-    /// A signal to end came before it was over.
-    Told(Signal),
+    /// There is none, and this one stays in charge; what has told it to end meanwhile counts now.
+    Failed(Option<Signal>),
+    /// This one ends at once, and nobody waits for how it ends.
+    Cut,
 }
 
 /// What Pingora waits for.
@@ -259,14 +295,14 @@ impl Watch {
                     return ShutdownSignal::FastShutdown;
                 }
                 Signal::Upgrade => match self.hand_over().await {
-                    Upgrade::Failed => {}
-                    Upgrade::Told(Signal::Interrupt) => {
+                    Upgrade::Failed(told) => known = told,
+                    // The supervisor knows the new process as the main one, or will: of this one it hears nothing.
+                    Upgrade::Cut => {
                         end_at_the_latest(GRACE);
                         self.end_at_once().await;
                         return ShutdownSignal::FastShutdown;
                     }
-                    // The supervisor knows the new process as the main one: of this one it hears nothing.
-                    Upgrade::Done | Upgrade::Told(_) => {
+                    Upgrade::Done => {
                         self.terminate().await;
                         return ShutdownSignal::FastShutdown;
                     }

@@ -11,7 +11,6 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use pingora::server::ListenFds;
@@ -90,12 +89,11 @@ impl Meeting {
         path.into()
     }
 
-    /// The old process: sends the sockets, and waits until the new one has said that it can go on without this one. `sent`: where it is said that the new
-    /// one has them.
+    /// The old process: sends the sockets, and waits until the new one has said that it can go on without this one.
     ///
     /// # Errors
     /// It has not. The sockets are still ours as well.
-    pub(super) async fn give(&self, table: &ListenFds, sent: &Arc<AtomicBool>) -> io::Result<()> {
+    pub(super) async fn give(&self, table: &ListenFds) -> io::Result<()> {
         let count = table.lock().serialize().0.len();
         if count > listen::MOST_SOCKETS {
             let text = format!(
@@ -109,15 +107,17 @@ impl Meeting {
         // What an old process that died left behind.
         fs::remove_file(&word).ok();
         let listener = UnixListener::bind(&word)?;
-        let given = self.hand_over(table, &listener, sent).await;
+        let given = self.hand_over(table, &listener).await;
         fs::remove_file(&word).ok();
         given
     }
 
-    async fn hand_over(&self, table: &ListenFds, listener: &UnixListener, sent: &Arc<AtomicBool>) -> io::Result<()> {
-        let (table, path, is_sent) = (Arc::clone(table), self.path(), Arc::clone(sent));
-        let send = move || table.lock().send_to_sock(path.as_str()).map(|_| is_sent.store(true, Ordering::Release));
+    async fn hand_over(&self, table: &ListenFds, listener: &UnixListener) -> io::Result<()> {
+        let (table, path) = (Arc::clone(table), self.path());
+        let send = move || table.lock().send_to_sock(path.as_str());
         tokio::task::spawn_blocking(send).await.map_err(io::Error::other)?.map_err(io::Error::from)?;
+        // On their way: whether the new process goes on with them, only its word tells.
+        tracing::info!("the sockets are sent, and the new process has to say that it accepts");
         let late = |_| io::Error::new(io::ErrorKind::TimedOut, "the new process did not answer in time");
         let (stream, _) = timeout(RECEIVE, listener.accept()).await.map_err(late)??;
         let answered = timeout(ACCEPT, answer(&stream)).await.map_err(late).and_then(|answered| answered);

@@ -54,6 +54,9 @@ pub struct Underway {
     /// What was seen of the new slot when this was written: requests, and how many went wrong.
     #[serde(default, skip_serializing_if = "is_nothing")]
     pub seen: (u64, u64),
+    /// That is everything: whoever saw it has ended since, as one does, and nobody has gone on yet.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub whole: bool,
 }
 
 impl Underway {
@@ -88,6 +91,11 @@ impl Underway {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
 fn is_zero(number: &u64) -> bool {
     *number == 0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_false(flag: &bool) -> bool {
+    !*flag
 }
 
 fn is_nothing(seen: &(u64, u64)) -> bool {
@@ -221,6 +229,21 @@ impl Switches {
         let kept = self.kept();
         let slots = kept.record.slots.iter();
         slots.filter_map(|(service, slots)| Some((service.clone(), slots.switch.clone()?))).collect()
+    }
+
+    /// Keeps what was seen by switches that go on, each by its id and with whether that is everything, and writes it once. Why that will not survive the
+    /// process. Whoever calls this has leave to ([`Switches::hold`]).
+    pub(crate) fn keep_seen(&self, all: &[(Box<str>, Counts, bool)]) -> Option<String> {
+        let mut kept = self.kept();
+        let mut changed = false;
+        for switch in kept.record.slots.values_mut().filter_map(|slots| slots.switch.as_mut()) {
+            if let Some((_, seen, whole)) = all.iter().find(|(id, ..)| *id == switch.id) {
+                let to = Underway { whole: *whole, ..switch.clone().having_seen(*seen) };
+                changed |= to != *switch;
+                *switch = to;
+            }
+        }
+        if changed { kept.save() } else { None }
     }
 
     /// Tells `tell` what is kept about the slots of services, by name, while none of that changes.

@@ -44,9 +44,9 @@ fn what_was_turned_is_there_for_the_next_process() {
 fn none_is_turned_while_another_process_takes_over() {
     let switches = Switches::default();
     drop(switches.hold().unwrap());
-    switches.freeze(true);
+    switches.freeze();
     assert!(switches.hold().is_none());
-    switches.freeze(false);
+    switches.thaw();
     assert!(switches.hold().is_some());
 }
 

@@ -144,6 +144,7 @@ async fn depart(means: &Means, run: &Run, wanted: &Wanted, asked: Option<&[(Box<
                 retry: wanted.retry,
                 required: wanted.required,
                 seen: (0, 0),
+                whole: false,
             };
             let before = state.switches.slots(&run.service);
             // Requests come before it is written, and a disk may take its time.
@@ -162,6 +163,8 @@ async fn watch(means: &Means, run: &Arc<Run>, before: Option<Counts>) {
     let mut begun: Option<(Switch, Watch)> = None;
     let mut overdue = Overdue::default();
     let mut news = (Instant::now(), Counts::default());
+    // What a process saw that was killed, or that still ends, is not known.
+    let mut whole = before.is_some();
     loop {
         let Some(state) = means.state.upgrade() else { return };
         let kept = state.switches.slots(&run.service);
@@ -172,6 +175,8 @@ async fn watch(means: &Means, run: &Arc<Run>, before: Option<Counts>) {
             let before = before.unwrap_or(counts);
             let machine = Switch::begin(switch.stages(), switch.at, switch.tolerance(), before, now);
             let machine = machine.having_seen(switch.seen()).requiring(switch.required);
+            whole |= switch.whole;
+            run.is_whole(whole);
             if switch.seen() != Counts::default() {
                 run.say(format!("until then, {}", seen_so_far(switch.seen())));
             }
@@ -189,7 +194,8 @@ async fn watch(means: &Means, run: &Arc<Run>, before: Option<Counts>) {
                 }
                 Next::Return(Regress::Unready) => Err((Outcome::Returned, "a server is not ready any more".to_owned())),
                 Next::Return(Regress::Unseen { requests, required }) => {
-                    let why = format!("it was sent {requests} requests, and {required} were required");
+                    let known = if whole { "" } else { " that are known of" };
+                    let why = format!("it was sent {requests} requests{known}, and {required} were required");
                     Err((Outcome::Returned, why))
                 }
                 next => Ok(next),
@@ -202,8 +208,7 @@ async fn watch(means: &Means, run: &Arc<Run>, before: Option<Counts>) {
                 return;
             }
         } else if next == Ok(Next::Done) {
-            // What a process saw that was killed is not known.
-            let unseen = before.is_some() && seen.requests == 0;
+            let unseen = whole && seen.requests == 0;
             if end(&state, run, Outcome::Done, if unseen { UNSEEN } else { "" }) {
                 return;
             }
@@ -219,12 +224,14 @@ async fn watch(means: &Means, run: &Arc<Run>, before: Option<Counts>) {
                 run.say(seen_so_far(seen));
                 news = (Instant::now(), seen);
             }
-            run.is_at(phase);
+            run.moves_on(phase, counts);
             // Also where another process took over in between, and gave up: what is written is what requests see.
-            if switch.at != machine.stage()
+            // And should this process be killed, what it has seen is missing. Not behind its last word.
+            if (switch.at != machine.stage() || switch.whole)
                 && let Some(_held) = state.switches.hold()
+                && !state.is_closing()
             {
-                let switch = Underway { at: machine.stage(), ..switch }.having_seen(seen);
+                let switch = Underway { at: machine.stage(), whole: false, ..switch }.having_seen(seen);
                 keep(&state, run, InSlots { switch: Some(switch), ..kept });
             }
         }
@@ -313,7 +320,8 @@ fn labels(servers: Vec<(Box<str>, bool)>) -> Vec<Box<str>> {
     servers.into_iter().map(|(label, _)| label).collect()
 }
 
-fn counts(state: &State, run: &Run) -> Counts {
+/// What this process has counted of the new slot.
+pub(super) fn counts(state: &State, run: &Run) -> Counts {
     let active = state.active();
     find(&active, &run.service)
         .and_then(|(_, slots, servers)| Some(servers.split()?.counts(slots.index(&run.to)?)))

@@ -54,6 +54,7 @@ mod files_pointed;
 mod fleet;
 mod grpc;
 mod handover;
+mod handover_signals;
 mod harness;
 mod headers;
 mod health;
