@@ -95,15 +95,12 @@ pub struct Admin(Desk);
 
 impl Admin {
     /// One that answers nowhere yet.
-    ///
-    /// # Errors
-    /// The system gives no thread.
-    pub fn new(state: &Arc<State>) -> io::Result<Self> {
-        Ok(Self(Desk {
+    pub fn new(state: &Arc<State>) -> Self {
+        Self(Desk {
             state: Arc::clone(state),
             lately: Arc::default(),
-            audit: Audit::start(Arc::clone(&state.metrics.audit_failing))?,
-        }))
+            audit: Audit::new(Arc::clone(&state.metrics.audit_failing)),
+        })
     }
 
     /// Answers at an address.
@@ -222,7 +219,7 @@ impl Desk {
         };
         // Held until a switch is turned and written, so that a hand-over begins behind it.
         let held = (route.access == Access::Write).then(|| self.state.switches.hold());
-        if held.as_ref().is_some_and(|held| !self.state.is_open() || self.state.is_handed_over() || held.is_none()) {
+        if held.as_ref().is_some_and(|held| !self.state.is_in_charge() || held.is_none()) {
             // The other process may write its own switches at this moment.
             return Err((503, "handing_over", "processes change at this moment: ask again".to_owned()));
         }

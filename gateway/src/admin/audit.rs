@@ -1,8 +1,9 @@
 //! Who changed what: a line in the diagnostics log for every attempt, and one in a file where the configuration names one.
 //!
-//! A thread of its own writes the file, so that a disk that hangs holds up no answer. It opens the file for every line: whoever rotates it moves it away, and
-//! that is all. Whether it can be opened is tried before there is anything to write, and again and again: a log that is missed when it is wanted is missed
-//! too late. A disk that does not answer is one that can not be written.
+//! A thread of its own writes the file, so that a disk that hangs holds up no answer; another file has another thread. It opens the file for every line: whoever
+//! rotates it moves it away, and that is all. Whether it can be opened is tried before there is anything to write, and again and again: a log that is missed
+//! when it is wanted is missed too late. A disk that does not answer is one that can not be written. A line that can not be written is kept and tried
+//! again, and those behind it wait: only a file that takes them is one that can be written, as a full disk opens files, too.
 //!
 //! Refused attempts are told of as well, in short, some in a minute and no more, with the number of those that were not: whoever may do nothing shall not
 //! fill the disk, nor hide among a thousand lines what is to be seen.
@@ -13,8 +14,9 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, Thread};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use chrono::{DateTime, SecondsFormat};
@@ -33,7 +35,7 @@ const AGAIN: Duration = Duration::from_secs(5);
 /// How soon one that could.
 const SELDOM: Duration = Duration::from_secs(60);
 
-/// How long a line may wait for the disk until nobody believes that it will be written.
+/// How long the disk may take for a line until nobody believes that it will be written.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Attempts of those who may not that are told of in one span of seconds.
@@ -66,100 +68,191 @@ pub(super) struct Change {
     pub may: bool,
 }
 
-/// A line on its way to its file; without a byte, the file is only opened.
+/// Writes one file.
 #[derive(Debug)]
-struct Line {
-    file: PathBuf,
-    bytes: Vec<u8>,
-    since: Instant,
+struct Writer {
+    /// Lines; without a byte, the file is only opened.
+    outbox: SyncSender<Vec<u8>>,
+    progress: Arc<Progress>,
+    thread: Thread,
 }
 
-/// How the thread that writes gets on.
+impl Writer {
+    /// Starts the thread.
+    fn start(file: &Path, failing: &Arc<AtomicBool>) -> io::Result<Self> {
+        let (outbox, inbox) = sync_channel(QUEUE);
+        let progress = Progress { file: file.to_owned(), failing: Arc::clone(failing), at: Mutex::default() };
+        let progress = Arc::new(progress);
+        let told = Arc::clone(&progress);
+        let thread = thread::Builder::new().name("audit".to_owned()).spawn(move || told.run(&inbox))?;
+        Ok(Self { outbox, progress, thread: thread.thread().clone() })
+    }
+
+    /// Hands a line to the thread. Why it can not be.
+    fn send(&self, bytes: Vec<u8>) -> Result<(), &'static str> {
+        let error = match self.outbox.try_send(bytes) {
+            Ok(()) => return Ok(()),
+            Err(TrySendError::Full(_)) => "too many wait for the disk",
+            Err(TrySendError::Disconnected(_)) => "nobody writes",
+        };
+        self.progress.tell(&self.progress.at(), Some(error));
+        Err(error)
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.progress.at().left = true;
+        self.thread.unpark();
+    }
+}
+
+/// How the thread that writes a file gets on.
 #[derive(Debug)]
 struct Progress {
+    file: PathBuf,
     failing: Arc<AtomicBool>,
-    /// Since when the line waits that is being written: those behind it are younger.
-    oldest: Mutex<Option<Instant>>,
+    at: Mutex<At>,
+}
+
+#[derive(Debug, Default)]
+struct At {
+    /// Since when the line is being written, or waits for another try.
+    since: Option<Instant>,
+    /// Lines go elsewhere from now on: what becomes of this file is told no more.
+    left: bool,
 }
 
 impl Progress {
-    fn is_at(&self, since: Option<Instant>) {
-        *self.oldest.lock().unwrap_or_else(PoisonError::into_inner) = since;
-    }
-
-    /// Whether a line is being written. One that has waited for too long is told.
-    fn is_busy(&self, file: &Path) -> bool {
-        let oldest = self.oldest.lock().unwrap_or_else(PoisonError::into_inner);
-        // Told while it is locked, so that it is never told after it was written.
-        if oldest.is_some_and(|since| since.elapsed() >= PATIENCE) {
-            self.found(file, Some("the disk does not answer"));
+    fn run(&self, inbox: &Receiver<Vec<u8>>) {
+        while let Ok(first) = inbox.recv() {
+            let (mut next, mut wrong) = (Some(first), None);
+            while let Some(line) = next {
+                wrong = self.write(&line);
+                next = inbox.try_recv().ok();
+            }
+            // Not between lines that wait: a disk that is behind is not told to be well with each of them.
+            let mut at = self.at();
+            at.since = None;
+            self.tell(&at, wrong.as_deref());
         }
-        oldest.is_some()
     }
 
-    /// Tells what became of the last line, where that is news.
-    fn found(&self, file: &Path, wrong: Option<&str>) {
+    /// Writes a line, however often that takes. Why it is not written: nobody waits for it, or nobody writes to this file any more.
+    fn write(&self, line: &[u8]) -> Option<String> {
+        let mut begun = false;
+        loop {
+            self.at().since = Some(Instant::now());
+            let error = append(&self.file, line, &mut begun).err()?.to_string();
+            let at = self.at();
+            self.tell(&at, Some(&error));
+            if line.is_empty() {
+                return Some(error);
+            }
+            if at.left {
+                tracing::error!(file = %self.file.display(), error, "a change was not written down");
+                return Some(error);
+            }
+            drop(at);
+            thread::park_timeout(AGAIN);
+        }
+    }
+
+    /// Whether a line is being written, or waits for another try. A disk that does not answer is told.
+    fn is_busy(&self) -> bool {
+        let at = self.at();
+        if at.since.is_some_and(|since| since.elapsed() >= PATIENCE) {
+            self.tell(&at, Some("the disk does not answer"));
+        }
+        at.since.is_some()
+    }
+
+    /// Tells what is `wrong`, where that is news. While it is locked where the thread is, so that nothing is told after its contrary.
+    fn tell(&self, at: &At, wrong: Option<&str>) {
+        if at.left {
+            return;
+        }
         let failed = self.failing.swap(wrong.is_some(), Ordering::Relaxed);
         match wrong {
             Some(error) if !failed => {
-                tracing::error!(file = %file.display(), error, "changes can not be written down");
+                tracing::error!(file = %self.file.display(), error, "changes can not be written down");
             }
-            None if failed => tracing::info!(file = %file.display(), "changes can be written down again"),
+            None if failed => tracing::info!(file = %self.file.display(), "changes can be written down again"),
             _ => {}
         }
+    }
+
+    fn at(&self) -> MutexGuard<'_, At> {
+        self.at.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Where lines go.
 #[derive(Clone, Debug)]
 pub(super) struct Audit {
-    outbox: SyncSender<Line>,
-    progress: Arc<Progress>,
+    /// Of the file that the configuration names.
+    writer: Arc<Mutex<Option<Writer>>>,
+    /// Where it is said that changes can not be written.
+    failing: Arc<AtomicBool>,
     strangers: Arc<Sparing>,
     lookers: Arc<Sparing>,
     known: Arc<Sparing>,
 }
 
 impl Audit {
-    /// Starts the thread that writes. `failing`: where it says that it can not.
-    ///
-    /// # Errors
-    /// The system gives no thread.
-    pub(super) fn start(failing: Arc<AtomicBool>) -> io::Result<Self> {
-        let (outbox, inbox) = sync_channel::<Line>(QUEUE);
-        let progress = Arc::new(Progress { failing, oldest: Mutex::default() });
-        let told = Arc::clone(&progress);
-        std::thread::Builder::new().name("audit".to_owned()).spawn(move || {
-            for Line { file, bytes, since } in inbox {
-                told.is_at(Some(since));
-                let written = append(&file, &bytes);
-                told.is_at(None);
-                told.found(&file, written.err().map(|error| error.to_string()).as_deref());
-            }
-        })?;
+    /// One that writes nothing yet. `failing`: where it says that it can not.
+    pub(super) fn new(failing: Arc<AtomicBool>) -> Self {
         let sparing = |(most, span)| Arc::new(Sparing::new(most, span));
-        Ok(Self { outbox, progress, strangers: sparing(STRANGERS), lookers: sparing(LOOKERS), known: sparing(KNOWN) })
+        let [strangers, lookers, known] = [STRANGERS, LOOKERS, KNOWN].map(sparing);
+        Self { writer: Arc::default(), failing, strangers, lookers, known }
     }
 
-    /// Finds out whether the file can be written, without a line, and whether lines wait for too long. Both now and then.
+    /// Finds out whether the file can be written, without a line, and whether the disk answers. Both now and then.
     pub(super) fn attempt(&self, file: Option<&Path>, last: &mut Option<(u64, Instant)>, generation: u64) {
-        // A line that is being written finds it out.
-        if file.is_some_and(|file| self.progress.is_busy(file)) {
+        let Some(file) = file else {
+            *self.writer.lock().unwrap_or_else(PoisonError::into_inner) = None;
             return;
-        }
-        let pause = if self.is_failing() { AGAIN } else { SELDOM };
-        if last.is_some_and(|(known, at)| known == generation && at.elapsed() < pause) {
-            return;
-        }
-        *last = Some((generation, Instant::now()));
-        if let Some(file) = file {
-            self.send(file, Vec::new());
-        }
+        };
+        self.with(file, |writer| {
+            let pause = if self.is_failing() { AGAIN } else { SELDOM };
+            let lately = last.is_some_and(|(known, at)| known == generation && at.elapsed() < pause);
+            // A line that is being written finds it out.
+            if writer.progress.is_busy() || lately {
+                return;
+            }
+            *last = Some((generation, Instant::now()));
+            // What is wrong is told there.
+            writer.send(Vec::new()).ok();
+        });
+    }
+
+    /// The one that writes this file; a reload may have named another one.
+    fn with(&self, file: &Path, act: impl FnOnce(&Writer)) {
+        let mut kept = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let writer = match kept.take().filter(|writer| writer.progress.file == file) {
+            Some(writer) => writer,
+            None => match Writer::start(file, &self.failing) {
+                Ok(writer) => {
+                    // Whatever is wrong with that one is told anew.
+                    if self.failing.swap(false, Ordering::Relaxed) {
+                        tracing::info!(file = %file.display(), "changes go to this file from now on");
+                    }
+                    writer
+                }
+                Err(error) => {
+                    if !self.failing.swap(true, Ordering::Relaxed) {
+                        tracing::error!(file = %file.display(), %error, "changes can not be written down");
+                    }
+                    return;
+                }
+            },
+        };
+        act(kept.insert(writer));
     }
 
     /// Whether the last change could not be written down.
     pub(super) fn is_failing(&self) -> bool {
-        self.progress.failing.load(Ordering::Relaxed)
+        self.failing.load(Ordering::Relaxed)
     }
 
     /// Writes down a change. `file`: where, beside the log.
@@ -200,21 +293,11 @@ impl Audit {
 
     fn append(&self, file: Option<&Path>, value: &Value) {
         let Some(file) = file else { return };
-        if let Some(error) = self.send(file, format!("{value}\n").into_bytes()) {
-            tracing::error!("a change was not written down: {error}");
-        }
-    }
-
-    /// Hands a line to the thread. Why it can not be.
-    fn send(&self, file: &Path, bytes: Vec<u8>) -> Option<&'static str> {
-        let line = Line { file: file.to_owned(), bytes, since: Instant::now() };
-        let error = match self.outbox.try_send(line) {
-            Ok(()) => return None,
-            Err(TrySendError::Full(_)) => "the disk is too slow",
-            Err(TrySendError::Disconnected(_)) => "nobody writes",
-        };
-        self.progress.found(file, Some(error));
-        Some(error)
+        self.with(file, |writer| {
+            if let Err(error) = writer.send(format!("{value}\n").into_bytes()) {
+                tracing::error!("a change was not written down: {error}");
+            }
+        });
     }
 }
 
@@ -252,8 +335,27 @@ fn told(Change { who, method, status, reason, .. }: &Change, target: &str) -> Va
     value
 }
 
-fn append(file: &Path, line: &[u8]) -> io::Result<()> {
-    OpenOptions::new().append(true).create(true).mode(0o640).open(file)?.write_all(line)
+/// Writes a line at the end of the file. `begun`: some of it is there already, since an attempt that failed.
+fn append(file: &Path, line: &[u8], begun: &mut bool) -> io::Result<()> {
+    let mut file = OpenOptions::new().append(true).create(true).mode(0o640).open(file)?;
+    if *begun {
+        // What a full disk has cut off stays a line of its own.
+        file.write_all(b"\n")?;
+        *begun = false;
+    }
+    let mut rest = line;
+    while !rest.is_empty() {
+        match file.write(rest) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => {
+                *begun = true;
+                rest = rest.get(count..).unwrap_or_default();
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

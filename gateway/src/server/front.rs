@@ -200,8 +200,9 @@ impl Front {
         let plan = &active.plan;
         let system = |what| move |error| super::StartFailed::System { what, error };
         // The old process goes on until it is told that this one accepts; where this one fails before, it just does.
-        self.may_take_over().map_err(system("hand-over"))?;
         let taken = self.meeting.as_ref().map(Meeting::take).transpose().map_err(system("hand-over"))?;
+        // Behind the connection, whose end tells the old process at once.
+        self.may_take_over().map_err(system("hand-over"))?;
         let mut ready = std::mem::take(&mut self.bound);
         for listener in &plan.listeners {
             let address = listener.address;
@@ -226,7 +227,7 @@ impl Front {
         }
         let prepare = |listening| self.fleet.prepare(listening).map_err(system("listeners"));
         let prepared = ready.into_iter().map(prepare).collect::<Result<Vec<_>, _>>()?;
-        let desk = Admin::new(&self.state).map_err(system("admin listener"))?;
+        let desk = Admin::new(&self.state);
         if let Some(socket) = admin {
             desk.at_address(socket).map_err(system("admin listener"))?;
         }

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
@@ -199,9 +200,13 @@ fn a_file_that_takes_no_changes_is_told_before_they_are_missed() {
     wait_warned(&gateway, &[]);
     let off = turn("off");
     assert_eq!((off.code, &*off.err), (Some(0), ""));
-    let line =
-        eventually("it is written down", || std::fs::read_to_string(&audit).ok().filter(|text| text.ends_with('\n')));
-    assert!(line.lines().count() == 1 && line.contains("\"DELETE\""), "{line}");
+    // What waited as well, in its order.
+    let lines = eventually("it is written down", || {
+        std::fs::read_to_string(&audit).ok().filter(|text| text.contains("\"DELETE\"") && text.ends_with('\n'))
+    });
+    let methods: Vec<_> =
+        lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["method"].clone()).collect();
+    assert_eq!(methods, ["PUT", "POST", "DELETE"], "{lines}");
 }
 
 #[test]
@@ -229,4 +234,81 @@ fn a_disk_that_does_not_answer_is_told_like_one_that_takes_nothing() {
     wait_warned(&gateway, &[]);
     wait_for_metric(&gateway, "probegate_audit_failing", 0.0);
     gateway.wait_for_log(|line| line["message"] == "changes can be written down again");
+}
+
+#[test]
+fn a_full_disk_takes_later_what_it_did_not_take() {
+    let folder = Folder::new();
+    let audit = folder.path().join("audit.log");
+    // It can be opened, and takes nothing.
+    std::os::unix::fs::symlink("/dev/full", &audit).unwrap();
+    let gateway = Gateway::start(config(&folder, &format!(", audit: \"{}\"", audit.display())));
+    wait_ready(&gateway);
+    let admin = gateway.admin().to_string();
+    let turn = |to: &str| run(&mut probegate(["maintenance", to, "app", "--admin", &admin]));
+    assert_eq!(turn("on").code, Some(0));
+    wait_warned(&gateway, &[("audit_unwritten", "")]);
+    let told = gateway.wait_for_log(|line| line["message"] == "changes can not be written down");
+    assert!(told["error"].as_str().unwrap().contains("No space left"), "{told}");
+    assert!(turn("off").err.contains("warning: it is not written down in the file"));
+    std::fs::remove_file(&audit).unwrap();
+    let lines = eventually("they are written down", || {
+        std::fs::read_to_string(&audit).ok().filter(|text| text.contains("\"DELETE\"") && text.ends_with('\n'))
+    });
+    assert!(lines.lines().count() == 2 && lines.contains("\"PUT\""), "{lines}");
+    wait_warned(&gateway, &[]);
+    gateway.wait_for_log(|line| line["message"] == "changes can be written down again");
+    // However often it was opened in between.
+    let lines = gateway.log_lines();
+    assert_eq!(lines.iter().filter(|line| line.contains("changes can")).count(), 2, "{lines:?}");
+}
+
+#[test]
+fn what_a_full_disk_does_not_take_does_not_keep_another_file_from_being_written() {
+    let folder = Folder::new();
+    let (one, other) = (folder.path().join("one.log"), folder.path().join("other.log"));
+    let text = |file: &Path| config(&folder, &format!(", audit: \"{}\"", file.display()));
+    // It opens, and takes nothing: as many tries as a full disk gets pass it.
+    std::os::unix::fs::symlink("/dev/full", &one).unwrap();
+    let gateway = Gateway::start(text(&one));
+    wait_ready(&gateway);
+    let admin = gateway.admin().to_string();
+    let turn = |to: &str| run(&mut probegate(["maintenance", to, "app", "--admin", &admin]));
+    assert_eq!(turn("on").code, Some(0));
+    let failing = |is: f64| wait_for_metric(&gateway, "probegate_audit_failing", is);
+    failing(1.0);
+    let told = gateway.wait_for_log(|line| line["message"] == "changes can not be written down");
+    assert!(told["error"].as_str().unwrap().contains("No space left"), "{told}");
+    // Another file is written at once, although the line for the first one still waits.
+    std::fs::write(gateway.config_path(), text(&other)).unwrap();
+    let reloaded = run(&mut probegate(["reload", "--admin", &admin]));
+    assert_eq!(reloaded.code, Some(0), "{}", reloaded.err);
+    failing(0.0);
+    wait_warned(&gateway, &[]);
+    assert_eq!(turn("off").code, Some(0));
+    eventually("it is written down", || {
+        std::fs::read_to_string(&other).ok().filter(|text| text.contains("\"DELETE\""))
+    });
+    let lines = gateway.log_lines();
+    let told = lines.iter().filter(|line| line.contains("changes can")).count();
+    assert_eq!(told, 1, "it was never well in between: {lines:?}");
+    gateway.wait_for_log(|line| line["message"] == "a change was not written down");
+}
+
+#[test]
+fn a_file_that_hangs_does_not_keep_another_from_being_written() {
+    let folder = Folder::new();
+    let (pipe, other) = (folder.path().join("pipe"), folder.path().join("other.log"));
+    assert_eq!(run(Command::new("mkfifo").arg(&pipe)).code, Some(0));
+    let text = |file: &Path| config(&folder, &format!(", audit: \"{}\"", file.display()));
+    let gateway = Gateway::start(text(&pipe));
+    wait_warned(&gateway, &[("audit_unwritten", "")]);
+    std::fs::write(gateway.config_path(), text(&other)).unwrap();
+    let admin = gateway.admin().to_string();
+    assert_eq!(run(&mut probegate(["reload", "--admin", &admin])).code, Some(0));
+    wait_warned(&gateway, &[]);
+    assert_eq!(run(&mut probegate(["maintenance", "on", "app", "--admin", &admin])).code, Some(0));
+    eventually("it is written down", || {
+        std::fs::read_to_string(&other).ok().filter(|text| text.contains("/maintenance"))
+    });
 }
