@@ -153,9 +153,9 @@ pub(super) fn certificates_not_asked_for(
     }
 }
 
-/// A header that apps need for themselves, and that they no longer get because it carries a token of the gateway.
+/// A header that apps often need for themselves, and that they no longer get because it carries a token of the gateway.
 pub(super) fn withheld(field: &FieldName, path: &ConfigPath, cx: &mut Context<'_>) {
-    if field.as_str() == "authorization" {
+    if ["authorization", "x-api-key", "api-key", "x-auth-token"].contains(&field.as_str()) {
         let message = format!("apps no longer see `{field}`, because it carries tokens of the gateway");
         cx.lint(path, message, "choose a header of its own, or write `forward: true`");
     }

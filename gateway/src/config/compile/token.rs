@@ -119,7 +119,8 @@ pub(super) fn used(definitions: &Definitions) -> Vec<Box<str>> {
 
 /// Every field with tokens that apps do not see, and every other one; reports sets that disagree about one. `guarding`: the sets that clients of apps are
 /// asked for. The others that are in use are for the admin listener alone: clients of apps are not asked for those, but somebody may send one to the wrong
-/// port. So what the former say about a field holds, and of the latter's only `Authorization` is left to apps, which have a use for it.
+/// port. So what the former say about a field holds where the latter say nothing, and of the latter's only `Authorization` is left to apps, which have a
+/// use for it.
 pub(super) fn fields(definitions: &Definitions, guarding: &[Box<str>], cx: &mut Context<'_>) -> [Vec<FieldName>; 2] {
     let mut forwarded: HashMap<FieldName, (bool, Box<str>)> = HashMap::new();
     let is_of_admin = |entry: &&Entry<Tokens>| entry.is_used() && !guarding.contains(&entry.name);
@@ -129,13 +130,7 @@ pub(super) fn fields(definitions: &Definitions, guarding: &[Box<str>], cx: &mut 
         };
         let field = &tokens.set.field;
         match forwarded.get(field) {
-            Some((forward, other)) if *forward != tokens.forward => {
-                let message = format!(
-                    "tokens `{other}` and `{}` share the header `{field}`, but one forwards it and one does not",
-                    entry.name
-                );
-                cx.error(path, message, "give both the same `forward`, or each a header of its own");
-            }
+            Some((forward, other)) if *forward != tokens.forward => disagree([other, &entry.name], field, path, cx),
             Some(_) => {}
             None => {
                 if !tokens.forward {
@@ -146,10 +141,17 @@ pub(super) fn fields(definitions: &Definitions, guarding: &[Box<str>], cx: &mut 
         }
     }
     for entry in definitions.tokens.iter().filter(is_of_admin) {
-        if let Some(Tokens { set, forward: false }) = &entry.value
-            && set.field.as_str() != "authorization"
-        {
-            forwarded.entry(set.field.clone()).or_insert_with(|| (false, entry.name.clone()));
+        let (Some(tokens), Some(path)) = (&entry.value, &entry.path) else {
+            continue;
+        };
+        let field = &tokens.set.field;
+        match forwarded.get(field) {
+            Some((false, other)) if tokens.forward => disagree([other, &entry.name], field, path, cx),
+            None if !tokens.forward && field.as_str() != "authorization" => {
+                lint::withheld(field, path, cx);
+                forwarded.insert(field.clone(), (false, entry.name.clone()));
+            }
+            _ => {}
         }
     }
     [false, true].map(|wanted| {
@@ -158,4 +160,11 @@ pub(super) fn fields(definitions: &Definitions, guarding: &[Box<str>], cx: &mut 
         fields.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
         fields
     })
+}
+
+/// Reports two sets of which one forwards their field.
+fn disagree([one, other]: [&str; 2], field: &FieldName, path: &ConfigPath, cx: &mut Context<'_>) {
+    let message =
+        format!("tokens `{one}` and `{other}` share the header `{field}`, but one forwards it and one does not");
+    cx.error(path, message, "give both the same `forward`, or each a header of its own");
 }
