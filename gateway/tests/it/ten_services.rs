@@ -180,9 +180,13 @@ fn load(gateway: &Gateway, hosts: &[String], during: impl FnOnce()) -> BTreeMap<
         for _ in 0..2 {
             scope.spawn(|| {
                 let mut client = Client::connect(gateway.address());
-                for host in hosts.iter().cycle() {
+                for (asked, host) in hosts.iter().cycle().enumerate() {
                     if stop.load(Ordering::SeqCst) {
                         break;
+                    }
+                    // A connection has an end (`requests_per_connection`), which a fast machine reaches.
+                    if asked % 1000 == 999 {
+                        client = Client::connect(gateway.address());
                     }
                     client.send(format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"));
                     let status = client.response().status;
