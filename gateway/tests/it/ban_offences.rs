@@ -1,9 +1,7 @@
 //! What counts against a client, one thing after the other, and how its bans grow.
 
-use std::sync::Arc;
-
 use crate::bans::{ask, ban, config};
-use crate::harness::{Client, Folder, Gate, Gateway, Upstream, eventually, ok, wait_for_metric};
+use crate::harness::{Client, Folder, Gateway, Upstream, eventually, gated, ok, wait_for_metric};
 
 #[test]
 fn denials_and_hosts_that_nobody_knows_count_where_they_are_asked_for() {
@@ -41,14 +39,7 @@ fn denials_and_hosts_that_nobody_knows_count_where_they_are_asked_for() {
 
 #[test]
 fn too_many_requests_at_once_count_as_too_many_in_a_time_do() {
-    let gate = Arc::new(Gate::default());
-    let theirs = Arc::clone(&gate);
-    let app = Upstream::answering(move |request| {
-        if request.target() == "/held" {
-            theirs.wait();
-        }
-        ok("answered")
-    });
+    let (gate, app) = gated("/held", "answered");
     let storage = Folder::new();
     let bans = concat!(
         "limits: {few: {max_in_flight: 1}}\n",

@@ -19,7 +19,7 @@ mod tls_app;
 mod upstream;
 mod venv;
 
-use std::sync::{Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 pub(crate) use browser::Browser;
@@ -76,4 +76,17 @@ impl Gate {
         let (open, _) = self.opened.wait_timeout_while(open, PATIENCE, |open| !*open).unwrap();
         assert!(*open, "the gate was never opened");
     }
+}
+
+/// An app that answers with this text: requests for `path` once the gate is open, others at once.
+pub(crate) fn gated(path: &'static str, answer: &'static str) -> (Arc<Gate>, Upstream) {
+    let gate = Arc::new(Gate::default());
+    let theirs = Arc::clone(&gate);
+    let app = Upstream::answering(move |request| {
+        if request.target() == path {
+            theirs.wait();
+        }
+        ok(answer)
+    });
+    (gate, app)
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::harness::{
-    Client, Config, Folder, Gate, Gateway, Upstream, accepts, eventually, exchange, free_address, get, get_admin,
-    listening_on, metric, ok, wait_ready,
+    Client, Config, Folder, Gate, Gateway, Upstream, accepts, eventually, exchange, free_address, gated, get,
+    get_admin, listening_on, metric, ok, wait_ready,
 };
 
 /// Writes the configuration and asks for a reload; whether it was put in force.
@@ -24,14 +24,7 @@ pub(crate) fn reload(gateway: &Gateway, config: &(impl ToString + ?Sized)) -> bo
 
 /// An app that answers `/slow` when the gate is open, and everything else at once.
 fn slow_app() -> (Upstream, Arc<Gate>) {
-    let gate = Arc::new(Gate::default());
-    let theirs = Arc::clone(&gate);
-    let app = Upstream::answering(move |request| {
-        if request.target() == "/slow" {
-            theirs.wait();
-        }
-        ok("answered")
-    });
+    let (gate, app) = gated("/slow", "answered");
     (app, gate)
 }
 

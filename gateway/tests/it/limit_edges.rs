@@ -1,10 +1,9 @@
 //! Limits where little else looks: methods, requests without a host, full tables, HTTP/2, and what people see of every kind of limit.
 
 use std::process::Command;
-use std::sync::Arc;
 
 use crate::harness::{
-    Client, Config, Gate, Gateway, Redis, Response, Upstream, eventually, exchange, get, ok, probegate, run,
+    Client, Config, Gateway, Redis, Response, Upstream, eventually, exchange, gated, get, ok, probegate, run,
     wait_for_metric,
 };
 use crate::http2::with_http2;
@@ -50,14 +49,7 @@ fn who_names_no_host_counts_as_a_client() {
 /// The smallest tables have seven places.
 #[test]
 fn whoever_a_table_has_no_place_for_is_let_in_and_counted() {
-    let gate = Arc::new(Gate::default());
-    let theirs = Arc::clone(&gate);
-    let app = Upstream::answering(move |request| {
-        if request.target() == "/held" {
-            theirs.wait();
-        }
-        ok("answered")
-    });
+    let (gate, app) = gated("/held", "answered");
     let limits = "limits: {few: {rate: 1/d, burst: 0, max_keys: 1}, busy: {max_in_flight: 1, max_keys: 1}}";
     let service = "routes: [{path: /few, limits: [few]}, {path: /held, limits: [busy]}]";
     let gateway = Gateway::start(Config::before(&app).top(limits).service(service));

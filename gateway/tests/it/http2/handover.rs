@@ -13,7 +13,7 @@ use rustls::{ClientConfig, StreamOwned};
 use super::raw::{DATA, END_STREAM, GET, GOAWAY, HEADERS, PING, RST_STREAM, Raw, SETTINGS, WINDOW_UPDATE, frame};
 use crate::handover::{Ask, Load, ask, begin};
 use crate::harness::{
-    Authority, Config, Folder, Gate, Gateway, PATIENCE, Upstream, eventually, free_address, get, ok, shake,
+    Authority, Config, Folder, Gate, Gateway, PATIENCE, Upstream, eventually, free_address, gated, get, shake,
 };
 
 type TlsStream = StreamOwned<rustls::ClientConnection, TcpStream>;
@@ -132,14 +132,7 @@ struct Place {
 
 impl Place {
     fn new() -> Self {
-        let gate = Arc::new(Gate::default());
-        let theirs = Arc::clone(&gate);
-        let app = Upstream::answering(move |request| {
-            if request.target() == "/slow" {
-                theirs.wait();
-            }
-            ok("quick")
-        });
+        let (gate, app) = gated("/slow", "quick");
         let (folder, authority) = (Folder::new(), Authority::new("Test"));
         let issued = authority.issue(&["a.example"]);
         folder.write("cert.pem", &issued.cert);

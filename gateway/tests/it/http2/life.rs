@@ -10,7 +10,7 @@ use super::raw::{
     DATA, END_STREAM, GET, GOAWAY, HEADERS, PING, RST_STREAM, Raw, SETTINGS, SOON, WINDOW_UPDATE, frame, request,
 };
 use super::with_http2;
-use crate::harness::{Config, Gate, Gateway, PATIENCE, Upstream, metric, ok};
+use crate::harness::{Config, Gate, Gateway, PATIENCE, Upstream, gated, metric, ok};
 use crate::slow_clients::{self, SLOW, STEP};
 
 fn start(app: &Upstream, top: &str) -> Gateway {
@@ -111,14 +111,7 @@ fn when_the_gateway_goes_down_requests_in_flight_are_answered() {
 
 #[test]
 fn requests_that_are_begun_long_after_the_farewell_are_refused_and_logged() {
-    let gate = Arc::new(Gate::default());
-    let theirs = Arc::clone(&gate);
-    let app = Upstream::answering(move |request| {
-        if request.target() == "/slow" {
-            theirs.wait();
-        }
-        ok("whole")
-    });
+    let (gate, app) = gated("/slow", "whole");
     let mut gateway = start(&app, "shutdown: {delay: 0s, drain: 1m}");
     let mut raw = Raw::connect(gateway.address());
     raw.ask(1, &[&GET[..3], &[(":path", "/slow")]].concat());

@@ -4,21 +4,14 @@ use std::sync::Arc;
 
 use super::raw::{END_STREAM, Frame, GET, RST_STREAM, Raw, WINDOW_UPDATE};
 use super::with_http2;
-use crate::harness::{Config, Gate, Gateway, Upstream, eventually, metric, ok, wait_for_metric};
+use crate::harness::{Config, Gate, Gateway, Upstream, eventually, gated, metric, ok, wait_for_metric};
 
 /// Connections of a client that have a large window.
 const GENEROUS: usize = 16;
 
 #[test]
 fn a_client_has_so_many_requests_at_work_over_all_its_connections() {
-    let gate = Arc::new(Gate::default());
-    let theirs = Arc::clone(&gate);
-    let app = Upstream::answering(move |request| {
-        if request.target() == "/slow" {
-            theirs.wait();
-        }
-        ok("whole")
-    });
+    let (gate, app) = gated("/slow", "whole");
     let config = Config::before(&app).workers(2).top("bounds: {streams_per_client: 5, streams: 3}");
     let gateway = Gateway::start(with_http2(&config));
     let mut clients: Vec<_> = (0..2).map(|_| Raw::connect(gateway.address())).collect();
