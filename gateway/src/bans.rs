@@ -17,13 +17,13 @@ mod telling;
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::Duration;
 use std::{io, thread};
 
 use arc_swap::ArcSwap;
-use probegate_policies::ban::{Cause, Client};
+use probegate_policies::ban::{Cause, Client, Clock};
 use probegate_policies::ip::IpSet;
 use probegate_policies::limit::Seed;
 
@@ -47,6 +47,8 @@ pub struct Bans {
     kept: Mutex<Kept>,
     by_hand: Arc<Jail>,
     shared: Arc<Shared>,
+    /// Of all bans and lifts.
+    clock: Arc<Clock>,
     /// The change that the file knows of; locked while it is written.
     written: Arc<Mutex<u64>>,
     seed: Seed,
@@ -59,8 +61,6 @@ struct Shared {
     own: ArcSwap<IpSet>,
     /// Grows whenever there is something to be written down.
     changes: AtomicU64,
-    /// Whether other gateways are to hear of it.
-    is_told: AtomicBool,
     /// What other gateways are to hear of.
     outbox: Outbox,
     /// Who was let in, for gateways that have not heard of it. Locked after what is kept, and before books.
@@ -81,8 +81,8 @@ struct Kept {
     /// How many bans each name has pronounced, and the like: a policy that comes back goes on.
     stats: BTreeMap<Box<str>, Arc<JailStats>>,
     folder: PathBuf,
-    /// What the file said about policies that no plan has asked for yet.
-    unread: Written,
+    /// What the file says about policies, for the first plan; `None`: there was one.
+    unread: Option<Written>,
     /// The file is there, and nobody could read it: it is put aside before another one is written.
     unreadable: bool,
 }
@@ -90,10 +90,12 @@ struct Kept {
 impl Bans {
     /// Those that `folder` holds.
     pub fn load(folder: &Path, seed: Seed) -> Self {
+        let clock = Arc::default();
         let bans = Self {
-            kept: Mutex::default(),
-            by_hand: Arc::new(Jail::by_hand(seed)),
-            shared: Arc::default(),
+            kept: Mutex::new(Kept { unread: Some(Written::default()), ..Kept::default() }),
+            by_hand: Arc::new(Jail::by_hand(&clock, seed)),
+            shared: Arc::new(Shared { lifts: Mutex::new(Lifts::new(Arc::clone(&clock))), ..Shared::default() }),
+            clock,
             written: Arc::default(),
             seed,
         };
@@ -109,6 +111,7 @@ impl Bans {
         folder.clone_into(&mut kept.folder);
         match file::read(folder) {
             Ok(mut written) => {
+                written.set_back(now);
                 // What was written while it was lifted.
                 for (client, at) in std::mem::take(&mut written.lifts) {
                     self.shared.lifts().lift(client, at, now);
@@ -118,7 +121,9 @@ impl Bans {
                 for (name, jail) in &kept.jails {
                     take_over(jail, written.of(name, jail.is_shadow()), now);
                 }
-                kept.unread = written;
+                if let Some(unread) = &mut kept.unread {
+                    *unread = written;
+                }
                 kept.unreadable = false;
             }
             Err(error) => {
@@ -133,13 +138,13 @@ impl Bans {
     pub fn attach(&self, plan: &Plan, now: u64) -> Gate {
         let mut kept = self.kept();
         kept.folder.clone_from(&plan.storage);
-        self.shared.is_told.store(plan.limit_store.as_ref().is_some_and(|store| store.bans), Ordering::Relaxed);
         let mut jails = BTreeMap::new();
-        let Kept { jails: before, stats, unread, .. } = &mut *kept;
+        let mut unread = kept.unread.take().unwrap_or_default();
+        let Kept { jails: before, stats, .. } = &mut *kept;
         for policy in &plan.bans {
             let stats = Arc::clone(stats.entry(policy.name.clone()).or_default());
             let earlier = before.get(&policy.name).filter(|jail| jail.is_shadow() == policy.shadow);
-            let jail = Jail::new(policy, earlier.map(|jail| &**jail), stats, self.seed, now);
+            let jail = Jail::new(policy, earlier.map(|jail| &**jail), stats, &self.clock, self.seed, now);
             if earlier.is_none() {
                 jail.restore(unread.of(&policy.name, policy.shadow), now);
                 if policy.shadow {
@@ -178,11 +183,11 @@ impl Bans {
 
     /// Ends what is over.
     pub fn expire(&self, now: u64) {
+        self.clock.pass(now);
         // One that is waited for here must not keep others from being asked.
-        let jails = self.jails();
-        if jails.iter().filter(|jail| jail.expire(now)).count() > 0 {
+        self.jails().iter().for_each(|jail| jail.expire(now));
+        if self.clock.was_set_back() {
             // Else, the next start would find the ends of a clock that was ahead, and others would never hear of bans that began then.
-            self.shared.lifts().set_back(now);
             self.changed();
             self.shared.outbox.tell_all();
         }
@@ -238,12 +243,11 @@ impl Bans {
 
     /// Lifts a client's bans, and forgets what it did; `None`: everybody's. How many were in force.
     pub fn lift(&self, client: Option<Client>, now: u64) -> usize {
+        self.clock.pass(now);
         // Of bans by clocks that are ahead, and of those that follow another lift, later than they are.
-        let at = self.jails().iter().filter_map(|jail| jail.latest(client)).chain([now]).max().unwrap_or(now);
-        if self.shared.is_told.load(Ordering::Relaxed) {
-            // It is kept until others have heard of it, whatever happens to the store or this process.
-            self.shared.lifts().lift(client, at, now);
-        }
+        let at = self.jails().iter().map(|jail| jail.latest(client)).fold(now, u64::max);
+        // It is kept until others have heard of it, whatever happens to the store or this process, and in case that bans are shared later.
+        self.shared.lifts().lift(client, at, now);
         let lifted = self.lift_before(client, at, now);
         self.shared.outbox.put(|| Change::Lift { client, at });
         self.changed();
@@ -260,7 +264,7 @@ impl Bans {
     }
 }
 
-/// Keeps only these bans in a jail. Whoever is among them is not let in for a moment.
+/// Puts these bans in the place of those that are in a jail. Whoever is among them is not let in for a moment.
 fn take_over(jail: &Jail, bans: file::Clients, now: u64) {
     let stay: HashSet<Client> = bans.iter().map(|(client, _)| *client).collect();
     jail.lift_where(|client| !stay.contains(&client), now);

@@ -7,6 +7,7 @@
 //! lie in such a network either, see [`Client::network`].
 
 mod book;
+mod clock;
 mod doors;
 mod escalation;
 mod ledger;
@@ -19,6 +20,7 @@ use std::num::NonZeroU64;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 pub use book::{AHEAD, Ban, Book, Cause, Page};
+pub use clock::Clock;
 pub use doors::Doors;
 pub use escalation::Escalation;
 pub use ledger::{Ledger, LedgerStats, Outcome};

@@ -35,6 +35,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Between two attempts to connect at the longest.
 const LONGEST: Duration = Duration::from_secs(4);
 
+/// How far ahead, in seconds, what is told may be: the clocks of gateways differ by twenty seconds at the most, and whoever hears it must believe it.
+const SOON: u64 = AHEAD - 25;
+
 /// Changes that are told at once, and records that are read at once.
 const AT_ONCE: usize = 200;
 
@@ -188,13 +191,14 @@ impl Session {
             // Then there is time for what happened here a moment ago, and for nothing else.
             let is_ending = outbox.is_ending() || state.is_handed_over();
             let changes = outbox.take(AT_ONCE);
-            let mut told = letters(active, &changes);
+            let mut told = self.letters(active, &changes);
             if !is_ending && let Some(telling) = &mut self.telling {
                 let more = telling.next(AT_ONCE - changes.len());
                 if more.is_empty() && changes.len() < AT_ONCE {
                     self.telling = None;
                 }
-                told.extend(letters(active, &more));
+                let more = self.letters(active, &more);
+                told.extend(more);
             }
             let heard = match self.send(store, &told).await {
                 Ok(heard) => heard,
@@ -234,6 +238,22 @@ impl Session {
         if is_more && !has_grown { Err(strange()) } else { Ok(is_more) }
     }
 
+    /// What the store is told of this. What nobody would believe yet is left out: everything is told again when it can be told.
+    fn letters(&mut self, active: &Active, changes: &[Change]) -> Vec<[String; 5]> {
+        let (ready, wait) = ready(changes, unix_time());
+        if let Some(again) = wait.and_then(|wait| Instant::now().checked_add(wait)) {
+            self.anew = self.anew.min(again);
+        }
+        let remember = |name: &str| {
+            active.plan.bans.iter().find(|policy| *policy.name == *name).map_or(0, |policy| policy.remember.as_secs())
+        };
+        let letter = |change: &Change| match change {
+            Change::Ban { policy, .. } => letter::write(change, remember(policy)),
+            Change::Lift { .. } => letter::write(change, 0),
+        };
+        ready.into_iter().map(letter).collect()
+    }
+
     /// Tells this. The answer to it.
     async fn send(&self, store: &Store, told: &[[String; 5]]) -> Result<Vec<String>, Failed> {
         let Some(client) = &self.client else {
@@ -253,27 +273,33 @@ impl Session {
     }
 }
 
-/// What the store is told of this.
-fn letters(active: &Active, changes: &[Change]) -> Vec<[String; 5]> {
-    let now = unix_time();
-    let latest = now.saturating_add(AHEAD);
-    let remember = |name: &str| {
-        active.plan.bans.iter().find(|policy| *policy.name == *name).map_or(0, |policy| policy.remember.as_secs())
-    };
-    let letters = changes.iter().filter_map(|change| match change {
-        Change::Lift { client, at } => {
-            let at = if *at > latest { now } else { *at };
-            Some(letter::write(&Change::Lift { client: *client, at }, 0))
-        }
-        // The clock was set back since then. Who keeps it finds out when it ends by now, and all are told then.
-        Change::Ban { ban, .. } if ban.since > latest => None,
-        Change::Ban { policy, .. } => Some(letter::write(change, remember(policy))),
-    });
-    letters.collect()
+/// What can be told by now, and in what time something else can.
+fn ready(changes: &[Change], now: u64) -> (Vec<&Change>, Option<Duration>) {
+    let soon = now.saturating_add(SOON);
+    let (ready, early): (Vec<_>, Vec<_>) = changes.iter().partition(|change| change.at() <= soon);
+    let wait = early.into_iter().map(|change| change.at() - soon).min();
+    (ready, wait.map(Duration::from_secs))
 }
 
 /// Within [`PATIENCE`].
 async fn timed<T>(what: impl Future<Output = Result<T, Failed>>) -> Result<T, Failed> {
     let late = || Failed { kind: Failure::Timeout, text: format!("no answer within {} s", PATIENCE.as_secs()) };
     timeout(PATIENCE, what).await.unwrap_or_else(|_| Err(late()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Who is banned and let in again and again is so by a clock that runs ahead.
+    #[test]
+    fn what_nobody_would_believe_yet_is_told_when_they_would() {
+        let lift = |at| Change::Lift { client: None, at };
+        let told = |changes: &[Change]| {
+            let (ready, wait) = ready(changes, 1000);
+            (ready.into_iter().map(Change::at).collect::<Vec<_>>(), wait.map(|wait| wait.as_secs()))
+        };
+        assert_eq!(told(&[lift(900), lift(1000 + SOON)]), (vec![900, 1000 + SOON], None));
+        assert_eq!(told(&[lift(1000 + SOON + 9), lift(7), lift(1000 + SOON + 3)]), (vec![7], Some(3)));
+    }
 }

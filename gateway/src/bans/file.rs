@@ -6,7 +6,7 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
-use probegate_policies::ban::{Ban, Cause, Client, Offence};
+use probegate_policies::ban::{AHEAD, Ban, Cause, Client, Offence};
 use probegate_policies::ip;
 use serde::{Deserialize, Serialize};
 
@@ -37,17 +37,25 @@ impl Written {
         self.policies.remove(name).filter(|(was, _)| *was == shadow).map(|(_, bans)| bans).unwrap_or_default()
     }
 
-    /// Lifts bans that were pronounced until then, of a client; `None`: of everybody. How many were in force.
-    pub(super) fn lift_before(&mut self, client: Option<Client>, at: u64, now: u64) -> usize {
-        let is_lifted = |(who, ban): &mut (Client, Ban)| ban.since <= at && client.is_none_or(|client| client == *who);
-        let lists = self.policies.values_mut().map(|(_, bans)| bans);
-        lists.flat_map(|bans| bans.extract_if(.., is_lifted)).filter(|(_, ban)| ban.until > now).count()
+    /// Keeps only bans of which this is true.
+    pub(super) fn retain(&mut self, of: impl Fn(Client, &Ban) -> bool) {
+        self.lists().for_each(|bans| bans.retain(|(client, ban)| of(*client, ban)));
     }
 
-    /// Keeps only those of which this is true.
-    pub(super) fn retain(&mut self, of: impl Fn(Client, &Ban) -> bool) {
-        let lists = self.policies.values_mut().map(|(_, bans)| bans).chain([&mut self.by_hand]);
-        lists.for_each(|bans| bans.retain(|(client, ban)| of(*client, ban)));
+    /// Where a clock has written it that was ahead, all of it was earlier than it says: what began after a lift still did, and no ban is longer.
+    pub(super) fn set_back(&mut self, now: u64) {
+        let bans = self.lists().filter_map(|bans| bans.iter().map(|(_, ban)| ban.since).max()).max();
+        let Some(last) = self.lifts.iter().map(|(_, at)| *at).max().max(bans) else { return };
+        if last <= now.saturating_add(AHEAD) {
+            return;
+        }
+        let earlier = |at: &mut u64| *at = at.saturating_sub(last - now);
+        self.lifts.iter_mut().for_each(|(_, at)| earlier(at));
+        self.lists().flatten().for_each(|(_, ban)| [&mut ban.since, &mut ban.until].into_iter().for_each(earlier));
+    }
+
+    fn lists(&mut self) -> impl Iterator<Item = &mut Clients> {
+        self.policies.values_mut().map(|(_, bans)| bans).chain([&mut self.by_hand])
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -59,7 +59,6 @@ impl Bans {
 
     /// Lifts what was pronounced until then, and forgets what those clients did. How many bans were in force.
     pub(super) fn lift_before(&self, client: Option<Client>, at: u64, now: u64) -> usize {
-        let unread = self.kept().unread.lift_before(client, at, now);
-        unread + self.jails().iter().map(|jail| jail.lift_before(client, at, now)).sum::<usize>()
+        self.jails().iter().map(|jail| jail.lift_before(client, at, now)).sum::<usize>()
     }
 }

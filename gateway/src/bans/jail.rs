@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use probegate_policies::ban::{Ban, Book, Cause, Client, Doors, Escalation, Ledger, Outcome, Page};
+use probegate_policies::ban::{Ban, Book, Cause, Client, Clock, Doors, Escalation, Ledger, Outcome, Page};
 use probegate_policies::limit::Seed;
 use probegate_policies::now::Now;
 
@@ -54,15 +54,22 @@ pub struct JailStats {
 
 impl Jail {
     /// Those by hand: nobody gets there alone.
-    pub(super) fn by_hand(seed: Seed) -> Self {
-        let book = Book::new(BY_HAND, 0, seed);
+    pub(super) fn by_hand(clock: &Arc<Clock>, seed: Seed) -> Self {
+        let book = Book::new(BY_HAND, 0, Arc::clone(clock), seed);
         let doors = Arc::clone(book.doors());
         let (book, shape) = (Arc::new(Mutex::new(book)), (BY_HAND, 0));
         Self { shadow: false, counting: None, book, doors, shape, stats: Arc::default() }
     }
 
     /// For a policy. What an earlier plan has counted under its name goes on, where it was counted in the same way; its bans go on in any case.
-    pub(super) fn new(policy: &BanPolicy, earlier: Option<&Self>, stats: Arc<JailStats>, seed: Seed, now: u64) -> Self {
+    pub(super) fn new(
+        policy: &BanPolicy,
+        earlier: Option<&Self>,
+        stats: Arc<JailStats>,
+        clock: &Arc<Clock>,
+        seed: Seed,
+        now: u64,
+    ) -> Self {
         let window = u64::try_from(policy.window.as_nanos()).unwrap_or(u64::MAX);
         let counts = (policy.max_offences, window, policy.max_clients);
         let counting = earlier.and_then(|jail| jail.counting.as_ref()).filter(|counting| counting.shape == counts);
@@ -73,8 +80,8 @@ impl Jail {
         let counting = Some(Counting { ledger, shape: counts, escalation: policy.escalation.clone() });
         let shape = (policy.max_clients, policy.remember.as_secs());
         let same = earlier.filter(|jail| jail.shape == shape);
-        let book =
-            same.map_or_else(|| Arc::new(Mutex::new(Book::new(shape.0, shape.1, seed))), |jail| Arc::clone(&jail.book));
+        let empty = || Arc::new(Mutex::new(Book::new(shape.0, shape.1, Arc::clone(clock), seed)));
+        let book = same.map_or_else(empty, |jail| Arc::clone(&jail.book));
         let doors = Arc::clone(lock(&book).doors());
         let jail = Self { shadow: policy.shadow, counting, book, doors, shape, stats };
         if same.is_none()
@@ -183,11 +190,11 @@ impl Jail {
         book.merge(client, ban, self.longest(), now)
     }
 
-    /// When the last ban of a client began; `None`: of anybody.
-    pub(super) fn latest(&self, client: Option<Client>) -> Option<u64> {
+    /// When the last ban of a client began; `None`: of anybody. 0: there is none.
+    pub(super) fn latest(&self, client: Option<Client>) -> u64 {
         match client {
-            Some(client) => self.get(client).map(|ban| ban.since),
-            None => self.copy(|_| true).into_iter().map(|(_, ban)| ban.since).max(),
+            Some(client) => self.get(client).map_or(0, |ban| ban.since),
+            None => lock(&self.book).latest(),
         }
     }
 
@@ -220,14 +227,13 @@ impl Jail {
         }
     }
 
-    /// Ends what is over. Whether the clock was set back, see [`Book::was_set_back`].
-    pub(super) fn expire(&self, now: u64) -> bool {
-        loop {
+    /// Ends what is over.
+    pub(super) fn expire(&self, now: u64) {
+        let is_more = || {
             let (mut book, now) = self.held(now);
-            if !book.expire(now) {
-                return book.was_set_back();
-            }
-        }
+            book.expire(now)
+        };
+        while is_more() {}
     }
 
     /// The book, and what the time is when it is free: whoever was waited for may have been told a later one, and would seem to have had a clock that is set back.

@@ -11,26 +11,34 @@
 //! * It is of bounded size. Beyond it, the oldest are forgotten.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use probegate_policies::ban::{AHEAD, Client};
+use probegate_policies::ban::{Client, Clock};
 
 use super::letter::LIFTED;
 
 /// Lifts that are remembered at the most.
 const MOST: usize = 16_384;
 
-/// When whose bans were lifted last.
+/// When whose bans were lifted last, in the time of the clock. That is the one of the books: what began after a lift still did when it is set back.
 #[derive(Debug, Default)]
 pub(super) struct Lifts {
     of: HashMap<Client, u64>,
     /// Everybody's.
     all: Option<u64>,
+    clock: Arc<Clock>,
 }
 
 impl Lifts {
+    /// None is known.
+    pub(super) fn new(clock: Arc<Clock>) -> Self {
+        Self { clock, ..Self::default() }
+    }
+
     /// Bans were lifted then, `None`: everybody's. Whether that was not known.
     pub(super) fn lift(&mut self, client: Option<Client>, at: u64, now: u64) -> bool {
-        let at = right(at, now);
+        let now = self.clock.pass(now);
+        let at = self.clock.own(at);
         let Some(client) = client else {
             let is_news = self.all < Some(at);
             if is_news {
@@ -51,25 +59,20 @@ impl Lifts {
 
     /// When a client was let in last: what was pronounced later than this holds.
     pub(super) fn at(&self, client: Client, now: u64) -> Option<u64> {
+        self.clock.pass(now);
         let at = self.of.get(&client).copied().max(self.all)?;
-        Some(right(at, now))
+        Some(self.clock.told(at))
     }
 
     /// All that still matter.
-    pub(super) fn known(&mut self, now: u64) -> Vec<(Option<Client>, u64)> {
-        self.set_back(now);
+    pub(super) fn known(&self, now: u64) -> Vec<(Option<Client>, u64)> {
         let all = self.all.map(|at| (None, at)).into_iter();
         let each = self.of.iter().map(|(client, at)| (Some(*client), *at));
-        all.chain(each).filter(|(_, at)| at.saturating_add(LIFTED) > now).collect()
+        let known = all.chain(each).map(|(client, at)| (client, self.clock.told(at)));
+        known.filter(|(_, at)| at.saturating_add(LIFTED) > now).collect()
     }
 
-    /// Where the clock was set back, what was lifted later than that was lifted now, whenever that is asked again.
-    pub(super) fn set_back(&mut self, now: u64) {
-        self.all = self.all.map(|at| right(at, now));
-        self.of.values_mut().for_each(|at| *at = right(*at, now));
-    }
-
-    /// For an eighth of them, so that this is rare.
+    /// For an eighth of them, so that this is rare. `now` in the time of the clock.
     fn make_room(&mut self, now: u64) {
         self.of.retain(|_, at| at.saturating_add(LIFTED) > now);
         let mut times: Vec<u64> = self.of.values().copied().collect();
@@ -79,11 +82,6 @@ impl Lifts {
             self.of.retain(|_, at| *at > last);
         }
     }
-}
-
-/// What is further ahead than any clock may be was said by one that was wrong.
-fn right(at: u64, now: u64) -> u64 {
-    if at > now.saturating_add(AHEAD) { now } else { at }
 }
 
 #[cfg(test)]
@@ -100,12 +98,12 @@ mod tests {
         for (number, at) in [(Some(1), 5), (Some(2), 20), (Some(1), 3), (None, 10), (Some(3), 30)] {
             lifts.lift(number.map(client), at, 30);
         }
-        let known = |lifts: &mut Lifts, now| {
+        let known = |now| {
             let mut known: Vec<u64> = lifts.known(now).into_iter().map(|(_, at)| at).collect();
             known.sort_unstable();
             known
         };
-        assert_eq!([30, 20 + LIFTED].map(|now| known(&mut lifts, now)), [vec![10, 20, 30], vec![30]]);
+        assert_eq!([30, 20 + LIFTED].map(known), [vec![10, 20, 30], vec![30]]);
         assert_eq!([1, 2, 3, 4].map(|number| lifts.at(client(number), 30)), [10, 20, 30, 10].map(Some));
         assert_eq!(Lifts::default().at(client(1), 30), None);
     }
@@ -121,14 +119,14 @@ mod tests {
     #[test]
     fn clocks_that_are_ahead_lift_nothing_for_long() {
         let (mut lifts, year) = (Lifts::default(), 31_000_000);
-        lifts.lift(None, year, 100);
-        assert_eq!(lifts.at(client(1), 100), Some(100));
-        // Its own clock was, and is set back.
-        lifts.lift(Some(client(1)), year, year);
-        lifts.lift(None, year, year);
-        assert_eq!(lifts.at(client(2), 200), Some(200));
-        assert_eq!(lifts.known(200), [(None, 200)]);
-        assert_eq!((lifts.known(300), lifts.at(client(1), 300)), (vec![(None, 200)], Some(200)));
+        lifts.lift(None, year - 20, year - 20);
+        lifts.lift(Some(client(1)), year - 10, year - 10);
+        lifts.clock.pass(year);
+        // It is set back: each of them was as long ago as it was, whoever asks first and whenever it is asked again.
+        for now in [200, 200, 300] {
+            assert_eq!([1, 2].map(|number| lifts.at(client(number), now)), [190, 180].map(Some));
+            assert_eq!(lifts.known(now), [(None, 180), (Some(client(1)), 190)]);
+        }
     }
 
     #[test]

@@ -36,6 +36,16 @@ pub enum Change {
     },
 }
 
+impl Change {
+    /// When a ban began, or bans were lifted, in seconds since the epoch.
+    pub fn at(&self) -> u64 {
+        match self {
+            Self::Ban { ban, .. } => ban.since,
+            Self::Lift { at, .. } => *at,
+        }
+    }
+}
+
 /// What waits to be told.
 #[derive(Debug, Default)]
 pub struct Outbox {

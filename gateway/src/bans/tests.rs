@@ -130,7 +130,7 @@ fn bans_survive_reloads_and_processes_but_not_a_plan_that_forbids_them() {
     assert_eq!(is_out(&gate, &first, "203.0.113.9", now), None);
     offend(&gate, &first, "203.0.113.9", 5, now);
     assert_eq!(is_out(&gate, &first, "203.0.113.9", now), Some(false));
-    // What another process has pronounced before this plan forbade it, and what is kept for a policy that comes later.
+    // What another process has pronounced before this plan forbade it, and what is about a policy that this plan does not have.
     let line = format!(
         "{{\"clients\":[{{\"client\":\"198.51.100.7\",\"since\":{now},\"until\":{},\"count\":1,\"text\":\"\"}}],\"shadow\":false}}",
         now + 100
@@ -139,7 +139,9 @@ fn bans_survive_reloads_and_processes_but_not_a_plan_that_forbids_them() {
     next.read_again(&folder, now);
     gate.release(&first);
     assert_eq!(is_out(&gate, &first, "198.51.100.7", now), None);
-    assert_eq!((next.lift(Some(client("198.51.100.7")), now), next.lift(Some(client("198.51.100.7")), now)), (1, 0));
+    let later = plan(&folder, &SCANS.replace("scans", "later").replace(", except: [office]", ""));
+    assert_eq!(is_out(&next.attach(&later, now), &later, "198.51.100.7", now), None);
+    let gate = next.attach(&first, now);
     offend(&gate, &first, "203.0.113.9", 5, now);
     // Now it is one of ours.
     let mut inside = plan(&folder, SCANS);
@@ -220,6 +222,64 @@ fn after_a_clock_is_set_back_everything_is_told() {
     assert_eq!((ban.since, ban.until), (999, 1599));
     bans.expire(1001);
     assert!(!bans.outbox().is_for_all());
+}
+
+/// Whether it is this process that notices it, or the next one from what is written.
+#[test]
+fn a_ban_after_a_lift_holds_when_the_clock_is_set_back_and_in_the_processes_after_it() {
+    let folder = folder("set-back-lifts");
+    let (plan, wrong) = (plan(&folder, SCANS), crate::state::unix_time() + 3600);
+    let right = || crate::state::unix_time();
+    let cause = || Cause { offence: None, text: "".into() };
+    let [stays, lifted, later] = ["203.0.113.9", "203.0.113.10", "203.0.113.11"];
+    let states = |bans: &Bans, gate: &Gate| {
+        let known = bans.by_hand().get(client(stays)).unwrap();
+        assert!(known.until <= right() + 7200 && known.since <= right(), "{known:?}");
+        [stays, lifted, later].map(|who| is_out(gate, &plan, who, right()).is_some())
+    };
+    // While the process runs; and before the next one starts.
+    for is_noticed in [true, false] {
+        std::fs::remove_dir_all(&folder).ok();
+        let bans = Bans::load(&folder, SEED);
+        bans.attach(&plan, wrong);
+        bans.ban(client(lifted), cause(), 7200, wrong);
+        assert_eq!(bans.lift(None, wrong + 1), 1);
+        bans.ban(client(stays), cause(), 7200, wrong + 1);
+        bans.expire(wrong + 20);
+        if is_noticed {
+            bans.expire(right());
+        }
+        bans.write().unwrap();
+        for _ in 0..2 {
+            let bans = Bans::load(&folder, SEED);
+            let gate = bans.attach(&plan, right());
+            assert_eq!(states(&bans, &gate), [true, false, false], "{is_noticed}");
+            // Something else is written.
+            bans.ban(client("203.0.113.77"), cause(), 7200, right());
+            bans.write().unwrap();
+        }
+        // Nobody is lifted by it any more.
+        let bans = Bans::load(&folder, SEED);
+        let gate = bans.attach(&plan, right());
+        bans.ban(client(later), cause(), 7200, right() + 1);
+        assert!(bans.by_hand().get(client(later)).unwrap().since <= right() + 1);
+        assert_eq!(states(&bans, &gate), [true, false, true]);
+    }
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+/// Nobody is banned any more when the clock is set back: the lift is no later than it was, whenever that is asked.
+#[test]
+fn a_lift_of_everybody_is_set_back_with_the_clock() {
+    let folder = folder("set-back-all");
+    let (plan, bans, wrong) = (plan(&folder, SCANS), Bans::load(&folder, SEED), 1_000_000);
+    bans.attach(&plan, wrong);
+    bans.lift(None, wrong);
+    bans.expire(wrong + 10);
+    bans.expire(1000);
+    for now in [1000, 1001, 1050] {
+        assert_eq!(bans.shared.lifts().at(client("203.0.113.9"), now), Some(990));
+    }
 }
 
 #[test]

@@ -8,8 +8,9 @@
 -- deleted, and a new epoch begins, in which everybody tells again. The same where the caller knows of a change that is not here: the server has come back with
 -- what it knew some time ago. So that none of them is ever missing because it is empty, the epoch is in three of them (as a
 -- record, and as the name number 0), and the fourth has as many names as the third.
--- A record is kept as `WHEN|RECORD`. The newer one of a name stays, and of two as old the one that is of use for longer; a ban that did not begin after the last lift of
--- its client, and of everybody, is not taken, and not returned. What is told again is not written again, so that nobody has to hear of it.
+-- A record is kept as `WHEN|RECORD`. The newer one of a name stays, and of two bans as old the one that ends later; a ban that did not begin after the last lift of
+-- its client, and of everybody, is not taken, and forgotten where it is met, so that it does not come back when the lift is forgotten. What is told again is not
+-- written again, so that nobody has to hear of it; nor is what would be the first to make room.
 local about, records, numbers, ends = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local MOST, AT_ONCE, DAY, APART, AHEAD = 65536, 1000, 86400, 10, 60
 local now = tonumber(redis.call('TIME')[1])
@@ -58,12 +59,21 @@ local function holds(client, at)
   return client == '' or at > made('lift ' .. client) and at > made('lift *')
 end
 
+-- When a ban ends; inside of words, a quotation mark has a backslash before it. How long it is remembered is not the same for all.
+local function ending(record)
+  return tonumber(string.match(record or '', '"until": ?(%d+)') or 0)
+end
+
+-- What makes room ends then. Those that are over are among them still.
+local first = redis.call('ZCARD', ends) >= MOST and tonumber(redis.call('ZRANGE', ends, 0, 0, 'WITHSCORES')[2]) or 0
+
 local changed = false
 for i = 6, #ARGV, 5 do
   local name, client, at, until_, text = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2]), tonumber(ARGV[i + 3]), ARGV[i + 4]
   local known = made(name)
-  local is_newer = at > known or at == known and until_ > tonumber(redis.call('ZSCORE', ends, name) or 0)
-  if is_newer and holds(client, at) and until_ > now and at <= now + AHEAD then
+  local is_newer = at > known or at == known and ending(text) > ending(redis.call('HGET', records, name))
+  local stays = until_ > math.max(now, first) or until_ > now and redis.call('ZSCORE', ends, name)
+  if is_newer and holds(client, at) and stays and at <= now + AHEAD then
     redis.call('HSET', records, name, string.format('%.0f|', at) .. text)
     redis.call('ZADD', numbers, redis.call('HINCRBY', about, 'number', 1), name)
     redis.call('ZADD', ends, until_, name)
@@ -99,6 +109,8 @@ for i = 1, #found, 2 do
   local record = redis.call('HGET', records, found[i])
   if record and holds(string.match(found[i], '^ban .* (%S+)$') or '', made(found[i])) then
     answer[#answer + 1] = record
+  else
+    forget({ found[i] })
   end
 end
 return answer

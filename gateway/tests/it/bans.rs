@@ -348,17 +348,24 @@ fn bans_stay_over_reloads_restarts_and_hand_overs() {
     assert_eq!(login(to, "203.0.113.10", "right"), 200);
 
     // What the old process has found out until the end, the new one knows.
+    assert_eq!(ban(admin, &["add", "203.0.113.13"]).code, Some(0));
     let next = start(&["--upgrade"]).spawn();
     eventually("the new process waits for the sockets", || is_waited_on(&socket).then_some(()));
     // It waits for some seconds only, of which a busy machine may need more.
     next.signal("STOP");
     guess(to, "203.0.113.11");
-    assert_eq!(ban(admin, &["lift", "203.0.113.9"]).code, Some(0));
+    for arguments in [&["lift", "203.0.113.9"][..], &["lift", "203.0.113.13"], &["add", "203.0.113.13", "--for", "10m"]]
+    {
+        assert_eq!(ban(admin, arguments).code, Some(0));
+    }
     next.signal("CONT");
     gateway.signal("QUIT");
     gateway.wait_exit();
     eventually("the new process answers", || (login(to, "203.0.113.11", "right") == 403).then_some(()));
     assert_eq!(login(to, "203.0.113.9", "right"), 200, "lifted while the new process started");
+    let why = json(&ban(admin, &["why", "203.0.113.13", "--json"]).out);
+    let left = why["policies"].as_array().unwrap().iter().find_map(|policy| policy["last"]["left"].as_u64());
+    assert!(left.is_some_and(|left| (1..=600).contains(&left)), "{why}");
     assert_eq!(ban(admin, &["add", "203.0.113.12"]).code, Some(0));
 
     // Killed, it has lost nothing that was said to be kept.

@@ -3,14 +3,13 @@
 //! Invariant: no more than so many clients. Where one more is to be banned, the one that has been free for longest is forgotten; with nobody free, the one
 //! whose ban ends first.
 //!
-//! It has a time of its own, which no clock sets back: seconds since the epoch, and all by which the clock was set back so far. So each ban goes on for what was
-//! left of it, whoever holds the book. What comes in and goes out is in seconds since the epoch.
+//! What it keeps is in the time of its [`Clock`], which is never set back. What comes in and goes out is in seconds since the epoch.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
-use super::{Client, Doors, Escalation, Offence};
+use super::{Client, Clock, Doors, Escalation, Offence};
 use crate::limit::Seed;
 
 /// One client's bans: the one in force, or the last one.
@@ -54,39 +53,32 @@ pub struct Book {
     remember: u64,
     /// Bans in force that were forgotten to make room.
     evicted: u64,
-    /// When it was looked last, in seconds since the epoch.
-    seen: u64,
-    /// By how many seconds the clock was set back so far.
-    back: u64,
-    /// It was, and nobody was told yet.
-    was_set_back: bool,
+    /// When the last of all began.
+    latest: u64,
+    clock: Arc<Clock>,
 }
 
 /// Seconds by which a ban, or a lift, may be ahead of the clock: clocks differ, and a ban that follows a lift is a second later than that. What is further ahead is
 /// told by a clock that is wrong.
 pub const AHEAD: u64 = 60;
 
-/// Seconds that a clock may differ between threads. One that goes back by more was set back.
-const JITTER: u64 = 5;
-
 /// Bans that are ended at once: whoever holds the book holds up requests that lead to new ones.
 const AT_ONCE: usize = 64;
 
 impl Book {
     /// Nobody is banned. At most `most` clients; a ban counts for so many seconds after its end when the next one is measured.
-    pub fn new(most: usize, remember: u64, seed: Seed) -> Self {
+    pub fn new(most: usize, remember: u64, clock: Arc<Clock>, seed: Seed) -> Self {
         let most = most.clamp(1, 1 << 26);
         Self {
             bans: BTreeMap::new(),
             in_force: BTreeSet::new(),
             over: BTreeSet::new(),
-            doors: Arc::new(Doors::new(most, seed)),
+            doors: Arc::new(Doors::new(most, Arc::clone(&clock), seed)),
             most,
             remember,
             evicted: 0,
-            seen: 0,
-            back: 0,
-            was_set_back: false,
+            latest: 0,
+            clock,
         }
     }
 
@@ -95,7 +87,7 @@ impl Book {
         &self.doors
     }
 
-    /// Bans a client from `now` on, for as long as its earlier bans ask for. It begins later than `after`, when it was let in. `None`: it is banned already.
+    /// Bans a client from `now` on, for as long as its earlier bans ask for. It begins later than the one before, and than `after`, when it was let in. `None`: it is banned already.
     pub fn ban(
         &mut self,
         client: Client,
@@ -113,7 +105,7 @@ impl Book {
         Some(self.begin(client, cause, (earlier, escalation.seconds(earlier)), after, now))
     }
 
-    /// Bans a client for so many seconds, whatever was before. It begins later than `after`, when it was let in.
+    /// Bans a client for so many seconds, whatever was before. It begins later than the one before, and than `after`, when it was let in.
     pub fn ban_for(&mut self, client: Client, cause: Cause, seconds: u64, after: Option<u64>, now: u64) -> Ban {
         self.pass(now);
         let earlier = self.bans.get(&client).map_or(0, |ban| ban.count);
@@ -128,48 +120,54 @@ impl Book {
         after: Option<u64>,
         now: u64,
     ) -> Ban {
-        let since = after.map_or(now, |after| now.max(after.saturating_add(1)));
+        let before = self.get(client).map(|ban| ban.since).max(after);
+        let since = before.map_or(now, |before| now.max(before.saturating_add(1)));
         let until = now.saturating_add(seconds).max(since);
         let ban = Ban { since, until, count: earlier.saturating_add(1), cause };
         self.put(client, ban.clone());
         ban
     }
 
-    /// Takes a ban over that was written down. One that ends later, or is over and forgotten, is not touched. No ban lasts longer from now on than
-    /// `longest` seconds, whatever a clock said when it was written.
+    /// Takes a ban over that was written down, in the place of what is known of its client. No ban lasts longer from now on than `longest` seconds, whatever a
+    /// clock said when it was written.
     pub fn restore(&mut self, client: Client, mut ban: Ban, longest: u64, now: u64) {
-        ban.until = ban.until.min(now.saturating_add(longest));
         if ban.since > now.saturating_add(AHEAD) {
             ban.since = now;
         }
-        ban.since = ban.since.min(ban.until);
-        ban.count = ban.count.max(1);
+        ban.until = ban.until.min(now.saturating_add(longest)).max(ban.since);
         self.pass(now);
-        let forgotten = ban.until.saturating_add(self.remember) <= now;
-        let newer = self.get(client).is_some_and(|known| known.until >= ban.until);
-        if !forgotten && !newer {
-            self.put(client, ban);
-            self.pass(now);
-        }
+        self.take(client, ban, now);
     }
 
     /// Takes a ban over that somebody else has pronounced, and that this book may know already: the newer one holds, and of two that began together the
-    /// longer one. Whether it changed anything. What is over and forgotten is not taken, nor what begins later than [`AHEAD`]; no ban is longer than `longest` seconds.
+    /// longer one. Whether it changed anything. What begins later than [`AHEAD`] is not believed; no ban is longer than `longest` seconds.
     pub fn merge(&mut self, client: Client, mut ban: Ban, longest: u64, now: u64) -> bool {
         // Not from now on: told again, it would last longer.
-        ban.until = ban.until.min(ban.since.saturating_add(longest));
-        ban.since = ban.since.min(ban.until);
-        ban.count = ban.count.max(1);
+        ban.until = ban.until.min(ban.since.saturating_add(longest)).max(ban.since);
         // First, because this one knows the right time.
         self.pass(now);
         let is_known = self.get(client).is_some_and(|known| (known.since, known.until) >= (ban.since, ban.until));
-        let is_over = ban.until.saturating_add(self.remember) <= now;
-        if is_known || is_over || ban.since > now.saturating_add(AHEAD) {
+        !is_known && ban.since <= now.saturating_add(AHEAD) && self.take(client, ban, now)
+    }
+
+    /// Puts it in the place of what is known of its client. Not one that is over and forgotten, or that would be the next to make room. Whether it changed anything.
+    fn take(&mut self, client: Client, mut ban: Ban, now: u64) -> bool {
+        if ban.until.saturating_add(self.remember) <= now {
+            return self.lift(client).is_some();
+        }
+        let has_room = self.bans.len() < self.most || self.bans.contains_key(&client);
+        if !has_room && self.next_to_go().is_some_and(|(until, _)| until >= self.clock.own(ban.until)) {
             return false;
         }
+        ban.count = ban.count.max(1);
         self.put(client, ban);
         self.pass(now);
         true
+    }
+
+    /// Who makes room for somebody else.
+    fn next_to_go(&self) -> Option<(u64, Client)> {
+        self.over.first().or_else(|| self.in_force.first()).copied()
     }
 
     /// Lifts a client's ban and forgets those before: it was a mistake. `None`: nothing is known about it.
@@ -194,21 +192,9 @@ impl Book {
         self.ended(own).is_some() || self.forgotten(own).is_some()
     }
 
-    /// Since this was asked last, the clock was set back: bans begin and end earlier than they were said to, which has to be written down.
-    pub fn was_set_back(&mut self) -> bool {
-        std::mem::take(&mut self.was_set_back)
-    }
-
     /// Goes on to `now`. The book's own time.
     fn pass(&mut self, now: u64) -> u64 {
-        if now.saturating_add(JITTER) < self.seen && !self.bans.is_empty() {
-            // Without this, a machine that comes up with a clock a year ahead would keep clients out for a year.
-            self.back = self.back.saturating_add(self.seen - now);
-            self.doors.set_back(self.back);
-            self.was_set_back = true;
-        }
-        self.seen = now;
-        let own = now.saturating_add(self.back);
+        let own = self.clock.pass(now);
         for _ in 0..AT_ONCE {
             let Some((until, client)) = self.ended(own) else { break };
             self.in_force.remove(&(until, client));
@@ -241,7 +227,7 @@ impl Book {
     /// In seconds since the epoch.
     fn told(&self, ban: &Ban) -> Ban {
         let Ban { since, until, count, ref cause } = *ban;
-        let (since, until) = (since.saturating_sub(self.back), until.saturating_sub(self.back));
+        let (since, until) = (self.clock.told(since), self.clock.told(until));
         Ban { since, until, count, cause: cause.clone() }
     }
 
@@ -254,6 +240,11 @@ impl Book {
         let last = bans.last().filter(|_| bans.len() >= most.max(1));
         let next = last.map(|&(client, _)| Page(Some(client)));
         (bans, next)
+    }
+
+    /// When the last of all began, whether or not it is still known; 0: there was none.
+    pub fn latest(&self) -> u64 {
+        self.clock.told(self.latest)
     }
 
     /// How many bans are in force, as of the last [`Self::expire`].
@@ -273,19 +264,19 @@ impl Book {
 
     /// In force until the next [`Self::expire`] that is late enough.
     fn put(&mut self, client: Client, mut ban: Ban) {
-        ban.since = ban.since.saturating_add(self.back);
-        ban.until = ban.until.saturating_add(self.back);
+        ban.since = self.clock.own(ban.since);
+        ban.until = self.clock.own(ban.until);
+        self.latest = self.latest.max(ban.since);
         let known = self.bans.get(&client).map(|known| (known.until, client));
         if let Some(known) = known {
             // Whoever is out stays out: the door is not opened for a moment.
             self.in_force.remove(&known);
             self.over.remove(&known);
-        } else if self.bans.len() >= self.most {
-            let free = self.over.first().copied();
-            if let Some((_, other)) = free.or_else(|| self.in_force.first().copied()) {
-                self.evicted += u64::from(free.is_none());
-                self.lift(other);
-            }
+        } else if self.bans.len() >= self.most
+            && let Some((_, other)) = self.next_to_go()
+        {
+            self.evicted += u64::from(self.over.is_empty());
+            self.lift(other);
         }
         if self.doors.close(client, ban.until) {
             self.in_force.insert((ban.until, client));

@@ -5,20 +5,20 @@
 //! Invariant: one writer, the [`Book`](super::Book), which is held by whoever writes. A reader that meets a writer may miss a client that is there, or
 //! read the end of another ban, for one request; a client that was never banned is never found.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use super::Client;
+use super::{Client, Clock};
 use crate::limit::Seed;
 
 /// Who is banned until when.
 pub struct Doors {
-    /// Pairs of a client (0: none) and the end of its ban, in the book's time. Zeroed by the allocator and touched when first used.
+    /// Pairs of a client (0: none) and the end of its ban, in the time of the clock. Zeroed by the allocator and touched when first used.
     words: Box<[AtomicU64]>,
     /// The number of places, a power of two, less one.
     mask: usize,
     held: AtomicUsize,
-    /// Seconds by which the book's time is ahead of the clock.
-    back: AtomicU64,
+    clock: Arc<Clock>,
     hasher: ahash::RandomState,
 }
 
@@ -31,13 +31,13 @@ impl std::fmt::Debug for Doors {
 
 impl Doors {
     /// For `clients` at a time.
-    pub(super) fn new(clients: usize, seed: Seed) -> Self {
+    pub(super) fn new(clients: usize, clock: Arc<Clock>, seed: Seed) -> Self {
         let places = clients.clamp(1, 1 << 28).saturating_mul(2).next_power_of_two();
         Self {
             words: bytemuck::allocation::zeroed_slice_box(places * 2),
             mask: places - 1,
             held: AtomicUsize::new(0),
-            back: AtomicU64::new(0),
+            clock,
             hasher: seed.hasher(),
         }
     }
@@ -64,17 +64,12 @@ impl Doors {
                 0 => return None,
                 bits if bits == client.bits() => {
                     let until = self.word(place, 1)?.load(Ordering::Acquire);
-                    return Some(until.saturating_sub(self.back.load(Ordering::Relaxed)));
+                    return Some(self.clock.told(until));
                 }
                 _ => place = (place + 1) & self.mask,
             }
         }
         None
-    }
-
-    /// The clock was set back by so much in all: every end comes earlier.
-    pub(super) fn set_back(&self, back: u64) {
-        self.back.store(back, Ordering::Relaxed);
     }
 
     /// Closes the door to a client until then. `false`: there is no place for one more.

@@ -84,6 +84,97 @@ fn a_ban_after_a_lift_holds_however_close_they_are_and_however_often_they_are_he
 }
 
 #[test]
+fn of_two_bans_of_one_second_the_one_that_was_pronounced_last_holds_everywhere() {
+    let (redis, app) = (Redis::start(), app());
+    let [one, two] = [(); 2].map(|()| gateway(&app, &redis.url(), GUESSES));
+    one.ban(&["add", CLIENT, "--for", "24h"]);
+    one.ban(&["add", CLIENT, "--for", "10m"]);
+    two.is_out(CLIENT, true);
+    let last = one.last(CLIENT, "by_hand");
+    eventually("the others have heard of it", || (two.last(CLIENT, "by_hand") == last).then_some(()));
+    for (gateway, other, after) in [(&one, &two, "203.0.113.50"), (&two, &one, "203.0.113.51")] {
+        gateway.hear_again(other, after);
+        assert_eq!(gateway.last(CLIENT, "by_hand"), last);
+    }
+    let until = last["until"].as_u64().unwrap();
+    assert!(until < now() + 700, "{last}");
+}
+
+/// What the store is told about a ban by a policy that remembers it for so long.
+fn told(client: &str, since: u64, until: u64, remember: u64) -> [String; 5] {
+    let record = format!(
+        "{{\"policy\":\"guesses\",\"at\":{since},\"ban\":{{\"client\":\"{client}\",\"since\":{since},\"until\":{until},\"count\":1,\"text\":\"\"}}}}"
+    );
+    let name = format!("ban guesses enforce {client}");
+    [name, client.to_owned(), since.to_string(), (until + remember).to_string(), record]
+}
+
+/// The store hears of these changes, and is asked for all that it knows.
+fn tell(redis: &Redis, changes: &[[String; 5]]) -> Reply {
+    let now = now().to_string();
+    let words = ["abc", "", "0", "200", &now].into_iter().chain(changes.iter().flatten().map(String::as_str));
+    let reply = eval(redis, BANS, &words.collect::<Vec<_>>());
+    assert!(matches!(reply, Reply::List(_)), "{reply:?}");
+    reply
+}
+
+fn record(redis: &Redis, name: &str) -> Option<String> {
+    if let Reply::Text(text) = redis.run(&["HGET", KEYS[1], name]) { Some(text) } else { None }
+}
+
+#[test]
+fn a_lift_that_is_forgotten_brings_no_ban_back() {
+    let (redis, app, now) = (Redis::start(), app(), now());
+    let banned = told(CLIENT, now - 100, now + 3600, 0);
+    let name = format!("lift {CLIENT}");
+    let text = format!("{{\"lift\":\"{CLIENT}\",\"at\":{}}}", now - 50);
+    let lifted = [name.clone(), String::new(), (now - 50).to_string(), (now + 3).to_string(), text];
+    tell(&redis, &[banned.clone(), lifted]);
+    assert_eq!((record(&redis, &banned[0]), record(&redis, &name).is_some()), (None, true));
+    eventually("it is forgotten", || {
+        tell(&redis, &[]);
+        record(&redis, &name).is_none().then_some(())
+    });
+    let [one, two] = [(); 2].map(|()| gateway(&app, &redis.url(), GUESSES));
+    one.add(OTHER);
+    two.is_out(OTHER, true);
+    assert_eq!(two.ask(CLIENT, "/"), 200);
+}
+
+#[test]
+fn of_two_records_as_old_the_ban_that_ends_later_stays_however_long_it_is_remembered() {
+    let (redis, now) = (Redis::start(), now());
+    let [short, long] =
+        [(600, 172_800), (3600, 86_400)].map(|(time, remember)| told(CLIENT, now, now + time, remember));
+    for changes in [[short.clone(), long.clone()], [long.clone(), short]] {
+        redis.run(&["FLUSHALL"]);
+        tell(&redis, &changes);
+        assert_eq!(record(&redis, &long[0]), Some(format!("{now}|{}", long[4])));
+    }
+}
+
+#[test]
+fn a_full_store_is_not_written_to_for_nothing() {
+    let (redis, now) = (Redis::start(), now());
+    tell(&redis, &[]);
+    let fill = "for i = 1, 65536 do
+            local name = 'lift x' .. i
+            redis.call('HSET', KEYS[2], name, ARGV[1] .. '|x') redis.call('ZADD', KEYS[3], i, name)
+            redis.call('ZADD', KEYS[4], ARGV[1] + 999 + i, name)
+        end
+        return redis.call('HSET', KEYS[1], 'number', 65536)";
+    eval(&redis, fill, &[&now.to_string()]);
+    let before = number(&redis);
+    let early = told(CLIENT, now, now + 500, 0);
+    tell(&redis, &[early]);
+    assert_eq!(number(&redis), before);
+    let late = [told(OTHER, now, now + 5000, 0)];
+    tell(&redis, &late);
+    assert!(number(&redis) != before && record(&redis, &late[0][0]).is_some() && record(&redis, "lift x1").is_none());
+    assert_eq!(redis.run(&["ZCARD", KEYS[3]]), Reply::Number(65_536));
+}
+
+#[test]
 fn what_is_told_again_is_not_written_again() {
     let (redis, app) = (Redis::start(), app());
     let [one, two] = [(); 2].map(|()| gateway(&app, &redis.url(), GUESSES));
@@ -150,7 +241,7 @@ fn a_new_process_that_takes_over_goes_on_sharing() {
     let lifted = "203.0.113.11";
     old.add(lifted);
     two.is_out(lifted, true);
-    // Nobody has heard of these when the process changes.
+    // Whether or not anybody has heard of these when the process changes.
     old.ban(&["lift", lifted]);
     old.add(LAST);
     let new = begin(&old.gateway, &text, &socket).opened();
