@@ -17,7 +17,7 @@ mod table;
 pub mod window;
 mod word;
 
-pub use key::{Key, KeyBuilder, KeyPart, KeyParts, Seed, cookies, query_values};
+pub use key::{Key, KeyBuilder, KeyPart, KeyParts, Seed, cookies, is_plain, query_values};
 pub use rate::{InvalidRate, Rate};
 pub use secret::{KeySecret, SharedKey};
 pub use table::{Table, TableStats};

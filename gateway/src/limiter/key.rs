@@ -43,6 +43,18 @@ pub struct Asking<'a, F: ?Sized> {
     pub worker: usize,
 }
 
+impl<F: ?Sized> Asking<'_, F> {
+    /// The method, where it is one that is counted by its name.
+    pub(super) fn known_method(&self) -> Option<&'static [u8]> {
+        METHODS.into_iter().find(|known| *known == self.method)
+    }
+
+    /// The host without the dot of the root.
+    pub(super) fn bare_host(&self) -> &[u8] {
+        self.host.strip_suffix(b".").unwrap_or(self.host)
+    }
+}
+
 /// Whom this limit charges.
 #[inline]
 pub(super) fn key<F: Fields + ?Sized>(table: &Table, limit: &Limit, asking: &Asking<'_, F>) -> Key {
@@ -68,12 +80,10 @@ pub(super) fn feed<H: Hasher, F: Fields + ?Sized>(key: &mut KeyBuilder<H>, limit
             LimitPart::Query(name) => key.spelled(query_values(asking.query, name.as_bytes()), &client),
             LimitPart::Path => key.part(&KeyPart::Bytes(asking.path)),
             LimitPart::Method => {
-                let known = METHODS.into_iter().find(|known| *known == asking.method);
-                key.part(&KeyPart::Bytes(known.unwrap_or_default()));
+                key.part(&KeyPart::Bytes(asking.known_method().unwrap_or_default()));
             }
             LimitPart::Host => {
-                let host = asking.host.strip_suffix(b".").unwrap_or(asking.host);
-                key.spelled([host.iter().map(u8::to_ascii_lowercase)].into_iter(), &client);
+                key.spelled([asking.bare_host().iter().map(u8::to_ascii_lowercase)].into_iter(), &client);
             }
             LimitPart::Service => key.part(&KeyPart::Bytes(asking.service.as_bytes())),
             LimitPart::Route => {

@@ -54,6 +54,8 @@ struct Sharing {
     title: Box<str>,
     /// Until when the store refuses whom, as far as it has said so.
     over: Arc<Table>,
+    /// Nanoseconds from the last question to its answer.
+    way: AtomicU64,
     /// The slot in a cluster; `None`: that of each key.
     slot: Option<Box<str>>,
 }
@@ -73,7 +75,8 @@ pub struct Settled {
 
 impl Sharing {
     /// Remembers that the store refuses a key for so long. `heard`: when it has said so, so that whoever comes back when told does not come too early for it.
-    fn remember(&self, local: Key, retry_after: u64, heard: u64) {
+    fn remember(&self, local: Key, retry_after: u64, now: Now, heard: u64) {
+        self.way.store(heard.saturating_sub(now.nanos), Ordering::Relaxed);
         if retry_after > 0 {
             self.over.remember(local, heard.saturating_add(retry_after), heard);
         }
@@ -92,6 +95,7 @@ impl Shared {
                 over: kept(limit, earlier).unwrap_or_else(|| {
                     Arc::new(Table::new(limit.max_keys.min(REMEMBERED), *seed).pausing(std::thread::yield_now))
                 }),
+                way: AtomicU64::new(0),
                 slot: slot(plan, index),
             })
         });
@@ -105,7 +109,9 @@ impl Shared {
     /// What a limit says to whom the store refuses and who may not pass yet. `local` is the key in the gateway's own tables.
     #[inline]
     pub(super) fn refusal(&self, index: usize, quota: &Quota, local: Key, now: Now) -> Option<Decision> {
-        let refusal = self.standing(index, quota, local, now)?;
+        // What answers take on their way is not the client's time: the store, by whose clock it may pass by then, is asked.
+        let way = self.of(index)?.way.load(Ordering::Relaxed);
+        let refusal = self.standing(index, quota, local, now).filter(|refusal| refusal.retry_after > way)?;
         self.unasked.fetch_add(1, Ordering::Relaxed);
         Some(refusal)
     }
@@ -286,7 +292,7 @@ impl Limiter {
             match answer.refused {
                 // Not only the first: whoever comes back when that one lets him pass is refused by another.
                 Some(refused) if refused == position || !spared && !decision.admitted => {
-                    sharing.remember(*key, alone.retry_after, heard);
+                    sharing.remember(*key, alone.retry_after, now, heard);
                     let this = Limited { limit: *index, decision };
                     let longest = settled.limited.map_or(this, |limited| limited.or_longer(*index, Some(decision)));
                     settled.limited = Some(longest);
@@ -303,7 +309,7 @@ impl Limiter {
                         // The next one comes too early for it, whichever limit refuses it.
                         if under_way.is_none() && decision.remaining == 0 {
                             let next = answer.after(position, &limit.quota).map_or(0, |next| next.retry_after);
-                            sharing.remember(*key, next, heard);
+                            sharing.remember(*key, next, now, heard);
                         }
                         settled.add((*index, limit), decision);
                     }

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use probegate_policies::client::Identity;
 use probegate_policies::fields::Fields;
 use probegate_policies::ip::group;
-use probegate_policies::limit::{cookies, query_values};
+use probegate_policies::limit::{cookies, is_plain, query_values};
 use probegate_policies::printable::printable;
 use probegate_policies::secrecy::is_secret;
 
@@ -42,15 +42,17 @@ fn of<F: Fields + ?Sized>(part: &LimitPart, key: &LimitKey, asking: &Asking<'_, 
         LimitPart::Cookie(name) => {
             let lines = asking.fields.lines().filter(|(name, _)| name.eq_ignore_ascii_case(b"cookie"));
             let values = cookies(lines.map(|(_, value)| value), name.as_bytes());
-            only(values.filter(|value| !value.is_empty()).map(<[u8]>::to_vec)).map(|_| REDACTED.to_owned())
+            only(values.filter(|value| !value.is_empty()).map(<[u8]>::to_vec))
+                .filter(|value| is_plain(value))
+                .map(|_| REDACTED.to_owned())
         }
         LimitPart::Query(name) => {
             let values = query_values(asking.query, name.as_bytes()).map(Iterator::collect::<Vec<u8>>);
             only(values.filter(|value| !value.is_empty())).map(|value| hidden(name.as_bytes(), &value))
         }
         LimitPart::Path => Some(clean(asking.path)),
-        LimitPart::Method => Some(clean(asking.method)),
-        LimitPart::Host => Some(clean(asking.host)).filter(|host| !host.is_empty()),
+        LimitPart::Method => Some(asking.known_method().map_or_else(|| "unknown".to_owned(), clean)),
+        LimitPart::Host => Some(clean(asking.bare_host()).to_ascii_lowercase()).filter(|host| !host.is_empty()),
         LimitPart::Service => Some(asking.service.to_owned()),
         LimitPart::Route => Some(format!("{} {}", asking.service, asking.route)),
         LimitPart::Token => asking.token.map(|(set, slot)| format!("{set}.{slot}")),

@@ -200,8 +200,8 @@ async fn buffered<S: ResponseSource, R: Responder>(
             let left = Box::pin(pass(spools.pipes, &mut patience, &mut portion, source, reply, progress)).await?;
             if !left.is_empty() {
                 let behind = rest.get_or_insert_with(|| kept(None));
-                behind.keep(left, patience);
-                Box::pin(behind.fill(spools.buffers.disk, source, reply, &progress.stall)).await?;
+                behind.keep(left);
+                Box::pin(behind.fill(spools.buffers.disk, source, reply, &mut patience, &progress.stall)).await?;
                 if behind.is_complete() {
                     return Ok(rest);
                 }
@@ -226,7 +226,7 @@ async fn buffered<S: ResponseSource, R: Responder>(
         let behind = rest.get_or_insert_with(|| kept(None));
         behind.take_over(&part, written);
         // In a box: clients that keep up must not hold the room for it.
-        Box::pin(behind.fill(spools.buffers.disk, source, reply, &progress.stall)).await?;
+        Box::pin(behind.fill(spools.buffers.disk, source, reply, &mut patience, &progress.stall)).await?;
         if behind.is_complete() {
             return Ok(rest);
         }

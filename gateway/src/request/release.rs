@@ -33,8 +33,6 @@ pub struct Rest {
     end: Option<Vec<u8>>,
     /// The part that is being written is the last one.
     last: bool,
-    /// What is left of [`PATIENCE`].
-    patience: Duration,
 }
 
 /// How long an app waits for its client in all during one answer, before a file is used: for clients that keep up but for a moment, none is.
@@ -53,7 +51,6 @@ impl Rest {
             reading: None,
             end: None,
             last: false,
-            patience: PATIENCE,
         }
     }
 
@@ -72,9 +69,8 @@ impl Rest {
         self.last = part.end.is_some();
     }
 
-    /// Takes bytes that the client does not take at the moment. Only where nothing else waits. `patience`: what is left of the app's.
-    pub fn keep(&mut self, bytes: Vec<u8>, patience: Duration) {
-        self.patience = self.patience.min(patience);
+    /// Takes bytes that the client does not take at the moment. Only where nothing else waits.
+    pub fn keep(&mut self, bytes: Vec<u8>) {
         if self.spool.push(&bytes) == Err(Full) {
             // As without a buffer: the app waits until they are on their way.
             self.part = bytes;
@@ -88,7 +84,7 @@ impl Rest {
     }
 
     /// Takes what the app sends while the client takes what it can, until the app is done or the client has caught up. `most`: bytes in a file
-    /// at the most. `stall`: told how long the app waits here.
+    /// at the most. `patience`: what is left of the time for which the app waits. `stall`: told how long it does.
     ///
     /// # Errors
     /// The app's part of the answer will not become whole, or the client is gone.
@@ -97,10 +93,11 @@ impl Rest {
         most: u64,
         source: &mut S,
         reply: &mut R,
+        patience: &mut Duration,
         stall: &Stall,
     ) -> Result<(), Reason> {
         while self.end.is_none() {
-            stall.during(self.wait_for_room(most, reply)).await?;
+            stall.during(self.wait_for_room(most, reply, patience)).await?;
             if self.is_idle() {
                 return Ok(());
             }
@@ -133,10 +130,15 @@ impl Rest {
     }
 
     /// Waits until a part can be kept, at first only in memory, or until there is nothing left of those before it.
-    async fn wait_for_room<R: Responder>(&mut self, most: u64, reply: &mut R) -> Result<(), Reason> {
-        if !self.patience.is_zero() && !self.spool.has_memory() {
+    async fn wait_for_room<R: Responder>(
+        &mut self,
+        most: u64,
+        reply: &mut R,
+        patience: &mut Duration,
+    ) -> Result<(), Reason> {
+        if !patience.is_zero() && !self.spool.has_memory() {
             let begun = Instant::now();
-            let mut over = pin!(tokio::time::sleep(self.patience));
+            let mut over = pin!(tokio::time::sleep(*patience));
             poll_fn(|cx| {
                 self.push_on(cx, reply)?;
                 if self.spool.has_memory() || self.is_idle() {
@@ -145,7 +147,7 @@ impl Rest {
                 over.as_mut().poll(cx).map(Ok)
             })
             .await?;
-            self.patience = self.patience.saturating_sub(begun.elapsed());
+            *patience = patience.saturating_sub(begun.elapsed());
         }
         poll_fn(|cx| {
             self.push_on(cx, reply)?;

@@ -19,7 +19,7 @@ use ahash::{AHasher, RandomState};
 use super::window::Stagger;
 use crate::client::Identity;
 use crate::ip::group;
-pub use text::{cookies, query_values};
+pub use text::{cookies, is_plain, query_values};
 
 /// The secret of the hash. Drawn once per process, so that nobody can aim at the bucket of somebody else.
 #[derive(Clone, Copy)]
@@ -172,7 +172,7 @@ impl<H: Hasher> KeyBuilder<H> {
     /// is no value either.
     pub fn cookie<'v>(&mut self, fields: impl Iterator<Item = &'v [u8]>, name: &'v [u8], client: &KeyPart<'_>) {
         let mut values = cookies(fields, name).filter(|value| !value.is_empty());
-        let only = values.next().filter(|value| values.next().is_none() && text::is_plain(value));
+        let only = values.next().filter(|value| values.next().is_none() && is_plain(value));
         self.known(only.into_iter(), client);
     }
 

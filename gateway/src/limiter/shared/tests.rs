@@ -36,6 +36,23 @@ fn no_request_waits_for_the_store_for_more_than_20_milliseconds_where_nothing_el
     assert_eq!(plan.limit_store.unwrap().timeout, std::time::Duration::from_millis(20));
 }
 
+#[test]
+fn the_time_that_answers_take_is_not_the_clients() {
+    let rest = "limit_store: {redis: \"redis://127.0.0.1\", replicas: 2}\nservices: {one: {upstream: {servers: [\"127.0.0.1:1\"]}, limits: [x]}}\n";
+    let plan = plan(&format!("limits: {{x: {{rate: 100/s, burst: 0, shared: true}}}}\n{rest}"));
+    let (seed, millis) = (Seed([1, 2, 3, 4]), |millis: u64| millis * 1_000_000);
+    let shared = Shared::new(&plan, None, &seed);
+    let sharing = shared.of(0).unwrap();
+    let key = sharing.over.key(&[]);
+    let at = |time| Now { nanos: millis(time), unix: 0 };
+    // Asked at 100 ms, let in as the last one for 10 ms, heard of 4 ms later.
+    sharing.remember(key, millis(10), at(100), millis(104));
+    let told = |time| shared.refusal(0, &plan.limits[0].quota, key, at(time)).map(|refusal| refusal.retry_after);
+    assert_eq!(told(104), Some(millis(10)), "whoever comes back then is not too early");
+    assert_eq!(told(109), Some(millis(5)));
+    assert_eq!(told(110), None, "by its own clock the store lets in the next one");
+}
+
 fn plan(text: &str) -> Plan {
     let source = Source { name: "test".to_owned(), text: text.to_owned() };
     config::compile(&source, &System::new(Path::new("")))

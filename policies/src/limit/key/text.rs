@@ -14,7 +14,7 @@ pub fn cookies<'a>(fields: impl Iterator<Item = &'a [u8]>, name: &'a [u8]) -> im
 }
 
 /// Whether a cookie's value has this spelling only. In quotes, apps read escapes (RFC 2109 section 4.1).
-pub(super) fn is_plain(value: &[u8]) -> bool {
+pub fn is_plain(value: &[u8]) -> bool {
     value.iter().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\'))
 }
 
