@@ -219,8 +219,9 @@ impl Jail {
 
     pub(super) fn restore(&self, bans: impl IntoIterator<Item = (Client, Ban)>, now: u64) {
         let (longest, mut bans) = (self.longest(), bans.into_iter().peekable());
+        let began = Instant::now();
         while bans.peek().is_some() {
-            let (mut book, now) = self.held(now);
+            let (mut book, now) = self.held_since(began, now);
             for (client, ban) in bans.by_ref().take(PAGE) {
                 book.restore(client, ban, longest, now);
             }
@@ -229,8 +230,9 @@ impl Jail {
 
     /// Ends what is over.
     pub(super) fn expire(&self, now: u64) {
+        let began = Instant::now();
         let is_more = || {
-            let (mut book, now) = self.held(now);
+            let (mut book, now) = self.held_since(began, now);
             book.expire(now)
         };
         while is_more() {}
@@ -238,7 +240,11 @@ impl Jail {
 
     /// The book, and what the time is when it is free: whoever was waited for may have been told a later one, and would seem to have had a clock that is set back.
     fn held(&self, now: u64) -> (MutexGuard<'_, Book>, u64) {
-        let began = Instant::now();
+        self.held_since(Instant::now(), now)
+    }
+
+    /// The same, where it was `now` when something began.
+    fn held_since(&self, began: Instant, now: u64) -> (MutexGuard<'_, Book>, u64) {
         let book = lock(&self.book);
         (book, now.saturating_add(began.elapsed().as_secs()))
     }

@@ -109,8 +109,9 @@ impl Shared {
     /// What a limit says to whom the store refuses and who may not pass yet. `local` is the key in the gateway's own tables.
     #[inline]
     pub(super) fn refusal(&self, index: usize, quota: &Quota, local: Key, now: Now) -> Option<Decision> {
-        // What answers take on their way is not the client's time: the store, by whose clock it may pass by then, is asked.
-        let way = self.of(index)?.way.load(Ordering::Relaxed);
+        // What answers take on their way is not the client's time: the store, by whose clock it may pass by then, is asked. But a store that is slow is not asked
+        // for all of a flood.
+        let way = self.of(index)?.way.load(Ordering::Relaxed).min(quota.interval() / 2);
         let refusal = self.standing(index, quota, local, now).filter(|refusal| refusal.retry_after > way)?;
         self.unasked.fetch_add(1, Ordering::Relaxed);
         Some(refusal)
